@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+# What people type. Meson and ninja do the building, tools/ the rest. `make help` lists the targets.
+
+SETUP_ASAN = -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dwerror=false \
+             -Dc_args=-fno-sanitize-recover=all
+SETUP_TSAN = -Db_sanitize=thread -Db_lundef=false -Doptimization=1 -Dwerror=false
+SETUP_FUZZ = -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dfuzz=true \
+             -Dc_args=-fsanitize=fuzzer-no-link
+SECONDS ?= 60
+
+.PHONY: all asan tsan demo run check check-long lint bench fuzz mutants newcomer deps clean help
+
+all: build/build.ninja ## build build/posthaste, optimised
+	ninja -C build
+
+asan: build-asan/build.ninja ## build build-asan/ with the address and undefined behaviour sanitizers
+	ninja -C build-asan
+
+tsan: build-tsan/build.ninja ## build build-tsan/ with the thread sanitizer
+	ninja -C build-tsan
+
+demo: ## install what the build needs, build, and watch one message travel
+	tools/deps build
+	@$(MAKE) --no-print-directory all
+	tools/demo
+
+run: all ## keep a relay in the foreground and print how to send through it
+	tools/demo --run
+
+check: ## install what the tests need, build, and run them all (under 15 minutes)
+	tools/deps build check
+	tools/check
+
+check-long: ## what check does, and the tests that take longer
+	tools/deps build check bench fuzz
+	tools/check --long
+
+lint: build/build.ninja ## layout, clang-tidy, layers, undocumented functions, banned calls
+	tools/lint
+
+bench: all ## measure against Postfix, side by side
+	tools/deps build check bench
+	tools/peers
+	bench/run
+
+fuzz: ## fuzz one parser: make fuzz T=smtp_lexer SECONDS=60
+	@[ -n "$(T)" ] || { ls test/fuzz/*_fuzz.c | sed 's:.*/:usage: make fuzz T=:; s:_fuzz.c::'; exit 64; }
+	tools/deps build fuzz
+	@[ -f build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz $(SETUP_FUZZ)
+	ninja -C build-fuzz test/fuzz/$(T)_fuzz
+	tools/fuzz $(T) $(SECONDS)
+
+mutants: all ## plant bugs that break the laws; each must be caught
+	tools/mutants
+
+newcomer: ## both README commands in a fresh Debian root, as proof
+	tools/newcomer
+
+deps: ## install what the build needs
+	tools/deps build
+
+clean: ## remove what was built, but keep the peers' root
+	rm -rf build-asan build-tsan build-fuzz
+	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name peers -exec rm -rf {} +
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /    make \1|/p' Makefile | column -t -s'|'
+
+build/build.ninja:
+	@tools/deps --check build
+	meson setup build
+
+build-asan/build.ninja:
+	meson setup build-asan $(SETUP_ASAN)
+
+build-tsan/build.ninja:
+	meson setup build-tsan $(SETUP_TSAN)
