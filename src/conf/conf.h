@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+//
+// conf - the configuration: one immutable value, read from a YAML file checked against
+// conf_params.c
+//
+// Everything here has been checked: ranges hold, enums are valid, names are unique, `via` is
+// parsed, relative paths are made absolute against the file's folder, and each list that decides
+// something ends in a catch-all. Whoever reads it need not check again. docs/INTERFACE.md has the
+// keys' meaning.
+//
+// Owner:    a struct conf owns all it points to; conf_free() frees it. Slices are NUL-terminated
+// behind
+//           their end, so `.at` may go to libc; "not set" is len == 0.
+// Thread:   any, once loaded: nobody writes to it.
+// Limits:   CONF_FILE_MAX bytes, CONF_ITEMS_MAX entries in one list, CONF_ERRORS_MAX errors shown.
+#pragma once
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/log.h"
+
+#define CONF_FILE_MAX ((size_t)4 << 20)
+#define CONF_ITEMS_MAX 10000
+#define CONF_ERRORS_MAX 50
+#define CONF_FACTOR_ONE 1000 // decimals (retry.factor, rates) are kept in thousandths
+
+// An address prefix: 192.0.2.0/24, 2001:db8::/32.
+struct conf_cidr {
+    bool ip6;
+    uint8_t bits;
+    uint8_t ip[16]; // 4 or 16 bytes, network order; bits behind the prefix are zero
+};
+
+enum conf_tls { CONF_TLS_NONE, CONF_TLS_STARTTLS, CONF_TLS_IMPLICIT };
+enum conf_auth { CONF_AUTH_REQUIRED, CONF_AUTH_OPTIONAL, CONF_AUTH_NONE };
+enum conf_submission { CONF_SUBMISSION_FIX, CONF_SUBMISSION_STRICT, CONF_SUBMISSION_OFF };
+
+struct conf_listener {
+    struct bytes name;
+    struct bytes
+        address; // "192.0.2.1:587" or "[::]:587"; sys_addr_parse() reads it; port 0: the kernel's
+    bool any_family; // written "*:PORT": both families; IPv4 alone where there is no IPv6
+    uint16_t port;
+    enum conf_tls tls;
+    enum conf_auth auth;
+    // Clients that may use AUTH without TLS and, unless auth is required, relay without a login.
+    struct conf_cidr *trusted;
+    uint32_t trusted_count;
+    struct bytes account; // the account that clients without a login act as; not set: none
+    enum conf_submission submission;
+    bool hide_client; // leave the client's address out of Received
+};
+
+enum conf_via_kind {
+    CONF_VIA_MX,        // mx, mx:PORT
+    CONF_VIA_SMTP,      // smtp://HOST:PORT
+    CONF_VIA_LMTP,      // lmtp:HOST:PORT
+    CONF_VIA_LMTP_UNIX, // lmtp:/path
+    CONF_VIA_MAILDIR,   // maildir:/path/%d/%u
+    CONF_VIA_DISCARD,
+};
+struct conf_via {
+    enum conf_via_kind kind;
+    struct bytes text; // as written
+    struct bytes host; // SMTP, LMTP: lower-case name, or address without []
+    uint16_t port;     // MX, SMTP, LMTP
+    struct bytes path; // LMTP_UNIX, MAILDIR (with %d, %u and %% as written)
+};
+
+// Unverified TLS if offered; never; certificate must match the name; TLS required, unverified.
+enum conf_route_tls {
+    CONF_ROUTE_TLS_MAY,
+    CONF_ROUTE_TLS_NONE,
+    CONF_ROUTE_TLS_VERIFY,
+    CONF_ROUTE_TLS_ENCRYPT
+};
+
+// Patterns: "*", "example.org", "*.example.org" (subdomains only), "user@example.org"; lower case,
+// domains as A-labels wherever they were ASCII. count == 0: not asked, matches all.
+struct conf_patterns {
+    struct bytes *at;
+    uint32_t count;
+};
+
+struct conf_route {
+    struct {
+        struct conf_patterns recipient, sender, account, listener;
+    } match; // all that are set must match; one pattern of each suffices
+    struct conf_via via;
+    enum conf_route_tls tls;
+    struct bytes recipients;    // file: the recipient table of a local domain
+    struct bytes login;         // AUTH to a smarthost
+    struct bytes password_file; // its first line is the password
+};
+
+// Limits of a lane; 0: no limit. The first entry that matches holds.
+struct conf_lane {
+    struct conf_patterns match; // of the site's MX hosts and the recipient's domain
+    uint32_t connections;
+    uint64_t messages_per_second_milli; // thousandths of a message per second
+    uint64_t messages_per_hour, messages_per_day;
+    uint64_t bytes_per_second;
+    uint32_t messages_per_connection;
+    uint32_t recipients_per_transaction;
+};
+
+struct conf {
+    struct arena arena;
+    struct bytes file; // where it was read from; "default" for the embedded one
+
+    struct bytes hostname; // our name in greeting, EHLO, Received, DSNs; lower case
+    struct bytes spool, state;
+    struct bytes control; // Unix socket of the control interface; default: STATE/control.sock
+    struct bytes user; // the relay process becomes this user when started as root; not set: stays
+    uint32_t workers;  // 0: one per core
+    int64_t shutdown_grace_ms;
+
+    struct conf_listener *listeners;
+    uint32_t listeners_count;
+    struct {
+        struct bytes certificate, key, authorities; // PEM files; authorities not set: the system's
+        bool self_signed;                           // make a certificate at start; for trials only
+    } tls;
+    struct {
+        struct bytes *servers; // "IP@PORT"; none: resolve from the root ourselves
+        uint32_t servers_count;
+        struct bytes trust_anchor; // file; not set: no validation
+    } dns;
+    struct conf_route *routes; // the last one matches everything
+    uint32_t routes_count;
+    struct conf_lane *lanes; // the last one matches everything
+    uint32_t lanes_count;
+    struct {
+        int64_t first_ms, max_ms, lifetime_ms;
+        int64_t warn_after_ms; // 0: no delayed-DSNs
+        uint32_t factor_milli; // CONF_FACTOR_ONE is 1.0
+    } retry;
+    struct {
+        uint64_t message_size, header_size;
+        uint32_t recipients; // of one message
+        uint32_t received;   // Received fields before a message is a loop
+        uint32_t sessions, sessions_per_address;
+        uint32_t connections; // outgoing, all lanes together
+        int64_t command_timeout_ms;
+        uint32_t auth_failures; // of one address (IPv6: /64) within auth_window before auth_block
+        int64_t auth_window_ms, auth_block_ms;
+    } limits;
+    struct {
+        int64_t keep_ms; // day files older than this are deleted
+    } events;
+    struct {
+        struct bytes address; // as a listener's; not set: no HTTP
+    } http;
+    struct {
+        enum log_format format;
+        enum log_level level;
+    } log;
+};
+
+// Reads and checks the file; NULL reads the embedded default. On failure *out is NULL and `errors`
+// has all errors, each "file:line:col: error: text", the source line, a caret, and what would have
+// been accepted. E_SYNTAX (errors in the file), E_NOT_FOUND, E_DENIED, E_IO, E_LIMIT (file too
+// large).
+int conf_load(const char *path, struct conf **out, struct buf *errors) MUST_USE;
+// The same from memory; `name` stands in the errors, `folder` (absolute) is where relative paths
+// start.
+int conf_load_text(struct bytes text, const char *name, const char *folder, struct conf **out,
+                   struct buf *errors) MUST_USE;
+void conf_free(struct conf *conf); // NULL is fine
+// The embedded default configuration, in YAML.
+struct bytes conf_default_text(void);
+
+// Is the address (4 or 16 bytes, network order) within one of the prefixes? IPv4-mapped addresses
+// count as IPv4.
+bool conf_cidr_has(const struct conf_cidr *list, uint32_t count, const uint8_t *ip, bool ip6);
+// Does one of the patterns match the address "user@domain", or the name or domain, given?
+// Case-insensitive.
+bool conf_patterns_match(const struct conf_patterns *patterns, struct bytes subject);
