@@ -67,6 +67,8 @@ struct bytes bytes_trim(struct bytes s);
 // Decimal digits only, whole slice, at most 20 digits. E_SYNTAX; E_LIMIT beyond max.
 int bytes_to_u64(struct bytes s, uint64_t max, uint64_t *out) MUST_USE;
 
+// Length in bytes of the valid UTF-8 character (RFC 3629) that s starts with; 0 if there is none.
+size_t bytes_utf8_len(struct bytes s);
 // Valid UTF-8 (no surrogates, no overlong forms, up to U+10FFFF).
 bool bytes_is_utf8(struct bytes s);
 bool bytes_is_ascii(struct bytes s);

@@ -47,3 +47,16 @@ static inline struct mono mono_min(struct mono a, struct mono b)
 void wall_format(struct wall t, struct buf *out);
 // RFC 3339 section 5.6, any offset, optional fraction. E_SYNTAX, E_LIMIT (before 1970, after 9999).
 int wall_parse(struct bytes text, struct wall *out) MUST_USE;
+
+// A moment taken apart, in UTC. weekday: 0 is Sunday.
+struct civil {
+    int year, month, day, hour, minute, second, us, weekday;
+};
+void wall_split(struct wall t, struct civil *out);
+// The moment that *c (weekday not read) names in a zone offset_minutes east of UTC; second 60 counts as 59.
+// E_SYNTAX (no such date or time), E_LIMIT (before 1970, after 9999).
+int wall_join(const struct civil *c, int offset_minutes, struct wall *out) MUST_USE;
+// Days from 1970-01-01 to this date; month 1 to 12.
+int64_t clock_days(int year, int month, int day);
+// How many days the month (1 to 12) has.
+int clock_month_days(int year, int month);
