@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: MIT
+//
+// queue - who may go out next: domains, lanes, schedule, turns and shaping
+//
+// A recipient waits in its *domain* (a route and a routing domain) until due; then the domain is
+// resolved once and its mail joins a *lane* (source -> site), from which connections take batches:
+// transactional before personal before bulk, within a class the accounts in turn. A *bundle* is
+// what the queue moves: the recipients of one message in one domain that are in the same state, due
+// at the same time.
+//
+// The queue decides and does nothing: worker threads ask queue_next() what to do (resolve, connect,
+// expire, save ...), do it, and tell the queue how it went. Every domain and lane belongs to one
+// worker. Whatever is handed out as a batch is leased: nobody else gets these recipients until
+// queue_settle() (or queue_batch_free() at shutdown). The journal is written by the caller *before*
+// it settles; the queue is rebuilt from the journal at start by queue_add() and queue_restore().
+//
+//     queue_next -> RESOLVE -> queue_resolved / queue_unresolved
+//                -> CONNECT -> queue_connected / queue_connect_failed
+//     queue_connected -> queue_take -> BATCH -> transaction -> queue_take (next one; need not wait
+//     for the
+//                                                  journal) ... -> queue_disconnected
+//                                        `-> outcomes to the journal -> queue_settle
+//
+// Time: lifetimes, retries and rates run on `mono`; wall times are converted when they enter and
+// leave, so that a jump of the wall clock is charged to no message. Scheduled sending follows the
+// wall clock: queue_clock_jumped().
+//
+// Owner:    the daemon owns one; batches belong to the caller until settled; connections are the
+// caller's. Thread:   any; one mutex inside, held for short bounded steps, nothing is called out of
+// it. A handle
+//           (lane, domain, connection) is used by the worker that got it only.
+// Limits:   QUEUE_WORKERS_MAX workers; QUEUE_BATCH_MAX recipients a batch; lanes keep their shaping
+// (law 7). Never:    does I/O, reads a clock, or keeps a recipient's address.
+#pragma once
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "conf/conf.h"
+#include "mail/envelope.h"
+
+#define QUEUE_WORKERS_MAX 64
+#define QUEUE_BATCH_MAX 1000 // recipients in one batch, whatever a lane allows
+#define QUEUE_RECIPIENTS_DEFAULT                                                                   \
+    100                      // of one transaction, when the lane sets no limit (RFC 5321 4.5.3.1.8)
+#define QUEUE_NAME_MAX 255   // bytes of a domain
+#define QUEUE_LANE_MAX 320   // bytes of a lane's name
+#define QUEUE_HOSTS_MAX 4096 // bytes of a lane's hosts
+#define QUEUE_TEXT_MAX 200   // bytes kept of an error's text
+#define QUEUE_NOTE_MAX 2048  // bytes of a note's value
+#define QUEUE_TRANSACTIONAL_PERCENT                                                                \
+    10 // share of a lane's limits that only transactional mail may use
+
+struct queue;
+struct queue_lane;
+struct queue_domain;
+
+// Both clocks, read in the same turn.
+struct queue_now {
+    struct mono mono;
+    struct wall wall;
+};
+
+// What the connection proved about the server, or a domain's policy asks for; each includes the
+// ones before.
+enum queue_proof {
+    QUEUE_PROOF_NONE,
+    QUEUE_PROOF_ENCRYPTED,
+    QUEUE_PROOF_VERIFIED, // PKIX, names match
+    QUEUE_PROOF_DANE,
+    QUEUE_PROOFS,
+};
+
+// ---- life
+// --------------------------------------------------------------------------------------------
+
+struct queue_options {
+    uint32_t workers;          // 1 .. QUEUE_WORKERS_MAX
+    uint32_t connections_max;  // outgoing, all lanes; 0: no limit
+    uint64_t stored_bytes_max; // budget for bodies kept in memory; 0: none are kept
+    uint64_t seed;             // of the jitter
+    const struct conf *conf;   // lanes[], retry{}; borrowed until the next queue_configure()
+};
+
+struct queue *queue_new(const struct queue_options *options);
+void queue_free(
+    struct queue *q); // all connections gone, all batches settled or freed; NULL is fine
+// A reload: shaping and retry schedule of `conf` hold from the next decision on. Borrowed until the
+// next call; returns with nobody reading the old one.
+void queue_configure(struct queue *q, const struct conf *conf, uint32_t connections_max);
+
+// Which workers have something new to do: bit n is worker n. Calls below OR into *kicks (may be
+// NULL only where the caller runs queue_next() for all workers anyway); the caller posts to each so
+// that it calls queue_next() again. The worker that called is included if it has work.
+
+// ---- messages in
+// -------------------------------------------------------------------------------------
+
+#define QUEUE_NULL_SENDER 1u // no delayed-DSN is ever due
+#define QUEUE_SMTPUTF8 2u
+#define QUEUE_8BIT 4u
+#define QUEUE_REQUIRETLS 8u
+
+// A counted reference to the stored message (in memory), so that a fresh message need not be read
+// back. release() is called once, outside the mutex, on any worker.
+struct queue_stored {
+    void *message; // NULL: none
+    void (*release)(void *message);
+};
+
+struct queue_recipient {
+    uint32_t number;     // ID.n, from 1, unique in the message
+    uint32_t route;      // the caller's key of the route that applies (opaque, part of the domain)
+    struct bytes domain; // routing domain, lower case; at most QUEUE_NAME_MAX; copied
+    uint32_t notify;     // NOTIFY_ bits
+    uint32_t attempts;   // so far
+    struct wall next_attempt_at; // 0: as soon as the message may go
+    bool held;                   // by an operator (a restored record)
+    bool warned;                 // the delayed-DSN has been sent
+};
+
+struct queue_message_new {
+    struct message_id id;
+    uint32_t account; // 0: none; still takes turns as one account
+    enum mail_class class;
+    struct wall accepted_at;
+    struct wall not_before; // 0: at once
+    struct wall expires_at;
+    uint64_t size;  // bytes, for rates
+    uint32_t flags; // QUEUE_NULL_SENDER ...
+    struct queue_stored stored;
+    const struct queue_recipient *recipients; // those still undecided only; at least one
+    uint32_t recipients_count;
+};
+
+// Takes in an accepted or recovered message; takes over `stored` in any case (released at once when
+// over budget). Recipients of held domains and accounts come in held. E_EXISTS: the id is already
+// queued.
+int queue_add(struct queue *q, const struct queue_message_new *message, struct queue_now now,
+              uint64_t *kicks) MUST_USE;
+
+// ---- batches
+// -----------------------------------------------------------------------------------------
+
+struct queue_batch_recipient {
+    uint32_t number;
+    uint32_t attempts; // before this one
+};
+
+// Leased recipients of one message.
+struct queue_batch {
+    struct message_id id;
+    uint32_t account;
+    enum mail_class class;
+    uint32_t flags;
+    uint64_t size;
+    struct wall expires_at; // on today's wall clock
+    uint32_t route;         // of the first recipient; all have it when taken from a lane
+    void *stored;           // borrowed until queue_settle(); NULL: read the spool
+    int64_t retry_ms;       // the wait before the next attempt, jitter included: queue_retry_at()
+    struct bytes domain;    // of the first recipient, points into `text`
+    uint32_t count;
+    struct queue_batch_recipient *recipients;
+    // the queue's own
+    struct queue_bundle *bundles;
+    struct queue_lane *lane;
+    char *text;
+};
+
+// When a recipient deferred at `now` is tried again; what the outcome record states and what the
+// result of queue_settle() repeats.
+struct wall queue_retry_at(const struct queue_batch *batch, struct wall now);
+
+enum queue_outcome {
+    QUEUE_DONE,     // delivered, failed, expired or removed: leaves the queue
+    QUEUE_DEFERRED, // tried in vain: again at next_attempt_at, attempts + 1
+    QUEUE_UNTRIED,  // not tried after all (the connection broke before, another must say RCPT): at
+                    // once
+    QUEUE_HELD,     // stays until released
+    QUEUE_RELEASED, // no longer held: due as before, but not before `now`
+    QUEUE_RETRIED,  // due now, whatever the schedule; backoff of its domain and lane ends
+    QUEUE_REROUTED, // belongs to the domain (route, its own name) now: after a reload
+    QUEUE_WARNED,   // the delayed-DSN is recorded; state as before
+    QUEUE_KEPT,     // state as before (a claim given up)
+};
+
+struct queue_result {
+    enum queue_outcome outcome;
+    struct wall next_attempt_at; // DEFERRED
+    uint32_t route;              // REROUTED
+};
+
+// Ends the lease: results[i] is what became of batch->recipients[i]. Call it once the outcomes
+// stand in the journal. Frees the batch. A message without recipients left is gone.
+void queue_settle(struct queue *q, struct queue_batch *batch, const struct queue_result *results,
+                  struct queue_now now, uint64_t *kicks);
+// The same for all recipients alike.
+void queue_settle_all(struct queue *q, struct queue_batch *batch, struct queue_result result,
+                      struct queue_now now, uint64_t *kicks);
+// Gives up a batch when stopping: frees it, tells nobody; its recipients stay leased.
+void queue_batch_free(struct queue *q, struct queue_batch *batch);
+
+// ---- connections
+// -------------------------------------------------------------------------------------
+
+// One outgoing connection (or its attempt) of a lane: a slot of `connections`. A value the caller
+// keeps and passes by pointer; do not copy it after queue_connected().
+struct queue_connection {
+    struct queue_lane *lane; // NULL: no slot
+    enum queue_proof proof;  // needed while connecting, proved once connected
+    uint32_t messages;       // taken so far
+    uint8_t state;           // the queue's own
+    bool low;                // the queue's own
+};
+
+// The site's greeting, EHLO and TLS went well and prove `proof` (at least connection->proof, law
+// 7). Follow with queue_take().
+void queue_connected(struct queue *q, struct queue_connection *c, enum queue_proof proof,
+                     struct queue_now now);
+// No host of the site could be used. The slot is free, the lane backs off by the retry schedule;
+// nothing is recorded per recipient. `text` explains (bounded, escaped by whoever shows it).
+void queue_connect_failed(struct queue *q, struct queue_connection *c, struct bytes text,
+                          struct queue_now now, uint64_t *kicks);
+// The connection is gone; its slot is free. `failed`: by the site (421, reset), so that
+// reconnecting backs off unless transactions have succeeded since the last failure.
+void queue_disconnected(struct queue *q, struct queue_connection *c, bool failed, struct bytes text,
+                        struct queue_now now, uint64_t *kicks);
+
+enum queue_take {
+    QUEUE_TAKE_BATCH, // *out_batch: do this transaction
+    QUEUE_TAKE_IDLE,  // nothing now: keep the connection for a while; QUEUE_WAKE says when there is
+                      // work
+    QUEUE_TAKE_CLOSE, // quit: used up, or its slot is needed
+};
+// The connection is free (its last transaction, if any, is over; it need not be settled): what
+// next?
+enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct queue_now now,
+                           struct queue_batch **out_batch);
+
+// ---- what a worker does next
+// ---------------------------------------------------------------------------
+
+enum queue_work_kind {
+    QUEUE_IDLE,    // nothing before `until` (MONO_NEVER: until kicked)
+    QUEUE_RESOLVE, // domain, route, name -> queue_resolved() or queue_unresolved(), on any thread
+    QUEUE_CONNECT, // connection (a reserved slot), name (the lane's), hosts
+    QUEUE_WAKE,    // an idle connection of `lane` with exactly `proof` should call queue_take()
+    QUEUE_EXPIRE,  // batch: past its lifetime -> failure outcomes, DSN, QUEUE_DONE
+    QUEUE_WARN,    // batch: warn_after has passed -> delayed-DSN, QUEUE_WARNED
+    QUEUE_FAIL,    // batch: its domain can't be delivered to (code, enhanced, text) -> QUEUE_DONE
+    QUEUE_REROUTE, // batch: its route is no longer of the table -> QUEUE_REROUTED
+    QUEUE_SAVE,    // note: write it (an empty value deletes it), then queue_saved()
+};
+
+struct queue_note {
+    char name[QUEUE_LANE_MAX + 32];
+    uint32_t value_len;
+    char value[QUEUE_NOTE_MAX];
+};
+
+struct queue_work {
+    enum queue_work_kind kind;
+    struct mono until;
+    struct queue_domain *domain;
+    uint32_t route;
+    struct queue_lane *lane;
+    enum queue_proof proof;
+    struct queue_connection connection;
+    struct queue_batch *batch;
+    uint16_t code; // 550
+    char enhanced[12];
+    char text[QUEUE_TEXT_MAX + 1];
+    char name[QUEUE_LANE_MAX + 1]; // the domain's or the lane's, NUL-terminated
+    uint32_t hosts_len;
+    char hosts[QUEUE_HOSTS_MAX]; // as given to queue_resolved()
+    struct queue_note note;
+};
+
+// The next thing for `worker` to do. Call until it says QUEUE_IDLE; then again at `until` or when
+// kicked. Each call does a bounded amount of work.
+void queue_next(struct queue *q, uint32_t worker, struct queue_now now, struct queue_work *out,
+                uint64_t *kicks);
+
+struct queue_resolution {
+    struct bytes
+        lane; // name: "SOURCE->SITE", equal for all domains with one MX set (route/route_site.h)
+    struct bytes
+        hosts; // opaque to the queue, at most QUEUE_HOSTS_MAX; comes back with QUEUE_CONNECT
+    // Names that lanes[].match is compared with beside the domain: the MX hosts, separated by
+    // spaces.
+    struct bytes match_names;
+    enum queue_proof proof; // that this domain's policy requires
+    int64_t ttl_ms;         // how long this holds; at least 1 s is taken
+};
+// The domain's mail goes over this lane; it moves there if it was on another one.
+void queue_resolved(struct queue *q, struct queue_domain *d, const struct queue_resolution *r,
+                    struct queue_now now, uint64_t *kicks);
+
+enum queue_unresolved {
+    QUEUE_UNRESOLVED_DEFER,   // DNS failed for now: the domain backs off by the retry schedule
+    QUEUE_UNRESOLVED_FAIL,    // no such domain, null MX, ourselves: what is due comes back as
+                              // QUEUE_FAIL
+    QUEUE_UNRESOLVED_REROUTE, // the route key is of an older table: what is due comes as
+                              // QUEUE_REROUTE
+};
+struct queue_failure {
+    uint16_t code;         // FAIL: 550; DEFER: 451
+    struct bytes enhanced; // "5.1.2"
+    struct bytes text;     // at most QUEUE_TEXT_MAX are kept
+};
+void queue_unresolved(struct queue *q, struct queue_domain *d, enum queue_unresolved how,
+                      const struct queue_failure *failure, struct queue_now now, uint64_t *kicks);
+
+// ---- notes: what of the queue lasts beside messages
+// ------------------------------------------------------
+
+// The note of that name, as handed out by the last QUEUE_SAVE of it, is durable (law 7: hour and
+// day limits are counted ahead in blocks, so that a crash can only make a lane send less).
+void queue_saved(struct queue *q, const struct queue_note *note, struct queue_now now,
+                 uint64_t *kicks);
+// At start, before any queue_add(): a note as saved. Unknown or damaged ones are ignored: E_SYNTAX.
+int queue_restore(struct queue *q, struct bytes name, struct bytes value,
+                  struct queue_now now) MUST_USE;
+
+// ---- operators
+// -----------------------------------------------------------------------------------------
+
+enum queue_select { QUEUE_SELECT_ALL, QUEUE_SELECT_ID, QUEUE_SELECT_DOMAIN, QUEUE_SELECT_ACCOUNT };
+struct queue_filter {
+    enum queue_select by;
+    struct message_id id;
+    uint32_t recipient; // ID: this number only; 0: all
+    struct bytes domain;
+    uint32_t account;
+    bool held_only, unheld_only;
+};
+
+// Leases matching recipients that are not in flight, one message at a time, for an operator's
+// action: write the outcomes, then queue_settle() with QUEUE_HELD, QUEUE_RELEASED, QUEUE_RETRIED or
+// QUEUE_DONE. Start with *cursor = 0; NULL at the end; each call looks at no more than
+// QUEUE_SCAN_MAX messages and may return *out_batch = NULL with true: call again. Settle before the
+// next call or not, as you like.
+#define QUEUE_SCAN_MAX 1000
+bool queue_claim(struct queue *q, const struct queue_filter *filter, uint64_t *cursor,
+                 struct queue_now now, struct queue_batch **out_batch);
+// How many recipients match, those in flight included (a dry run); bounded steps as above.
+bool queue_match(struct queue *q, const struct queue_filter *filter, uint64_t *cursor,
+                 uint64_t *count);
+
+// Rules for mail to come (and a QUEUE_SAVE so that they last): recipients of the domain, account,
+// or all come in held. Those already queued are held or released by queue_claim(). `on` false ends
+// the rule.
+void queue_hold_domain(struct queue *q, struct bytes domain, bool on, uint64_t *kicks);
+void queue_hold_account(struct queue *q, uint32_t account, bool on, uint64_t *kicks);
+void queue_hold_all(struct queue *q, bool on, uint64_t *kicks);
+
+// The wall clock moved by delta_ms against mono: scheduled mail keeps to the wall clock.
+void queue_clock_jumped(struct queue *q, int64_t delta_ms, struct queue_now now, uint64_t *kicks);
+
+// ---- questions
+// -----------------------------------------------------------------------------------------
+
+enum queue_limit {
+    QUEUE_LIMIT_NONE, // in flight, or the next one to go
+    QUEUE_LIMIT_RETRY_TIME,
+    QUEUE_LIMIT_SCHEDULED,
+    QUEUE_LIMIT_HOLD,
+    QUEUE_LIMIT_DNS,
+    QUEUE_LIMIT_BACKOFF,
+    QUEUE_LIMIT_LANE_CONNECTIONS,
+    QUEUE_LIMIT_LANE_RATE,
+    QUEUE_LIMIT_CLASS,
+    QUEUE_LIMIT_ACCOUNT_TURN,
+};
+const char *queue_limit_name(enum queue_limit limit); // "retry_time"
+
+// The one binding limit.
+struct queue_reason {
+    enum queue_limit limit;
+    struct wall until; // 0: not known
+    char setting[64];  // "retry.first", "lanes[2].connections"; empty: none would change it
+    char text[QUEUE_TEXT_MAX + 256];
+};
+// Why does it (number 0: its first recipient) not go out? E_NOT_FOUND: not queued.
+int queue_why(struct queue *q, struct message_id id, uint32_t number, struct queue_now now,
+              struct queue_reason *out) MUST_USE;
+
+enum queue_state {
+    QUEUE_STATE_QUEUED,
+    QUEUE_STATE_SCHEDULED,
+    QUEUE_STATE_HELD,
+    QUEUE_STATE_ACTIVE
+};
+const char *queue_state_name(enum queue_state state); // "queued", "scheduled", "held", "active"
+
+// One recipient's place: {state, attempts, next_attempt_at}. E_NOT_FOUND.
+struct queue_place {
+    enum queue_state state;
+    uint32_t attempts;
+    struct wall next_attempt_at; // 0: now, or held
+};
+int queue_find(struct queue *q, struct message_id id, uint32_t number, struct queue_now now,
+               struct queue_place *out) MUST_USE;
+
+struct queue_row { // a bundle
+    struct message_id id;
+    uint32_t account;
+    enum mail_class class;
+    uint64_t size;
+    enum queue_state state;
+    uint32_t recipients, first_number, attempts;
+    struct wall next_attempt_at; // 0: now
+    char domain[QUEUE_NAME_MAX + 1];
+};
+// Up to max rows; start with *cursor = 0; 0 rows and *cursor == UINT64_MAX at the end. Mail that
+// stays queued throughout is seen exactly once. Looks at no more than QUEUE_SCAN_MAX messages a
+// call, so that 0 rows with another cursor mean: call again. A page may end early; max is at
+// least 1.
+size_t queue_list(struct queue *q, const struct queue_filter *filter, uint64_t *cursor,
+                  struct queue_now now, struct queue_row *rows, size_t max);
+
+struct queue_lane_row {
+    char name[QUEUE_LANE_MAX + 1];
+    uint32_t worker, rule; // lanes[rule]
+    uint64_t ready;        // recipients waiting in the lane
+    uint32_t connections, connecting, busy, connections_max;
+    uint64_t hour_used, day_used;  // messages in the running windows
+    struct wall backoff_until;     // 0: none
+    char text[QUEUE_TEXT_MAX + 1]; // why it backs off
+};
+size_t queue_lanes(struct queue *q, uint64_t *cursor, struct queue_now now,
+                   struct queue_lane_row *rows, size_t max);
+
+struct queue_counts {
+    uint64_t messages, recipients[4]; // by enum queue_state
+    uint64_t domains, lanes, connections;
+    uint64_t stored_bytes; // bodies kept in memory
+    uint64_t memory_bytes; // of the queue's own structures
+};
+void queue_count(struct queue *q, struct queue_counts *out);

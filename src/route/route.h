@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+//
+// route - where a recipient's mail goes: the first of routes[] that matches
+//
+// A table is made from a configuration and from the recipient tables it names. Queued mail carries
+// a *route key*: the number of the entry that matched, marked with the table's generation, so that
+// after a reload mail queued under an older table is recognised and looked up again
+// (QUEUE_REROUTED).
+//
+// Owner:    a table owns its entries and local recipient tables; it borrows the configuration.
+// Thread:   any, once made: nobody writes to it.
+// Limits:   ROUTE_MAX routes (the configuration's limit is lower).
+#pragma once
+
+#include "base/buf.h"
+#include "conf/conf.h"
+#include "mail/envelope.h"
+
+#define ROUTE_MAX 65535
+
+struct route_table;
+struct local_recipients;
+
+// What a route may ask about; BYTES_NONE where there is none.
+struct route_question {
+    struct bytes recipient; // "user@domain"
+    struct bytes domain;    // its routing domain (A-labels); a pattern may match either form
+    struct bytes sender;    // reverse-path; empty is the null sender, matched by "*" only
+    struct bytes account;   // name
+    struct bytes listener;  // name
+};
+
+// One entry, read-only.
+struct route {
+    uint32_t number; // its place in routes[]
+    const struct conf_route *conf;
+    struct bytes login, password;          // AUTH to a smarthost; empty: none. Never logged.
+    const struct local_recipients *locals; // NULL: any recipient is taken
+    uint64_t fingerprint; // of what decides where and how: equal means same treatment
+};
+
+// Reads recipient tables and password files. On failure *out is NULL and `errors` (appended to, one
+// line each, "FILE:LINE: error: text") has all of them. E_SYNTAX, E_NOT_FOUND, E_DENIED, E_IO,
+// E_LIMIT. generation: one more for each table whose routes differ from the last one's; 0 .. 65535,
+// wraps.
+int route_table_new(const struct conf *conf, uint32_t generation, struct route_table **out,
+                    struct buf *errors) MUST_USE;
+void route_table_free(struct route_table *t); // NULL is fine
+uint32_t route_table_generation(const struct route_table *t);
+// Would every recipient be treated alike by both? Then the new one may keep the old one's
+// generation.
+bool route_table_same(const struct route_table *a, const struct route_table *b);
+
+// The first route that matches; without any, the default: by MX, tls may. Never NULL.
+const struct route *route_pick(const struct route_table *t, const struct route_question *question);
+// The key to queue a recipient under, and back; route_get() is NULL for a key of another
+// generation.
+uint32_t route_key(const struct route_table *t, const struct route *r);
+const struct route *route_get(const struct route_table *t, uint32_t key);
+// Does the route deliver here rather than hand on to the domain's own servers (has a recipient
+// table, or goes to LMTP, a Maildir or nowhere)?
+bool route_is_local(const struct route *r);
+
+// The path of a Maildir for one recipient: %d its domain, %u its local part, %% a percent sign.
+// Each of both becomes exactly one path component: "/", NUL and control bytes, an empty name, "."
+// and ".." and more than 200 bytes are E_DENIED, so that no address leaves the folder it was meant
+// for. Letters of %d and %u are made lower-case.
+int route_expand_path(struct bytes pattern, struct bytes local_part, struct bytes domain,
+                      struct buf *out) MUST_USE;
+
+// "user@domain" cut at the last "@" outside quotes; the local part without quotes and backslashes.
+// E_SYNTAX.
+int route_split_address(struct bytes address, struct buf *out_local_part,
+                        struct bytes *out_domain) MUST_USE;

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+//
+// route_site - names lanes: SOURCE->SITE, where a site is the set of hosts that serve a domain
+//
+// Domains whose MX records name the same hosts (whatever order and preferences) get the same name,
+// so that one provider's thousands of domains share one lane.
+#pragma once
+
+#include "base/buf.h"
+#include "route/route.h"
+
+#define ROUTE_SITE_MAX 255
+
+// A site that stands behind MX hosts: their names in lower case, sorted, without repeats, joined by
+// commas; when that would pass ROUTE_SITE_MAX, the first ones and a hash of all. port 25 is left
+// out.
+void route_site_of_hosts(const struct bytes *hosts, size_t count, uint16_t port, struct buf *out);
+// The site of a route that names its target itself (smarthost, LMTP, Maildir, discard):
+// "smtp:host:port", "lmtp:host:port", "lmtp:/path", "maildir:/path/%d/%u", "discard". CHECKs that
+// it is not by MX.
+void route_site_of_via(const struct conf_via *via, struct buf *out);
+// "SOURCE->SITE".
+void route_lane_name(struct bytes source, struct bytes site, struct buf *out);
