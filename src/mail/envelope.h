@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// envelope - everything the relay knows of a message beside its bytes: one for the message, one row a recipient
+// envelope - everything the relay knows of a message beside its bytes: one for the message, one row
+// a recipient
 //
-// Built by intake, written once to the journal (spool/envelope_codec.h), read again by whoever needs it.
+// Built by intake, written once to the journal (spool/envelope_codec.h), read again by whoever
+// needs it.
 //
 // Owner: an envelope owns nothing; all slices live in the arena it was made in.
 #pragma once
@@ -29,26 +31,27 @@ struct metadata {
 struct recipient {
     uint32_t number;      // from 1, the n of ID.n
     struct bytes address; // as received, without <>
-    struct bytes domain;  // routing domain: lower-case A-labels, or "[192.0.2.1]"; what the queue sorts by
-    uint32_t notify;      // NOTIFY_ bits
-    struct bytes orcpt;   // "rfc822;xtext" as received, or empty
-    struct bytes token;   // reverse-path token, or empty
+    struct bytes
+        domain; // routing domain: lower-case A-labels, or "[192.0.2.1]"; what the queue sorts by
+    uint32_t notify;    // NOTIFY_ bits
+    struct bytes orcpt; // "rfc822;xtext" as received, or empty
+    struct bytes token; // reverse-path token, or empty
 };
 
 struct envelope {
     struct message_id id;
     struct wall accepted_at;
-    struct wall not_before; // 0: at once (X-Posthaste-Send-At)
-    struct wall expires_at; // fixed at acceptance
+    struct wall not_before;    // 0: at once (X-Posthaste-Send-At)
+    struct wall expires_at;    // fixed at acceptance
     struct bytes reverse_path; // without <>; empty is the null sender
     uint32_t account;          // store's account number; 0: none (trusted network, our own DSNs)
     struct bytes account_name;
     struct bytes credential; // the login used
     struct bytes tag;
     struct bytes listener;
-    struct bytes client; // "192.0.2.1:4711" or "unix"
-    struct bytes helo;   // what the client called itself
-    struct bytes envid;  // RFC 3461, xtext as received
+    struct bytes client;     // "192.0.2.1:4711" or "unix"
+    struct bytes helo;       // what the client called itself
+    struct bytes envid;      // RFC 3461, xtext as received
     struct bytes message_id; // the Message-ID field's value, for searching
     struct metadata *metadata;
     uint32_t metadata_count;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// message_id - names a message for ever: time, node, start epoch and counter, 100 bits, 20 characters
+// message_id - names a message for ever: time, node, start epoch and counter, 100 bits, 20
+// characters
 //
-// bits (high to low): 42 milliseconds since 2020-01-01 UTC, 10 node, 20 epoch (one more at each start),
-// 28 counter. Shown in Crockford's base32 (0-9A-Z without I L O U), upper case, so ids sort by time.
-// A recipient is named ID.n (n from 1), an attempt ID.n.k (k from 1).
+// bits (high to low): 42 milliseconds since 2020-01-01 UTC, 10 node, 20 epoch (one more at each
+// start), 28 counter. Shown in Crockford's base32 (0-9A-Z without I L O U), upper case, so ids sort
+// by time. A recipient is named ID.n (n from 1), an attempt ID.n.k (k from 1).
 #pragma once
 
 #include "base/bytes.h"

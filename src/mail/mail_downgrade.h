@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+//
+// mail_downgrade - an 8-bit message as an equal 7-bit one, for a next hop without 8BITMIME (RFC
+// 6152 section 3)
+//
+// Two passes over the message, so that only what must change does: the plan is fed the whole
+// message and learns which parts cannot pass; the downgrade is fed it again and pushes the changed
+// one out piece by piece. Text (and message/ parts other than message/rfc822) becomes
+// quoted-printable, everything else base64, wherever a part has 8-bit bytes, NUL, a bare CR or LF,
+// or (asked for) a line over 998. multipart/ and message/rfc822 are walked into; their boundaries
+// stay. No part keeps the label 8bit or binary. All else is byte for byte the same. 8-bit bytes in
+// a multipart's preamble or epilogue, which nobody reads, become "?".
+//
+//     struct mail_downgrade_plan plan = {0};            struct mail_downgrade *d =
+//     mail_downgrade_plan_start(&plan, ...);                mail_downgrade_new(&plan, emit, ctx);
+//     mail_downgrade_plan_feed(&plan, piece) ...        mail_downgrade_feed(d, piece) ...
+//     err = mail_downgrade_plan_finish(&plan);          mail_downgrade_finish(d);
+//     mail_downgrade_free(d);
+//
+// A message never stands whole in memory: headers of the current part, one line, one bit pair a
+// part.
+//
+// Fails: E_DENIED (raw 8-bit bytes in a header, message/global at the top, an encoded part that has
+// 8-bit bytes:
+//        no equal 7-bit message exists, 5.6.3 or 5.6.7), E_LIMIT (mail_mime.h, mail_header.h).
+#pragma once
+
+#include "base/buf.h"
+#include "base/bytes.h"
+
+// Long lines force an encoding too (for a message that could not pass at all otherwise).
+#define MAIL_DOWNGRADE_LONG_LINES 1u
+// 8-bit bytes may pass: only long lines (if asked for), NUL, bare CR and LF force an encoding.
+#define MAIL_DOWNGRADE_KEEP_8BIT 2u
+
+struct mime_walk;
+struct mail_downgrade_plan {
+    bool is_needed;       // something would change
+    bool has_8bit_header; // raw UTF-8 or other 8-bit bytes in a header
+    bool has_signed;      // a multipart/signed part or DKIM-Signature is there: a change breaks it
+    size_t parts;
+    // its own affairs
+    struct buf marks; // one byte a part, in order
+    struct mime_walk *walk;
+    unsigned flags;
+    int err;
+    uint8_t now;  // marks of the current part
+    uint8_t last; // last byte of it
+    size_t column;
+};
+
+void mail_downgrade_plan_start(struct mail_downgrade_plan *plan, unsigned flags);
+// Header and body, from the first byte, in pieces of any size.
+void mail_downgrade_plan_feed(struct mail_downgrade_plan *plan, struct bytes piece);
+int mail_downgrade_plan_finish(struct mail_downgrade_plan *plan) MUST_USE;
+void mail_downgrade_plan_done(struct mail_downgrade_plan *plan);
+
+struct mail_downgrade;
+// The plan must be finished without failure and outlive this.
+struct mail_downgrade *mail_downgrade_new(const struct mail_downgrade_plan *plan,
+                                          void (*emit)(void *ctx, struct bytes piece), void *ctx);
+// The same bytes again; E_DAMAGED if they are not those that were planned.
+int mail_downgrade_feed(struct mail_downgrade *d, struct bytes piece) MUST_USE;
+int mail_downgrade_finish(struct mail_downgrade *d) MUST_USE;
+void mail_downgrade_free(struct mail_downgrade *d);
