@@ -35,6 +35,6 @@ void conf_part_release(struct conf_part *part);           // NULL is fine
 // Holds its own references to the parts (values: struct conf, struct route_table, struct
 // store_directory); routes and accounts may be NULL. The caller holds one reference to the result.
 struct conf_snapshot *conf_snapshot_new(struct conf_part *conf, struct conf_part *routes,
-                                        struct conf_part *accounts);
+                                        struct conf_part *accounts, uint64_t generation);
 struct conf_snapshot *conf_snapshot_hold(struct conf_snapshot *s); // returns s
 void conf_snapshot_release(struct conf_snapshot *s);               // NULL is fine
