@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+//
+// store - accounts, credentials, sender domains and the audit log, in one SQLite file
+//
+// Every change is a named operation {op, args, actor, time}, applied by store_apply() and written
+// to the audit log in the same transaction. Operations are idempotent: the same one again succeeds
+// and changes nothing. They carry all they need (verifiers, tokens), so that applying one gives the
+// same state everywhere; secrets themselves never come here. Workers never read the store, but a
+// store_directory made from it.
+//
+//   op                 args (* may be left out)                          result
+//   account.add        account, class*, any_sender*                     ACCOUNT
+//   account.suspend    account                                          ACCOUNT
+//   account.activate   account                                          ACCOUNT
+//   account.close      account (for ever; its credentials and domains   ACCOUNT
+//                      go, its name and number stay taken)
+//   account.list                                                        {"accounts": [ACCOUNT...]}
+//   credential.add     account, login, verifier, scram*                 {"account","login"}
+//   credential.remove  login, account*                                  {"account","login"}
+//   credential.list    account*                                         {"credentials": [...]}
+//   domain.add         account, domain, token, trust*                   DOMAIN
+//   domain.verified    account, domain                                  DOMAIN
+//   domain.remove      account, domain                                  {"account","domain"}
+//   domain.list        account*                                         {"domains": [DOMAIN...]}
+//   domain.show        account*, domain                                 {"domains": [DOMAIN...]}
+//
+//   ACCOUNT: {"account","number","class","any_sender","state","created_at"}
+//   DOMAIN:  {"account","domain","verified","records":[{"name","type","value","purpose"}]}
+//
+// Owner:    whoever holds the lock: one process at a time.
+// Thread:   one at a time; it blocks on the disk, so never a loop's.
+// Limits:   STORE_ACCOUNTS_MAX and so on; beyond them E_LIMIT.
+// Fails:    E_SYNTAX (args), E_NOT_FOUND, E_EXISTS, E_DENIED (not in this state), E_LIMIT, E_FULL,
+// E_IO,
+//           E_DAMAGED. After a failure nothing has changed.
+#pragma once
+
+#include "base/buf.h"
+#include "base/clock.h"
+
+#define STORE_VERSION 1
+#define STORE_ACCOUNTS_MAX 1000000
+#define STORE_CREDENTIALS_MAX 100 // of one account
+#define STORE_DOMAINS_MAX 10000   // of one account
+
+struct json_object;
+struct store;
+
+// Opens (and makes, where it is not) FOLDER/accounts.db and takes the lock FOLDER/lock, which a
+// running daemon holds. E_BUSY (another process holds it), E_VERSION (made by a newer release),
+// E_NOT_FOUND (the folder), E_DENIED, E_DAMAGED, E_IO. `error` gets a line that says what is wrong
+// with which file.
+int store_open(struct bytes folder, struct store **out, struct buf *error) MUST_USE;
+void store_close(struct store *store); // NULL is fine
+
+struct store_op {
+    const char *name;         // "account.add"
+    struct json_object *args; // borrowed; NULL: none
+    struct bytes actor;       // who asked, for the audit log: "cli:root"
+    struct wall time;
+};
+struct store_answer {
+    struct json_object *result; // json_object_put() by the caller; NULL on failure
+    bool changed;               // false: it was so already, or the operation only reads
+};
+// On failure `error` gets a sentence for the person who asked.
+int store_apply(struct store *store, const struct store_op *op, struct store_answer *out,
+                struct buf *error) MUST_USE;
+
+// The consistent copy for a backup: everything but the lock. E_EXISTS, E_FULL, E_IO.
+int store_copy(struct store *store, const char *path) MUST_USE;

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+//
+// store_directory - accounts, credentials and domains in memory, as they were at one moment
+//
+// What workers ask instead of the database. Made from the store after each change, shared through a
+// conf_snapshot, never written to.
+//
+// Owner:    a struct conf_part; all pointers it gives live as long as the directory.
+// Thread:   any, once made.
+#pragma once
+
+#include "base/buf.h"
+#include "mail/envelope.h"
+#include "smtp/sasl.h"
+
+struct store;
+struct store_directory;
+
+enum store_account_state { STORE_ACTIVE, STORE_SUSPENDED, STORE_CLOSED };
+
+struct store_account {
+    uint32_t number; // from 1, never reused
+    struct bytes name;
+    enum mail_class class;
+    enum store_account_state state;
+    bool any_sender; // an operator lifted the check of sender domains
+};
+
+struct store_credential {
+    struct bytes login;
+    const struct store_account *account;
+    struct bytes crypt;                 // a person's password: yescrypt; empty for a generated one
+    uint8_t sha256[32];                 // of a generated one
+    const struct sasl_scram_key *scram; // NULL: this one can't do SCRAM
+};
+
+enum store_domain_state { STORE_DOMAIN_FOREIGN, STORE_DOMAIN_UNVERIFIED, STORE_DOMAIN_VERIFIED };
+
+// Reads the whole store (100,000 accounts in under a second). E_IO, E_DAMAGED.
+int store_directory_load(struct store *store, struct store_directory **out) MUST_USE;
+// Without a store: no accounts at all. For tests and tools.
+struct store_directory *store_directory_empty(void);
+void store_directory_free(struct store_directory *dir); // NULL is fine
+
+// By the login as the client sent it; compared byte by byte. NULL if there is none.
+const struct store_credential *store_directory_credential(const struct store_directory *dir,
+                                                          struct bytes login);
+// Case-insensitive. NULL if there is none. Closed accounts are found, too.
+const struct store_account *store_directory_account(const struct store_directory *dir,
+                                                    struct bytes name);
+const struct store_account *store_directory_account_number(const struct store_directory *dir,
+                                                           uint32_t number);
+// Whether that account may send as exactly this domain (lower-case A-labels).
+enum store_domain_state store_directory_domain(const struct store_directory *dir,
+                                               const struct store_account *account,
+                                               struct bytes domain);
+// May a session that logged in with it still act: the account is active.
+static inline bool store_account_is_active(const struct store_account *account)
+{
+    return account && account->state == STORE_ACTIVE;
+}
+uint32_t store_directory_accounts_count(const struct store_directory *dir);
+// "active", "suspended", "closed".
+const char *store_account_state_name(enum store_account_state state);
