@@ -44,7 +44,7 @@ bench: all ## measure against Postfix, side by side
 	bench/run
 
 fuzz: ## fuzz one parser: make fuzz T=smtp_lexer SECONDS=60
-	@[ -n "$(T)" ] || { ls test/fuzz/*_fuzz.c | sed 's:.*/:usage: make fuzz T=:; s:_fuzz.c::'; exit 64; }
+	@[ -n "$(T)" ] || { ls test/fuzz/*_fuzz.c | sed 's|.*/|usage: make fuzz T=|; s|_fuzz.c||'; exit 64; }
 	tools/deps build fuzz
 	@[ -f build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz $(SETUP_FUZZ)
 	ninja -C build-fuzz test/fuzz/$(T)_fuzz

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+//
+// dns_cache - the MX results of domains, kept for their time to live, looked up once for all who
+// ask
+//
+// One cache serves all loops, and lives on the resolver's own: a domain is then looked up once for
+// all workers, and kept once in memory; asking costs two posts, for each domain that falls due and
+// not for each recipient.
+//
+// Owner:    the asker owns its struct dns_ask until done() or dns_cache_cancel().
+// Limits:   DNS_CACHE_ENTRIES_MAX domains, the least recently asked go first; DNS_CACHE_LOOKUPS_MAX
+// lookups under way,
+//           further asks are answered DNS_MX_TEMPORARY. Kept: 1 min to 1 day; permanent failures 5
+//           min; temporary ones 30 s.
+// Never:    calls done() from inside dns_cache_ask().
+#pragma once
+
+#include "dns/dns_mx.h"
+
+#define DNS_CACHE_ENTRIES_MAX 100000
+#define DNS_CACHE_LOOKUPS_MAX 1000
+#define DNS_CACHE_LOOKUP_MS 30000 // how long one lookup may take in all
+#define DNS_CACHE_TTL_MIN_S 60
+#define DNS_CACHE_TTL_MAX_S 86400
+#define DNS_CACHE_TTL_PERMANENT_S 300
+#define DNS_CACHE_TTL_TEMPORARY_S 30
+
+struct dns_cache;
+struct dns_cache_request;
+
+struct dns_ask {
+    void (*done)(struct dns_ask *ask, struct dns_mx *mx); // owns mx (dns_mx_free)
+    struct dns_cache_request *request;                    // used by dns_cache
+    struct sys_timer deadline;                            // used by dns_cache
+};
+
+// `loop` is the resolver's; entries_max 0: DNS_CACHE_ENTRIES_MAX. The loop must have stopped before
+// dns_cache_free().
+struct dns_cache *dns_cache_new(struct dns *dns, struct sys_loop *loop, size_t entries_max);
+void dns_cache_free(struct dns_cache *cache);
+
+// On any loop, answered on it. At the deadline DNS_MX_TEMPORARY is told; the lookup goes on for
+// those who ask next.
+void dns_cache_ask(struct dns_cache *cache, struct dns_ask *ask, struct bytes domain,
+                   struct mono deadline);
+void dns_cache_cancel(struct dns_ask *ask);
+
+// ---- at RCPT
+// -----------------------------------------------------------------------------------------
+
+// Does this domain take mail, as far as can be known within the budget?
+enum dns_verdict {
+    DNS_EXISTS,
+    DNS_NO_DOMAIN, // 550 5.1.2
+    DNS_NULL_MX,   // 556 5.1.10
+    DNS_UNKNOWN,   // no answer in time: accept, and find out later
+};
+#define DNS_VERDICT_BUDGET_MS 2000
+// From a result of dns_cache_ask() with a deadline of that budget.
+enum dns_verdict dns_verdict_of(const struct dns_mx *mx);

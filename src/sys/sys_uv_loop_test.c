@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: MIT
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "sys/sys_test_loop.h"
+
+// ---- posts
+// -------------------------------------------------------------------------------------------
+
+#define SENDERS 3
+#define POSTS 20000
+
+struct counted {
+    struct sys_task task;
+    int sender, number;
+};
+
+static struct counted posts[SENDERS][POSTS];
+static int seen[SENDERS]; // of the receiving loop
+
+static void receive(struct sys_task *task)
+{
+    struct counted *c = container_of(task, struct counted, task);
+    CHECK(c->number == seen[c->sender]);
+    seen[c->sender]++;
+}
+
+struct sender {
+    struct sys_task task;
+    struct sys_loop *loop, *to;
+    int index;
+};
+
+static void send_all(struct sys_task *task)
+{
+    struct sender *s = container_of(task, struct sender, task);
+    for (int i = 0; i < POSTS; i++) {
+        posts[s->index][i] = (struct counted){.task.run = receive, .sender = s->index, .number = i};
+        sys_post(s->to, &posts[s->index][i].task);
+    }
+}
+
+static void posts_keep_their_order(void **state)
+{
+    struct sys_loop *to = sys_loop_start("receiver");
+    struct sender senders[SENDERS];
+    for (int i = 0; i < SENDERS; i++) {
+        senders[i] = (struct sender){{.run = send_all}, sys_loop_start("sender"), to, i};
+        sys_post(senders[i].loop, &senders[i].task);
+    }
+    for (int i = 0; i < SENDERS; i++)
+        sys_loop_stop(senders[i].loop);
+    sys_loop_stop(to); // the posts already made run first
+    for (int i = 0; i < SENDERS; i++)
+        assert_int_equal(seen[i], POSTS);
+}
+
+struct again {
+    struct sys_task task;
+    int left;
+    bool inside;
+    sem_t done;
+};
+
+static void post_again(struct sys_task *task)
+{
+    struct again *a = container_of(task, struct again, task);
+    CHECK(!a->inside);
+    a->inside = true;
+    if (--a->left > 0)
+        sys_post(sys_loop_self(), task);
+    else
+        sem_post(&a->done);
+    a->inside = false;
+}
+
+static void posts_to_self(void **state)
+{
+    struct sys_loop *loop = sys_loop_start("self");
+    struct again a = {.task.run = post_again, .left = 1000};
+    sem_init(&a.done, 0, 0);
+    sys_post(loop, &a.task);
+    assert_true(test_wait(&a.done));
+    sys_loop_stop(loop);
+    assert_int_equal(a.left, 0);
+}
+
+// ---- timers
+// ------------------------------------------------------------------------------------------
+
+#define TIMERS 5000
+
+static struct sys_timer timers[TIMERS];
+static struct mono due[TIMERS], last_fired;
+static int fired, stopped;
+static sem_t timers_done;
+
+static void on_fire(struct sys_timer *timer)
+{
+    size_t i = (size_t)(timer - timers);
+    CHECK(i % 5 != 0); // those were stopped
+    CHECK(!sys_timer_is_set(timer));
+    CHECK(due[i].us <= sys_mono().us); // never early
+    CHECK(due[i].us >= last_fired.us); // in order
+    last_fired = due[i];
+    if (++fired == TIMERS - stopped)
+        sem_post(&timers_done);
+}
+
+static void set_timers(void *ctx)
+{
+    for (size_t i = 0; i < TIMERS; i++) {
+        timers[i].fire = on_fire;
+        sys_timer_set(&timers[i], mono_add_ms(sys_mono(), 100000));
+        due[i] = mono_add_ms(sys_mono(), (int64_t)sys_random_below(200));
+        sys_timer_set(&timers[i], due[i]); // moved
+    }
+    for (size_t i = 0; i < TIMERS; i += 5, stopped++)
+        sys_timer_stop(&timers[i]);
+    sys_timer_stop(&timers[0]);
+}
+
+static void many_timers(void **state)
+{
+    sem_init(&timers_done, 0, 0);
+    struct sys_loop *loop = sys_loop_start("timers");
+    test_on_loop(loop, set_timers, NULL);
+    assert_true(test_wait(&timers_done));
+    sys_loop_stop(loop);
+    assert_int_equal(fired, TIMERS - TIMERS / 5);
+}
+
+// A timer that is always due must leave the loop its other work.
+static int refired;
+static void refire(struct sys_timer *timer)
+{
+    refired++;
+    sys_timer_set(timer, sys_mono());
+}
+
+static void set_refiring(void *ctx)
+{
+    struct sys_timer *timer = ctx;
+    timer->fire = refire;
+    sys_timer_set(timer, sys_mono());
+}
+
+static void stop_timer(void *ctx)
+{
+    sys_timer_stop(ctx);
+}
+
+static void timer_always_due(void **state)
+{
+    struct sys_loop *loop = sys_loop_start("refire");
+    struct sys_timer timer = {0};
+    test_on_loop(loop, set_refiring, &timer);
+    for (int i = 0; i < 10; i++)
+        test_on_loop(loop, (void (*)(void *))stop_timer, &(struct sys_timer){0});
+    usleep(20000);
+    test_on_loop(loop, stop_timer, &timer);
+    sys_loop_stop(loop);
+    assert_true(refired > 2);
+}
+
+// ---- turn ends
+// ---------------------------------------------------------------------------------------
+
+struct hook {
+    struct sys_turn_end end;
+    int left, ran;
+    struct hook *frees; // unlinks another one of the same turn
+    bool inside_turn;
+    sem_t done;
+};
+
+static void on_turn_end(struct sys_turn_end *end)
+{
+    struct hook *h = container_of(end, struct hook, end);
+    CHECK(!h->inside_turn);
+    h->ran++;
+    if (h->frees)
+        list_remove(&h->frees->end.link);
+    if (--h->left > 0)
+        sys_at_turn_end(end);
+    else
+        sem_post(&h->done);
+}
+
+static void ask_twice(void *ctx)
+{
+    struct hook *h = ctx;
+    h->inside_turn = true;
+    sys_at_turn_end(&h->end);
+    sys_at_turn_end(&h->end);
+    if (h->frees)
+        sys_at_turn_end(&h->frees->end);
+    h->inside_turn = false;
+}
+
+static void turn_ends(void **state)
+{
+    struct sys_loop *loop = sys_loop_start("ends");
+    struct hook other = {.end.fn = on_turn_end, .left = 1};
+    struct hook once = {.end.fn = on_turn_end, .left = 1, .frees = &other};
+    struct hook many = {.end.fn = on_turn_end, .left = 500}; // more than the rounds of one turn
+    sem_init(&once.done, 0, 0);
+    sem_init(&many.done, 0, 0);
+    test_on_loop(loop, ask_twice, &once);
+    assert_true(test_wait(&once.done));
+    test_on_loop(loop, ask_twice, &many);
+    assert_true(test_wait(&many.done));
+    sys_loop_stop(loop);
+    assert_int_equal(once.ran, 1);
+    assert_int_equal(other.ran, 0);
+    assert_int_equal(many.ran, 500);
+}
+
+static void same_clock(void *ctx)
+{
+    struct mono first = sys_mono();
+    struct wall wall = sys_wall();
+    usleep(3000);
+    CHECK(sys_mono().us == first.us && sys_wall().us == wall.us);
+    if (((struct mono *)ctx)->us != 0)
+        CHECK(first.us >= ((struct mono *)ctx)->us + 3000);
+    *(struct mono *)ctx = first;
+}
+
+static void clocks_once_a_turn(void **state)
+{
+    struct sys_loop *loop = sys_loop_start("clock");
+    struct mono last = {0};
+    test_on_loop(loop, same_clock, &last);
+    test_on_loop(loop, same_clock, &last);
+    sys_loop_stop(loop);
+}
+
+// ---- offload
+// -----------------------------------------------------------------------------------------
+
+#define JOBS 40
+
+struct work {
+    struct sys_job job;
+    int result;
+};
+
+static struct work works[JOBS];
+static int works_done;
+static bool disk_done_first;
+
+static void do_work(struct sys_job *job)
+{
+    struct work *w = container_of(job, struct work, job);
+    if (job->kind == SYS_JOB_CPU)
+        usleep(20000);
+    w->result = 42;
+}
+
+static void work_done(struct sys_job *job)
+{
+    struct work *w = container_of(job, struct work, job);
+    CHECK(w->result == 42 && sys_loop_self() == job->home);
+    if (job->kind == SYS_JOB_DISK)
+        disk_done_first = works_done < JOBS - 1;
+    works_done++;
+}
+
+static void start_works(void *ctx)
+{
+    for (int i = 0; i < JOBS; i++) {
+        works[i].job.run = do_work;
+        works[i].job.done = work_done;
+        works[i].job.kind = i == JOBS - 1 ? SYS_JOB_DISK : SYS_JOB_CPU;
+        sys_offload(&works[i].job);
+    }
+}
+
+static void offload_and_stop(void **state)
+{
+    struct sys_loop *loop = sys_loop_start("jobs");
+    test_on_loop(loop, start_works, NULL);
+    sys_loop_stop(loop); // waits for them
+    assert_int_equal(works_done, JOBS);
+    assert_true(disk_done_first); // the read did not queue behind 39 hashes
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(posts_keep_their_order),
+        cmocka_unit_test(posts_to_self),
+        cmocka_unit_test(many_timers),
+        cmocka_unit_test(timer_always_due),
+        cmocka_unit_test(turn_ends),
+        cmocka_unit_test(clocks_once_a_turn),
+        cmocka_unit_test(offload_and_stop),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

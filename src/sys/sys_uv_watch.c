@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#include "sys/sys_watch.h"
+
+#include <stdlib.h>
+
+#include "sys/sys_uv.h"
+
+struct sys_watch {
+    uv_poll_t poll;
+    void (*on_readable)(void *ctx);
+    void *ctx;
+};
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct sys_watch *w = poll->data;
+    w->on_readable(w->ctx);
+}
+
+struct sys_watch *sys_watch_open(int fd, void (*on_readable)(void *ctx), void *ctx)
+{
+    struct sys_watch *w = mem_new(sizeof *w);
+    w->on_readable = on_readable;
+    w->ctx = ctx;
+    CHECK(uv_poll_init(&sys_loop_self()->uv, &w->poll, fd) == 0);
+    w->poll.data = w;
+    uv_poll_start(&w->poll, UV_READABLE, on_poll);
+    return w;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void sys_watch_close(struct sys_watch *w)
+{
+    uv_close((uv_handle_t *)&w->poll, on_closed);
+}

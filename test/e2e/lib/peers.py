@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: MIT
+"""Postfix, Dovecot and Knot from build/peers, each in namespaces of its own.
+
+A peer sees the root through a throw-away overlay (what it writes is gone with it), the test's folder as
+/test, its own processes, and the network of the test. The cached root is never written to. All of a
+peer's processes die with the one that holds its process namespace, and that one with the test.
+"""
+import pathlib
+import re
+import shlex
+import subprocess
+import textwrap
+
+from . import network
+from .process import TOP, Process, wait_until
+
+# $1: the cached root, $2: the test's folder; the rest is the command.
+ENTER = r"""
+set -e
+root=$1 folder=$2; shift 2
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 peer /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+mount -t overlay peer -o lowerdir="$root",upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
+mkdir -p /mnt/root/test
+mount --rbind "$folder" /mnt/root/test
+mount -t proc proc /mnt/root/proc
+mount --rbind /dev /mnt/root/dev
+printf '127.0.0.1 localhost peer.test\n' >/mnt/root/etc/hosts
+# Not exec: a daemon that changes its identity loses the kernel's promise to kill it with its parent, and this
+# shell, the first process of the namespace, does not.
+env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 chroot /mnt/root "$@" &
+wait $!
+"""
+
+
+def root():
+    """Where the peers' root is, or None if it is not built."""
+    found = subprocess.run([TOP / "tools" / "peers", "--path"], capture_output=True, text=True)
+    return found.stdout.strip() or None
+
+
+def why_not():
+    """The reason why peers can't be run here, or None if they can."""
+    if not network.PRIVATE:
+        return "needs root: foreign servers run in namespaces"
+    if root() is None:
+        return "build/peers is not built: run tools/peers as root"
+    return None
+
+
+class Peer:
+    """A command inside; `.address` is where it listens. `.folder` is /test for it."""
+
+    def __init__(self, folder, command, address=None):
+        self.folder = pathlib.Path(folder)
+        self.address = address or network.new_address()
+        self.process = Process(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "peer",
+                                root(), self.folder, *command], self.folder / "peer.log")
+
+    def inner_pid(self):
+        """The first process inside, as the host numbers it."""
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0])
+
+    def run(self, *command, check=True, stdin="", timeout=60):
+        """A further command inside (postqueue, doveadm, knotc, ...); the finished process."""
+        inner = self.inner_pid()
+        words = ["nsenter", "--target", str(inner), "--mount", "--pid", "env", "-i",
+                 "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "chroot", "/mnt/root", *map(str, command)]
+        result = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=timeout)
+        assert not check or result.returncode == 0, f"{shlex.join(words)}: {result.stderr}{result.stdout}"
+        return result
+
+    def wait_port(self, port, seconds=20.0):
+        wait_until(lambda: self.process.check_running() and network.accepts(self.address, port), seconds,
+                   f"{type(self).__name__} on {self.address}:{port}:\n{self.process.log()[-3000:]}", every=0.05)
+        return self
+
+    def log(self):
+        return self.process.log()
+
+    def close(self):
+        """The namespace's first process dies with `unshare`, and everything inside with it."""
+        inner = pathlib.Path("/proc", str(self.inner_pid())) if self.process.running() else None
+        self.process.kill()
+        wait_until(lambda: not (inner and inner.exists()), 10, "the peer's processes are gone")
+
+
+class Knot(Peer):
+    """Authoritative DNS. zones: {"example.org": zone file text (the SOA and NS are added if missing)}.
+    signed: zones to sign; ds_file() then has what a validator needs as trust anchor."""
+
+    def __init__(self, folder, zones, signed=(), address=None, port=53):
+        folder = pathlib.Path(folder)
+        (folder / "zones").mkdir(parents=True, exist_ok=True)
+        self.port, self.zones, self.signed = port, {}, tuple(signed)
+        address = address or network.new_address()
+        self.folder = folder
+        blocks = []
+        for name, text in zones.items():
+            self._write(name, text)
+            signing = "    dnssec-signing: on\n    dnssec-policy: quick\n" if name in self.signed else ""
+            blocks.append(f"  - domain: {name}\n    file: {name or 'root'}.zone\n    zonefile-sync: -1\n"
+                          f"    zonefile-load: difference-no-serial\n    journal-content: all\n{signing}")
+        (folder / "knot.conf").write_text(textwrap.dedent(f"""\
+            server:
+                rundir: /run/knot
+                user: root:root
+                listen: {address}@{port}
+                udp-workers: 1
+                tcp-workers: 1
+                background-workers: 1
+            log:
+              - target: stdout
+                any: info
+            database:
+                storage: /var/lib/knot
+            policy:
+              - id: quick
+                algorithm: ecdsap256sha256
+                single-type-signing: on
+                nsec3: off
+            template:
+              - id: default
+                storage: /test/zones
+            """) + "zone:\n" + "".join(blocks))
+        super().__init__(folder, ["sh", "-c", "mkdir -p /run/knot /var/lib/knot && exec knotd -c /test/knot.conf"], address)
+        self.wait_port(port)
+
+    def _write(self, name, text):
+        text = textwrap.dedent(text)
+        if " SOA " not in text:
+            text = f"@ 60 SOA ns.{name}. hostmaster.{name}. 1 3600 600 86400 5\n" + text
+        if " NS " not in text:
+            text += f"\n@ 60 NS ns.{name}.\nns 60 A {network.new_address()}\n"
+        (self.folder / "zones" / f"{name or 'root'}.zone").write_text(f"$ORIGIN {name}.\n$TTL 60\n{text}\n")
+
+    @property
+    def server(self):
+        return f"{self.address}@{self.port}"
+
+    def change(self, name, text):
+        """Replaces a zone's records and waits until they are served."""
+        self._write(name, text)
+        self.run("knotc", "-c", "/test/knot.conf", "-b", "zone-reload", f"{name}.")
+
+    def anchor_file(self, name):
+        """A file with the zone's DNSKEYs, for `dns.trust_anchor`."""
+        out = self.run("kdig", f"@{self.address}", "-p", str(self.port), "+short", f"{name}.", "DNSKEY").stdout
+        path = self.folder / f"{name}.anchor"
+        path.write_text("".join(f"{name}. 60 IN DNSKEY {line}\n" for line in out.splitlines()))
+        return path
+
+
+class Postfix(Peer):
+    """A receiver for `domains` (a Maildir each, /test/mail/DOMAIN/; every user but `unknown` exists), or a
+    client: see send().
+
+    main: further lines of main.cf. pair: a certs.Pair turns STARTTLS on. relay_to: ("host", port) to send
+    everything to (for Postfix as our client)."""
+
+    def __init__(self, folder, domains=(), main="", pair=None, address=None, port=25, relay_to=None):
+        folder = pathlib.Path(folder)
+        (folder / "postfix").mkdir(parents=True, exist_ok=True)
+        (folder / "mail").mkdir(exist_ok=True)
+        (folder / "mail").chmod(0o777)
+        self.port = port
+        self.folder = folder
+        address = address or network.new_address()
+        if pair:
+            (folder / "postfix" / "server.crt").write_bytes(pair.certificate.read_bytes())
+            (folder / "postfix" / "server.key").write_bytes(pair.key.read_bytes())
+            main += ("\nsmtpd_tls_security_level = may\nsmtpd_tls_cert_file = /test/postfix/server.crt\n"
+                     "smtpd_tls_key_file = /test/postfix/server.key\nsmtpd_tls_received_header = yes\n")
+        if relay_to:
+            main += f"\nrelayhost = [{relay_to[0]}]:{relay_to[1]}\n"
+        (folder / "postfix" / "main.cf").write_text(textwrap.dedent(f"""\
+            compatibility_level = 3.6
+            myhostname = postfix.test
+            mydestination =
+            inet_interfaces = all
+            inet_protocols = all
+            mynetworks = 127.0.0.0/8 [::1]/128 [2001:db8::]/64
+            maillog_file = /dev/stdout
+            maillog_file_prefixes = /var, /dev
+            smtputf8_enable = yes
+            message_size_limit = 104857600
+            mailbox_size_limit = 0
+            virtual_mailbox_limit = 0
+            virtual_mailbox_domains = {' '.join(domains)}
+            virtual_mailbox_base = /test/mail
+            virtual_mailbox_maps = regexp:/test/postfix/mailboxes
+            virtual_minimum_uid = 1
+            virtual_uid_maps = static:65534
+            virtual_gid_maps = static:65534
+            alias_maps =
+            smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+            smtpd_recipient_restrictions =
+            smtpd_peername_lookup = no
+            smtp_dns_support_level = disabled
+            """) + main)
+        boxes = "".join(f"/^[^@]+@{re.escape(domain)}$/ {domain}/\n" for domain in domains)
+        (folder / "postfix" / "mailboxes").write_text(f"if !/^unknown@/\n{boxes}endif\n")
+        self._master(address, port)
+        super().__init__(folder, ["sh", "-c", START_POSTFIX], address)
+        self.wait_port(port)
+
+    def _master(self, address, port):
+        rows = [f"{address}:{port} inet n - n - - smtpd", "pickup unix n - n 1 1 pickup", "cleanup unix n - n - 0 cleanup",
+                "qmgr unix n - n 300 1 qmgr", "tlsmgr unix - - n 1000? 1 tlsmgr", "rewrite unix - - n - - trivial-rewrite",
+                "bounce unix - - n - 0 bounce", "defer unix - - n - 0 bounce", "trace unix - - n - 0 bounce",
+                "flush unix n - n 1000? 0 flush", "proxymap unix - - n - - proxymap", "smtp unix - - n - - smtp",
+                "relay unix - - n - - smtp", "error unix - - n - - error", "retry unix - - n - - error",
+                "discard unix - - n - - discard", "local unix - n n - - local", "virtual unix - n n - - virtual",
+                "lmtp unix - - n - - lmtp", "anvil unix - - n - 1 anvil", "scache unix - - n - 1 scache",
+                "showq unix n - n - - showq", "postlog unix-dgram n - n - 1 postlogd"]
+        (self.folder / "postfix" / "master.cf").write_text("\n".join(rows) + "\n")
+
+    def messages(self, address):
+        """What was delivered to an address, oldest first, as Postfix wrote it (LF, its own fields in front)."""
+        folder = self.folder / "mail" / address.partition("@")[2] / "new"
+        whole = [path.read_bytes() for path in sorted(folder.glob("*"), key=lambda p: p.stat().st_mtime_ns)]
+        return [data for data in whole if f"\nX-Original-To: {address}\n".encode() in data[:2000]]
+
+    def wait(self, address, count=1, seconds=20.0):
+        wait_until(lambda: len(self.messages(address)) >= count, seconds,
+                   f"{count} messages for {address} in Postfix:\n{self.log()[-3000:]}", every=0.1)
+        return self.messages(address)
+
+    def send(self, sender, recipients, data):
+        """Submits a message through Postfix's own sendmail command, to be sent to relay_to."""
+        self.run("sendmail", "-C", "/etc/postfix", "-i", "-f", sender, *recipients, stdin=data)
+
+
+# Postfix refuses configuration files of others; /test is the test's, so they are copied.
+START_POSTFIX = r"""
+set -e
+cp /test/postfix/main.cf /test/postfix/master.cf /etc/postfix/
+chown root:root /etc/postfix/*.cf
+postfix -c /etc/postfix set-permissions >/dev/null 2>&1 || true
+exec postfix start-fg
+"""
+
+
+class Dovecot(Peer):
+    """LMTP in, IMAP out. Every user exists (password "secret"); mail is in /test/mail/USER@DOMAIN/."""
+
+    def __init__(self, folder, address=None, lmtp_port=24, imap_port=143, extra=""):
+        folder = pathlib.Path(folder)
+        (folder / "mail").mkdir(parents=True, exist_ok=True)
+        (folder / "mail").chmod(0o777)
+        (folder / "socket").mkdir(exist_ok=True)
+        address = address or network.new_address()
+        self.lmtp_port, self.imap_port = lmtp_port, imap_port
+        (folder / "dovecot.conf").write_text(textwrap.dedent(f"""\
+            protocols = imap lmtp
+            listen = {address}
+            base_dir = /run/dovecot
+            log_path = /dev/stderr
+            ssl = no
+            disable_plaintext_auth = no
+            mail_location = maildir:/test/mail/%u
+            mail_uid = mail
+            mail_gid = mail
+            first_valid_uid = 1
+            auth_username_format = %Lu
+            passdb {{
+              driver = static
+              args = password=secret
+            }}
+            userdb {{
+              driver = static
+              args = uid=mail gid=mail home=/test/mail/%u allow_all_users=yes
+            }}
+            service lmtp {{
+              inet_listener lmtp {{
+                address = {address}
+                port = {lmtp_port}
+              }}
+              unix_listener /test/socket/lmtp {{
+                mode = 0666
+              }}
+            }}
+            service imap-login {{
+              inet_listener imap {{
+                port = {imap_port}
+              }}
+              inet_listener imaps {{
+                port = 0
+              }}
+            }}
+            """) + extra)
+        super().__init__(folder, ["dovecot", "-F", "-c", "/test/dovecot.conf"], address)
+        self.wait_port(lmtp_port)
+        self.wait_port(imap_port)
+
+    @property
+    def lmtp_path(self):
+        """The LMTP socket as the host sees it."""
+        return self.folder / "socket" / "lmtp"
+
+    def fetch(self, user, count=1, seconds=20.0):
+        """The whole messages in a user's INBOX, by IMAP, once there are `count`."""
+        import imaplib
+        client = imaplib.IMAP4(self.address, self.imap_port, timeout=10)
+        client.login(user, "secret")
+        try:
+            wait_until(lambda: int(client.select("INBOX", readonly=True)[1][0]) >= count, seconds,
+                       f"{count} messages for {user} in Dovecot", every=0.1)
+            _, parts = client.fetch("1:*", "(BODY.PEEK[])")
+            return [part[1] for part in parts if isinstance(part, tuple)]
+        finally:
+            client.logout()
