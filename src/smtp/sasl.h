@@ -103,7 +103,7 @@ enum sasl_server_step sasl_server_key(struct sasl_server *s, const struct sasl_s
 struct sasl_client {
     enum sasl_mechanism mechanism;
     int stage;
-    struct buf login, password;
+    struct buf login, password; // valid from CHECK_PASSWORD, FIND_KEY on
     struct scram_exchange *scram;
 };
 

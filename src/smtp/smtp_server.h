@@ -24,6 +24,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "mail/envelope.h"
+#include "mail/mail_address.h"
 #include "smtp/sasl.h"
 #include "smtp/smtp_reply.h"
 
@@ -44,12 +45,11 @@ struct smtp_server_config {
     enum smtp_auth_policy auth; // REQUIRED does not hold for trusted peers
     bool starttls;              // offer STARTTLS while TLS is not active
     bool no_pipelining, no_chunking, no_smtputf8, no_dsn; // extensions left out
-    bool bare_newlines_pass;   // do not refuse bare CR or LF in BDAT (no listener of ours sets it)
-    uint64_t message_size_max; // content octets [52428800]
-    uint32_t recipients_max;   // per transaction [1000]
-    uint32_t text_line_max;    // octets of a content line without CRLF; 0: unlimited
-    uint32_t errors_max;       // then 421 [20]
-    uint32_t junk_max; // NOOP, RSET, VRFY, HELP, EHLO... between two messages, then 421 [200]
+    uint64_t message_size_max;                            // content octets [52428800]
+    uint32_t recipients_max;                              // per transaction [1000]
+    uint32_t text_line_max; // octets of a content line without CRLF; 0: unlimited
+    uint32_t errors_max;    // then 421 [20]
+    uint32_t junk_max;      // NOOP, RSET, VRFY, HELP, EHLO... between two messages, then 421 [200]
     uint32_t auth_failures_max; // in one session, then 421 [3]
     int64_t command_timeout_ms; // for one whole command line [300000]
     int64_t data_timeout_ms;    // between two pieces of content [300000]
@@ -68,17 +68,19 @@ struct smtp_server_start {
 
 // MAIL FROM (RFC 5321 4.1.1.2).
 struct smtp_mail {
-    struct bytes reverse_path; // mailbox without <> and source route; empty: the null sender
-    uint64_t size;             // SIZE=, 0: not given (RFC 1870)
-    enum mail_body body;       // BODY= (RFC 6152, 3030)
-    enum dsn_ret ret;          // RET= (RFC 3461)
-    struct bytes envid;        // ENVID=, xtext as received
+    struct mail_address address; // parsed; its text is
+    struct bytes reverse_path;   // mailbox without <> and source route; empty: the null sender
+    uint64_t size;               // SIZE=, 0: not given (RFC 1870)
+    enum mail_body body;         // BODY= (RFC 6152, 3030)
+    enum dsn_ret ret;            // RET= (RFC 3461)
+    struct bytes envid;          // ENVID=, xtext as received
     struct bytes auth; // AUTH=, xtext as received, "<>" too (RFC 4954 section 5); empty: not given
     bool smtputf8;     // RFC 6531
 };
 
 // RCPT TO (RFC 5321 4.1.1.3).
 struct smtp_rcpt {
+    struct mail_address address; // parsed; its text is
     struct bytes
         path;        // mailbox without <> and source route; "postmaster" may stand without a domain
     uint32_t notify; // NOTIFY_ bits, 0: not given

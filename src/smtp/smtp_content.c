@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+//
+// smtp_content - decodes the content of a message as it comes
+//
+// How it works: lines are found with memchr(), never byte by byte. A piece grows over many lines
+// and is emitted when a dot must be left out, or at the end of the input. Nothing is held back over
+// a call but the states below: a CR may be emitted before its LF is seen, as a CR without one
+// spoils the message anyway.
+
+#include "smtp/smtp_content.h"
+
+void smtp_content_init(struct smtp_content *c, bool dots, uint64_t size_max, uint32_t line_max,
+                       void (*emit)(void *ctx, struct bytes piece), void *ctx)
+{
+    *c = (struct smtp_content){.dots = dots,
+                               .size_max = size_max,
+                               .line_max = line_max,
+                               .emit = emit,
+                               .ctx = ctx,
+                               .in_header = true,
+                               .ends_in_crlf = false,
+                               .state = CONTENT_LINE_START};
+}
+
+static void fault(struct smtp_content *c, enum smtp_content_fault what)
+{
+    if (c->fault < SMTP_CONTENT_BARE_LF && what > c->fault)
+        c->fault = what;
+}
+
+static bool has_8bit(struct bytes s)
+{
+    uint64_t all = 0, word;
+    size_t i = 0;
+    for (; i + 8 <= s.len; i += 8) {
+        memcpy(&word, s.at + i, 8);
+        all |= word;
+    }
+    for (; i < s.len; i++)
+        all |= (uint8_t)s.at[i];
+    return (all & 0x8080808080808080u) != 0;
+}
+
+static void emit(struct smtp_content *c, struct bytes in, size_t from, size_t to)
+{
+    struct bytes piece = bytes_of(in.at + from, to - from);
+    if (piece.len == 0)
+        return;
+    c->size += piece.len;
+    if (c->size > c->size_max)
+        fault(c, SMTP_CONTENT_TOO_LARGE);
+    if (!c->has_8bit)
+        c->has_8bit = has_8bit(piece);
+    if (!c->has_nul)
+        c->has_nul = memchr(piece.at, 0, piece.len) != NULL;
+    if (c->fault == SMTP_CONTENT_GOOD)
+        c->emit(c->ctx, piece);
+}
+
+static void add_to_line(struct smtp_content *c, struct bytes text)
+{
+    c->line_bytes += text.len;
+    if (c->line_max && c->line_bytes > c->line_max)
+        fault(c, SMTP_CONTENT_LINE_TOO_LONG);
+    if (c->in_header && text.len && memchr(text.at, 0, text.len))
+        fault(c, SMTP_CONTENT_NUL_IN_HEADER);
+}
+
+static void end_line(struct smtp_content *c)
+{
+    if (c->line_bytes == 0)
+        c->in_header = false;
+    c->line_bytes = 0;
+    c->state = CONTENT_LINE_START;
+}
+
+// Takes the rest of a line, or as much of it as is there; returns the index behind it.
+static size_t take_text(struct smtp_content *c, struct bytes in, size_t at)
+{
+    const char *from = in.at + at;
+    const char *lf = memchr(from, '\n', in.len - at);
+    size_t len = lf ? (size_t)(lf - from) : in.len - at;
+    const char *cr = len ? memchr(from, '\r', len) : NULL;
+    c->state = CONTENT_TEXT;
+    if (lf && cr == lf - 1 && cr) {
+        add_to_line(c, bytes_of(from, len - 1));
+        end_line(c);
+        return at + len + 1;
+    }
+    if (!lf && cr && (size_t)(cr - from) == len - 1) {
+        add_to_line(c, bytes_of(from, len - 1));
+        c->state = CONTENT_CR;
+        return in.len;
+    }
+    if (!lf && !cr) {
+        add_to_line(c, bytes_of(from, len));
+        return in.len;
+    }
+    // RFC 5321 2.3.8: CR and LF only together. What follows is no line start, but a CR that ends
+    // what we have, or stands before this LF, may still belong to a CRLF.
+    fault(c, cr ? SMTP_CONTENT_BARE_CR : SMTP_CONTENT_BARE_LF);
+    if (lf && len && lf[-1] == '\r')
+        c->state = CONTENT_LINE_START;
+    else if (!lf && in.at[in.len - 1] == '\r')
+        c->state = CONTENT_CR;
+    c->line_bytes = 0;
+    return at + len + (lf ? 1 : 0);
+}
+
+size_t smtp_content_feed(struct smtp_content *c, struct bytes in, bool *out_end)
+{
+    size_t at = 0, from = 0;
+    *out_end = false;
+    while (at < in.len) {
+        char byte = in.at[at];
+        switch (c->state) {
+        case CONTENT_LINE_START:
+            if (!c->dots || byte != '.') {
+                at = take_text(c, in, at);
+                break;
+            }
+            emit(c, in, from, at);
+            from = ++at;
+            c->state = CONTENT_DOT;
+            break;
+        case CONTENT_TEXT:
+            at = take_text(c, in, at);
+            break;
+        case CONTENT_CR:
+            if (byte == '\n') {
+                end_line(c);
+                at++;
+            } else {
+                fault(c, SMTP_CONTENT_BARE_CR);
+                at = take_text(c, in, at);
+            }
+            break;
+        case CONTENT_DOT: // the dot itself is left out, RFC 5321 4.5.2
+            if (byte == '\r') {
+                c->state = CONTENT_DOT_CR;
+                from = ++at;
+            } else {
+                at = take_text(c, in, at);
+            }
+            break;
+        case CONTENT_DOT_CR:
+            if (byte == '\n') {
+                c->ends_in_crlf = c->size > 0;
+                *out_end = true;
+                return at + 1;
+            }
+            fault(c, SMTP_CONTENT_BARE_CR);
+            at = take_text(c, in, at);
+            break;
+        }
+    }
+    emit(c, in, from, at);
+    return at;
+}
+
+void smtp_content_end(struct smtp_content *c)
+{
+    if (c->state == CONTENT_CR)
+        fault(c, SMTP_CONTENT_BARE_CR);
+    c->ends_in_crlf = c->state == CONTENT_LINE_START && c->size > 0;
+}

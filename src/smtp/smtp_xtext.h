@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT
+//
+// smtp_xtext - checks the encoded values of MAIL and RCPT parameters, without decoding them
+//
+//   xtext = *( xchar / "+" 2HEXDIG )          RFC 3461 section 4
+#pragma once
+
+#include "base/bytes.h"
+
+// xtext whose decoded form is printable ASCII (%x20-7E) and not empty.
+bool smtp_xtext_is_valid(struct bytes text, size_t max);
+// ORCPT=: atom ";" xtext, or "utf-8;" utf-8-addr-xtext / -unitext (RFC 3461 4.2, 6533 section 3);
+// no controls.
+bool smtp_orcpt_is_valid(struct bytes text, bool utf8_allowed);
+// AUTH=: "<>" or the xtext of a mailbox (RFC 4954 section 5).
+bool smtp_auth_param_is_valid(struct bytes text);
