@@ -42,7 +42,7 @@ void dns_cache_free(struct dns_cache *cache);
 // On any loop, answered on it. At the deadline DNS_MX_TEMPORARY is told; the lookup goes on for
 // those who ask next.
 void dns_cache_ask(struct dns_cache *cache, struct dns_ask *ask, struct bytes domain,
-                   struct mono deadline);
+                   enum dns_mx_kind kind, struct mono deadline);
 void dns_cache_cancel(struct dns_ask *ask);
 
 // ---- at RCPT

@@ -17,6 +17,9 @@
 #define DNS_MX_ADDRESSES_A_HOST_MAX 16
 #define DNS_MX_PORT 25 // in the addresses; a route may replace it
 
+// What is looked up: a domain's mail exchangers, or just the addresses of a named host (a smarthost).
+enum dns_mx_kind { DNS_BY_MX, DNS_BY_HOST };
+
 enum dns_mx_outcome {
     DNS_MX_FOUND,
     DNS_MX_NO_DOMAIN,  // permanent: NXDOMAIN, or a name that can't exist (5.1.2)
@@ -49,7 +52,8 @@ typedef void dns_mx_done(void *ctx, struct dns_mx *mx); // the receiver owns mx
 
 // Looks `domain` (A-labels, or an address literal "[192.0.2.1]", "[IPv6:2001:db8::1]") up; done()
 // once, in a later turn. All is over at the deadline. Never NULL.
-struct dns_mx_lookup *dns_mx_lookup(struct dns *dns, struct bytes domain, struct mono deadline,
+struct dns_mx_lookup *dns_mx_lookup(struct dns *dns, struct bytes domain, enum dns_mx_kind kind,
+                                    struct mono deadline,
                                     dns_mx_done *done, void *ctx);
 // done() will not be called. Not after it was.
 void dns_mx_lookup_cancel(struct dns_mx_lookup *lookup);
