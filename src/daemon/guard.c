@@ -1,0 +1,537 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works: the guard is one thread in one poll(2) loop over three descriptors: signals (signalfd), the
+// channel to the relay, and a timer for looking at the certificate files. Nothing it does can block on a peer.
+#include "daemon/guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/channel.h"
+#include "daemon/guard_sockets.h"
+#include "daemon/relay.h"
+#include "net/tls_certificate.h"
+
+#define SECRET_FILE_MAX ((size_t)1 << 20)
+#define CERTIFICATE_CHECK_MS 2000
+#define RESTART_FIRST_MS 100
+#define RESTART_MAX_MS 10000
+#define KILL_AFTER_GRACE_MS 5000
+
+struct guard {
+    const char *config, *ready_file;
+    struct conf *conf;
+    struct buf text, certificate, key; // what the relay gets
+    struct timespec certificate_changed, key_changed;
+    struct guard_sockets sockets;
+    int signals, channel;
+    pid_t relay;
+    bool ready, stopping;
+    int64_t stop_at_ms, restart_at_ms; // monotonic; 0: not set
+    int64_t restart_delay_ms;
+    int exit_code;
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+// ---- files ---------------------------------------------------------------------------------------------
+
+static int read_whole(int fd, size_t max, struct buf *out)
+{
+    buf_init(out, max);
+    for (;;) {
+        char *room = buf_reserve(out, 4096);
+        if (!room)
+            return E_LIMIT;
+        ssize_t n = read(fd, room, 4096);
+        if (n == 0)
+            return OK;
+        if (n == -1 && errno == EINTR)
+            continue;
+        if (n == -1)
+            return E_IO;
+        buf_commit(out, (size_t)n);
+    }
+}
+
+// Reads a file and when it last changed; logs what is wrong with it.
+static int read_file(const char *what, const char *path, size_t max, struct buf *out,
+                     struct timespec *out_changed)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    if (fd == -1 || fstat(fd, &st) == -1) {
+        int e = errno;
+        log_error("cannot read file", LOG_CSTR("what", what), LOG_CSTR("file", path),
+                  LOG_CSTR("error", strerror(e)));
+        if (fd != -1)
+            close(fd);
+        return err_from_errno(e);
+    }
+    int err = read_whole(fd, max, out);
+    close(fd);
+    if (err) {
+        log_error("cannot read file", LOG_CSTR("what", what), LOG_CSTR("file", path), LOG_ERR(err));
+        buf_done(out);
+        return err;
+    }
+    if (out_changed)
+        *out_changed = st.st_mtim;
+    return OK;
+}
+
+static int load_certificate(struct guard *g, const struct conf *conf, struct buf *cert, struct buf *key)
+{
+    if (conf->tls.self_signed)
+        return tls_certificate_make(conf->hostname, cert, key);
+    if (!conf->tls.certificate.len)
+        return OK;
+    int err = read_file("certificate", conf->tls.certificate.at, SECRET_FILE_MAX, cert,
+                        &g->certificate_changed);
+    if (!err)
+        err = read_file("private key", conf->tls.key.at, SECRET_FILE_MAX, key, &g->key_changed);
+    return err;
+}
+
+static bool changed(const char *path, const struct timespec *known)
+{
+    struct stat st;
+    return stat(path, &st) == 0 &&
+           (st.st_mtim.tv_sec != known->tv_sec || st.st_mtim.tv_nsec != known->tv_nsec);
+}
+
+static bool certificate_changed(const struct guard *g)
+{
+    return !g->conf->tls.self_signed && g->conf->tls.certificate.len &&
+           (changed(g->conf->tls.certificate.at, &g->certificate_changed) ||
+            changed(g->conf->tls.key.at, &g->key_changed));
+}
+
+// ---- configuration -------------------------------------------------------------------------------------
+
+static int read_config_text(const char *path, struct buf *out)
+{
+    if (path)
+        return read_file("configuration", path, CONF_FILE_MAX, out, NULL);
+    buf_init(out, 0);
+    buf_add(out, conf_default_text());
+    return OK;
+}
+
+// Reads file and certificates and opens the sockets; only if all of that works does it replace what the guard
+// holds. Errors have been shown.
+static int load(struct guard *g)
+{
+    struct buf text = {0}, cert = {0}, key = {0}, errors = {0};
+    struct conf *conf = NULL;
+    int err = read_config_text(g->config, &text);
+    if (!err) {
+        err = relay_parse_config(buf_bytes(&text), g->config, &conf, &errors);
+        if (errors.len)
+            (void)!write(STDERR_FILENO, errors.at, errors.len);
+    }
+    if (!err) {
+        log_setup(conf->log.level, conf->log.format);
+        err = load_certificate(g, conf, &cert, &key);
+    }
+    if (!err)
+        err = guard_sockets_open(&g->sockets, conf);
+    buf_done(&errors);
+    if (err) {
+        conf_free(conf);
+        buf_done(&text);
+        buf_done(&cert);
+        buf_done(&key);
+        return err;
+    }
+    conf_free(g->conf);
+    buf_done(&g->text);
+    buf_done(&g->certificate);
+    buf_done(&g->key);
+    g->conf = conf;
+    g->text = text;
+    g->certificate = cert;
+    g->key = key;
+    return OK;
+}
+
+static int send_all(struct guard *g)
+{
+    struct bytes name = bytes_cstr(g->config);
+    int err = channel_send_contents(g->channel, CHANNEL_CONFIG, name, buf_bytes(&g->text));
+    if (!err && g->certificate.len)
+        err = channel_send_contents(g->channel, CHANNEL_CERTIFICATE, BYTES_NONE,
+                                    buf_bytes(&g->certificate));
+    if (!err && g->key.len)
+        err = channel_send_contents(g->channel, CHANNEL_KEY, BYTES_NONE, buf_bytes(&g->key));
+    for (int i = 0; i < g->sockets.count && !err; i++) {
+        struct guard_socket *s = &g->sockets.at[i];
+        err = channel_send(g->channel, s->name[0] ? CHANNEL_LISTENER : CHANNEL_HTTP,
+                           bytes_cstr(s->name), s->fd);
+    }
+    return err ? err : channel_send(g->channel, CHANNEL_COMMIT, BYTES_NONE, -1);
+}
+
+static void reload(struct guard *g, const char *why)
+{
+    if (g->stopping || g->relay == 0)
+        return;
+    log_info("reloading", LOG_CSTR("because", why));
+    int err = load(g);
+    if (err)
+        log_error("reload refused, the old configuration goes on", LOG_ERR(err));
+    else if (send_all(g) != OK)
+        log_error("the relay does not take the new configuration");
+}
+
+// ---- the relay process ---------------------------------------------------------------------------------
+
+// Makes a directory the relay's own, so that it can work in it without privileges.
+static int own_directory(const char *path, const struct passwd *user)
+{
+    if (mkdir(path, 0700) == -1 && errno != EEXIST) {
+        int e = errno;
+        log_error("cannot make directory", LOG_CSTR("directory", path), LOG_CSTR("error", strerror(e)));
+        return err_from_errno(e);
+    }
+    if (user && chown(path, user->pw_uid, user->pw_gid) == -1) {
+        int e = errno;
+        log_error("cannot give directory to user", LOG_CSTR("directory", path),
+                  LOG_CSTR("user", user->pw_name), LOG_CSTR("error", strerror(e)));
+        return err_from_errno(e);
+    }
+    return OK;
+}
+
+static int find_user(const struct conf *conf, const struct passwd **out)
+{
+    *out = NULL;
+    if (geteuid() != 0)
+        return OK;
+    if (!conf->user.len) {
+        log_warn("running as root: set `user` so that the relay process has no privileges");
+        return OK;
+    }
+    *out = getpwnam(conf->user.at);
+    if (*out)
+        return OK;
+    log_error("no such user", LOG_STR("user", conf->user));
+    return E_NOT_FOUND;
+}
+
+static void drop_privileges(const struct passwd *user)
+{
+    struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none); // mail and keys must not end in a core file
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    umask(077);
+    if (user && (initgroups(user->pw_name, user->pw_gid) == -1 || setgid(user->pw_gid) == -1 ||
+                 setuid(user->pw_uid) == -1)) {
+        log_error("cannot become user", LOG_CSTR("user", user->pw_name));
+        _exit(EX_NOPERM);
+    }
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+static _Noreturn void become_relay(struct guard *g, int channel, const struct passwd *user, pid_t guard_pid)
+{
+    sigset_t all;
+    sigemptyset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    // The terminal's ^C and a service manager's group signals are the guard's to answer.
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    close(g->signals);
+    close(g->channel);
+    guard_sockets_close(&g->sockets);
+    drop_privileges(user);
+    prctl(PR_SET_PDEATHSIG, SIGKILL); // after setuid, which clears it
+    if (getppid() != guard_pid)
+        _exit(EX_TEMPFAIL);
+    _exit(relay_main(channel));
+}
+
+static int start_relay(struct guard *g)
+{
+    const struct passwd *user;
+    int fds[2], err = find_user(g->conf, &user);
+    if (!err)
+        err = own_directory(g->conf->spool.at, user);
+    if (!err)
+        err = own_directory(g->conf->state.at, user);
+    if (err || (err = channel_pair(fds)) != OK)
+        return err;
+    pid_t guard_pid = getpid(), pid = fork();
+    if (pid == 0) {
+        int own_end = fds[1];
+        g->channel = fds[0];
+        become_relay(g, own_end, user, guard_pid);
+    }
+    close(fds[1]);
+    if (pid == -1) {
+        close(fds[0]);
+        log_error("cannot start the relay process", LOG_CSTR("error", strerror(errno)));
+        return E_IO;
+    }
+    g->relay = pid;
+    g->channel = fds[0];
+    return send_all(g);
+}
+
+// ---- events --------------------------------------------------------------------------------------------
+
+static void format_ready(struct guard *g, const char *control, struct buf *out)
+{
+    char ip[SYS_ADDR_TEXT];
+    buf_printf(out, "{\"pid\":%d,\"version\":\"%s\",\"control\":\"", getpid(), POSTHASTE_VERSION);
+    buf_add_json(out, bytes_cstr(control));
+    buf_add_cstr(out, "\",\"listeners\":[");
+    const struct guard_socket *http = NULL;
+    const char *comma = "";
+    for (int i = 0; i < g->sockets.count; i++) {
+        const struct guard_socket *s = &g->sockets.at[i];
+        if (!s->name[0]) {
+            http = s;
+            continue;
+        }
+        buf_printf(out, "%s{\"name\":\"", comma);
+        buf_add_json(out, bytes_cstr(s->name));
+        buf_printf(out, "\",\"address\":\"%s\",\"port\":%u}", sys_addr_format_ip(&s->address, ip),
+                   s->address.port);
+        comma = ",";
+    }
+    buf_add_cstr(out, "],\"http\":");
+    if (http)
+        buf_printf(out, "{\"address\":\"%s\",\"port\":%u}", sys_addr_format_ip(&http->address, ip),
+                   http->address.port);
+    else
+        buf_add_cstr(out, "null");
+    buf_add_cstr(out, "}\n");
+}
+
+// Whole or not at all: written beside and renamed.
+static void write_ready_file(struct guard *g, const char *control)
+{
+    if (!g->ready_file)
+        return;
+    struct buf text = {0}, temporary = {0};
+    format_ready(g, control, &text);
+    buf_printf(&temporary, "%s.%d", g->ready_file, getpid());
+    int fd = open(buf_cstr(&temporary), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    bool ok = fd != -1 && write(fd, text.at, text.len) == (ssize_t)text.len;
+    if (fd != -1 && close(fd) == -1)
+        ok = false;
+    if (!ok || rename(temporary.at, g->ready_file) == -1)
+        log_error("cannot write the ready file", LOG_CSTR("file", g->ready_file),
+                  LOG_CSTR("error", strerror(errno)));
+    buf_done(&text);
+    buf_done(&temporary);
+}
+
+static void on_message(struct guard *g, const struct channel_message *m)
+{
+    switch (m->kind) {
+    case CHANNEL_READY:
+        g->ready = true;
+        g->restart_delay_ms = RESTART_FIRST_MS;
+        write_ready_file(g, m->text);
+        log_info("ready", LOG_INT("pid", getpid()), LOG_CSTR("control", m->text));
+        for (int i = 0; i < g->sockets.count; i++) {
+            char text[SYS_ADDR_TEXT];
+            log_info("listening",
+                     LOG_CSTR("listener", g->sockets.at[i].name[0] ? g->sockets.at[i].name : "http"),
+                     LOG_CSTR("address", sys_addr_format(&g->sockets.at[i].address, text)));
+        }
+        break;
+    case CHANNEL_APPLIED:
+        if (g->ready)
+            write_ready_file(g, m->text);
+        log_info("reloaded");
+        break;
+    case CHANNEL_REFUSED:
+        log_error("reload refused, the old configuration goes on", LOG_CSTR("because", m->text));
+        break;
+    default:
+        log_error("the relay sent what it should not", LOG_INT("kind", m->kind));
+    }
+    if (m->fd != -1)
+        close(m->fd);
+}
+
+static void stop(struct guard *g)
+{
+    if (g->stopping)
+        return;
+    g->stopping = true;
+    log_info("stopping");
+    if (g->relay && channel_send(g->channel, CHANNEL_STOP, BYTES_NONE, -1) == OK)
+        g->stop_at_ms = now_ms() + g->conf->shutdown_grace_ms + KILL_AFTER_GRACE_MS;
+    else if (g->relay)
+        kill(g->relay, SIGKILL);
+}
+
+// The relay is gone: in order, before it was ever ready (its exit code says why), or by a crash.
+static void on_relay_gone(struct guard *g, int status)
+{
+    close(g->channel);
+    g->channel = -1;
+    g->relay = 0;
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (g->stopping)
+        return;
+    if (!g->ready && code > 0) {
+        g->exit_code = code;
+        g->stopping = true;
+        return;
+    }
+    log_error("the relay process ended, starting another", LOG_INT("exit_code", code),
+              LOG_INT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
+              LOG_INT("after_ms", g->restart_delay_ms));
+    g->restart_at_ms = now_ms() + g->restart_delay_ms;
+    g->restart_delay_ms = g->restart_delay_ms * 2 < RESTART_MAX_MS ? g->restart_delay_ms * 2 : RESTART_MAX_MS;
+}
+
+static void on_signal(struct guard *g)
+{
+    struct signalfd_siginfo info;
+    if (read(g->signals, &info, sizeof info) != sizeof info)
+        return;
+    if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
+        stop(g);
+    } else if (info.ssi_signo == SIGHUP) {
+        reload(g, "SIGHUP");
+    } else if (info.ssi_signo == SIGCHLD) {
+        int status;
+        pid_t pid = waitpid(g->relay ? g->relay : -1, &status, WNOHANG);
+        if (pid > 0 && pid == g->relay)
+            on_relay_gone(g, status);
+    }
+}
+
+static void on_time(struct guard *g)
+{
+    int64_t now = now_ms();
+    if (g->stop_at_ms && now >= g->stop_at_ms && g->relay) {
+        log_error("the relay does not end, killing it");
+        kill(g->relay, SIGKILL);
+        g->stop_at_ms = 0;
+    }
+    if (g->restart_at_ms && now >= g->restart_at_ms && !g->stopping) {
+        g->restart_at_ms = 0;
+        if (start_relay(g) != OK)
+            g->restart_at_ms = now + g->restart_delay_ms;
+    }
+    if (!g->stopping && certificate_changed(g))
+        reload(g, "certificate changed");
+}
+
+static int poll_timeout(const struct guard *g)
+{
+    int64_t until = CERTIFICATE_CHECK_MS, now = now_ms();
+    if (g->stop_at_ms && g->stop_at_ms - now < until)
+        until = g->stop_at_ms - now;
+    if (g->restart_at_ms && g->restart_at_ms - now < until)
+        until = g->restart_at_ms - now;
+    return until < 0 ? 0 : (int)until;
+}
+
+static void run(struct guard *g)
+{
+    while (!(g->stopping && g->relay == 0)) {
+        struct pollfd fds[2] = {{.fd = g->signals, .events = POLLIN}, {.fd = g->channel, .events = POLLIN}};
+        int n = poll(fds, 2, poll_timeout(g));
+        if (n == -1 && errno != EINTR)
+            break;
+        // The channel first: what the relay said before it died still counts.
+        struct channel_message message;
+        if (n > 0 && (fds[1].revents & POLLIN) && channel_receive(g->channel, &message) == OK)
+            on_message(g, &message);
+        else if (n > 0 && (fds[1].revents & (POLLHUP | POLLERR | POLLIN)))
+            poll(&fds[0], 1, 10); // its end is closed; SIGCHLD follows
+        if (n > 0 && (fds[0].revents & POLLIN))
+            on_signal(g);
+        on_time(g);
+    }
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int exit_code_for(int err)
+{
+    switch (err) {
+    case E_DENIED:
+        return EX_NOPERM;
+    case E_BUSY:
+    case E_IO:
+    case E_FULL:
+        return EX_TEMPFAIL;
+    default:
+        return EX_CONFIG;
+    }
+}
+
+int guard_main(const char *config, const char *ready_file)
+{
+    struct guard *g = mem_new(sizeof *g);
+    *g = (struct guard){.config = config,
+                        .ready_file = ready_file,
+                        .signals = open_signals(),
+                        .channel = -1,
+                        .restart_delay_ms = RESTART_FIRST_MS};
+    int err = g->signals == -1 ? E_IO : load(g);
+    if (!err)
+        err = start_relay(g);
+    if (err) {
+        g->exit_code = exit_code_for(err);
+        stop(g);
+    }
+    run(g);
+    if (ready_file && g->ready)
+        unlink(ready_file);
+    int code = g->exit_code;
+    guard_sockets_close(&g->sockets);
+    conf_free(g->conf);
+    buf_done(&g->text);
+    buf_done(&g->certificate);
+    buf_done(&g->key);
+    close(g->signals);
+    free(g);
+    return code;
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/guard_sockets.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BACKLOG 4096
+
+static socklen_t to_sockaddr(const struct sys_addr *addr, struct sockaddr_storage *out)
+{
+    *out = (struct sockaddr_storage){0};
+    if (addr->kind == SYS_ADDR_IP4) {
+        struct sockaddr_in *in = (struct sockaddr_in *)out;
+        in->sin_family = AF_INET;
+        in->sin_port = htons(addr->port);
+        memcpy(&in->sin_addr, addr->ip, 4);
+        return sizeof *in;
+    }
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+    in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(addr->port);
+    memcpy(&in6->sin6_addr, addr->ip, 16);
+    return sizeof *in6;
+}
+
+static int bound_port(int fd, struct sys_addr *addr)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof sa;
+    if (getsockname(fd, (struct sockaddr *)&sa, &len) == -1)
+        return E_IO;
+    addr->port = ntohs(sa.ss_family == AF_INET ? ((struct sockaddr_in *)&sa)->sin_port
+                                               : ((struct sockaddr_in6 *)&sa)->sin6_port);
+    return OK;
+}
+
+static int set_up(int fd, const struct sys_addr *addr, bool both_families)
+{
+    int on = 1, v6only = both_families ? 0 : 1;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == -1)
+        return -1;
+    if (addr->kind == SYS_ADDR_IP6 &&
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only) == -1)
+        return -1;
+    struct sockaddr_storage sa;
+    socklen_t len = to_sockaddr(addr, &sa);
+    return bind(fd, (struct sockaddr *)&sa, len) == -1 || listen(fd, BACKLOG) == -1 ? -1 : 0;
+}
+
+static int bind_address(struct sys_addr *addr, bool both_families, int *out_fd)
+{
+    int family = addr->kind == SYS_ADDR_IP4 ? AF_INET : AF_INET6;
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd == -1)
+        return -1;
+    if (set_up(fd, addr, both_families) == -1 || bound_port(fd, addr) != OK) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    *out_fd = fd;
+    return 0;
+}
+
+// "*:PORT" is both families where the host has IPv6, and IPv4 alone where it has not.
+static int open_address(const char *text, bool any_family, struct sys_addr *addr, int *out_fd)
+{
+    if (sys_addr_parse(bytes_cstr(text), addr) != OK)
+        return -1;
+    if (!any_family)
+        return bind_address(addr, false, out_fd);
+    uint16_t port = addr->port;
+    *addr = (struct sys_addr){.kind = SYS_ADDR_IP6, .port = port};
+    if (bind_address(addr, true, out_fd) == 0)
+        return 0;
+    if (errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL)
+        return -1;
+    *addr = (struct sys_addr){.kind = SYS_ADDR_IP4, .port = port};
+    return bind_address(addr, false, out_fd);
+}
+
+static const char *remedy(int errno_value)
+{
+    switch (errno_value) {
+    case EADDRINUSE:
+        return "another program listens there: stop it, or choose another port";
+    case EACCES:
+        return "ports below 1024 need root or CAP_NET_BIND_SERVICE";
+    case EADDRNOTAVAIL:
+        return "this host has no such address";
+    default:
+        return "check the listener's address";
+    }
+}
+
+static struct guard_socket *find(struct guard_sockets *sockets, struct bytes name, struct bytes asked)
+{
+    for (int i = 0; i < sockets->count; i++)
+        if (bytes_eq(bytes_cstr(sockets->at[i].name), name) &&
+            bytes_eq(bytes_cstr(sockets->at[i].asked), asked))
+            return &sockets->at[i];
+    return NULL;
+}
+
+static int open_one(struct guard_sockets *sockets, struct bytes name, struct bytes asked, bool any_family)
+{
+    struct guard_socket *s = find(sockets, name, asked);
+    if (s) {
+        s->wanted = true;
+        return OK;
+    }
+    if (sockets->count == GUARD_SOCKETS_MAX) {
+        log_error("too many listeners", LOG_INT("max", GUARD_SOCKETS_MAX));
+        return E_LIMIT;
+    }
+    s = &sockets->at[sockets->count];
+    *s = (struct guard_socket){.fd = -1, .wanted = true};
+    snprintf(s->name, sizeof s->name, "%.*s", BYTES_FMT(name));
+    snprintf(s->asked, sizeof s->asked, "%.*s", BYTES_FMT(asked));
+    if (open_address(s->asked, any_family, &s->address, &s->fd) == -1) {
+        int e = errno;
+        log_error("cannot listen", LOG_STR("listener", name.len ? name : BYTES("http")),
+                  LOG_STR("address", asked), LOG_CSTR("error", strerror(e)),
+                  LOG_CSTR("remedy", remedy(e)));
+        return e == EADDRINUSE ? E_BUSY : e == EACCES ? E_DENIED : E_IO;
+    }
+    sockets->count++;
+    return OK;
+}
+
+static void drop_unwanted(struct guard_sockets *sockets)
+{
+    int kept = 0;
+    for (int i = 0; i < sockets->count; i++) {
+        if (sockets->at[i].wanted)
+            sockets->at[kept++] = sockets->at[i];
+        else
+            close(sockets->at[i].fd);
+    }
+    sockets->count = kept;
+}
+
+int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf)
+{
+    for (int i = 0; i < sockets->count; i++)
+        sockets->at[i].wanted = false;
+    int before = sockets->count, err = OK;
+    for (uint32_t i = 0; i < conf->listeners_count; i++) {
+        const struct conf_listener *l = &conf->listeners[i];
+        int e = open_one(sockets, l->name, l->address, l->any_family);
+        err = err ? err : e;
+    }
+    if (conf->http.address.len) {
+        int e = open_one(sockets, BYTES_NONE, conf->http.address, false);
+        err = err ? err : e;
+    }
+    if (err) // as it was: the old configuration goes on
+        for (int i = 0; i < sockets->count; i++)
+            sockets->at[i].wanted = i < before;
+    drop_unwanted(sockets);
+    return err;
+}
+
+void guard_sockets_close(struct guard_sockets *sockets)
+{
+    for (int i = 0; i < sockets->count; i++)
+        close(sockets->at[i].fd);
+    sockets->count = 0;
+}

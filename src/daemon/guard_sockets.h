@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+//
+// guard_sockets - bound, listening sockets kept by name and address across reloads
+//
+// Owner:    the guard owns the descriptors; the relay gets duplicates.
+// Fails:    guard_sockets_open() logs each listener that cannot be opened, with what to do, and returns
+//           E_BUSY (address in use), E_DENIED (port below 1024 without permission) or E_IO.
+#pragma once
+
+#include "conf/conf.h"
+#include "sys/sys.h"
+
+#define GUARD_SOCKETS_MAX 256
+
+struct guard_socket {
+    char name[64];            // the listener's; "" for HTTP
+    char asked[SYS_ADDR_TEXT]; // as configured: a socket is kept while this stays the same
+    struct sys_addr address;  // as bound: the port that the kernel chose for 0
+    int fd;
+    bool wanted; // still in the configuration
+};
+
+struct guard_sockets {
+    struct guard_socket at[GUARD_SOCKETS_MAX];
+    int count;
+};
+
+// Opens what `conf` names and is not open yet; closes what it no longer names, but only if all opened.
+int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf) MUST_USE;
+void guard_sockets_close(struct guard_sockets *sockets);
