@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+#include "intake/acceptance.h"
+
+#include <stdlib.h>
+
+struct acceptance {
+    struct intake_port *port;
+    struct stored_message *message;
+    void (*done)(void *ctx, int err);
+    void *ctx;
+    uint32_t routes[];
+};
+
+struct queue_now acceptance_now(void)
+{
+    return (struct queue_now){sys_mono(), sys_wall()};
+}
+
+static void release_stored(void *message)
+{
+    stored_message_unref(message);
+}
+
+static uint32_t flags_of(bool null_sender, bool smtputf8, enum mail_body body, bool requiretls)
+{
+    return (null_sender ? QUEUE_NULL_SENDER : 0) | (smtputf8 ? QUEUE_SMTPUTF8 : 0) |
+           (body != BODY_7BIT ? QUEUE_8BIT : 0) | (requiretls ? QUEUE_REQUIRETLS : 0);
+}
+
+static void queue_fresh(struct acceptance *a)
+{
+    const struct envelope *e = a->message->envelope;
+    struct queue_recipient *recipients = mem_new(e->recipients_count * sizeof *recipients);
+    for (uint32_t i = 0; i < e->recipients_count; i++)
+        recipients[i] = (struct queue_recipient){.number = e->recipients[i].number,
+                                                 .route = a->routes[i],
+                                                 .domain = e->recipients[i].domain,
+                                                 .notify = e->recipients[i].notify};
+    struct queue_message_new message = {
+        .id = e->id,
+        .account = e->account,
+        .class = e->class,
+        .accepted_at = e->accepted_at,
+        .not_before = e->not_before,
+        .expires_at = e->expires_at,
+        .size = e->header_bytes + e->body_bytes,
+        .flags = flags_of(e->reverse_path.len == 0, e->smtputf8, e->body, e->requiretls),
+        .stored = {stored_message_ref(a->message), release_stored},
+        .recipients = recipients,
+        .recipients_count = e->recipients_count,
+    };
+    uint64_t kicks = 0;
+    CHECK(queue_add(a->port->queue, &message, acceptance_now(), &kicks) == OK);
+    a->port->kick(a->port->kick_ctx, kicks);
+    free(recipients);
+}
+
+static void on_committed(void *ctx, int err)
+{
+    struct acceptance *a = ctx;
+    if (!err)
+        queue_fresh(a);
+    stored_message_unref(a->message);
+    a->done(a->ctx, err);
+    free(a);
+}
+
+void acceptance_commit(struct intake_port *port, struct spool_frame *frame, struct stored_message *m,
+                       const uint32_t *routes, void (*done)(void *ctx, int err), void *ctx)
+{
+    uint32_t count = m->envelope->recipients_count;
+    struct acceptance *a = mem_new(sizeof *a + count * sizeof a->routes[0]);
+    *a = (struct acceptance){.port = port, .message = m, .done = done, .ctx = ctx};
+    memcpy(a->routes, routes, count * sizeof a->routes[0]);
+    spool_commit(port->spool, frame, on_committed, a);
+}
+
+void acceptance_recover(struct intake_port *port, const struct spool_summary *summary,
+                        struct queue_now now,
+                        uint32_t (*route_of)(void *ctx, const struct spool_summary *summary,
+                                             const struct spool_summary_recipient *recipient),
+                        void *ctx)
+{
+    struct queue_recipient *recipients = mem_new(summary->recipients_count * sizeof *recipients);
+    for (uint32_t i = 0; i < summary->recipients_count; i++) {
+        const struct spool_summary_recipient *r = &summary->recipients[i];
+        recipients[i] = (struct queue_recipient){.number = r->number,
+                                                 .route = route_of(ctx, summary, r),
+                                                 .domain = r->domain,
+                                                 .notify = r->notify,
+                                                 .attempts = r->attempts,
+                                                 .next_attempt_at = r->next_attempt_at,
+                                                 .held = r->state == RECIPIENT_HELD,
+                                                 .warned = r->warned};
+    }
+    struct queue_message_new message = {
+        .id = summary->id,
+        .account = summary->account,
+        .class = summary->class,
+        .accepted_at = summary->accepted_at,
+        .not_before = summary->not_before,
+        .expires_at = summary->expires_at,
+        .size = summary->size,
+        .flags = flags_of(summary->null_sender, summary->smtputf8, summary->body, summary->requiretls),
+        .recipients = recipients,
+        .recipients_count = summary->recipients_count,
+    };
+    uint64_t kicks = 0;
+    int err = queue_add(port->queue, &message, now, &kicks);
+    if (err)
+        log_error("recovered message not queued", LOG_ERR(err));
+    free(recipients);
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+//
+// intake - the one door in: SMTP sessions of one worker and the messages they hand over
+//
+// One per worker. A *gate* is a listener with the configuration it was opened under; a reload opens new gates and
+// retires the old ones, whose sessions end under the rules they began with.
+//
+// Owner:  the worker; intake_free() once intake_is_idle() after intake_stop().
+// Thread: the worker's.
+#pragma once
+
+#include "conf/conf_snapshot.h"
+#include "dns/dns_cache.h"
+#include "intake/acceptance.h"
+#include "intake/auth.h"
+#include "net/net_listener.h"
+#include "net/net_tls.h"
+
+// What workers count for the metrics; read with relaxed atomics from any thread.
+struct intake_counters {
+    _Atomic uint64_t sessions, sessions_refused, tls_sessions;
+    _Atomic uint64_t messages_accepted, recipients_accepted, bytes_accepted;
+    _Atomic uint64_t messages_refused, recipients_refused;
+    _Atomic uint64_t logins, logins_failed;
+    _Atomic int64_t sessions_open;
+};
+
+struct intake_options {
+    struct intake_port *port;
+    struct auth *auth;
+    struct dns_cache *dns;
+    struct net_limits *limits;
+    struct intake_counters *counters;
+    uint8_t scram_secret[32]; // makes up keys for unknown logins, the same on every start
+};
+
+struct intake;
+
+// On the worker's loop. Holds its own reference to the snapshot.
+struct intake *intake_new(const struct intake_options *options, struct conf_snapshot *snapshot);
+void intake_free(struct intake *in);
+// A reload, first step: what follows is under this snapshot; all gates so far stop accepting.
+void intake_set_snapshot(struct intake *in, struct conf_snapshot *snapshot);
+// Only the accounts changed: gates stay, sessions look accounts up in the new ones.
+void intake_set_accounts(struct intake *in, struct conf_snapshot *snapshot);
+// Opens a gate for a listener of the current snapshot's configuration over `fd` (taken over). `tls` may be NULL
+// when the listener has none; the gate holds a reference to `tls_part`, which keeps it alive.
+void intake_open_gate(struct intake *in, const struct conf_listener *listener, int fd,
+                      struct net_tls_server *tls, struct conf_part *tls_part);
+// Stops accepting; sessions without a transaction get 421, others after theirs.
+void intake_stop(struct intake *in);
+bool intake_is_idle(const struct intake *in);
+// Ends all sessions now (the end of the grace time).
+void intake_abort(struct intake *in);

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+//
+// intake_private - what the files of intake/ share: gate, session, transaction
+#pragma once
+
+#include "intake/intake.h"
+#include "intake/intake_content.h"
+#include "net/net_conn.h"
+#include "route/route.h"
+#include "smtp/smtp_server.h"
+
+struct intake {
+    struct intake_options options;
+    struct conf_snapshot *snapshot; // current
+    struct list gates, sessions, transactions;
+    bool stopping;
+};
+
+struct gate {
+    struct list link;
+    struct intake *intake;
+    struct conf_snapshot *snapshot; // the one its sessions keep
+    const struct conf_listener *conf;
+    struct net_listener *listener; // NULL: retired
+    struct net_tls_server *tls; // kept alive by tls_part
+    struct conf_part *tls_part;
+    struct smtp_server_config config;
+    uint32_t sessions;
+};
+
+struct transaction;
+
+struct session {
+    struct list link;
+    struct gate *gate;
+    struct net_conn *conn;
+    struct smtp_server *server;
+    struct net_place place;
+    bool trusted, tls_started, over, in_pump;
+    enum net_admission admission;
+    uint32_t account;            // number; 0: none
+    struct buf login;            // of the account; empty: none
+    struct auth_pending *auth;   // NULL: none
+    struct transaction *current; // NULL: none
+};
+
+// The door's own words to its session, from a transaction: answers, then lets the session go on.
+void session_answer(struct session *s, enum smtp_reply_id reply, struct bytes slot);
+void session_resume(struct session *s);
+// Gate without sessions and retired: frees it.
+void gate_leave(struct gate *g);
+
+static inline void intake_count(_Atomic uint64_t *counter, uint64_t by)
+{
+    atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
+}
+
+// transaction.c: the answers to MAIL, RCPT, DATA and the end of content.
+void transaction_on_mail(struct session *s, const struct smtp_mail *mail);
+void transaction_on_rcpt(struct session *s, const struct smtp_rcpt *rcpt);
+void transaction_on_data(struct session *s);
+void transaction_on_body(struct session *s, struct bytes piece);
+void transaction_on_body_end(struct session *s, const struct smtp_content_facts *facts);
+// The session drops it, or is gone; what is being made durable goes on without it.
+void transaction_drop(struct session *s);

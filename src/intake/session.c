@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works: a session ties a connection to an smtp_server. Whatever happens ends in pump(), which writes output
+// and does what the server wants; the session is freed only there or by intake, never in a handler.
+#include <stdlib.h>
+
+#include "intake/intake_private.h"
+
+static void pump(struct session *s);
+
+static struct smtp_server_start start_of(const struct session *s, bool tls)
+{
+    return (struct smtp_server_start){.tls = tls, .trusted = s->trusted};
+}
+
+// ---- the end ---------------------------------------------------------------------------------------------
+
+void gate_leave(struct gate *g)
+{
+    if (g->sessions > 0 || g->listener)
+        return;
+    list_remove(&g->link);
+    conf_part_release(g->tls_part);
+    conf_snapshot_release(g->snapshot);
+    free(g);
+}
+
+static void session_free(struct session *s)
+{
+    struct intake *in = s->gate->intake;
+    if (s->auth)
+        auth_cancel(s->auth);
+    if (s->current)
+        transaction_drop(s);
+    smtp_server_free(s->server);
+    net_conn_close(s->conn, false);
+    net_limits_leave(&s->place);
+    buf_done(&s->login);
+    list_remove(&s->link);
+    atomic_fetch_sub_explicit(&in->options.counters->sessions_open, 1, memory_order_relaxed);
+    s->gate->sessions--;
+    gate_leave(s->gate);
+    free(s);
+}
+
+// ---- logins ----------------------------------------------------------------------------------------------
+
+static void on_auth_done(void *ctx, enum auth_result result, uint32_t account)
+{
+    struct session *s = ctx;
+    struct intake_counters *counters = s->gate->intake->options.counters;
+    s->auth = NULL;
+    switch (result) {
+    case AUTH_RIGHT:
+        s->account = account;
+        intake_count(&counters->logins, 1);
+        session_answer(s, SMTP_REPLY_AUTH_OK, BYTES_NONE);
+        return;
+    case AUTH_WRONG:
+        intake_count(&counters->logins_failed, 1);
+        session_answer(s, SMTP_REPLY_AUTH_BAD, BYTES_NONE);
+        return;
+    case AUTH_TOO_MANY:
+        session_answer(s, SMTP_REPLY_AUTH_TOO_MANY, BYTES_NONE);
+        return;
+    case AUTH_UNAVAILABLE:
+        session_answer(s, SMTP_REPLY_AUTH_UNAVAILABLE, BYTES_NONE);
+        return;
+    }
+}
+
+static const struct store_credential *find_credential(struct session *s)
+{
+    const struct store_credential *c =
+        store_directory_credential(s->gate->intake->snapshot->accounts, buf_bytes(&s->login));
+    return c && store_account_is_active(c->account) ? c : NULL;
+}
+
+// SCRAM, first step: the login may be tried, so the exchange goes on with its key or a made-up one.
+static void on_may_try(void *ctx, enum auth_result result, uint32_t account)
+{
+    (void)account;
+    struct session *s = ctx;
+    if (result != AUTH_RIGHT) {
+        on_auth_done(s, result, 0);
+        return;
+    }
+    s->auth = NULL;
+    const struct store_credential *c = find_credential(s);
+    smtp_server_answer_scram(s->server, c ? c->scram : NULL);
+    session_resume(s);
+}
+
+// SCRAM, last step: the proof was right or not, and counts as such.
+static void on_proof_counted(void *ctx, enum auth_result result, uint32_t account)
+{
+    (void)account;
+    struct session *s = ctx;
+    const struct store_credential *c = find_credential(s);
+    on_auth_done(s, result == AUTH_RIGHT && !c ? AUTH_WRONG : result, c ? c->account->number : 0);
+}
+
+static void on_auth(void *ctx, const struct smtp_auth *auth)
+{
+    struct session *s = ctx;
+    struct intake *in = s->gate->intake;
+    buf_clear(&s->login);
+    buf_add(&s->login, auth->login);
+    struct auth_request request = {.peer = net_conn_peer(s->conn),
+                                   .login = auth->login,
+                                   .password = auth->password,
+                                   .proven = auth->proven,
+                                   .ctx = s};
+    switch (auth->kind) {
+    case SMTP_AUTH_PASSWORD:
+        request.question = AUTH_PASSWORD;
+        request.done = on_auth_done;
+        break;
+    case SMTP_AUTH_SCRAM:
+        request.question = AUTH_MAY_TRY;
+        request.done = on_may_try;
+        break;
+    case SMTP_AUTH_PROOF:
+        request.question = AUTH_PROVED;
+        request.done = on_proof_counted;
+        break;
+    }
+    s->auth = auth_ask(in->options.auth, &request, in->snapshot);
+}
+
+// ---- handlers of the server ------------------------------------------------------------------------------
+
+static void on_mail(void *ctx, const struct smtp_mail *mail)
+{
+    transaction_on_mail(ctx, mail);
+}
+static void on_rcpt(void *ctx, const struct smtp_rcpt *rcpt)
+{
+    transaction_on_rcpt(ctx, rcpt);
+}
+static void on_content(void *ctx, bool chunked)
+{
+    (void)chunked;
+    transaction_on_data(ctx);
+}
+static void on_body(void *ctx, struct bytes piece)
+{
+    transaction_on_body(ctx, piece);
+}
+static void on_body_end(void *ctx, const struct smtp_content_facts *facts)
+{
+    transaction_on_body_end(ctx, facts);
+}
+static void on_reset(void *ctx, enum smtp_reset why)
+{
+    (void)why;
+    transaction_drop(ctx);
+}
+
+static const struct smtp_server_handlers SERVER_HANDLERS = {
+    NULL, on_auth, on_mail, on_rcpt, on_content, on_body, on_body_end, on_reset};
+
+void session_answer(struct session *s, enum smtp_reply_id reply, struct bytes slot)
+{
+    smtp_server_answer(s->server, reply, slot);
+    session_resume(s);
+}
+
+// An answer came: what the client sent meanwhile can go on. Inside feed() there is nothing to do.
+void session_resume(struct session *s)
+{
+    if (s->in_pump)
+        return;
+    s->in_pump = true;
+    (void)!smtp_server_feed(s->server, BYTES_NONE, sys_mono());
+    s->in_pump = false;
+    net_conn_read(s->conn, true);
+    pump(s);
+}
+
+// ---- events of the connection ----------------------------------------------------------------------------
+
+static size_t on_data(void *ctx, struct bytes data)
+{
+    struct session *s = ctx;
+    s->in_pump = true;
+    size_t used = smtp_server_feed(s->server, data, sys_mono());
+    s->in_pump = false;
+    // What waits for a decision is offered again once it is made; until then reading would only fill memory.
+    pump(s);
+    return used;
+}
+
+static void on_drained(void *ctx)
+{
+    struct session *s = ctx;
+    net_conn_read(s->conn, true);
+    pump(s);
+}
+
+static void on_tls_done(void *ctx, const struct net_tls_result *result)
+{
+    struct session *s = ctx;
+    if (result->err) {
+        char ip[SYS_ADDR_TEXT];
+        log_info("TLS handshake failed", LOG_CSTR("client", sys_addr_format_ip(net_conn_peer(s->conn), ip)),
+                 LOG_CSTR("because", result->reason));
+        s->over = true;
+        pump(s);
+        return;
+    }
+    intake_count(&s->gate->intake->options.counters->tls_sessions, 1);
+    if (s->gate->conf->tls == CONF_TLS_IMPLICIT)
+        smtp_server_greet(s->server, sys_mono());
+    else
+        smtp_server_tls_started(s->server, sys_mono());
+    pump(s);
+}
+
+static void on_deadline(void *ctx)
+{
+    struct session *s = ctx;
+    smtp_server_tick(s->server, sys_mono());
+    pump(s);
+}
+
+static void on_end(void *ctx, int err)
+{
+    (void)err;
+    struct session *s = ctx;
+    smtp_server_hangup(s->server);
+    s->over = true;
+    pump(s);
+}
+
+static const struct net_conn_events CONN_EVENTS = {NULL,        on_data,     on_drained,
+                                                   on_tls_done, on_deadline, on_end};
+
+static void write_output(struct session *s)
+{
+    struct buf *out = smtp_server_output(s->server);
+    if (out->len && !s->over)
+        net_conn_write(s->conn, buf_bytes(out));
+    buf_clear(out);
+}
+
+static void pump(struct session *s)
+{
+    write_output(s);
+    switch (smtp_server_wants(s->server)) {
+    case SMTP_SERVER_TLS:
+        if (!s->tls_started) {
+            s->tls_started = true;
+            net_conn_start_tls_server(s->conn, s->gate->tls);
+        }
+        break;
+    case SMTP_SERVER_CLOSE:
+        s->over = true;
+        break;
+    case SMTP_SERVER_INPUT:
+    case SMTP_SERVER_DECISION:
+    case SMTP_SERVER_DRAIN:
+        break;
+    }
+    if (s->over)
+        session_free(s);
+    else
+        net_conn_deadline(s->conn, smtp_server_deadline(s->server));
+}
+
+// ---- beginnings --------------------------------------------------------------------------------------------
+
+static void on_accept(void *ctx, struct sys_stream *stream, bool is_trusted, enum net_admission admission,
+                      struct net_place place)
+{
+    struct gate *g = ctx;
+    struct intake *in = g->intake;
+    struct session *s = mem_new(sizeof *s);
+    s->gate = g;
+    s->place = place;
+    s->trusted = is_trusted;
+    s->admission = admission;
+    g->sessions++;
+    list_push_back(&in->sessions, &s->link);
+    intake_count(&in->options.counters->sessions, 1);
+    atomic_fetch_add_explicit(&in->options.counters->sessions_open, 1, memory_order_relaxed);
+    bool implicit = g->conf->tls == CONF_TLS_IMPLICIT;
+    s->conn = net_conn_accept(stream, &CONN_EVENTS, s);
+    s->server = smtp_server_new(&g->config, start_of(s, implicit), &SERVER_HANDLERS, s, sys_mono());
+    if (admission != NET_ADMITTED) {
+        intake_count(&in->options.counters->sessions_refused, 1);
+        smtp_server_close(s->server, implicit ? SMTP_REPLY_NONE : SMTP_REPLY_TOO_MANY_CONNECTIONS,
+                          BYTES_NONE);
+    } else if (implicit) {
+        net_conn_start_tls_server(s->conn, g->tls);
+    } else {
+        smtp_server_greet(s->server, sys_mono());
+    }
+    pump(s);
+}
+
+static void random_bytes(void *ctx, void *out, size_t n)
+{
+    (void)ctx;
+    sys_random(out, n);
+}
+
+static enum smtp_auth_policy auth_policy(enum conf_auth auth)
+{
+    static const enum smtp_auth_policy MAP[] = {[CONF_AUTH_REQUIRED] = SMTP_AUTH_REQUIRED,
+                                                [CONF_AUTH_OPTIONAL] = SMTP_AUTH_OPTIONAL,
+                                                [CONF_AUTH_NONE] = SMTP_AUTH_NONE};
+    return MAP[auth];
+}
+
+void intake_open_gate(struct intake *in, const struct conf_listener *listener, int fd,
+                      struct net_tls_server *tls, struct conf_part *tls_part)
+{
+    const struct conf *conf = in->snapshot->conf;
+    struct gate *g = mem_new(sizeof *g);
+    g->intake = in;
+    g->snapshot = conf_snapshot_hold(in->snapshot);
+    g->conf = listener;
+    g->tls = tls;
+    g->tls_part = tls_part ? conf_part_hold(tls_part) : NULL;
+    g->config = (struct smtp_server_config){
+        .hostname = conf->hostname,
+        .auth = auth_policy(listener->auth),
+        .starttls = listener->tls == CONF_TLS_STARTTLS && tls,
+        .message_size_max = conf->limits.message_size,
+        .recipients_max = conf->limits.recipients,
+        .text_line_max = listener->submission == CONF_SUBMISSION_OFF ? 0 : 998,
+        .command_timeout_ms = conf->limits.command_timeout_ms,
+        .random = random_bytes,
+    };
+    memcpy(g->config.scram_secret, in->options.scram_secret, sizeof g->config.scram_secret);
+    list_push_back(&in->gates, &g->link);
+    g->listener = net_listener_open(&(struct net_listener_conf){.fd = fd,
+                                                                .limits = in->options.limits,
+                                                                .trusted = listener->trusted,
+                                                                .trusted_count = listener->trusted_count,
+                                                                .on_accept = on_accept,
+                                                                .ctx = g});
+}
+
+struct intake *intake_new(const struct intake_options *options, struct conf_snapshot *snapshot)
+{
+    struct intake *in = mem_new(sizeof *in);
+    in->options = *options;
+    in->snapshot = conf_snapshot_hold(snapshot);
+    list_init(&in->gates);
+    list_init(&in->sessions);
+    list_init(&in->transactions);
+    return in;
+}
+
+void intake_free(struct intake *in)
+{
+    CHECK(list_is_empty(&in->sessions));
+    list_each(link, &in->gates)
+    {
+        struct gate *g = list_get(link, struct gate, link);
+        if (g->listener)
+            net_listener_close(g->listener);
+        g->listener = NULL;
+        gate_leave(g);
+    }
+    conf_snapshot_release(in->snapshot);
+    free(in);
+}
+
+static void retire_gates(struct intake *in)
+{
+    list_each(link, &in->gates)
+    {
+        struct gate *g = list_get(link, struct gate, link);
+        if (!g->listener)
+            continue;
+        net_listener_close(g->listener);
+        g->listener = NULL;
+        gate_leave(g);
+    }
+}
+
+void intake_set_accounts(struct intake *in, struct conf_snapshot *snapshot)
+{
+    struct conf_snapshot *old = in->snapshot;
+    in->snapshot = conf_snapshot_hold(snapshot);
+    conf_snapshot_release(old);
+}
+
+void intake_set_snapshot(struct intake *in, struct conf_snapshot *snapshot)
+{
+    retire_gates(in);
+    intake_set_accounts(in, snapshot);
+}
+
+void intake_stop(struct intake *in)
+{
+    in->stopping = true;
+    retire_gates(in);
+    list_each(link, &in->sessions)
+    {
+        struct session *s = list_get(link, struct session, link);
+        smtp_server_shutdown(s->server);
+        pump(s);
+    }
+}
+
+bool intake_is_idle(const struct intake *in)
+{
+    return list_is_empty(&in->sessions) && list_is_empty(&in->transactions);
+}
+
+void intake_abort(struct intake *in)
+{
+    list_each(link, &in->sessions)
+    {
+        struct session *s = list_get(link, struct session, link);
+        smtp_server_close(s->server, SMTP_REPLY_SHUTDOWN, BYTES_NONE);
+        pump(s);
+    }
+}

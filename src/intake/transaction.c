@@ -1,0 +1,542 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works: a transaction builds the stored message from MAIL on: its envelope lives in the message's arena.
+// It belongs to its session until the commit begins; from then on it lives until the journal has answered, with
+// or without the session, because what is being made durable can't be called back.
+#include <stdlib.h>
+
+#include "intake/intake_private.h"
+#include "intake/submission.h"
+#include "mail/mail_address.h"
+#include "route/local_recipients.h"
+#include "route/route.h"
+
+struct transaction {
+    struct list link; // in intake->transactions
+    struct intake *intake;
+    struct session *session; // NULL: gone
+    struct conf_snapshot *snapshot;
+    struct stored_message *message;
+    struct intake_content content;
+    bool has_content, expecting, committing;
+    const struct store_account *account; // of the snapshot; NULL: none
+    uint32_t *routes;
+    uint32_t recipients_cap;
+    // a RCPT that waits for DNS
+    struct dns_ask ask;
+    bool asking;
+    struct recipient pending;
+    uint32_t pending_route;
+};
+
+static struct envelope *envelope_of(struct transaction *t)
+{
+    return t->message->envelope;
+}
+
+static struct arena *arena_of(struct transaction *t)
+{
+    return &t->message->arena;
+}
+
+static void answer(struct transaction *t, enum smtp_reply_id reply, struct bytes slot)
+{
+    if (t->session)
+        session_answer(t->session, reply, slot);
+}
+
+// ---- life ------------------------------------------------------------------------------------------------
+
+static void no_more_expecting(struct transaction *t)
+{
+    if (t->expecting)
+        spool_expect(t->intake->options.port->spool, -1);
+    t->expecting = false;
+}
+
+static void transaction_free(struct transaction *t)
+{
+    if (t->session)
+        t->session->current = NULL;
+    if (t->asking)
+        dns_cache_cancel(&t->ask);
+    no_more_expecting(t);
+    if (t->has_content)
+        intake_content_drop(&t->content);
+    stored_message_unref(t->message);
+    conf_snapshot_release(t->snapshot);
+    list_remove(&t->link);
+    free(t->routes);
+    free(t);
+}
+
+void transaction_drop(struct session *s)
+{
+    struct transaction *t = s->current;
+    if (!t)
+        return;
+    if (!t->committing) {
+        transaction_free(t);
+        return;
+    }
+    t->session = NULL;
+    s->current = NULL;
+}
+
+// ---- MAIL ------------------------------------------------------------------------------------------------
+
+// The account that a session acts as: its login's, or the listener's for clients without one. False: refused.
+static bool find_account(struct session *s, struct conf_snapshot *snapshot,
+                         const struct store_account **out, enum smtp_reply_id *out_refusal)
+{
+    *out = NULL;
+    if (smtp_server_is_authenticated(s->server))
+        *out = store_directory_account_number(snapshot->accounts, s->account);
+    else if (s->gate->conf->account.len)
+        *out = store_directory_account(snapshot->accounts, s->gate->conf->account);
+    else
+        return true;
+    *out_refusal = SMTP_REPLY_ACCOUNT_SUSPENDED;
+    return store_account_is_active(*out);
+}
+
+static enum submission_ownership ownership(void *ctx, struct bytes domain)
+{
+    struct transaction *t = ctx;
+    switch (store_directory_domain(t->snapshot->accounts, t->account, domain)) {
+    case STORE_DOMAIN_VERIFIED:
+        return SUBMISSION_OWNED;
+    case STORE_DOMAIN_UNVERIFIED:
+        return SUBMISSION_UNVERIFIED;
+    case STORE_DOMAIN_FOREIGN:
+        break;
+    }
+    return SUBMISSION_NOT_OWNED;
+}
+
+static bool is_restricted(const struct transaction *t)
+{
+    return t->account && !t->account->any_sender;
+}
+
+// Law 3, first half: the reverse-path. The null sender has no domain; its From fields are still checked.
+static enum smtp_reply_id check_sender(struct transaction *t, struct bytes reverse_path, struct buf *slot)
+{
+    if (!is_restricted(t) || reverse_path.len == 0)
+        return SMTP_REPLY_NONE;
+    struct mail_address address;
+    if (mail_address_parse(reverse_path, &address) != OK)
+        return SMTP_REPLY_PATH_SENDER;
+    if (mail_domain_route(address.domain, slot) != OK) {
+        buf_add(slot, address.domain);
+        return SMTP_REPLY_SENDER_NOT_OWNED;
+    }
+    switch (ownership(t, buf_bytes(slot))) {
+    case SUBMISSION_OWNED:
+        return SMTP_REPLY_NONE;
+    case SUBMISSION_UNVERIFIED:
+        return SMTP_REPLY_SENDER_UNVERIFIED;
+    case SUBMISSION_NOT_OWNED:
+        break;
+    }
+    return SMTP_REPLY_SENDER_NOT_OWNED;
+}
+
+static struct transaction *transaction_new(struct session *s, const struct store_account *account)
+{
+    struct intake *in = s->gate->intake;
+    struct transaction *t = mem_new(sizeof *t);
+    t->intake = in;
+    t->session = s;
+    t->snapshot = conf_snapshot_hold(in->snapshot);
+    t->account = account;
+    t->message = stored_message_new();
+    s->current = t;
+    list_push_back(&in->transactions, &t->link);
+    return t;
+}
+
+static void fill_envelope(struct transaction *t, const struct smtp_mail *mail)
+{
+    struct session *s = t->session;
+    struct arena *arena = arena_of(t);
+    struct envelope *e = envelope_of(t);
+    char client[SYS_ADDR_TEXT];
+    e->id = spool_next_id(t->intake->options.port->spool, sys_wall());
+    e->reverse_path = arena_dup(arena, mail->reverse_path);
+    e->account = t->account ? t->account->number : 0;
+    e->account_name = t->account ? arena_dup(arena, t->account->name) : BYTES_NONE;
+    e->class = t->account ? t->account->class : MAIL_PERSONAL;
+    e->credential = smtp_server_is_authenticated(s->server) ? arena_dup(arena, buf_bytes(&s->login)) : BYTES_NONE;
+    e->listener = arena_dup(arena, s->gate->conf->name);
+    e->client = arena_dup(arena, bytes_cstr(sys_addr_format(net_conn_peer(s->conn), client)));
+    e->helo = arena_dup(arena, smtp_server_helo(s->server));
+    e->envid = arena_dup(arena, mail->envid);
+    e->origin = ORIGIN_SMTP;
+    e->body = mail->body;
+    e->ret = mail->ret;
+    e->smtputf8 = mail->smtputf8;
+    e->tls = net_conn_proof(s->conn) != NET_TLS_NONE;
+}
+
+void transaction_on_mail(struct session *s, const struct smtp_mail *mail)
+{
+    struct intake *in = s->gate->intake;
+    const struct store_account *account;
+    enum smtp_reply_id refusal;
+    if (!find_account(s, in->snapshot, &account, &refusal)) {
+        session_answer(s, refusal, BYTES_NONE);
+        return;
+    }
+    if (!spool_accepting(in->options.port->spool)) {
+        session_answer(s, SMTP_REPLY_DISK_FULL, BYTES_NONE);
+        return;
+    }
+    struct transaction *t = transaction_new(s, account);
+    struct buf slot = {0};
+    refusal = check_sender(t, mail->reverse_path, &slot);
+    if (refusal == SMTP_REPLY_NONE) {
+        fill_envelope(t, mail);
+        answer(t, SMTP_REPLY_MAIL_OK, BYTES_NONE);
+    } else {
+        intake_count(&in->options.counters->messages_refused, 1);
+        transaction_free(t);
+        session_answer(s, refusal, buf_bytes(&slot));
+    }
+    buf_done(&slot);
+}
+
+// ---- RCPT ------------------------------------------------------------------------------------------------
+
+static bool has_recipient(struct transaction *t, struct bytes address)
+{
+    struct envelope *e = envelope_of(t);
+    for (uint32_t i = 0; i < e->recipients_count; i++)
+        if (bytes_eq(e->recipients[i].address, address))
+            return true;
+    return false;
+}
+
+// A recipient named twice gets one copy.
+static void add_recipient(struct transaction *t, const struct recipient *r, uint32_t route)
+{
+    struct envelope *e = envelope_of(t);
+    if (has_recipient(t, r->address))
+        return;
+    if (e->recipients_count == t->recipients_cap) {
+        t->recipients_cap = t->recipients_cap ? 2 * t->recipients_cap : 4;
+        struct recipient *more = arena_new(arena_of(t), t->recipients_cap * sizeof *more);
+        if (e->recipients_count)
+            memcpy(more, e->recipients, e->recipients_count * sizeof *more);
+        e->recipients = more;
+        t->routes = mem_resize(t->routes, t->recipients_cap * sizeof *t->routes);
+    }
+    t->routes[e->recipients_count] = route;
+    e->recipients[e->recipients_count] = *r;
+    e->recipients[e->recipients_count].number = e->recipients_count + 1;
+    e->recipients_count++;
+}
+
+static const struct route *pick_route(struct transaction *t, const struct recipient *r)
+{
+    const struct envelope *e = envelope_of(t);
+    struct route_question question = {.recipient = r->address,
+                                      .domain = r->domain,
+                                      .sender = e->reverse_path,
+                                      .account = e->account_name,
+                                      .listener = e->listener};
+    return route_pick(t->snapshot->routes, &question);
+}
+
+// Fills in address and routing domain; E_SYNTAX when it is no address.
+static int set_address(struct transaction *t, struct recipient *r, struct bytes address)
+{
+    struct mail_address parsed;
+    int err = mail_address_parse(address, &parsed);
+    if (err)
+        return err;
+    struct buf domain = {0};
+    err = mail_domain_route(parsed.domain, &domain);
+    if (!err) {
+        r->address = arena_dup(arena_of(t), parsed.text);
+        r->domain = arena_dup(arena_of(t), buf_bytes(&domain));
+    }
+    buf_done(&domain);
+    return err;
+}
+
+static void accept_recipient(struct transaction *t, const struct recipient *r, uint32_t route)
+{
+    add_recipient(t, r, route);
+    answer(t, SMTP_REPLY_RCPT_OK, BYTES_NONE);
+}
+
+static void refuse_recipient(struct transaction *t, enum smtp_reply_id reply, struct bytes slot)
+{
+    intake_count(&t->intake->options.counters->recipients_refused, 1);
+    answer(t, reply, slot);
+}
+
+static void on_domain_known(struct dns_ask *ask, struct dns_mx *mx)
+{
+    struct transaction *t = container_of(ask, struct transaction, ask);
+    t->asking = false;
+    enum dns_verdict verdict = dns_verdict_of(mx);
+    dns_mx_free(mx);
+    if (verdict == DNS_NO_DOMAIN)
+        refuse_recipient(t, SMTP_REPLY_UNKNOWN_DOMAIN, t->pending.domain);
+    else if (verdict == DNS_NULL_MX)
+        refuse_recipient(t, SMTP_REPLY_NULL_MX, t->pending.domain);
+    else
+        accept_recipient(t, &t->pending, t->pending_route);
+}
+
+static void ask_domain(struct transaction *t, const struct recipient *r, uint32_t route)
+{
+    t->pending = *r;
+    t->pending_route = route;
+    t->ask.done = on_domain_known;
+    t->asking = true;
+    dns_cache_ask(t->intake->options.dns, &t->ask, r->domain, DNS_BY_MX,
+                  mono_add_ms(sys_mono(), DNS_VERDICT_BUDGET_MS));
+}
+
+// A recipient of a domain with a recipient table: unknown, a mailbox, or an alias for others, who may be anywhere.
+static void add_local(struct transaction *t, struct recipient *r, const struct route *route)
+{
+    struct bytes *targets;
+    size_t count;
+    enum local_answer found =
+        local_recipients_find(route->locals, r->address, arena_of(t), &targets, &count);
+    if (found == LOCAL_UNKNOWN) {
+        refuse_recipient(t, SMTP_REPLY_UNKNOWN_USER, r->address);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct recipient target = *r;
+        if (set_address(t, &target, targets[i]) != OK) {
+            log_error("alias target is no address", LOG_STR("alias", r->address), LOG_STR("target", targets[i]));
+            continue;
+        }
+        add_recipient(t, &target, route_key(t->snapshot->routes, pick_route(t, &target)));
+    }
+    answer(t, SMTP_REPLY_RCPT_OK, BYTES_NONE);
+}
+
+static bool may_relay(const struct transaction *t)
+{
+    return t->session->trusted || smtp_server_is_authenticated(t->session->server);
+}
+
+void transaction_on_rcpt(struct session *s, const struct smtp_rcpt *rcpt)
+{
+    struct transaction *t = s->current;
+    struct arena *arena = arena_of(t);
+    // RFC 5321 4.5.1: postmaster without a domain is ours.
+    struct bytes path = bytes_find(rcpt->path, '@') != -1
+                            ? rcpt->path
+                            : arena_printf(arena, "%.*s@%.*s", BYTES_FMT(rcpt->path),
+                                           BYTES_FMT(t->snapshot->conf->hostname));
+    struct recipient r = {.notify = rcpt->notify, .orcpt = arena_dup(arena, rcpt->orcpt)};
+    if (set_address(t, &r, path) != OK) {
+        refuse_recipient(t, SMTP_REPLY_PATH_RECIPIENT, BYTES_NONE);
+        return;
+    }
+    const struct route *route = pick_route(t, &r);
+    if (!may_relay(t) && !route_is_local(route))
+        refuse_recipient(t, SMTP_REPLY_RELAY_DENIED, r.domain);
+    else if (route->locals)
+        add_local(t, &r, route);
+    else if (route->conf->via.kind == CONF_VIA_MX)
+        ask_domain(t, &r, route_key(t->snapshot->routes, route));
+    else
+        accept_recipient(t, &r, route_key(t->snapshot->routes, route));
+}
+
+// ---- content ---------------------------------------------------------------------------------------------
+
+static void on_content_drained(void *ctx)
+{
+    struct transaction *t = ctx;
+    if (!t->session)
+        return;
+    smtp_server_resume(t->session->server);
+    session_resume(t->session);
+}
+
+void transaction_on_data(struct session *s)
+{
+    struct transaction *t = s->current;
+    if (!spool_accepting(t->intake->options.port->spool)) {
+        answer(t, SMTP_REPLY_DISK_FULL, BYTES_NONE);
+        return;
+    }
+    intake_content_init(&t->content, t->intake->options.port->spool, envelope_of(t)->id,
+                        t->snapshot->conf->limits.header_size, on_content_drained, t);
+    t->has_content = true;
+    t->expecting = true;
+    spool_expect(t->intake->options.port->spool, 1);
+    answer(t, SMTP_REPLY_START_MAIL, BYTES_NONE);
+}
+
+void transaction_on_body(struct session *s, struct bytes piece)
+{
+    if (intake_content_add(&s->current->content, piece))
+        smtp_server_pause(s->server);
+}
+
+// "ESMTPSA" and its kin (RFC 3848, 6531 4.3).
+static struct bytes protocol_name(struct transaction *t)
+{
+    const struct envelope *e = envelope_of(t);
+    struct session *s = t->session;
+    bool extended = smtp_server_is_extended(s->server);
+    return arena_printf(arena_of(t), "%s%s%s", e->smtputf8 ? "UTF8SMTP" : extended ? "ESMTP" : "SMTP",
+                        e->tls ? "S" : "", smtp_server_is_authenticated(s->server) ? "A" : "");
+}
+
+static struct bytes tls_words(struct transaction *t)
+{
+    struct net_tls_result tls;
+    net_conn_tls_result(t->session->conn, &tls);
+    return tls.proof == NET_TLS_NONE ? BYTES_NONE
+                                     : arena_printf(arena_of(t), "%s %s", tls.protocol, tls.cipher);
+}
+
+static void fill_submission(struct transaction *t, struct submission *sub)
+{
+    struct session *s = t->session;
+    const struct conf_listener *listener = s->gate->conf;
+    const struct envelope *e = envelope_of(t);
+    char ip[SYS_ADDR_TEXT];
+    bool single = e->recipients_count == 1 && !listener->hide_client;
+    struct bytes header = buf_bytes(&t->content.header);
+    *sub = (struct submission){
+        .mode = listener->submission,
+        .header = bytes_first(header, header.len - 2), // without the empty line
+        .smtputf8 = e->smtputf8,
+        .authenticated = t->account != NULL,
+        .received_max = t->snapshot->conf->limits.received,
+        .header_bytes_max = t->snapshot->conf->limits.header_size,
+        .now = sys_wall(),
+        .hostname = t->snapshot->conf->hostname,
+        .id = e->id,
+        .helo = e->helo,
+        .client_ip = listener->hide_client
+                         ? BYTES_NONE
+                         : arena_dup(arena_of(t), bytes_cstr(sys_addr_format_ip(net_conn_peer(s->conn), ip))),
+        .protocol = protocol_name(t),
+        .tls = tls_words(t),
+        .single_recipient = single ? e->recipients[0].address : BYTES_NONE,
+        .owns = is_restricted(t) ? ownership : NULL,
+        .owns_ctx = t,
+    };
+}
+
+static void take_submission(struct transaction *t, struct submission *sub)
+{
+    const struct conf *conf = t->snapshot->conf;
+    struct envelope *e = envelope_of(t);
+    t->message->header = arena_dup(arena_of(t), buf_bytes(&sub->out));
+    e->header_bytes = sub->out.len;
+    e->accepted_at = sub->now;
+    e->not_before = sub->send_at;
+    e->expires_at = wall_add_ms(sub->send_at.us > sub->now.us ? sub->send_at : sub->now, conf->retry.lifetime_ms);
+    e->message_id = sub->message_id;
+    e->tag = sub->tag;
+    if (sub->has_class)
+        e->class = sub->class;
+}
+
+static void log_accepted(const struct transaction *t)
+{
+    const struct envelope *e = t->message->envelope;
+    char id[MESSAGE_ID_CHARS + 1];
+    message_id_format(e->id, id);
+    log_info("message accepted", LOG_CSTR("id", id), LOG_STR("account", e->account_name),
+             LOG_STR("from", e->reverse_path), LOG_INT("recipients", e->recipients_count),
+             LOG_INT("size", e->header_bytes + e->body_bytes), LOG_STR("message_id", e->message_id),
+             LOG_STR("client", e->client), LOG_STR("listener", e->listener));
+}
+
+static void count_accepted(struct transaction *t)
+{
+    struct intake_counters *c = t->intake->options.counters;
+    const struct envelope *e = envelope_of(t);
+    intake_count(&c->messages_accepted, 1);
+    intake_count(&c->recipients_accepted, e->recipients_count);
+    intake_count(&c->bytes_accepted, e->header_bytes + e->body_bytes);
+}
+
+// Law 1: the 250 is said here and nowhere else, once the journal has the message.
+static void on_committed(void *ctx, int err)
+{
+    struct transaction *t = ctx;
+    struct session *s = t->session;
+    char id[MESSAGE_ID_CHARS + 1];
+    message_id_format(envelope_of(t)->id, id);
+    if (err) {
+        log_error("message refused, the spool can't keep it", LOG_CSTR("id", id), LOG_ERR(err));
+        if (t->message->body_in_extent)
+            spool_extent_remove(t->intake->options.port->spool, envelope_of(t)->id);
+    } else {
+        log_accepted(t);
+        count_accepted(t);
+    }
+    transaction_free(t);
+    if (s)
+        session_answer(s, err == OK       ? SMTP_REPLY_ACCEPTED
+                          : err == E_FULL ? SMTP_REPLY_DISK_FULL
+                                          : SMTP_REPLY_LOCAL_ERROR,
+                       err ? BYTES_NONE : bytes_cstr(id));
+}
+
+static void on_body_stored(void *ctx, int err)
+{
+    struct transaction *t = ctx;
+    if (err) {
+        on_committed(t, err);
+        return;
+    }
+    struct intake_port *port = t->intake->options.port;
+    struct spool_frame *frame = spool_frame_new(SPOOL_INTAKE);
+    spool_frame_add_message(frame, t->message);
+    spool_frame_set_expected(frame);
+    t->expecting = false; // the frame takes it back
+    acceptance_commit(port, frame, stored_message_ref(t->message), t->routes, on_committed, t);
+}
+
+static void refuse_message(struct transaction *t, enum smtp_reply_id reply, struct bytes slot)
+{
+    struct session *s = t->session;
+    intake_count(&t->intake->options.counters->messages_refused, 1);
+    log_info("message refused", LOG_STR("account", envelope_of(t)->account_name),
+             LOG_STR("from", envelope_of(t)->reverse_path), LOG_CSTR("reply", smtp_reply_row(reply)->name),
+             LOG_STR("detail", slot), LOG_STR("client", envelope_of(t)->client));
+    session_answer(s, reply, slot);
+    if (s->current == t)
+        transaction_free(t);
+}
+
+void transaction_on_body_end(struct session *s, const struct smtp_content_facts *facts)
+{
+    struct transaction *t = s->current;
+    intake_content_end(&t->content);
+    if (t->content.header_too_large) {
+        struct bytes limit = arena_printf(arena_of(t), "%zu", t->content.header.max);
+        refuse_message(t, SMTP_REPLY_HEADER_TOO_LARGE, limit);
+        return;
+    }
+    if (facts->has_8bit && envelope_of(t)->body == BODY_7BIT)
+        envelope_of(t)->body = BODY_8BITMIME; // whatever was declared
+    struct submission sub;
+    fill_submission(t, &sub);
+    if (submission_check(&sub, arena_of(t))) {
+        take_submission(t, &sub);
+        t->committing = true;
+        intake_content_finish(&t->content, t->message, on_body_stored);
+    } else {
+        refuse_message(t, sub.refusal, sub.slot);
+    }
+    buf_done(&sub.out);
+}
