@@ -1,0 +1,726 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works: every event (bytes, deadline, handshake, message loaded, piece ready) ends in pump(), the one
+// place that writes output, looks at what the session came to, and decides what is next. Handlers of the session
+// only note what happened; so nothing is freed inside its own callback.
+//
+//     CONNECTING -> OPENING -> FREE <-> LOADING -> SENDING -> FREE ... -> QUITTING
+//         ^  next address  |     `-> IDLE -> (woken) FREE
+//         `----------------'
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "deliver/deliver_private.h"
+#include "deliver/render.h"
+#include "net/net_conn.h"
+#include "route/route.h"
+
+#define BLOCKED_RETRY_MS 200 // outcomes can't be recorded just now: no delivery starts
+
+enum state { CONNECTING, OPENING, FREE, IDLE, LOADING, SENDING, QUITTING, OVER };
+
+struct connection {
+    struct deliver_item item;
+    struct list idle_link; // in its lane's list while IDLE
+    struct deliver *deliver;
+    struct queue_connection slot;
+    bool has_slot;
+    enum state state;
+    struct arena arena;
+    struct target target;
+    uint32_t next; // address to try after the current
+    const struct target_address *address;
+    struct bytes lane;
+    bool final; // the target holds the mailboxes
+    bool without_tls, tls_started, stopping, waits_for_spool;
+
+    struct net_conn *conn;
+    struct smtp_client *client;
+    struct smtp_client_config config;
+    char trouble[VERDICT_TEXT_MAX + 1]; // the last thing that went wrong
+    bool ready, done, reusable, failed; // noted by handlers
+    bool in_pump, pump_again;
+
+    struct queue_batch *batch;
+    struct batch_load load;
+    struct stored_message *message;
+    struct render render;
+    bool rendering;
+    struct smtp_transaction transaction;
+    struct smtp_client_rcpt *rcpts;
+    struct verdict *verdicts;
+};
+
+static void pump(struct connection *c);
+static void open_next(struct connection *c);
+
+// ---- small things ----------------------------------------------------------------------------------------
+
+static void note_trouble(struct connection *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void note_trouble(struct connection *c, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(c->trouble, sizeof c->trouble, format, args);
+    va_end(args);
+}
+
+static struct queue *queue_of(struct connection *c)
+{
+    return c->deliver->options.port->queue;
+}
+
+static void kick(struct connection *c, uint64_t kicks)
+{
+    struct intake_port *port = c->deliver->options.port;
+    port->kick(port->kick_ctx, kicks);
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t by)
+{
+    atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
+}
+
+static void leave_idle(struct connection *c)
+{
+    if (!list_is_linked(&c->idle_link))
+        return;
+    struct list *head = c->idle_link.next;
+    list_remove(&c->idle_link);
+    // The last of a lane takes its list along.
+    if (head->next == head) {
+        struct map *idle = &c->deliver->idle;
+        free(map_remove(idle, bytes_of(&c->slot.lane, sizeof c->slot.lane)));
+    }
+}
+
+static void enter_idle(struct connection *c)
+{
+    struct map *idle = &c->deliver->idle;
+    struct bytes key = bytes_of(&c->slot.lane, sizeof c->slot.lane);
+    struct list *head = map_find(idle, key);
+    if (!head) {
+        head = mem_new(sizeof *head);
+        list_init(head);
+        map_set(idle, key, head);
+    }
+    list_push_back(head, &c->idle_link);
+    c->state = IDLE;
+}
+
+static enum queue_proof proof_of(const struct connection *c)
+{
+    switch (net_conn_proof(c->conn)) {
+    case NET_TLS_VERIFIED:
+        return QUEUE_PROOF_VERIFIED;
+    case NET_TLS_ENCRYPTED:
+        return QUEUE_PROOF_ENCRYPTED;
+    default:
+        return QUEUE_PROOF_NONE;
+    }
+}
+
+// ---- the end ---------------------------------------------------------------------------------------------
+
+static void drop_session(struct connection *c)
+{
+    if (c->client)
+        smtp_client_free(c->client);
+    if (c->conn)
+        net_conn_close(c->conn, false);
+    c->client = NULL;
+    c->conn = NULL;
+    c->tls_started = c->ready = c->failed = c->done = false;
+}
+
+static void drop_transaction(struct connection *c)
+{
+    if (c->rendering)
+        render_done(&c->render);
+    c->rendering = false;
+    stored_message_unref(c->message);
+    free(c->rcpts);
+    free(c->verdicts);
+    c->message = NULL;
+    c->rcpts = NULL;
+    c->verdicts = NULL;
+    c->batch = NULL;
+}
+
+static void give_slot_back(struct connection *c, bool failed)
+{
+    if (!c->has_slot)
+        return;
+    c->has_slot = false;
+    uint64_t kicks = 0;
+    queue_disconnected(queue_of(c), &c->slot, failed, bytes_cstr(failed ? c->trouble : ""),
+                       acceptance_now(), &kicks);
+    kick(c, kicks);
+}
+
+static void start_quit(struct connection *c)
+{
+    give_slot_back(c, false);
+    c->state = QUITTING;
+    smtp_client_quit(c->client, sys_mono());
+}
+
+static void connection_free(struct connection *c)
+{
+    CHECK(!c->batch && !c->has_slot);
+    leave_idle(c);
+    drop_session(c);
+    list_remove(&c->item.link);
+    arena_done(&c->arena);
+    free(c);
+}
+
+// No address could be used: the lane backs off.
+static void give_up_connecting(struct connection *c)
+{
+    uint64_t kicks = 0;
+    count(&c->deliver->options.counters->connections_failed, 1);
+    log_info("no connection", LOG_STR("lane", c->lane), LOG_CSTR("because", c->trouble));
+    c->has_slot = false;
+    queue_connect_failed(queue_of(c), &c->slot, bytes_cstr(c->trouble), acceptance_now(), &kicks);
+    kick(c, kicks);
+    c->state = OVER;
+}
+
+// ---- handlers of the session: note, nothing else -----------------------------------------------------------
+
+static void on_ready(void *ctx, const struct smtp_caps *caps)
+{
+    (void)caps;
+    ((struct connection *)ctx)->ready = true;
+}
+
+static void on_outcome(void *ctx, uint32_t rcpt, const struct smtp_outcome *outcome)
+{
+    struct connection *c = ctx;
+    bool dsn = smtp_client_caps(c->client)->dsn;
+    c->verdicts[rcpt] = verdict_of_outcome(outcome, c->final, dsn, c->slot.messages <= 1);
+}
+
+static void on_done(void *ctx, bool reusable)
+{
+    struct connection *c = ctx;
+    c->done = true;
+    c->reusable = reusable;
+}
+
+static void on_failed(void *ctx, const struct smtp_outcome *why)
+{
+    struct connection *c = ctx;
+    c->failed = true;
+    const char *host = arena_cstr(&c->arena, c->address->host);
+    if (why->reply)
+        note_trouble(c, "%.100s answered to %s: %u %.*s", host, smtp_step_name(why->step),
+                     why->reply->code, (int)(why->reply->text.len < 300 ? why->reply->text.len : 300),
+                     why->reply->text.at ? why->reply->text.at : "");
+    else if (why->err != E_TLS || !c->trouble[0])
+        note_trouble(c, "%.100s at %s: %s", host, smtp_step_name(why->step), err_text(why->err));
+}
+
+static const struct smtp_client_handlers CLIENT_HANDLERS = {on_ready, on_outcome, on_done, on_failed};
+
+// ---- events of the connection ------------------------------------------------------------------------------
+
+static void random_bytes(void *ctx, void *out, size_t n)
+{
+    (void)ctx;
+    sys_random(out, n);
+}
+
+static enum smtp_client_tls tls_wish(const struct connection *c)
+{
+    switch (c->target.tls) {
+    case TARGET_TLS_ENCRYPT:
+    case TARGET_TLS_VERIFY:
+        return SMTP_CLIENT_TLS_REQUIRED;
+    case TARGET_TLS_NONE:
+        return SMTP_CLIENT_TLS_NEVER;
+    case TARGET_TLS_MAY:
+        break;
+    }
+    return c->without_tls || c->address->addr.kind == SYS_ADDR_UNIX ? SMTP_CLIENT_TLS_NEVER
+                                                                      : SMTP_CLIENT_TLS_IF_OFFERED;
+}
+
+static void on_connected(void *ctx)
+{
+    struct connection *c = ctx;
+    c->state = OPENING;
+    c->config.tls = tls_wish(c);
+    c->client = smtp_client_new(&c->config, &CLIENT_HANDLERS, c, sys_mono());
+    pump(c);
+}
+
+static size_t on_data(void *ctx, struct bytes data)
+{
+    struct connection *c = ctx;
+    if (c->client)
+        smtp_client_feed(c->client, data, sys_mono());
+    pump(c);
+    return data.len;
+}
+
+static void on_drained(void *ctx)
+{
+    pump(ctx);
+}
+
+// STARTTLS that is offered but does not work: where TLS is only wished for, the host is spoken to without it.
+static void remember_broken_tls(struct connection *c)
+{
+    if (c->target.tls != TARGET_TLS_MAY)
+        return;
+    broken_tls_add(c->deliver, c->address->host);
+    c->without_tls = true;
+    c->next--; // the same address again
+}
+
+static void on_tls_done(void *ctx, const struct net_tls_result *result)
+{
+    struct connection *c = ctx;
+    if (result->err == OK) {
+        smtp_client_tls_started(c->client, sys_mono());
+    } else {
+        note_trouble(c, "TLS with %.*s failed: %s", BYTES_FMT(c->address->host), result->reason);
+        if (!c->without_tls)
+            remember_broken_tls(c);
+        smtp_client_tls_failed(c->client);
+    }
+    pump(c);
+}
+
+static void on_deadline(void *ctx)
+{
+    struct connection *c = ctx;
+    if (c->state == CONNECTING) {
+        note_trouble(c, "%.*s does not answer", BYTES_FMT(c->address->host));
+        open_next(c);
+    } else if (c->state == IDLE) {
+        leave_idle(c);
+        if (c->waits_for_spool)
+            c->state = FREE;
+        else
+            start_quit(c);
+    } else if (c->client) {
+        smtp_client_tick(c->client, sys_mono());
+    }
+    pump(c);
+}
+
+static void on_end(void *ctx, int err)
+{
+    struct connection *c = ctx;
+    if (c->state == CONNECTING) {
+        char addr[SYS_ADDR_TEXT];
+        note_trouble(c, "%.*s (%s): %s", BYTES_FMT(c->address->host),
+                     sys_addr_format(&c->address->addr, addr), err_text(err));
+        open_next(c);
+    } else if (c->client) {
+        if (!c->trouble[0])
+            note_trouble(c, "%.*s closed the connection", BYTES_FMT(c->address->host));
+        smtp_client_hangup(c->client, err);
+    }
+    pump(c);
+}
+
+static const struct net_conn_events CONN_EVENTS = {on_connected, on_data,     on_drained,
+                                                   on_tls_done,  on_deadline, on_end};
+
+// ---- opening -----------------------------------------------------------------------------------------------
+
+static void open_next(struct connection *c)
+{
+    drop_session(c);
+    if (c->next >= c->target.count || c->stopping) {
+        give_up_connecting(c);
+        return;
+    }
+    const struct target_address *previous = c->address;
+    c->address = &c->target.addresses[c->next++];
+    if (c->address != previous)
+        c->without_tls = broken_tls_has(c->deliver, c->address->host);
+    c->state = CONNECTING;
+    c->conn = net_conn_connect(&c->address->addr, NULL, &CONN_EVENTS, c);
+    net_conn_deadline(c->conn, mono_add_ms(sys_mono(), DELIVER_CONNECT_MS));
+}
+
+static void start_tls(struct connection *c)
+{
+    c->tls_started = true;
+    struct buf session_key = {0};
+    buf_printf(&session_key, "%.*s %d", BYTES_FMT(c->address->host), c->target.tls);
+    struct net_tls_client_params params = {
+        .server_name = c->address->host,
+        .names = &c->address->host,
+        .name_count = 1,
+        .must_verify = c->target.tls == TARGET_TLS_VERIFY,
+        .session_key = buf_bytes(&session_key),
+    };
+    net_conn_start_tls_client(c->conn, c->deliver->tls, &params);
+    buf_done(&session_key);
+}
+
+static void take_over(struct connection *c)
+{
+    count(&c->deliver->options.counters->connections_opened, 1);
+    queue_connected(queue_of(c), &c->slot, proof_of(c), acceptance_now());
+    c->trouble[0] = '\0';
+    c->state = FREE;
+}
+
+// ---- transactions ------------------------------------------------------------------------------------------
+
+static void tls_text(const struct connection *c, struct buf *out)
+{
+    struct net_tls_result tls;
+    net_conn_tls_result(c->conn, &tls);
+    if (tls.proof == NET_TLS_NONE)
+        return;
+    buf_printf(out, "%s %s %s", tls.protocol, tls.cipher,
+               tls.proof == NET_TLS_VERIFIED ? "verified" : "unverified");
+}
+
+static void report(struct connection *c)
+{
+    struct buf tls = {0};
+    char ip[SYS_ADDR_TEXT];
+    tls_text(c, &tls);
+    struct report_facts facts = {.mx = c->address->host,
+                                 .ip = bytes_cstr(sys_addr_format(&c->address->addr, ip)),
+                                 .tls = buf_bytes(&tls),
+                                 .lane = c->lane};
+    struct deliver_counters *counters = c->deliver->options.counters;
+    count(&counters->transactions, 1);
+    for (uint32_t i = 0; i < c->batch->count; i++)
+        count(&counters->recipients[c->verdicts[i].kind], 1);
+    report_batch(&c->deliver->reporter, c->batch, c->message, c->verdicts, &facts);
+    buf_done(&tls);
+    drop_transaction(c);
+}
+
+static void decide_all(struct connection *c, struct verdict verdict)
+{
+    for (uint32_t i = 0; i < c->batch->count; i++)
+        c->verdicts[i] = verdict;
+    report(c);
+    c->state = FREE;
+}
+
+static void on_render_ready(void *ctx)
+{
+    struct connection *c = ctx;
+    if (c->client)
+        smtp_client_more(c->client, sys_mono());
+    pump(c);
+}
+
+// Does it really need SMTPUTF8, or was it only declared? RFC 6531 3.4: an ASCII message may go on without.
+static bool needs_utf8(const struct connection *c)
+{
+    const struct envelope *e = c->message->envelope;
+    if (!e->smtputf8)
+        return false;
+    if (!bytes_is_ascii(e->reverse_path) || !bytes_is_ascii(c->message->header))
+        return true;
+    for (uint32_t i = 0; i < c->batch->count; i++)
+        if (!bytes_is_ascii(c->rcpts[i].path))
+            return true;
+    return false;
+}
+
+static void send_rendered(struct connection *c, enum render_kind kind, bool utf8)
+{
+    const struct envelope *e = c->message->envelope;
+    render_init(&c->render, c->deliver->options.port->spool, c->message, kind, on_render_ready, c);
+    c->rendering = true;
+    c->transaction = (struct smtp_transaction){
+        .reverse_path = e->reverse_path,
+        .body = kind == RENDER_SEVEN_BIT ? BODY_7BIT : e->body,
+        .smtputf8 = utf8,
+        .ret = e->ret,
+        .envid = e->envid,
+        .size = render_size(&c->render),
+        .rcpts = c->rcpts,
+        .rcpts_count = c->batch->count,
+        .content = render_next,
+        .content_ctx = &c->render,
+    };
+    c->state = SENDING;
+    count(&c->deliver->options.counters->bytes_sent, c->transaction.size);
+    smtp_client_send(c->client, &c->transaction, sys_mono());
+}
+
+static bool fill_recipients(struct connection *c)
+{
+    c->rcpts = mem_new(c->batch->count * sizeof *c->rcpts);
+    c->verdicts = mem_new(c->batch->count * sizeof *c->verdicts);
+    for (uint32_t i = 0; i < c->batch->count; i++) {
+        const struct recipient *r = report_recipient(c->message->envelope, c->batch->recipients[i].number);
+        if (!r)
+            return false;
+        c->rcpts[i] = (struct smtp_client_rcpt){r->address, r->notify, r->orcpt};
+    }
+    return true;
+}
+
+static void begin(struct connection *c)
+{
+    if (!fill_recipients(c)) {
+        decide_all(c, verdict_make(VERDICT_FAILED, 554, "5.3.0",
+                                   BYTES("the stored message does not list this recipient")));
+        return;
+    }
+    const struct envelope *e = c->message->envelope;
+    bool utf8 = needs_utf8(c);
+    switch (smtp_client_can_carry(c->client, e->body, utf8, e->header_bytes + e->body_bytes)) {
+    case SMTP_CARRY_OK:
+        send_rendered(c, RENDER_IDENTITY, utf8);
+        break;
+    case SMTP_CARRY_NEEDS_8BITMIME:
+    case SMTP_CARRY_NEEDS_BINARYMIME:
+        send_rendered(c, RENDER_SEVEN_BIT, utf8);
+        break;
+    case SMTP_CARRY_NEEDS_SMTPUTF8: // RFC 6531 3.4: never silently changed
+        decide_all(c, verdict_make(VERDICT_FAILED, 550, "5.6.7",
+                                   BYTES("the receiving server does not support internationalised mail")));
+        break;
+    case SMTP_CARRY_TOO_LARGE:
+        decide_all(c, verdict_make(VERDICT_FAILED, 552, "5.3.4",
+                                   BYTES("the message is larger than the receiving server accepts")));
+        break;
+    }
+}
+
+static void on_loaded(struct batch_load *load, struct stored_message *message)
+{
+    struct connection *c = container_of(load, struct connection, load);
+    c->message = message;
+    if (!message) {
+        c->batch = NULL; // batch_load has settled it
+        c->state = FREE;
+    } else if (c->client && smtp_client_is_ready(c->client)) {
+        begin(c);
+    } else { // the server left while we read
+        fill_recipients(c);
+        decide_all(c, verdict_make(VERDICT_UNTRIED, 0, "", BYTES_NONE));
+    }
+    pump(c);
+}
+
+// The session is free: what next?
+static void take_next(struct connection *c)
+{
+    if (c->stopping) {
+        start_quit(c);
+        return;
+    }
+    c->waits_for_spool = spool_outcomes_blocked(c->deliver->options.port->spool);
+    if (c->waits_for_spool) {
+        enter_idle(c);
+        return;
+    }
+    switch (queue_take(queue_of(c), &c->slot, acceptance_now(), &c->batch)) {
+    case QUEUE_TAKE_BATCH:
+        c->state = LOADING;
+        c->load.deliver = c->deliver;
+        c->load.batch = c->batch;
+        c->load.done = on_loaded;
+        batch_load_start(&c->load);
+        break;
+    case QUEUE_TAKE_IDLE:
+        enter_idle(c);
+        break;
+    case QUEUE_TAKE_CLOSE:
+        start_quit(c);
+        break;
+    }
+}
+
+// ---- pump --------------------------------------------------------------------------------------------------
+
+static void write_output(struct connection *c)
+{
+    struct buf *out = smtp_client_output(c->client);
+    while (out->len && !net_conn_is_full(c->conn)) {
+        net_conn_write(c->conn, buf_bytes(out));
+        buf_clear(out);
+        smtp_client_more(c->client, sys_mono());
+    }
+}
+
+// A 7-bit form that does not exist, or a stored message that can't be read, is not the server's doing.
+static void explain_render_failure(struct connection *c)
+{
+    struct verdict v =
+        c->render.err == E_DENIED
+            ? verdict_make(VERDICT_FAILED, 554, "5.6.3",
+                           BYTES("the receiving server takes 7-bit mail only, and this message has no such form"))
+            : verdict_make(VERDICT_DEFERRED, 451, "4.3.0", BYTES("the stored message cannot be read"));
+    for (uint32_t i = 0; i < c->batch->count; i++)
+        if (!c->verdicts[i].remote)
+            c->verdicts[i] = v;
+}
+
+static void finish_transaction(struct connection *c)
+{
+    c->done = false;
+    if (c->render.err)
+        explain_render_failure(c);
+    report(c);
+    c->state = FREE;
+}
+
+// The session is at its end: next address if it never opened, else the slot goes back.
+static void end_session(struct connection *c)
+{
+    if (c->state == LOADING)
+        return; // on_loaded() comes back here
+    if (c->state == OPENING) {
+        open_next(c);
+        return;
+    }
+    leave_idle(c);
+    give_slot_back(c, c->state != QUITTING);
+    c->state = OVER;
+}
+
+static bool step(struct connection *c)
+{
+    if (!c->client)
+        return false;
+    write_output(c);
+    if (c->done) {
+        finish_transaction(c);
+        return true;
+    }
+    if (c->failed || smtp_client_wants(c->client) == SMTP_CLIENT_CLOSE) {
+        enum state before = c->state;
+        end_session(c);
+        return c->state != before;
+    }
+    if (smtp_client_wants(c->client) == SMTP_CLIENT_TLS && !c->tls_started) {
+        start_tls(c);
+        return false;
+    }
+    if (c->ready && c->state == OPENING) {
+        take_over(c);
+        return true;
+    }
+    if (c->state == FREE) {
+        take_next(c);
+        return true;
+    }
+    return false;
+}
+
+static void set_deadline(struct connection *c)
+{
+    if (c->state == CONNECTING || !c->conn || !c->client)
+        return;
+    if (c->state == IDLE) {
+        int64_t wait = c->waits_for_spool ? BLOCKED_RETRY_MS : DELIVER_IDLE_MS;
+        net_conn_deadline(c->conn, mono_add_ms(sys_mono(), wait));
+    } else {
+        net_conn_deadline(c->conn, smtp_client_deadline(c->client));
+    }
+}
+
+static void pump(struct connection *c)
+{
+    if (c->in_pump) {
+        c->pump_again = true; // an answer came inside the call that asked
+        return;
+    }
+    c->in_pump = true;
+    do {
+        c->pump_again = false;
+        while (c->state != OVER && step(c))
+            ;
+    } while (c->pump_again && c->state != OVER);
+    c->in_pump = false;
+    if (c->state == OVER) {
+        struct deliver *d = c->deliver;
+        connection_free(c);
+        deliver_later(d);
+        return;
+    }
+    set_deadline(c);
+}
+
+// ---- for the worker ----------------------------------------------------------------------------------------
+
+static void on_stop(struct deliver_item *item)
+{
+    struct connection *c = container_of(item, struct connection, item);
+    c->stopping = true;
+    if (c->state == IDLE) {
+        leave_idle(c);
+        start_quit(c);
+    }
+    pump(c);
+}
+
+static void on_abort(struct deliver_item *item)
+{
+    struct connection *c = container_of(item, struct connection, item);
+    if (c->load.pending)
+        return; // its reader still points here; the process ends anyway
+    c->stopping = true;
+    if (c->batch)
+        queue_batch_free(queue_of(c), c->batch);
+    drop_transaction(c);
+    c->has_slot = false;
+    connection_free(c);
+}
+
+bool connection_wake(struct deliver *d, struct queue_lane *lane, enum queue_proof proof)
+{
+    struct list *head = map_find(&d->idle, bytes_of(&lane, sizeof lane));
+    if (!head)
+        return false;
+    list_each(link, head)
+    {
+        struct connection *c = list_get(link, struct connection, idle_link);
+        if (proof_of(c) != proof)
+            continue;
+        leave_idle(c);
+        c->state = FREE;
+        pump(c);
+        return true;
+    }
+    return false;
+}
+
+void connection_start(struct deliver *d, const struct queue_work *work, const struct target *target)
+{
+    struct connection *c = mem_new(sizeof *c);
+    c->item = (struct deliver_item){.stop = on_stop, .abort = on_abort};
+    c->deliver = d;
+    c->slot = work->connection;
+    c->has_slot = true;
+    c->target = *target;
+    for (uint32_t i = 0; i < target->count; i++)
+        c->target.addresses[i].host = arena_dup(&c->arena, target->addresses[i].host);
+    c->lane = arena_dup(&c->arena, bytes_cstr(work->name));
+    c->config = (struct smtp_client_config){
+        .helo_name = arena_dup(&c->arena, d->snapshot->conf->hostname),
+        .lmtp = target->kind == TARGET_LMTP,
+        .random = random_bytes,
+    };
+    c->final = target->kind == TARGET_LMTP;
+    const struct route *route = route_get(d->snapshot->routes, target->route);
+    if (route) {
+        c->config.login = arena_dup(&c->arena, route->login);
+        c->config.password = arena_dup(&c->arena, route->password);
+        c->final = c->final || route_is_local(route);
+    }
+    list_push_back(&d->connections, &c->item.link);
+    open_next(c);
+    pump(c);
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+//
+// deliver_private - what the files of deliver/ share of one worker's state
+#pragma once
+
+#include <stdatomic.h>
+
+#include "base/map.h"
+#include "deliver/deliver.h"
+#include "deliver/target.h"
+
+struct deliver {
+    struct deliver_options options;
+    struct conf_snapshot *snapshot;
+    struct reporter reporter;
+    struct net_tls_client *tls;
+    struct list connections; // struct connection, mailbox connections
+    struct list jobs;        // struct batch_job, struct resolution
+    struct map idle;         // lane pointer -> struct idle_lane
+    struct map broken_tls;   // host -> struct broken_tls
+    struct sys_loop *loop;
+    struct sys_task kick;
+    atomic_bool kicked;
+    struct sys_timer timer;
+    bool stopping;
+};
+
+// Makes the worker look at the queue again in a later turn.
+static inline void deliver_later(struct deliver *d)
+{
+    deliver_kick(d);
+}
+
+// connection.c: an outgoing SMTP or LMTP connection for a lane.
+void connection_start(struct deliver *d, const struct queue_work *work, const struct target *target);
+// An idle one of this lane takes work; false: there is none.
+bool connection_wake(struct deliver *d, struct queue_lane *lane, enum queue_proof proof);
+// mailbox.c: the same for Maildir and discard routes.
+void mailbox_start(struct deliver *d, const struct queue_work *work, const struct target *target);
+// resolve.c
+void resolve_start(struct deliver *d, const struct queue_work *work);
+// batch_job.c: expiry, warning, failure, rerouting of a batch.
+void batch_job_start(struct deliver *d, const struct queue_work *work);
+
+// Every kind of thing in the two lists begins with this, so that they can be dropped at the end.
+struct deliver_item {
+    struct list link;
+    void (*stop)(struct deliver_item *item);  // no new work; end when the current is done
+    void (*abort)(struct deliver_item *item); // end now, in this call
+};
+
+// Obtains the batch's message: at once from memory, or from the journal. done() may run inside the call.
+struct batch_load {
+    struct spool_read read;
+    struct deliver *deliver;
+    struct queue_batch *batch;
+    void (*done)(struct batch_load *load, struct stored_message *message); // owns the reference; NULL: gone
+    bool pending;
+};
+void batch_load_start(struct batch_load *load);
+
+// RFC 3207: a host whose STARTTLS is broken is spoken to without, for a while, where that is allowed.
+bool broken_tls_has(struct deliver *d, struct bytes host);
+void broken_tls_add(struct deliver *d, struct bytes host);

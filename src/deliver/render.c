@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+#include "deliver/render.h"
+
+#include <stdlib.h>
+
+void render_init(struct render *r, struct spool *spool, struct stored_message *m, enum render_kind kind,
+                 void (*ready)(void *ctx), void *ctx)
+{
+    r->message = stored_message_ref(m);
+    r->kind = kind;
+    r->header_at = r->body_at = 0;
+    r->plan = (struct mail_downgrade_plan){0};
+    r->downgrade = NULL;
+    r->out = (struct buf){0};
+    r->out_taken = 0;
+    r->ended = false;
+    r->err = OK;
+    r->piece = mem_new(RENDER_PIECE_BYTES);
+    spool_body_init(&r->body, spool, m, ready, ctx);
+    if (kind == RENDER_SEVEN_BIT)
+        mail_downgrade_plan_start(&r->plan, 0);
+}
+
+void render_done(struct render *r)
+{
+    if (!r->message)
+        return;
+    if (r->kind == RENDER_SEVEN_BIT) {
+        mail_downgrade_free(r->downgrade);
+        mail_downgrade_plan_done(&r->plan);
+    }
+    buf_done(&r->out);
+    free(r->piece);
+    spool_body_done(&r->body);
+    stored_message_unref(r->message);
+    r->message = NULL;
+}
+
+uint64_t render_size(const struct render *r)
+{
+    const struct envelope *e = r->message->envelope;
+    return r->kind == RENDER_IDENTITY ? e->header_bytes + e->body_bytes : 0;
+}
+
+// The next piece of the stored message, header first; empty only at its end.
+static int read_stored(struct render *r, size_t max, struct bytes *out)
+{
+    struct bytes header = r->message->header;
+    if (r->header_at < header.len) {
+        *out = bytes_mid(header, r->header_at, max);
+        r->header_at += out->len;
+        return OK;
+    }
+    size_t n = max < RENDER_PIECE_BYTES ? max : RENDER_PIECE_BYTES;
+    int err = spool_body_read(&r->body, r->body_at, r->piece, n, &n);
+    if (err)
+        return err;
+    r->body_at += n;
+    *out = bytes_of(r->piece, n);
+    return OK;
+}
+
+static bool at_end(const struct render *r)
+{
+    return r->header_at == r->message->header.len && r->body_at == r->message->envelope->body_bytes;
+}
+
+static int next_identity(struct render *r, size_t max, struct bytes *out, bool *out_end)
+{
+    int err = read_stored(r, max, out);
+    if (!err && out->len == 0 && !at_end(r))
+        err = E_DAMAGED; // shorter than its envelope says
+    *out_end = at_end(r);
+    return err;
+}
+
+// ---- seven bit -------------------------------------------------------------------------------------------
+
+static void emit(void *ctx, struct bytes piece)
+{
+    struct render *r = ctx;
+    buf_add(&r->out, piece);
+}
+
+static int plan(struct render *r)
+{
+    while (!at_end(r)) {
+        struct bytes piece;
+        int err = read_stored(r, RENDER_PIECE_BYTES, &piece);
+        if (err)
+            return err;
+        if (piece.len == 0)
+            return E_DAMAGED;
+        mail_downgrade_plan_feed(&r->plan, piece);
+    }
+    int err = mail_downgrade_plan_finish(&r->plan);
+    if (err)
+        return err;
+    r->downgrade = mail_downgrade_new(&r->plan, emit, r);
+    r->header_at = r->body_at = 0;
+    return OK;
+}
+
+static int convert_more(struct render *r)
+{
+    buf_clear(&r->out);
+    r->out_taken = 0;
+    while (r->out.len == 0 && !r->ended) {
+        struct bytes piece;
+        int err = read_stored(r, RENDER_PIECE_BYTES, &piece);
+        if (err)
+            return err;
+        if (piece.len == 0 && !at_end(r))
+            return E_DAMAGED;
+        err = mail_downgrade_feed(r->downgrade, piece);
+        if (!err && at_end(r)) {
+            r->ended = true;
+            err = mail_downgrade_finish(r->downgrade);
+        }
+        if (err)
+            return err;
+    }
+    return r->out.err;
+}
+
+static int next_seven_bit(struct render *r, size_t max, struct bytes *out, bool *out_end)
+{
+    int err = r->downgrade ? OK : plan(r);
+    if (!err && r->out_taken == r->out.len)
+        err = convert_more(r);
+    if (err)
+        return err;
+    *out = bytes_mid(buf_bytes(&r->out), r->out_taken, max);
+    r->out_taken += out->len;
+    *out_end = r->ended && r->out_taken == r->out.len;
+    return OK;
+}
+
+int render_next(void *render, size_t max, struct bytes *out, bool *out_end)
+{
+    struct render *r = render;
+    *out = BYTES_NONE;
+    *out_end = false;
+    int err = r->kind == RENDER_SEVEN_BIT ? next_seven_bit(r, max, out, out_end)
+                                          : next_identity(r, max, out, out_end);
+    if (err && err != E_AGAIN)
+        r->err = err;
+    return err;
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+//
+// render - a stored message as it goes on the wire to one server
+//
+// Identity gives the stored bytes. SEVEN_BIT gives an equivalent message for a server without 8BITMIME: parts
+// that need it become quoted-printable or base64 (RFC 6152 section 3). Content is pulled, so a large message
+// never stands in memory.
+//
+// Owner:  embedded in its user; render_done() before that goes.
+// Thread: the worker's; ready() runs there.
+#pragma once
+
+#include "mail/mail_downgrade.h"
+#include "spool/spool_body.h"
+
+enum render_kind { RENDER_IDENTITY, RENDER_SEVEN_BIT };
+
+#define RENDER_PIECE_BYTES 16384
+
+struct render {
+    struct stored_message *message; // its own reference
+    enum render_kind kind;
+    struct spool_body body;
+    uint64_t header_at, body_at; // how far the stored message has been read
+    // SEVEN_BIT: the message is read twice, first to learn what has to change
+    struct mail_downgrade_plan plan;
+    struct mail_downgrade *downgrade; // NULL while planning
+    struct buf out;                   // what the downgrade has given and is not taken yet
+    size_t out_taken;
+    bool ended;                    // the second reading is over
+    int err;                       // the first failure of render_next()
+    char *piece;                   // RENDER_PIECE_BYTES of the body
+};
+
+// `ready(ctx)` is called once after each E_AGAIN of render_next().
+void render_init(struct render *r, struct spool *spool, struct stored_message *m, enum render_kind kind,
+                 void (*ready)(void *ctx), void *ctx);
+void render_done(struct render *r);
+// Octets of the whole rendering; 0: not known beforehand.
+uint64_t render_size(const struct render *r);
+// The next piece, at most max octets, valid until the next call; *out_end with the last (it may be empty).
+// E_AGAIN: later, after ready(). E_DENIED: this message has no
+// 7-bit form (raw 8-bit header fields). E_DAMAGED,
+// E_IO: the stored message can't be read. The form fits struct smtp_transaction.
+int render_next(void *render, size_t max, struct bytes *out, bool *out_end);

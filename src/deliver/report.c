@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works: a report counts the frames it has committed; when the last one is flushed it settles the
+// batch. A frame with a notification goes through acceptance, which also queues the notification.
+#include "deliver/report.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bounce/dsn.h"
+#include "mail/mail_address.h"
+#include "route/route.h"
+
+struct report {
+    struct reporter *reporter;
+    struct queue_batch *batch;
+    struct stored_message *message;
+    struct wall at, retry_at;
+    uint32_t frames; // not flushed yet
+    struct arena arena;
+    struct report_facts facts;
+    struct verdict verdicts[];
+};
+
+const struct recipient *report_recipient(const struct envelope *envelope, uint32_t number)
+{
+    // Numbers count from 1 in order, so the row is nearly always where it is looked for first.
+    if (number >= 1 && number <= envelope->recipients_count &&
+        envelope->recipients[number - 1].number == number)
+        return &envelope->recipients[number - 1];
+    for (uint32_t i = 0; i < envelope->recipients_count; i++)
+        if (envelope->recipients[i].number == number)
+            return &envelope->recipients[i];
+    return NULL;
+}
+
+// ---- verdicts as records, as results, as notifications ---------------------------------------------------
+
+struct verdict_row {
+    enum recipient_state state;
+    enum spool_event event;
+    enum queue_outcome outcome;
+    bool counts; // as an attempt
+};
+
+static const struct verdict_row ROWS[] = {
+    [VERDICT_DELIVERED] = {RECIPIENT_DELIVERED, SPOOL_EVENT_DELIVERED, QUEUE_DONE, true},
+    [VERDICT_RELAYED] = {RECIPIENT_RELAYED, SPOOL_EVENT_DELIVERED, QUEUE_DONE, true},
+    [VERDICT_PASSED] = {RECIPIENT_RELAYED, SPOOL_EVENT_DELIVERED, QUEUE_DONE, true},
+    [VERDICT_FAILED] = {RECIPIENT_FAILED, SPOOL_EVENT_BOUNCED, QUEUE_DONE, true},
+    [VERDICT_DEFERRED] = {RECIPIENT_QUEUED, SPOOL_EVENT_DEFERRED, QUEUE_DEFERRED, true},
+    [VERDICT_UNTRIED] = {RECIPIENT_QUEUED, SPOOL_EVENT_DEFERRED, QUEUE_UNTRIED, false},
+    [VERDICT_EXPIRED] = {RECIPIENT_EXPIRED, SPOOL_EVENT_EXPIRED, QUEUE_DONE, false},
+    [VERDICT_WARNED] = {RECIPIENT_QUEUED, SPOOL_EVENT_DSN, QUEUE_WARNED, false},
+};
+
+// What the sender may have asked to hear of; false: nothing.
+static bool action_of(enum verdict_kind kind, enum dsn_action *out)
+{
+    switch (kind) {
+    case VERDICT_DELIVERED:
+        *out = DSN_DELIVERED;
+        return true;
+    case VERDICT_RELAYED:
+        *out = DSN_RELAYED;
+        return true;
+    case VERDICT_FAILED:
+    case VERDICT_EXPIRED:
+        *out = DSN_FAILED;
+        return true;
+    case VERDICT_WARNED:
+        *out = DSN_DELAYED;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void add_outcome(struct report *r, struct spool_frame *frame, uint32_t i)
+{
+    const struct verdict *v = &r->verdicts[i];
+    const struct verdict_row *row = &ROWS[v->kind];
+    if (v->kind == VERDICT_UNTRIED)
+        return; // nothing happened to it
+    bool deferred = row->outcome == QUEUE_DEFERRED;
+    struct spool_outcome outcome = {
+        .id = r->batch->id,
+        .recipient = r->batch->recipients[i].number,
+        .state = row->state,
+        .event = row->event,
+        .attempts = r->batch->recipients[i].attempts + (row->counts ? 1 : 0),
+        .warned = v->kind == VERDICT_WARNED,
+        .at = r->at,
+        .next_attempt_at = deferred ? r->retry_at : (struct wall){0},
+        .mx = r->facts.mx,
+        .ip = r->facts.ip,
+        .tls = r->facts.tls,
+        .lane = r->facts.lane,
+        .code = v->code,
+        .enhanced = bytes_cstr(v->enhanced),
+        .text = bytes_cstr(v->text),
+    };
+    spool_frame_add_outcome(frame, &outcome);
+}
+
+// ---- the notification ------------------------------------------------------------------------------------
+
+struct notice {
+    struct dsn_recipient recipients[REPORT_FRAME_RECIPIENTS];
+    struct buf diagnostics[REPORT_FRAME_RECIPIENTS];
+    uint32_t count;
+};
+
+// *notice is made when the first recipient is found whose sender wants to know.
+static void notice_add(struct report *r, struct notice **notice, uint32_t i)
+{
+    const struct verdict *v = &r->verdicts[i];
+    const struct recipient *recipient =
+        report_recipient(r->message->envelope, r->batch->recipients[i].number);
+    enum dsn_action action;
+    if (!recipient || !action_of(v->kind, &action) ||
+        !dsn_is_wanted(r->message->envelope, recipient, action))
+        return;
+    if (!*notice)
+        *notice = mem_new(sizeof **notice);
+    struct notice *n = *notice;
+    struct buf *text = &n->diagnostics[n->count];
+    if (v->remote)
+        buf_printf(text, "%u %s ", v->code, v->enhanced);
+    buf_add_cstr(text, v->text);
+    n->recipients[n->count] = (struct dsn_recipient){
+        .recipient = recipient,
+        .action = action,
+        .status = bytes_cstr(v->enhanced),
+        .remote_mta = r->facts.mx,
+        .diagnostic = buf_bytes(text),
+        .diagnostic_is_remote = v->remote,
+        .last_attempt = r->batch->recipients[i].attempts || ROWS[v->kind].counts ? r->at : (struct wall){0},
+    };
+    n->count++;
+}
+
+static struct bytes body_in_memory(struct report *r)
+{
+    struct stored_message *m = r->message;
+    if (m->body_in_extent || m->body.len == 0)
+        return BYTES_NONE;
+    char *copy = arena_new(&r->arena, m->body.len);
+    size_t n = chain_read(&m->body, 0, copy, m->body.len);
+    return bytes_of(copy, n);
+}
+
+// The notification's envelope: from nobody to the sender (RFC 3461 6.1). E_SYNTAX when the sender's address has
+// no domain to send to.
+static int address_notification(struct report *r, const struct dsn *dsn, struct stored_message *m)
+{
+    const struct conf *conf = r->reporter->snapshot->conf;
+    const struct envelope *about = r->message->envelope;
+    struct envelope *e = m->envelope;
+    struct recipient *to = arena_new(&m->arena, sizeof *to);
+    to->number = 1;
+    to->address = arena_dup(&m->arena, about->reverse_path);
+    to->notify = NOTIFY_NEVER;
+    struct mail_address address;
+    struct buf domain = {0};
+    int err = mail_address_parse(to->address, &address);
+    if (!err)
+        err = mail_domain_route(address.domain, &domain);
+    to->domain = arena_dup(&m->arena, buf_bytes(&domain));
+    buf_done(&domain);
+    if (err)
+        return err;
+    e->accepted_at = r->at;
+    e->expires_at = wall_add_ms(r->at, conf->retry.lifetime_ms);
+    e->account = about->account;
+    e->account_name = arena_dup(&m->arena, about->account_name);
+    e->class = about->class == MAIL_BULK ? MAIL_BULK : MAIL_PERSONAL;
+    e->origin = ORIGIN_BOUNCE;
+    e->body = dsn->eight_bit ? BODY_8BITMIME : BODY_7BIT;
+    e->smtputf8 = dsn->smtputf8;
+    char id[MESSAGE_ID_CHARS + 1];
+    message_id_format(e->id, id);
+    e->message_id = arena_printf(&m->arena, "<%s@%.*s>", id, BYTES_FMT(conf->hostname));
+    e->recipients = to;
+    e->recipients_count = 1;
+    return OK;
+}
+
+static struct stored_message *make_notification(struct report *r, struct notice *n)
+{
+    const struct conf *conf = r->reporter->snapshot->conf;
+    struct stored_message *m = stored_message_new();
+    m->envelope->id = spool_next_id(r->reporter->port->spool, r->at);
+    struct dsn_request request = {
+        .envelope = r->message->envelope,
+        .header = r->message->header,
+        .hostname = conf->hostname,
+        .postmaster = arena_printf(&r->arena, "MAILER-DAEMON@%.*s", BYTES_FMT(conf->hostname)),
+        .id = m->envelope->id,
+        .now = r->at,
+        .recipients = n->recipients,
+        .count = n->count,
+    };
+    if (dsn_returns_body(r->message->envelope, n->recipients, n->count))
+        request.body = body_in_memory(r);
+    struct dsn dsn;
+    int err = dsn_build(&request, &dsn);
+    if (!err)
+        err = address_notification(r, &dsn, m);
+    if (err) {
+        log_error("notification not written", LOG_ERR(err));
+        stored_message_unref(m);
+        return NULL;
+    }
+    m->header = arena_dup(&m->arena, buf_bytes(&dsn.header));
+    chain_add(&m->body, buf_bytes(&dsn.body));
+    m->envelope->header_bytes = dsn.header.len;
+    m->envelope->body_bytes = dsn.body.len;
+    dsn_done(&dsn);
+    return m;
+}
+
+static uint32_t route_of(struct report *r, const struct stored_message *m)
+{
+    const struct route_table *routes = r->reporter->snapshot->routes;
+    const struct recipient *to = &m->envelope->recipients[0];
+    struct route_question question = {.recipient = to->address,
+                                      .domain = to->domain,
+                                      .account = m->envelope->account_name};
+    return route_key(routes, route_pick(routes, &question));
+}
+
+static void add_dsn_events(struct report *r, struct spool_frame *frame, const struct notice *n,
+                           struct message_id notification)
+{
+    for (uint32_t i = 0; i < n->count; i++) {
+        bool live = n->recipients[i].action == DSN_DELAYED;
+        if (live)
+            continue; // the WARNED outcome is that event
+        struct spool_outcome outcome = {
+            .id = r->batch->id,
+            .recipient = n->recipients[i].recipient->number,
+            .event = SPOOL_EVENT_DSN,
+            .at = r->at,
+            .related = notification,
+        };
+        for (uint32_t k = 0; k < r->batch->count; k++)
+            if (r->batch->recipients[k].number == outcome.recipient)
+                outcome.state = ROWS[r->verdicts[k].kind].state;
+        spool_frame_add_outcome(frame, &outcome);
+    }
+}
+
+// ---- frames ----------------------------------------------------------------------------------------------
+
+static void settle(struct report *r)
+{
+    struct queue_batch *batch = r->batch;
+    struct queue_result *results = mem_new(batch->count * sizeof *results);
+    for (uint32_t i = 0; i < batch->count; i++)
+        results[i] = (struct queue_result){.outcome = ROWS[r->verdicts[i].kind].outcome,
+                                           .next_attempt_at = r->retry_at};
+    uint64_t kicks = 0;
+    struct intake_port *port = r->reporter->port;
+    queue_settle(port->queue, batch, results, acceptance_now(), &kicks);
+    port->kick(port->kick_ctx, kicks);
+    free(results);
+}
+
+static void finish(struct report *r)
+{
+    settle(r);
+    r->reporter->open--;
+    stored_message_unref(r->message);
+    arena_done(&r->arena);
+    free(r);
+}
+
+static void on_flushed(void *ctx, int err)
+{
+    struct report *r = ctx;
+    if (err) // only while stopping: the journal still says what it said; the next start goes on from there
+        log_warn("outcome not recorded", LOG_ERR(err));
+    if (--r->frames == 0)
+        finish(r);
+}
+
+static bool frame_has_records(const struct report *r, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++)
+        if (r->verdicts[i].kind != VERDICT_UNTRIED)
+            return true;
+    return false;
+}
+
+static void commit_range(struct report *r, uint32_t from, uint32_t to)
+{
+    struct intake_port *port = r->reporter->port;
+    struct spool_frame *frame = spool_frame_new(SPOOL_OUTCOME);
+    struct notice *notice = NULL;
+    for (uint32_t i = from; i < to; i++) {
+        add_outcome(r, frame, i);
+        notice_add(r, &notice, i);
+    }
+    struct stored_message *m = notice ? make_notification(r, notice) : NULL;
+    if (m) {
+        add_dsn_events(r, frame, notice, m->envelope->id);
+        spool_frame_add_message(frame, m);
+        uint32_t route = route_of(r, m);
+        acceptance_commit(port, frame, m, &route, on_flushed, r);
+    } else {
+        spool_commit(port->spool, frame, on_flushed, r);
+    }
+    for (uint32_t i = 0; notice && i < notice->count; i++)
+        buf_done(&notice->diagnostics[i]);
+    free(notice);
+}
+
+static void log_outcomes(const struct report *r)
+{
+    char id[MESSAGE_ID_CHARS + 1];
+    message_id_format(r->batch->id, id);
+    for (uint32_t i = 0; i < r->batch->count; i++) {
+        const struct verdict *v = &r->verdicts[i];
+        if (v->kind == VERDICT_UNTRIED)
+            continue;
+        const struct recipient *to =
+            report_recipient(r->message->envelope, r->batch->recipients[i].number);
+        log_info("recipient", LOG_CSTR("id", id), LOG_STR("to", to ? to->address : BYTES_NONE),
+                 LOG_CSTR("outcome", v->kind == VERDICT_WARNED
+                                         ? "delayed"
+                                         : spool_event_name(ROWS[v->kind].event)),
+                 LOG_STR("lane", r->facts.lane), LOG_STR("mx", r->facts.mx), LOG_STR("ip", r->facts.ip),
+                 LOG_STR("tls", r->facts.tls), LOG_INT("code", v->code), LOG_CSTR("text", v->text));
+    }
+}
+
+void report_batch(struct reporter *reporter, struct queue_batch *batch, struct stored_message *message,
+                  const struct verdict *verdicts, const struct report_facts *facts)
+{
+    struct report *r = mem_new(sizeof *r + batch->count * sizeof r->verdicts[0]);
+    r->reporter = reporter;
+    r->batch = batch;
+    r->message = stored_message_ref(message);
+    r->at = sys_wall();
+    r->retry_at = queue_retry_at(batch, r->at);
+    r->facts = (struct report_facts){
+        arena_dup(&r->arena, facts->mx), arena_dup(&r->arena, facts->ip),
+        arena_dup(&r->arena, facts->tls), arena_dup(&r->arena, facts->lane)};
+    memcpy(r->verdicts, verdicts, batch->count * sizeof r->verdicts[0]);
+    reporter->open++;
+    log_outcomes(r);
+
+    r->frames = 1; // ours, until all are committed
+    for (uint32_t from = 0; from < batch->count; from += REPORT_FRAME_RECIPIENTS) {
+        uint32_t to = from + REPORT_FRAME_RECIPIENTS < batch->count ? from + REPORT_FRAME_RECIPIENTS
+                                                                    : batch->count;
+        if (!frame_has_records(r, from, to))
+            continue;
+        r->frames++;
+        commit_range(r, from, to);
+    }
+    on_flushed(r, OK);
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+//
+// report - records what became of a batch: outcomes to the journal, notifications to the sender, the queue settled
+//
+// One frame holds the outcomes of up to REPORT_FRAME_RECIPIENTS recipients and the notification about those of
+// them that the sender is to hear of, so that a failure is never recorded without its report (law 2). The
+// queue is settled with the same verdicts once the frame is flushed (law 8).
+//
+// Thread: the worker's.
+#pragma once
+
+#include "conf/conf_snapshot.h"
+#include "deliver/verdict.h"
+#include "intake/acceptance.h"
+
+#define REPORT_FRAME_RECIPIENTS 60
+
+// Where the attempt went; slices are borrowed for the call.
+struct report_facts {
+    struct bytes mx, ip, tls, lane;
+};
+
+struct reporter {
+    struct intake_port *port;
+    const struct conf_snapshot *snapshot; // current; its owner replaces it on a reload
+    uint32_t open;                        // reports whose frames are not flushed yet
+};
+
+// Takes over the batch. `message` must be the batch's (a reference is taken; its envelope gives addresses and
+// NOTIFY); verdicts[i] is about batch->recipients[i], copied.
+void report_batch(struct reporter *r, struct queue_batch *batch, struct stored_message *message,
+                  const struct verdict *verdicts, const struct report_facts *facts);
+// The envelope's row of a recipient number, or NULL.
+const struct recipient *report_recipient(const struct envelope *envelope, uint32_t number);

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works: the route says what to look up (the domain's MX hosts, a smarthost's addresses, or nothing); what
+// is found becomes a target, and the target's hosts name the lane.
+#include <stdlib.h>
+
+#include "deliver/deliver_private.h"
+#include "route/route.h"
+#include "route/route_site.h"
+
+#define RESOLVE_MS 60000
+#define SOURCE BYTES("default")
+#define STATIC_TTL_MS 300000 // of targets that need no DNS
+
+struct resolution {
+    struct deliver_item item;
+    struct deliver *deliver;
+    struct queue_domain *domain;
+    uint32_t route_key;
+    struct dns_ask ask;
+    bool asking;
+    char name[QUEUE_NAME_MAX + 1];
+};
+
+// ---- answers to the queue --------------------------------------------------------------------------------
+
+static void tell(struct deliver *d, struct queue_domain *domain, enum queue_unresolved how, uint16_t code,
+                 const char *enhanced, struct bytes text)
+{
+    struct queue_failure failure = {code, bytes_cstr(enhanced), text};
+    uint64_t kicks = 0;
+    queue_unresolved(d->options.port->queue, domain, how, &failure, acceptance_now(), &kicks);
+    d->options.port->kick(d->options.port->kick_ctx, kicks);
+}
+
+static enum target_tls target_tls_of(enum conf_route_tls tls)
+{
+    static const enum target_tls MAP[] = {[CONF_ROUTE_TLS_MAY] = TARGET_TLS_MAY,
+                                          [CONF_ROUTE_TLS_NONE] = TARGET_TLS_NONE,
+                                          [CONF_ROUTE_TLS_VERIFY] = TARGET_TLS_VERIFY,
+                                          [CONF_ROUTE_TLS_ENCRYPT] = TARGET_TLS_ENCRYPT};
+    return MAP[tls];
+}
+
+static enum queue_proof proof_of(enum target_tls tls)
+{
+    return tls == TARGET_TLS_VERIFY    ? QUEUE_PROOF_VERIFIED
+           : tls == TARGET_TLS_ENCRYPT ? QUEUE_PROOF_ENCRYPTED
+                                       : QUEUE_PROOF_NONE;
+}
+
+// Routes that must not share connections must not share a lane: a login, or a ban on TLS, is part of the site.
+static void add_distinction(const struct route *route, struct buf *site)
+{
+    if (route->login.len)
+        buf_printf(site, " as %.*s", BYTES_FMT(bytes_first(route->login, 32)));
+    if (route->conf && route->conf->tls == CONF_ROUTE_TLS_NONE)
+        buf_add_cstr(site, " without TLS");
+}
+
+static void tell_target(struct deliver *d, struct queue_domain *domain, const struct route *route,
+                        struct target *target, struct buf *site, struct bytes match_names, int64_t ttl_ms)
+{
+    target->tls = target_tls_of(route->conf->tls);
+    target->route = route_key(d->snapshot->routes, route);
+    add_distinction(route, site);
+    struct buf lane = {0}, hosts = {0};
+    route_lane_name(SOURCE, buf_bytes(site), &lane);
+    target_format(target, &hosts);
+    struct queue_resolution r = {.lane = buf_bytes(&lane),
+                                 .hosts = buf_bytes(&hosts),
+                                 .match_names = match_names,
+                                 .proof = proof_of(target->tls),
+                                 .ttl_ms = ttl_ms};
+    uint64_t kicks = 0;
+    queue_resolved(d->options.port->queue, domain, &r, acceptance_now(), &kicks);
+    d->options.port->kick(d->options.port->kick_ctx, kicks);
+    buf_done(&lane);
+    buf_done(&hosts);
+}
+
+// ---- by DNS ----------------------------------------------------------------------------------------------
+
+static bool is_self(const struct deliver *d, const struct sys_addr *addr)
+{
+    for (uint32_t i = 0; i < d->options.selves_count; i++)
+        if (sys_addr_eq(&d->options.selves[i], addr))
+            return true;
+    return false;
+}
+
+// RFC 5321 5.1: hosts from our own preference on are no way forward. Returns how many hosts may be used.
+static size_t hosts_before_ourselves(const struct deliver *d, const struct dns_mx *mx, uint16_t port)
+{
+    for (size_t i = 0; i < mx->host_count; i++)
+        for (size_t k = 0; k < mx->hosts[i].address_count; k++) {
+            struct sys_addr addr = mx->hosts[i].addresses[k];
+            addr.port = port;
+            if (!is_self(d, &addr))
+                continue;
+            size_t usable = i;
+            while (usable > 0 && mx->hosts[usable - 1].preference == mx->hosts[i].preference)
+                usable--;
+            return usable;
+        }
+    return mx->host_count;
+}
+
+static void add_hosts(struct target *target, const struct dns_mx *mx, size_t hosts, uint16_t port)
+{
+    for (size_t i = 0; i < hosts; i++)
+        for (size_t k = 0; k < mx->hosts[i].address_count && target->count < TARGET_ADDRESSES_MAX; k++) {
+            struct target_address *a = &target->addresses[target->count++];
+            a->host = mx->hosts[i].name;
+            a->addr = mx->hosts[i].addresses[k];
+            a->addr.port = port;
+        }
+}
+
+static void tell_found(struct resolution *r, const struct route *route, const struct dns_mx *mx)
+{
+    struct deliver *d = r->deliver;
+    uint16_t port = route->conf->via.port;
+    size_t hosts = hosts_before_ourselves(d, mx, port);
+    if (hosts == 0) {
+        tell(d, r->domain, QUEUE_UNRESOLVED_FAIL, 554, "5.4.6",
+             BYTES("mail for this domain would come back to this server (routing loop)"));
+        return;
+    }
+    struct target target = {.kind = route->conf->via.kind == CONF_VIA_LMTP ? TARGET_LMTP : TARGET_SMTP};
+    add_hosts(&target, mx, hosts, port);
+    struct buf site = {0}, names = {0};
+    struct bytes host_names[DNS_MX_HOSTS_MAX];
+    for (size_t i = 0; i < hosts; i++) {
+        host_names[i] = mx->hosts[i].name;
+        buf_printf(&names, "%s%.*s", i ? " " : "", BYTES_FMT(host_names[i]));
+    }
+    if (route->conf->via.kind == CONF_VIA_MX)
+        route_site_of_hosts(host_names, hosts, port, &site);
+    else
+        route_site_of_via(&route->conf->via, &site);
+    tell_target(d, r->domain, route, &target, &site, buf_bytes(&names), (int64_t)mx->ttl_s * 1000);
+    buf_done(&site);
+    buf_done(&names);
+}
+
+// Whose fault a missing name is: the recipient's domain fails for good, a smarthost of ours is looked for again.
+static void tell_missing(struct resolution *r, const struct route *route, const struct dns_mx *mx)
+{
+    struct deliver *d = r->deliver;
+    struct bytes why = bytes_cstr(mx->why);
+    bool ours = route->conf->via.kind != CONF_VIA_MX;
+    if (ours || mx->outcome == DNS_MX_TEMPORARY)
+        tell(d, r->domain, QUEUE_UNRESOLVED_DEFER, 451, ours ? "4.3.5" : "4.4.3",
+             why.len ? why : BYTES("the domain name service does not answer"));
+    else if (mx->outcome == DNS_MX_NULL)
+        tell(d, r->domain, QUEUE_UNRESOLVED_FAIL, 556, "5.1.10", BYTES("the domain accepts no mail"));
+    else if (mx->outcome == DNS_MX_NO_DOMAIN)
+        tell(d, r->domain, QUEUE_UNRESOLVED_FAIL, 550, "5.1.2", BYTES("the domain does not exist"));
+    else
+        tell(d, r->domain, QUEUE_UNRESOLVED_FAIL, 550, "5.4.4",
+             BYTES("the domain has no server that takes mail"));
+}
+
+static void resolution_free(struct resolution *r)
+{
+    list_remove(&r->item.link);
+    free(r);
+}
+
+static void on_answer(struct dns_ask *ask, struct dns_mx *mx)
+{
+    struct resolution *r = container_of(ask, struct resolution, ask);
+    r->asking = false;
+    struct deliver *d = r->deliver;
+    // The table may have been replaced meanwhile.
+    const struct route *route = route_get(d->snapshot->routes, r->route_key);
+    if (!route)
+        tell(d, r->domain, QUEUE_UNRESOLVED_REROUTE, 0, "", BYTES_NONE);
+    else if (mx->outcome == DNS_MX_FOUND)
+        tell_found(r, route, mx);
+    else
+        tell_missing(r, route, mx);
+    dns_mx_free(mx);
+    resolution_free(r);
+    deliver_later(d);
+}
+
+static void on_abort(struct deliver_item *item)
+{
+    struct resolution *r = container_of(item, struct resolution, item);
+    if (r->asking)
+        dns_cache_cancel(&r->ask);
+    resolution_free(r);
+}
+
+static void on_stop(struct deliver_item *item)
+{
+    on_abort(item);
+}
+
+static void ask_dns(struct deliver *d, const struct queue_work *work, const struct route *route)
+{
+    struct resolution *r = mem_new(sizeof *r);
+    r->item = (struct deliver_item){.stop = on_stop, .abort = on_abort};
+    r->deliver = d;
+    r->domain = work->domain;
+    r->route_key = work->route;
+    r->ask.done = on_answer;
+    r->asking = true;
+    list_push_back(&d->jobs, &r->item.link);
+    struct mono deadline = mono_add_ms(sys_mono(), RESOLVE_MS);
+    if (route->conf->via.kind == CONF_VIA_MX)
+        dns_cache_ask(d->options.dns, &r->ask, bytes_cstr(work->name), DNS_BY_MX, deadline);
+    else
+        dns_cache_ask(d->options.dns, &r->ask, route->conf->via.host, DNS_BY_HOST, deadline);
+}
+
+// ---- without DNS -----------------------------------------------------------------------------------------
+
+static void tell_static(struct deliver *d, const struct queue_work *work, const struct route *route)
+{
+    const struct conf_via *via = &route->conf->via;
+    struct target target = {.kind = via->kind == CONF_VIA_MAILDIR   ? TARGET_MAILDIR
+                                    : via->kind == CONF_VIA_DISCARD ? TARGET_DISCARD
+                                                                    : TARGET_LMTP};
+    if (via->kind == CONF_VIA_LMTP_UNIX) {
+        target.count = 1;
+        target.addresses[0].host = BYTES("localhost");
+        if (sys_addr_parse(via->path, &target.addresses[0].addr) != OK) {
+            tell(d, work->domain, QUEUE_UNRESOLVED_DEFER, 451, "4.3.5",
+                 BYTES("the path of the LMTP socket is too long"));
+            return;
+        }
+    }
+    struct buf site = {0};
+    route_site_of_via(via, &site);
+    tell_target(d, work->domain, route, &target, &site, BYTES_NONE, STATIC_TTL_MS);
+    buf_done(&site);
+}
+
+void resolve_start(struct deliver *d, const struct queue_work *work)
+{
+    const struct route *route = route_get(d->snapshot->routes, work->route);
+    if (!route) {
+        tell(d, work->domain, QUEUE_UNRESOLVED_REROUTE, 0, "", BYTES_NONE);
+        return;
+    }
+    switch (route->conf->via.kind) {
+    case CONF_VIA_MX:
+    case CONF_VIA_SMTP:
+    case CONF_VIA_LMTP:
+        ask_dns(d, work, route);
+        break;
+    case CONF_VIA_LMTP_UNIX:
+    case CONF_VIA_MAILDIR:
+    case CONF_VIA_DISCARD:
+        tell_static(d, work, route);
+        break;
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#include "deliver/verdict.h"
+
+#include <stdio.h>
+
+static void set_text(struct verdict *v, struct bytes text)
+{
+    size_t len = text.len < VERDICT_TEXT_MAX ? text.len : VERDICT_TEXT_MAX;
+    if (len)
+        memcpy(v->text, text.at, len);
+    v->text[len] = '\0';
+}
+
+struct verdict verdict_make(enum verdict_kind kind, uint16_t code, const char *enhanced,
+                            struct bytes text)
+{
+    struct verdict v = {.kind = kind, .code = code};
+    snprintf(v.enhanced, sizeof v.enhanced, "%s", enhanced);
+    set_text(&v, text);
+    return v;
+}
+
+// RFC 5321 4.5.3.1.10: 552 to RCPT means "too many recipients" and is temporary. 421 ends the session, whatever
+// was asked.
+static enum verdict_kind kind_of_code(enum smtp_step step, uint16_t code)
+{
+    if (code / 100 == 5 && !(step == SMTP_STEP_RCPT && code == 552))
+        return VERDICT_FAILED;
+    return VERDICT_DEFERRED;
+}
+
+static struct verdict of_reply(enum smtp_step step, const struct smtp_reply *reply, bool final,
+                               bool dsn_offered)
+{
+    struct verdict v = {.code = reply->code, .remote = true};
+    if (reply->code / 100 == 2 && step == SMTP_STEP_FINAL)
+        v.kind = final ? VERDICT_DELIVERED : dsn_offered ? VERDICT_PASSED : VERDICT_RELAYED;
+    else
+        v.kind = kind_of_code(step, reply->code);
+    if (reply->enhanced.class)
+        snprintf(v.enhanced, sizeof v.enhanced, "%u.%u.%u", reply->enhanced.class,
+                 reply->enhanced.subject, reply->enhanced.detail);
+    else // RFC 3463: a class is all that a bare code tells
+        snprintf(v.enhanced, sizeof v.enhanced, "%u.0.0",
+                 v.kind == VERDICT_FAILED ? 5u : v.kind == VERDICT_DEFERRED ? 4u : 2u);
+    set_text(&v, reply->text);
+    return v;
+}
+
+struct verdict verdict_of_outcome(const struct smtp_outcome *outcome, bool final, bool dsn_offered,
+                                  bool fresh)
+{
+    if (outcome->err == OK && outcome->reply)
+        return of_reply(outcome->step, outcome->reply, final, dsn_offered);
+    // A reused connection that breaks before the server said a word to this message was merely stale.
+    if (!fresh && outcome->step == SMTP_STEP_MAIL && !outcome->reply)
+        return verdict_make(VERDICT_UNTRIED, 0, "", BYTES_NONE);
+    char text[160];
+    snprintf(text, sizeof text, "connection lost at %s: %s", smtp_step_name(outcome->step),
+             err_text(outcome->err));
+    return verdict_make(VERDICT_DEFERRED, 0, "4.4.2", bytes_cstr(text));
+}

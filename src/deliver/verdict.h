@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+//
+// verdict - what a delivery attempt decided about one recipient
+//
+// A value; texts are copied and bounded. Who made it (the remote server or ourselves) is kept, because
+// notifications and history say so.
+#pragma once
+
+#include "base/bytes.h"
+#include "smtp/smtp_client.h"
+#include "spool/outcome.h"
+
+#define VERDICT_TEXT_MAX 512
+
+enum verdict_kind {
+    VERDICT_DELIVERED, // the final server has it
+    VERDICT_RELAYED,   // the next server has it and will not confirm (no DSN offered)
+    VERDICT_PASSED,    // the next server has it and has taken over the duty to confirm (DSN)
+    VERDICT_FAILED,    // for good
+    VERDICT_DEFERRED,  // tried in vain, again later
+    VERDICT_UNTRIED,   // not tried after all
+    VERDICT_EXPIRED,   // its lifetime is over
+    VERDICT_WARNED,    // still queued; its sender is told of the delay
+};
+
+struct verdict {
+    enum verdict_kind kind;
+    uint16_t code;      // 550; 0: none
+    char enhanced[16]; // "5.1.1"
+    bool remote;        // the remote server's words
+    char text[VERDICT_TEXT_MAX + 1];
+};
+
+// Ours: code, enhanced code and text.
+struct verdict verdict_make(enum verdict_kind kind, uint16_t code, const char *enhanced,
+                            struct bytes text);
+// What an outcome of the client session means. `dsn_offered`, `final`: what a 2xx makes of the recipient.
+// `fresh`: the session had not carried a message before, so a break is the server's doing, not a connection
+// that had gone stale.
+struct verdict verdict_of_outcome(const struct smtp_outcome *outcome, bool final, bool dsn_offered,
+                                  bool fresh);
