@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: MIT
+//
+// sink - `posthaste sink`: takes mail, or misbehaves by rule, and says what it got
+//
+// How it works: the main thread reads the options, binds, starts one loop and then waits for a
+// signal or for the count; the loop owns the server and the log.
+#include "cli/sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "cli/sink_address.h"
+#include "cli/sink_log.h"
+#include "cli/sink_server.h"
+#include "net/tls_certificate.h"
+
+#define LISTENERS_MAX 64
+#define EXIT_USAGE 64
+#define EXIT_RULES 65
+#define EXIT_UNAVAILABLE 69
+#define EXIT_PERMISSION 77
+#define LAST_WORDS_MS 200 // after the count is reached: for replies on their way
+
+struct sink {
+    struct sys_addr listen[LISTENERS_MAX];
+    int fds[LISTENERS_MAX];
+    uint32_t listen_count;
+    const char *rules_file, *log_file, *ready_file;
+    uint64_t count;
+    bool tls, quiet;
+    struct sink_server_config config;
+    struct sink_server *server;
+    struct sink_log log;
+    struct sys_loop *loop;
+    struct sys_task start, stop;
+    atomic_uint_fast64_t recipients; // taken so far, for the main thread
+};
+
+static const char usage[] =
+    "usage: posthaste sink --listen HOST:PORT [--listen ...] [options]\n"
+    "  --listen HOST:PORT  where to take mail; port 0 lets the kernel choose (printed)\n"
+    "  --rules FILE        who is accepted, refused, deferred, delayed, dropped, and when\n"
+    "  --log FILE          append one JSON line a recipient ('-': standard output)\n"
+    "  --count N           exit after N recipients\n"
+    "  --ready-file FILE   written, as JSON, once all listen\n"
+    "  --tls none|starttls with a certificate made for the occasion\n"
+    "  --lmtp              speak LMTP\n"
+    "  --without WORD      leave out an extension (PIPELINING, 8BITMIME, SMTPUTF8, DSN, CHUNKING, "
+    "SIZE,\n"
+    "                      ENHANCEDSTATUSCODES, EHLO); repeatable\n"
+    "  --quiet             print no addresses\n"
+    "rules, one a line: WHO STEP [WHEN] ACTION\n"
+    "  WHO: * | domain | address    STEP: connect | helo | mail | rcpt | data | content | final\n"
+    "  WHEN: P% | first N | after N | rate N\n"
+    "  ACTION: accept | refuse [CODE TEXT] | defer [CODE TEXT] | delay MS | drop [BYTES]\n";
+
+// ---- options
+// -------------------------------------------------------------------------------------
+
+static int complain(const char *text, const char *about)
+{
+    fprintf(stderr, "posthaste sink: %s%s%s\n", text, about ? ": " : "", about ? about : "");
+    return EXIT_USAGE;
+}
+
+static int add_listen(struct sink *k, const char *text)
+{
+    if (k->listen_count == LISTENERS_MAX)
+        return complain("too many listeners", text);
+    if (sink_address_parse(text, &k->listen[k->listen_count]))
+        return complain("not an address HOST:PORT", text);
+    k->listen_count++;
+    return 0;
+}
+
+static int leave_out(struct sink *k, const char *word)
+{
+    static const struct {
+        const char *word;
+        uint32_t bit;
+    } rows[] = {{"PIPELINING", SINK_NO_PIPELINING},
+                {"8BITMIME", SINK_NO_8BITMIME},
+                {"SMTPUTF8", SINK_NO_SMTPUTF8},
+                {"DSN", SINK_NO_DSN},
+                {"CHUNKING", SINK_NO_CHUNKING},
+                {"SIZE", SINK_NO_SIZE},
+                {"ENHANCEDSTATUSCODES", SINK_NO_ENHANCEDSTATUSCODES},
+                {"EHLO", SINK_NO_EHLO}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        if (bytes_eq_nocase(bytes_cstr(word), bytes_cstr(rows[i].word))) {
+            k->config.smtp.without |= rows[i].bit;
+            return 0;
+        }
+    return complain("no such extension", word);
+}
+
+static int set_tls(struct sink *k, const char *word)
+{
+    k->tls = strcmp(word, "starttls") == 0;
+    return k->tls || strcmp(word, "none") == 0 ? 0 : complain("--tls is none or starttls", word);
+}
+
+static int take_option(struct sink *k, int option)
+{
+    switch (option) {
+    case 'l':
+        return add_listen(k, optarg);
+    case 'r':
+        k->rules_file = optarg;
+        return 0;
+    case 'o':
+        k->log_file = optarg;
+        return 0;
+    case 'n':
+        if (bytes_to_u64(bytes_cstr(optarg), UINT64_MAX >> 1, &k->count) || !k->count)
+            return complain("--count wants a number from 1", optarg);
+        return 0;
+    case 'f':
+        k->ready_file = optarg;
+        return 0;
+    case 't':
+        return set_tls(k, optarg);
+    case 'm':
+        k->config.smtp.lmtp = true;
+        return 0;
+    case 'w':
+        return leave_out(k, optarg);
+    case 'q':
+        k->quiet = true;
+        return 0;
+    default:
+        fputs(usage, option == 'h' ? stdout : stderr);
+        return option == 'h' ? -1 : EXIT_USAGE;
+    }
+}
+
+// 0, an exit code, or -1: help was given.
+static int read_options(struct sink *k, int argc, char **argv)
+{
+    static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
+                                            {"rules", required_argument, NULL, 'r'},
+                                            {"log", required_argument, NULL, 'o'},
+                                            {"count", required_argument, NULL, 'n'},
+                                            {"ready-file", required_argument, NULL, 'f'},
+                                            {"tls", required_argument, NULL, 't'},
+                                            {"lmtp", no_argument, NULL, 'm'},
+                                            {"without", required_argument, NULL, 'w'},
+                                            {"quiet", no_argument, NULL, 'q'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    int option;
+    optind = 1;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        int code = take_option(k, option);
+        if (code)
+            return code;
+    }
+    if (optind < argc)
+        return complain("unexpected", argv[optind]);
+    return k->listen_count ? 0 : complain("--listen HOST:PORT is needed", NULL);
+}
+
+// ---- start
+// ---------------------------------------------------------------------------------------
+
+static int load_rules(struct sink *k)
+{
+    struct buf errors = {0};
+    int err = k->rules_file ? sink_rules_load(k->rules_file, &k->config.smtp.rules, &errors) : OK;
+    if (err)
+        fputs(buf_cstr(&errors), stderr);
+    buf_done(&errors);
+    return err ? EXIT_RULES : 0;
+}
+
+static int open_log(struct sink *k, int *out_fd)
+{
+    *out_fd = -1;
+    if (k->log_file && strcmp(k->log_file, "-") == 0)
+        *out_fd = STDOUT_FILENO;
+    else if (k->log_file)
+        *out_fd = open(k->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (!k->log_file || *out_fd >= 0)
+        return 0;
+    fprintf(stderr, "posthaste sink: cannot write %s: %s\n", k->log_file,
+            err_text(err_from_errno(errno)));
+    return errno == EACCES ? EXIT_PERMISSION : EXIT_UNAVAILABLE;
+}
+
+static int make_tls(struct sink *k)
+{
+    if (!k->tls)
+        return 0;
+    struct buf certificate = {0}, key = {0};
+    char reason[NET_TLS_REASON] = "no certificate could be made";
+    int err = tls_certificate_make(k->config.smtp.hostname, &certificate, &key);
+    if (!err)
+        err = net_tls_server_new(buf_bytes(&certificate), buf_bytes(&key), &k->config.tls, reason);
+    if (err)
+        complain(reason, NULL);
+    buf_done(&certificate);
+    buf_done(&key);
+    return err ? EXIT_UNAVAILABLE : 0;
+}
+
+static int listen_all(struct sink *k)
+{
+    char text[SYS_ADDR_TEXT];
+    for (uint32_t i = 0; i < k->listen_count; i++) {
+        int err = sink_address_listen(&k->listen[i], &k->fds[i]);
+        sys_addr_format(&k->listen[i], text);
+        if (err) {
+            fprintf(stderr, "posthaste sink: cannot listen on %s: %s\n", text, err_text(err));
+            return err == E_DENIED ? EXIT_PERMISSION : EXIT_UNAVAILABLE;
+        }
+        if (!k->quiet && (!k->log_file || strcmp(k->log_file, "-") != 0))
+            printf("listening on %s\n", text);
+    }
+    fflush(stdout);
+    return 0;
+}
+
+static void add_listener_json(struct buf *out, const struct sys_addr *address)
+{
+    char text[SYS_ADDR_TEXT];
+    buf_add_cstr(out, "{\"address\":\"");
+    bool is_path = address->kind == SYS_ADDR_UNIX;
+    buf_add_json(out, bytes_cstr(is_path ? address->path : sys_addr_format_ip(address, text)));
+    buf_printf(out, "\",\"port\":%u}", is_path ? 0u : address->port);
+}
+
+// Written aside and renamed, so that who waits for it never reads a half.
+static int write_ready_file(struct sink *k)
+{
+    if (!k->ready_file)
+        return 0;
+    struct buf out = {0}, aside = {0};
+    buf_printf(&out, "{\"pid\":%d,\"version\":\"" POSTHASTE_VERSION "\",\"listeners\":[", getpid());
+    for (uint32_t i = 0; i < k->listen_count; i++) {
+        buf_add_cstr(&out, i ? "," : "");
+        add_listener_json(&out, &k->listen[i]);
+    }
+    buf_add_cstr(&out, "]}\n");
+    buf_printf(&aside, "%s.%d", k->ready_file, getpid());
+    FILE *file = fopen(buf_cstr(&aside), "we");
+    bool written = file && fwrite(out.at, 1, out.len, file) == out.len;
+    if (file)
+        written = fclose(file) == 0 && written;
+    written = written && rename(buf_cstr(&aside), k->ready_file) == 0;
+    if (!written)
+        fprintf(stderr, "posthaste sink: cannot write %s\n", k->ready_file);
+    buf_done(&out);
+    buf_done(&aside);
+    return written ? 0 : EXIT_UNAVAILABLE;
+}
+
+// ---- the loop
+// ------------------------------------------------------------------------------------
+
+static void on_message(void *ctx, const struct sink_message *m)
+{
+    struct sink *k = ctx;
+    sink_log_add(&k->log, m, sys_wall());
+    atomic_store_explicit(&k->recipients, k->log.recipients, memory_order_relaxed);
+}
+
+static void run_start(struct sys_task *task)
+{
+    struct sink *k = container_of(task, struct sink, start);
+    k->server = sink_server_new(&k->config);
+    for (uint32_t i = 0; i < k->listen_count; i++)
+        sink_server_listen(k->server, k->fds[i]);
+}
+
+static void run_stop(struct sys_task *task)
+{
+    struct sink *k = container_of(task, struct sink, stop);
+    sink_server_close(k->server);
+    sink_log_done(&k->log);
+}
+
+static bool count_reached(struct sink *k)
+{
+    return k->count && atomic_load_explicit(&k->recipients, memory_order_relaxed) >= k->count;
+}
+
+static void wait_for_end(struct sink *k, const sigset_t *signals)
+{
+    const struct timespec tick = {0, 20000000};
+    while (!count_reached(k) && sigtimedwait(signals, NULL, &tick) < 0)
+        ;
+    if (count_reached(k)) {
+        const struct timespec rest = {0, LAST_WORDS_MS * 1000000L};
+        sigtimedwait(signals, NULL, &rest);
+    }
+}
+
+static int serve(struct sink *k)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    k->loop = sys_loop_start("sink");
+    k->start.run = run_start;
+    k->stop.run = run_stop;
+    sys_post(k->loop, &k->start);
+    int code = write_ready_file(k);
+    if (!code)
+        wait_for_end(k, &signals);
+    sys_post(k->loop, &k->stop);
+    sys_loop_stop(k->loop);
+    if (k->log.err)
+        code = EXIT_UNAVAILABLE;
+    return code;
+}
+
+int cmd_sink(int argc, char **argv)
+{
+    struct sink *k = mem_new(sizeof *k);
+    int log_fd = -1;
+    int code = read_options(k, argc, argv);
+    k->config.smtp.hostname = BYTES("sink.localhost");
+    k->config.smtp.on_message = on_message;
+    k->config.smtp.ctx = k;
+    k->config.smtp.hash = k->log_file != NULL;
+    if (!code)
+        code = load_rules(k);
+    if (!code)
+        code = open_log(k, &log_fd);
+    if (!code)
+        code = make_tls(k);
+    if (!code)
+        code = listen_all(k);
+    if (!code) {
+        sink_log_init(&k->log, log_fd);
+        code = serve(k);
+    }
+    if (log_fd > STDOUT_FILENO)
+        close(log_fd);
+    sink_rules_free(k->config.smtp.rules);
+    net_tls_server_free(k->config.tls);
+    free(k);
+    return code < 0 ? 0 : code;
+}
