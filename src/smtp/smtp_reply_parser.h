@@ -32,12 +32,10 @@ struct smtp_reply {
 enum smtp_parse { SMTP_PARSE_DONE, SMTP_PARSE_MORE, SMTP_PARSE_BAD };
 
 struct smtp_reply_parser {
-    struct buf text; // memory is held only while a reply is being read
+    struct buf text, line; // memory is held only while a reply is read, and until its release
     struct smtp_reply reply;
-    uint32_t lines, line_bytes;
-    int stage;
-    bool last, cr;
-    struct buf line;
+    uint32_t lines;
+    bool done;
 };
 
 void smtp_reply_parser_init(struct smtp_reply_parser *p);
@@ -46,6 +44,9 @@ void smtp_reply_parser_done(struct smtp_reply_parser *p);
 // the next feed, which begins a new reply. BAD: the stream can't be understood; close it.
 enum smtp_parse smtp_reply_parser_feed(struct smtp_reply_parser *p, struct bytes in,
                                        size_t *out_used) MUST_USE;
+// Frees the memory that the last reply holds (its text is gone); a reply that is being read is
+// kept.
+void smtp_reply_parser_release(struct smtp_reply_parser *p);
 
 // Reads "5.7.1" off the front of text (RFC 3463 section 2). True if it is one of class `class`.
 bool smtp_enhanced_parse(struct bytes text, uint8_t class, struct smtp_enhanced *out,
