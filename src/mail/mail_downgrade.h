@@ -20,9 +20,10 @@
 // A message never stands whole in memory: headers of the current part, one line, one bit pair a
 // part.
 //
-// Fails: E_DENIED (raw 8-bit bytes in a header, message/global at the top, an encoded part that has
-// 8-bit bytes:
-//        no equal 7-bit message exists, 5.6.3 or 5.6.7), E_LIMIT (mail_mime.h, mail_header.h).
+// Fails: E_DENIED (no equal 7-bit message exists, 5.6.3 or 5.6.7: raw 8-bit bytes in a header;
+// 8-bit bytes in
+//        a part that is encoded already, or a multipart without a usable boundary), E_LIMIT
+//        (mail_mime.h, mail_header.h), E_SYNTAX (bare CR, LF or NUL in a header).
 #pragma once
 
 #include "base/buf.h"
@@ -33,22 +34,23 @@
 // 8-bit bytes may pass: only long lines (if asked for), NUL, bare CR and LF force an encoding.
 #define MAIL_DOWNGRADE_KEEP_8BIT 2u
 
-struct mime_walk;
+struct mail_mime_walk;
 struct mail_downgrade_plan {
     bool is_needed;       // something would change
     bool has_8bit_header; // raw UTF-8 or other 8-bit bytes in a header
     bool has_signed;      // a multipart/signed part or DKIM-Signature is there: a change breaks it
-    size_t parts;
     // its own affairs
-    struct buf marks; // one byte a part, in order
-    struct mime_walk *walk;
+    size_t parts;
+    struct buf marks; // one byte a part, in order: must it be encoded?
+    struct mail_mime_walk *walk;
     unsigned flags;
     int err;
-    uint8_t now;  // marks of the current part
-    uint8_t last; // last byte of it
-    size_t column;
+    bool is_bad;   // the current part has bytes that can't pass
+    char last;     // its last byte
+    size_t column; // of its current line
 };
 
+// A zeroed plan is what start() makes of it; done() frees it.
 void mail_downgrade_plan_start(struct mail_downgrade_plan *plan, unsigned flags);
 // Header and body, from the first byte, in pieces of any size.
 void mail_downgrade_plan_feed(struct mail_downgrade_plan *plan, struct bytes piece);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// mail_encode - base64, quoted-printable, xtext, utf-8-addr-xtext and encoded-words, both ways
+// mail_encode - base64, quoted-printable, xtext and utf-8-addr-xtext, both ways
 //
 // Whole-value functions append to a buf (its cap is the limit on the output); on a failure what
 // they appended so far is taken back. The streaming encoders and decoders are fed slices cut
@@ -41,29 +41,30 @@ int mail_base64_decoder_feed(struct mail_base64_decoder *d, struct bytes text,
 // E_SYNTAX when a group is incomplete.
 int mail_base64_decoder_finish(struct mail_base64_decoder *d) MUST_USE;
 
-// A body part in quoted-printable (RFC 2045 section 6.7): CRLF stays a line end, a bare CR or LF,
-// other controls and 8-bit bytes are encoded, lines have at most 76 characters. A line that would
-// be or begin with
-// "." or "From " is encoded in its first character, so that no relay or mbox changes it.
+// A body part in quoted-printable (RFC 2045 section 6.7): CRLF stays a line end; a bare CR or LF,
+// other controls and 8-bit bytes are encoded; lines have at most 76 characters. A "." that begins a
+// line and the F of a "From " that does are encoded, so that no relay and no mbox changes the line.
 struct mail_qp_encoder {
-    uint8_t column;
-    bool held_cr; // a CR is held: is it a CRLF?
-    char held;    // a SP, HTAB, '.' or 'F' that waits for what follows; 0: none
-    bool in_data; // something was written since the last CRLF
+    uint8_t column;  // characters on the current line
+    uint8_t matched; // how much of "From" is held at the start of a line
+    char space;      // a SP or HTAB held until what follows is known; 0: none
+    bool held_cr;    // a CR is held: is it a CRLF?
 };
 void mail_qp_encoder_feed(struct mail_qp_encoder *e, struct bytes data, struct buf *out);
+// Writes what is held; the output ends without CRLF unless the data did. Ready to be used again.
 void mail_qp_encoder_finish(struct mail_qp_encoder *e, struct buf *out);
 
 // A body part out of quoted-printable. Strict: "=" and two hexadecimal digits (either case) or a
 // soft line break; white space at the end of a line is dropped, as the section asks. E_SYNTAX for
-// any other "=" and for controls and 8-bit bytes that should have been encoded.
+// any other "=", for bare CR or LF, and for controls and 8-bit bytes that should have been encoded.
 struct mail_qp_decoder {
     uint8_t state;
-    char first;      // first digit after "="
-    uint32_t spaces; // white space held back: it counts only if something follows
-    uint64_t tabs;   // bit i: the i-th held is HTAB (of at most 64; more is E_LIMIT)
+    char digit; // the first behind "="
+    uint8_t held;
+    char space[MAIL_ENCODED_LINE_MAX]; // white space that counts only if something follows
 };
 int mail_qp_decoder_feed(struct mail_qp_decoder *d, struct bytes text, struct buf *out) MUST_USE;
+// E_SYNTAX when the text ends inside an escape.
 int mail_qp_decoder_finish(struct mail_qp_decoder *d) MUST_USE;
 
 // RFC 3461 section 4: "+" and two upper-case hexadecimal digits for all but 33-126 less "+" and
@@ -76,20 +77,5 @@ int mail_xtext_decode(struct bytes text, struct buf *out) MUST_USE;
 // s must be UTF-8.
 void mail_utf8_addr_xtext_encode(struct bytes s, struct buf *out);
 void mail_utf8_addr_unitext_encode(struct bytes s, struct buf *out);
-// Either form. E_SYNTAX: bad escapes, surrogates, beyond U+10FFFF, NUL.
+// Either form. E_SYNTAX: bad escapes, controls, surrogates, beyond U+10FFFF.
 int mail_utf8_addr_decode(struct bytes text, struct buf *out) MUST_USE;
-
-// An unstructured header value in ASCII (RFC 2047): runs of words with 8-bit or control bytes
-// become
-// =?utf-8?B?...?= or ?Q?, no encoded-word longer than 75, none splitting a character; folded with
-// CRLF SP so that lines have at most 76 characters, given that `column` stand before. Invalid UTF-8
-// becomes U+FFFD.
-void mail_rfc2047_encode(struct bytes utf8, size_t column, struct buf *out);
-// The value of an unstructured field or a phrase as UTF-8: unfolded, encoded-words decoded, white
-// space between two of them dropped. Charsets: utf-8, us-ascii, iso-8859-1, windows-1252; words in
-// others, and broken ones, stay as they are. Invalid UTF-8 becomes U+FFFD. Never fails but for the
-// cap. Linear time.
-void mail_rfc2047_decode(struct bytes value, struct buf *out);
-// If text is exactly one encoded-word (RFC 2047 section 2): appends what it means in UTF-8.
-// E_SYNTAX: it is none; E_NOT_FOUND: an unknown charset.
-int mail_rfc2047_decode_word(struct bytes text, struct buf *out) MUST_USE;

@@ -23,7 +23,8 @@ struct mail_content_type {
     size_t count;
 };
 
-// A Content-Type value (RFC 2045 section 5.1), comments and folding too. E_SYNTAX, E_LIMIT.
+// A Content-Type value (RFC 2045 section 5.1), comments and folding too. A broken parameter is left
+// out. E_SYNTAX: no type/subtype; E_LIMIT: too many parameters.
 int mail_content_type_parse(struct bytes value, struct arena *arena,
                             struct mail_content_type *out) MUST_USE;
 // The parameter's value, or BYTES_NONE.
