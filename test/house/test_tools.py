@@ -218,7 +218,6 @@ def test_check_names_pytest_cases(check, tmp_path):
     (folder / "test_x.py").write_text(
         "import pytest\nclass TestC:\n    @pytest.mark.parametrize('n', [1, 2])\n    def test_m(self, n):\n        assert n == 1\n"
         "def test_s():\n    pytest.skip('because')\n@pytest.mark.long\ndef test_l():\n    pass\n")
-    check.prepare_peers = lambda: None
     found = {r.test: r for r in check.run_pytest(check.Suite("e2e", 1, None), "t", False)}
     assert "(pytest)" not in found, found
     assert {name: r.outcome for name, r in found.items()} == {
