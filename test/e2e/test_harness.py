@@ -9,7 +9,7 @@ import pytest
 from dns import exception as dns_exception
 from dns import message as dns_message
 from dns import query as dns_query
-from lib import network, peers
+from lib import clients, network, peers
 from lib.message import same_but_added, text_message
 from lib.receiver import CLOSE, DROP
 
@@ -123,6 +123,22 @@ def test_receiver_tls_and_login(make_receiver, authority):
         client.sendmail("a@client.test", ["b@example.org"], b"x\r\n")
     got = receiver.wait_one()
     assert got.tls == "TLSv1.3" and got.login == "me"
+
+
+@pytest.mark.parametrize("name", clients.ALL)
+def test_clients_send(make_receiver, authority, name):
+    """Each foreign client logs in over STARTTLS and sends bytes as they are (to a server that is not ours)."""
+    pair = authority.issue("127.0.0.1", stem="local")
+    receiver = make_receiver(address="127.0.0.1", port=0, tls=pair.server_context(), accounts={"me": "p w"}, require_tls=True)
+    data = text_message("a@client.test", "b@example.org", body="hé\n.dot\n..\nend\n")
+    to = clients.To(receiver.address, receiver.port, "starttls", "me", "p w", "LOGIN", authority.file)
+    clients.ALL[name](to, "a@client.test", ["b@example.org", "c@example.org"], data)
+    got = receiver.wait_one("c@example.org")
+    assert same_but_added(data, got.data) is None
+    assert got.login == "me" and got.tls and got.recipients == ["b@example.org", "c@example.org"]
+    with pytest.raises(clients.Failed):
+        receiver.script("end", "554 5.6.0 no")
+        clients.ALL[name](to, "a@client.test", ["b@example.org"], data)
 
 
 def test_network_is_private(peers_root):

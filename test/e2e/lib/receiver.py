@@ -214,11 +214,12 @@ class _Session(SMTP):
         return go_on
 
     async def push(self, status):
-        if status.startswith("220 ") and self.session.host_name is None and not getattr(self, "greeted", False):
+        said = status if isinstance(status, str) else status.decode(errors="replace")
+        if said.startswith("220 ") and self.session.host_name is None and not getattr(self, "greeted", False):
             self.greeted = True
             if not await self.act("connect"):
                 return
-        self.said_to = status
+        self.said_to = said
         await super().push(status)
 
     def _heard(self, command, arg):
