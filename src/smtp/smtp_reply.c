@@ -175,13 +175,14 @@ static void document_group(struct buf *out, enum smtp_reply_by by)
 
 void smtp_reply_document(struct buf *out)
 {
-    buf_add_cstr(out,
-                 "# Replies\n\n"
-                 "Every reply that posthaste gives over SMTP. Printed from the table in\n"
-                 "`src/smtp/smtp_reply.c` by `tools/gen-replies`; do not edit. `%s` is a detail: a "
-                 "domain, a limit,\nan id; bytes from outside are escaped and cut at 200 "
-                 "characters. Enhanced codes: RFC 3463, 5248.\n\n"
-                 "## Given by the session\n\n");
+    buf_add_cstr(
+        out,
+        "# Replies\n\n"
+        "Every reply that posthaste gives over SMTP. Printed from the table in\n"
+        "`src/smtp/smtp_reply.c` by `build/src/smtp/gen-replies`; do not edit. `%s` is a detail: a "
+        "domain, a limit,\nan id; bytes from outside are escaped and cut at 200 "
+        "characters. Enhanced codes: RFC 3463, 5248.\n\n"
+        "## Given by the session\n\n");
     document_group(out, SMTP_BY_SESSION);
     buf_add_cstr(out, "\n## Given by a decision (login, sender, recipient, message)\n\n");
     document_group(out, SMTP_BY_DECISION);

@@ -5,7 +5,7 @@
 //
 // The sessions, intake and the listeners name a row; nothing else holds reply text. Every 2xx, 4xx
 // and 5xx row but the greeting and HELO/EHLO carries an enhanced code of its own class (RFC 2034,
-// 3463, 5248). docs/REPLIES.md is printed from this table (tools/gen-replies).
+// 3463, 5248). docs/REPLIES.md is printed from this table (tools/gen-replies.c).
 //
 // Limits:   SMTP_REPLY_SLOT_MAX bytes of the slot are shown, escaped; a reply is one line of at
 // most 512

@@ -365,6 +365,14 @@ static const struct dialogue dialogues[] = {
         G "250 mx.example.org\r\n" MAIL_OUT),
 };
 
+static struct buf all_replies; // of all tests, for test_each_reply_was_reached
+
+static void done(struct testkit *t)
+{
+    buf_add(&all_replies, buf_bytes(&t->transcript));
+    testkit_done(t);
+}
+
 static void setup(struct testkit *t, unsigned flags)
 {
     testkit_init(t);
@@ -405,7 +413,7 @@ static void test_dialogues(void **state)
                 t.later = later;
                 testkit_feed(&t, d->input, cuts);
                 expect(d, &t, cuts);
-                testkit_done(&t);
+                done(&t);
             }
         }
     }
@@ -431,7 +439,7 @@ static void test_handlers_log(void **state)
         "mail <> size=0 body=0 ret=0 envid= auth= utf8=0\nrcpt <postmaster> notify=0 orcpt=\n"
         "reset 1\nmail <a@example.com> size=0 body=0 ret=0 envid= auth= utf8=0\nreset 3\n";
     assert_string_equal(buf_cstr(&t.log), want);
-    testkit_done(&t);
+    done(&t);
 }
 
 // ---- smuggling: none of these ends a DATA content; all spoil it (RFC 5321 2.3.8)
@@ -476,7 +484,7 @@ static void smuggle(struct bytes sequence, const char *want, bool chunked, unsig
     buf_done(&full);
     buf_done(&input);
     buf_done(&content);
-    testkit_done(&t);
+    done(&t);
 }
 
 static void test_smuggling(void **state)
@@ -501,7 +509,7 @@ static void test_end_at_every_split(void **state)
         assert_string_equal(buf_cstr(&t.transcript),
                             OPEN_OUT GO "250 2.0.0 Ok: queued as M1\r\n250 2.0.0 Ok\r\n");
         assert_string_equal(buf_cstr(&t.last_body), "a\r\n.\r\nb\r\n\r\n");
-        testkit_done(&t);
+        done(&t);
     }
 }
 
@@ -517,7 +525,7 @@ static void expect_end(struct testkit *t, const char *want)
 {
     if (!bytes_ends(buf_bytes(&t->transcript), bytes_cstr(want)))
         fail_msg("want at the end: %s\ngot: %s", want, buf_cstr(&t->transcript));
-    testkit_done(t);
+    done(t);
 }
 
 static void test_limits(void **state)
@@ -582,7 +590,7 @@ static void test_long_lines(void **state)
             assert_string_equal(buf_cstr(&t.transcript), rows[i].want);
             assert_int_equal(t.kept.len, 0);
             buf_done(&line);
-            testkit_done(&t);
+            done(&t);
         }
     }
 }
@@ -604,7 +612,7 @@ static void test_output_is_bounded(void **state)
     testkit_feed(&t, buf_bytes(&input), 0);
     assert_int_equal(t.transcript.len, strlen(G) + 20000 * strlen("250 2.0.0 Ok\r\n"));
     buf_done(&input);
-    testkit_done(&t);
+    done(&t);
 }
 
 static void test_many_chunks_keep_memory_flat(void **state)
@@ -621,7 +629,7 @@ static void test_many_chunks_keep_memory_flat(void **state)
     assert_string_equal(buf_cstr(&t.transcript), "250 2.0.0 Ok: queued as M1\r\n");
     assert_true(smtp_server_output(t.server)->cap < 65536);
     buf_done(&input);
-    testkit_done(&t);
+    done(&t);
 }
 
 // ---- time
@@ -700,6 +708,25 @@ static void test_our_own_time(void **state)
     expect_end(&t, "250 2.0.0 Ok: queued as M1\r\n");
 }
 
+// ---- every reply that the session gives on its own was given in one of the tests above
+
+static void test_each_reply_was_reached(void **state)
+{
+    for (int id = SMTP_REPLY_NONE + 1; id < SMTP_REPLY_COUNT; id++) {
+        const struct smtp_reply_row *row = smtp_reply_row((enum smtp_reply_id)id);
+        struct buf want = {0};
+        const char *slot = strstr(row->text, "%s");
+        size_t fixed = slot ? (size_t)(slot - row->text) : strlen(row->text);
+        buf_printf(&want, "%u %s%s%.*s", row->code, row->enhanced ? row->enhanced : "",
+                   row->enhanced ? " " : "", (int)fixed, row->text);
+        if (row->by == SMTP_BY_SESSION &&
+            bytes_search(buf_bytes(&all_replies), buf_bytes(&want)) < 0)
+            fail_msg("no test reaches %s", row->name);
+        buf_done(&want);
+    }
+    buf_done(&all_replies);
+}
+
 // ---- the ends of a session
 
 static void test_hangup(void **state)
@@ -716,7 +743,7 @@ static void test_hangup(void **state)
         assert_false(t.transaction);
         assert_int_equal(smtp_server_wants(t.server), SMTP_SERVER_CLOSE);
         assert_int_equal(smtp_server_feed(t.server, BYTES("QUIT\r\n"), t.now), 6);
-        testkit_done(&t);
+        done(&t);
     }
 }
 
@@ -730,7 +757,7 @@ static void test_late_answer_after_hangup(void **state)
     smtp_server_hangup(t.server);
     smtp_server_answer(t.server, SMTP_REPLY_MAIL_OK, BYTES_NONE);
     assert_int_equal(smtp_server_wants(t.server), SMTP_SERVER_CLOSE);
-    testkit_done(&t);
+    done(&t);
 }
 
 static void test_shutdown(void **state)
@@ -783,6 +810,7 @@ int main(void)
         cmocka_unit_test(test_late_answer_after_hangup),
         cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_turned_away),
+        cmocka_unit_test(test_each_reply_was_reached),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

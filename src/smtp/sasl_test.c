@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: MIT
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "smtp/sasl.h"
+
+#define NONCE BYTES("%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0") // the server's part in RFC 7677 section 3
+
+static void test_base64(void **state)
+{
+    static const struct {
+        const char *text;
+        struct bytes data;
+        int err;
+    } rows[] = {
+        {"", BYTES(""), OK},
+        {"AA==", BYTES("\0"), OK},
+        {"AAA=", BYTES("\0\0"), OK},
+        {"Zm9vYmFy", BYTES("foobar"), OK},
+        {"Zm9vYg==", BYTES("foob"), OK},
+        {"////", BYTES("\xff\xff\xff"), OK},
+        {"=", BYTES(""), E_SYNTAX},
+        {"====", BYTES(""), E_SYNTAX},
+        {"A===", BYTES(""), E_SYNTAX},
+        {"AA=A", BYTES(""), E_SYNTAX},
+        {"AB==", BYTES(""), E_SYNTAX},
+        {"AAB=", BYTES(""), E_SYNTAX},
+        {"Zg", BYTES(""), E_SYNTAX},
+        {"Zg=", BYTES(""), E_SYNTAX},
+        {"Zm9v\r\n==", BYTES(""), E_SYNTAX},
+        {"Zm 9", BYTES(""), E_SYNTAX},
+        {"Zm9-", BYTES(""), E_SYNTAX},
+        {"AA==AA==", BYTES(""), E_SYNTAX},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct buf out = {0}, back = {0};
+        int err = sasl_base64_decode(bytes_cstr(rows[i].text), 100, &out);
+        if (err != rows[i].err)
+            fail_msg("%s: %d", rows[i].text, err);
+        if (err == OK) {
+            assert_true(bytes_eq(buf_bytes(&out), rows[i].data));
+            sasl_base64_encode(rows[i].data, &back);
+            assert_string_equal(buf_cstr(&back), rows[i].text);
+        }
+        buf_done(&out);
+        buf_done(&back);
+    }
+    struct buf out = {0};
+    assert_int_equal(sasl_base64_decode(BYTES("Zm9vYmFy"), 5, &out), E_LIMIT);
+    buf_done(&out);
+}
+
+static void test_plain(void **state)
+{
+    static const struct {
+        struct bytes message;
+        enum sasl_server_step step;
+    } rows[] = {
+        {BYTES("\0user\0secret"), SASL_CHECK_PASSWORD},
+        {BYTES("user\0user\0secret"), SASL_CHECK_PASSWORD},
+        {BYTES("\0us\xc3\xa9r\0s\xc3\xa9"), SASL_CHECK_PASSWORD},
+        {BYTES("root\0user\0secret"), SASL_WRONG},
+        {BYTES("\0user\0"), SASL_MALFORMED},
+        {BYTES("\0\0secret"), SASL_MALFORMED},
+        {BYTES("\0user"), SASL_MALFORMED},
+        {BYTES("user"), SASL_MALFORMED},
+        {BYTES(""), SASL_MALFORMED},
+        {BYTES("\0user\0secret\0"), SASL_MALFORMED},
+        {BYTES("\0user\0sec\0ret"), SASL_MALFORMED},
+        {BYTES("\0us\ner\0secret"), SASL_MALFORMED},
+        {BYTES("\0user\0sec\x7fret"), SASL_MALFORMED},
+        {BYTES("\0us\xff\0secret"), SASL_MALFORMED},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct sasl_server s;
+        struct buf challenge = {0};
+        sasl_server_init(&s, SASL_PLAIN, BYTES_NONE);
+        if (sasl_server_feed(&s, rows[i].message, &challenge) != rows[i].step)
+            fail_msg("row %zu", i);
+        assert_int_equal(sasl_server_feed(&s, rows[i].message, &challenge), SASL_MALFORMED); // over
+        sasl_server_done(&s);
+        buf_done(&challenge);
+    }
+}
+
+// RFC 7677 section 3: the example of SCRAM-SHA-256.
+static struct sasl_scram_key rfc_key(void)
+{
+    struct sasl_scram_key key;
+    struct buf salt = {0};
+    assert_int_equal(sasl_base64_decode(BYTES("W22ZaJ0SNY7soEsUEjb6gQ=="), 64, &salt), OK);
+    assert_int_equal(sasl_scram_key_make(BYTES("pencil"), buf_bytes(&salt), 4096, &key), OK);
+    buf_done(&salt);
+    return key;
+}
+
+#define CLIENT_FIRST "n,,n=user,r=rOprNGfwEbeRWgbNEkqO"
+#define SERVER_FIRST                                                                               \
+    "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+#define CLIENT_NO_PROOF "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+#define PROOF "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+#define CLIENT_FINAL CLIENT_NO_PROOF ",p=" PROOF
+#define SERVER_FINAL "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+
+static void test_scram_example(void **state)
+{
+    struct sasl_server s;
+    struct buf out = {0};
+    struct sasl_scram_key key = rfc_key();
+    sasl_server_init(&s, SASL_SCRAM_SHA_256, NONCE);
+    assert_int_equal(sasl_server_feed(&s, BYTES(CLIENT_FIRST), &out), SASL_FIND_KEY);
+    assert_true(bytes_eq(buf_bytes(&s.login), BYTES("user")));
+    assert_int_equal(sasl_server_key(&s, &key, true, &out), SASL_CHALLENGE);
+    assert_string_equal(buf_cstr(&out), SERVER_FIRST);
+    buf_clear(&out);
+    assert_int_equal(sasl_server_feed(&s, BYTES(CLIENT_FINAL), &out), SASL_CHALLENGE);
+    assert_string_equal(buf_cstr(&out), SERVER_FINAL);
+    assert_int_equal(sasl_server_feed(&s, BYTES_NONE, &out), SASL_PROVEN);
+    sasl_server_done(&s);
+    buf_done(&out);
+}
+
+// The same exchange with one thing changed.
+static void test_scram_refusals(void **state)
+{
+    static const struct {
+        const char *name, *first, *final;
+        bool real;
+        enum sasl_server_step first_step, final_step;
+    } rows[] = {
+        {"as it should be", CLIENT_FIRST, CLIENT_FINAL, true, SASL_FIND_KEY, SASL_CHALLENGE},
+        {"made-up key", CLIENT_FIRST, CLIENT_FINAL, false, SASL_FIND_KEY, SASL_WRONG},
+        {"wrong proof", CLIENT_FIRST,
+         CLIENT_NO_PROOF ",p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", true, SASL_FIND_KEY,
+         SASL_WRONG},
+        {"short proof", CLIENT_FIRST, CLIENT_NO_PROOF ",p=AAAA", true, SASL_FIND_KEY,
+         SASL_MALFORMED},
+        {"no proof", CLIENT_FIRST, CLIENT_NO_PROOF, true, SASL_FIND_KEY, SASL_MALFORMED},
+        {"other nonce", CLIENT_FIRST, "c=biws,r=rOprNGfwEbeRWgbNEkqO,p=" PROOF, true, SASL_FIND_KEY,
+         SASL_MALFORMED},
+        {"other channel binding", CLIENT_FIRST,
+         "c=eSws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=" PROOF, true,
+         SASL_FIND_KEY, SASL_MALFORMED},
+        {"binding taken out (flag y)", "y,,n=user,r=rOprNGfwEbeRWgbNEkqO", CLIENT_FINAL, true,
+         SASL_FIND_KEY, SASL_MALFORMED},
+        {"binding asked for", "p=tls-unique,,n=user,r=abc", NULL, true, SASL_MALFORMED, 0},
+        {"no header", "n=user,r=abc", NULL, true, SASL_MALFORMED, 0},
+        {"no nonce", "n,,n=user", NULL, true, SASL_MALFORMED, 0},
+        {"empty nonce", "n,,n=user,r=", NULL, true, SASL_MALFORMED, 0},
+        {"nonce with a blank", "n,,n=user,r=a b", NULL, true, SASL_MALFORMED, 0},
+        {"extension", "n,,m=x,n=user,r=abc", NULL, true, SASL_MALFORMED, 0},
+        {"empty login", "n,,n=,r=abc", NULL, true, SASL_MALFORMED, 0},
+        {"bad escape in the login", "n,,n=us=er,r=abc", NULL, true, SASL_MALFORMED, 0},
+        {"another identity", "n,a=root,n=user,r=abc", NULL, true, SASL_MALFORMED, 0},
+        {"own identity", "n,a=user,n=user,r=abc", NULL, true, SASL_FIND_KEY, 0},
+        {"escaped login", "n,,n=a=2Cb=3Dc,r=abc", NULL, true, SASL_FIND_KEY, 0},
+    };
+    struct sasl_scram_key key = rfc_key();
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct sasl_server s;
+        struct buf out = {0};
+        sasl_server_init(&s, SASL_SCRAM_SHA_256, NONCE);
+        if (sasl_server_feed(&s, bytes_cstr(rows[i].first), &out) != rows[i].first_step)
+            fail_msg("%s: first", rows[i].name);
+        if (rows[i].final) {
+            sasl_server_key(&s, &key, rows[i].real, &out);
+            if (sasl_server_feed(&s, bytes_cstr(rows[i].final), &out) != rows[i].final_step)
+                fail_msg("%s: final", rows[i].name);
+        }
+        sasl_server_done(&s);
+        buf_done(&out);
+    }
+}
+
+static void test_scram_client_example(void **state)
+{
+    struct sasl_client c;
+    struct buf out = {0};
+    sasl_client_init(&c, SASL_SCRAM_SHA_256, BYTES("user"), BYTES("pencil"),
+                     BYTES("rOprNGfwEbeRWgbNEkqO"));
+    assert_int_equal(sasl_client_feed(&c, BYTES_NONE, &out), OK);
+    assert_string_equal(buf_cstr(&out), CLIENT_FIRST);
+    buf_clear(&out);
+    assert_int_equal(sasl_client_feed(&c, BYTES(SERVER_FIRST), &out), OK);
+    assert_string_equal(buf_cstr(&out), CLIENT_FINAL);
+    assert_int_equal(sasl_client_finish(&c), E_DENIED);
+    buf_clear(&out);
+    assert_int_equal(sasl_client_feed(&c, BYTES(SERVER_FINAL), &out), OK);
+    assert_int_equal(out.len, 0);
+    assert_int_equal(sasl_client_finish(&c), OK);
+    sasl_client_done(&c);
+    buf_done(&out);
+}
+
+static void test_scram_client_refusals(void **state)
+{
+    static const struct {
+        const char *name, *first, *final;
+        int err;
+    } rows[] = {
+        {"nonce not ours", "r=xOprNGfwEbeRWgbNEkqO%hv,s=AAAA,i=4096", NULL, E_SYNTAX},
+        {"nothing added", "r=rOprNGfwEbeRWgbNEkqO,s=AAAA,i=4096", NULL, E_SYNTAX},
+        {"too few rounds", "r=rOprNGfwEbeRWgbNEkqOx,s=AAAA,i=1", NULL, E_LIMIT},
+        {"too many rounds", "r=rOprNGfwEbeRWgbNEkqOx,s=AAAA,i=4000000000", NULL, E_LIMIT},
+        {"no salt", "r=rOprNGfwEbeRWgbNEkqOx,s=,i=4096", NULL, E_SYNTAX},
+        {"garbage", "e=other-error", NULL, E_SYNTAX},
+        {"server that does not know the password", SERVER_FIRST,
+         "v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", E_DENIED},
+        {"server that says error", SERVER_FIRST, "e=invalid-proof", E_DENIED},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct sasl_client c;
+        struct buf out = {0};
+        sasl_client_init(&c, SASL_SCRAM_SHA_256, BYTES("user"), BYTES("pencil"),
+                         BYTES("rOprNGfwEbeRWgbNEkqO"));
+        assert_int_equal(sasl_client_feed(&c, BYTES_NONE, &out), OK);
+        int err = sasl_client_feed(&c, bytes_cstr(rows[i].first), &out);
+        if (rows[i].final)
+            err = sasl_client_feed(&c, bytes_cstr(rows[i].final), &out);
+        if (err != rows[i].err)
+            fail_msg("%s: %d", rows[i].name, err);
+        assert_int_equal(sasl_client_finish(&c), E_DENIED);
+        sasl_client_done(&c);
+        buf_done(&out);
+    }
+}
+
+// Both sides, every mechanism, right and wrong passwords, logins that need escapes.
+static bool exchange(enum sasl_mechanism mechanism, struct bytes login, struct bytes password,
+                     struct bytes truth)
+{
+    struct sasl_client c;
+    struct sasl_server s;
+    struct sasl_scram_key key;
+    struct buf to_server = {0}, to_client = {0};
+    assert_int_equal(sasl_scram_key_make(truth, BYTES("salt"), 4096, &key), OK);
+    sasl_client_init(&c, mechanism, login, password, BYTES("cccccccccccccccccccc"));
+    sasl_server_init(&s, mechanism, BYTES("ssssssssssssssssssss"));
+    sasl_server_begin(&s, &to_client);
+    enum sasl_server_step step = SASL_CHALLENGE;
+    int err = OK;
+    while (step == SASL_CHALLENGE && !err) {
+        buf_clear(&to_server);
+        err = sasl_client_feed(&c, buf_bytes(&to_client), &to_server);
+        buf_clear(&to_client);
+        if (!err)
+            step = sasl_server_feed(&s, buf_bytes(&to_server), &to_client);
+        if (step == SASL_FIND_KEY)
+            step = sasl_server_key(&s, &key, true, &to_client);
+    }
+    bool in = step == SASL_PROVEN ||
+              (step == SASL_CHECK_PASSWORD && bytes_eq(buf_bytes(&s.password), truth));
+    assert_true(bytes_eq(buf_bytes(&s.login), login));
+    if (in)
+        assert_int_equal(sasl_client_finish(&c), OK);
+    sasl_client_done(&c);
+    sasl_server_done(&s);
+    buf_done(&to_server);
+    buf_done(&to_client);
+    return in;
+}
+
+static void test_both_sides(void **state)
+{
+    for (int m = 0; m < SASL_MECHANISMS; m++) {
+        assert_true(
+            exchange((enum sasl_mechanism)m, BYTES("user"), BYTES("secret"), BYTES("secret")));
+        assert_true(
+            exchange((enum sasl_mechanism)m, BYTES("a,b=c\xc3\xa9"), BYTES(",="), BYTES(",=")));
+        assert_false(
+            exchange((enum sasl_mechanism)m, BYTES("user"), BYTES("Secret"), BYTES("secret")));
+    }
+}
+
+static void test_keys(void **state)
+{
+    struct sasl_scram_key key = rfc_key(), back, fake, again, other;
+    struct buf text = {0};
+    uint8_t secret[32] = {1};
+    sasl_scram_key_format(&key, &text);
+    assert_string_equal(
+        buf_cstr(&text),
+        "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"
+        "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=");
+    assert_int_equal(sasl_scram_key_parse(buf_bytes(&text), &back), OK);
+    assert_memory_equal(&back, &key, sizeof key);
+    assert_int_equal(sasl_scram_key_parse(bytes_first(buf_bytes(&text), text.len - 1), &back),
+                     E_SYNTAX);
+    assert_int_equal(sasl_scram_key_parse(BYTES("SCRAM-SHA-256$1:AAAA$AAAA:AAAA"), &back), E_LIMIT);
+    assert_int_equal(sasl_scram_key_parse(BYTES("SCRAM-SHA-1$4096:AAAA$AAAA:AAAA"), &back),
+                     E_SYNTAX);
+    assert_int_equal(sasl_scram_key_make(BYTES(""), BYTES("salt"), 4096, &back), E_LIMIT);
+    assert_int_equal(sasl_scram_key_make(BYTES("x"), BYTES("salt"), 4095, &back), E_LIMIT);
+
+    sasl_scram_key_fake(secret, BYTES("nobody"), 4096, &fake);
+    sasl_scram_key_fake(secret, BYTES("nobody"), 4096, &again);
+    assert_memory_equal(&fake, &again, sizeof fake);
+    sasl_scram_key_fake(secret, BYTES("nobody2"), 4096, &other);
+    assert_memory_not_equal(fake.salt, other.salt, SASL_SCRAM_SALT_BYTES);
+    secret[0] = 2;
+    sasl_scram_key_fake(secret, BYTES("nobody"), 4096, &other);
+    assert_memory_not_equal(fake.salt, other.salt, SASL_SCRAM_SALT_BYTES);
+    buf_done(&text);
+}
+
+int main(void)
+{
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_scram_example),
+        cmocka_unit_test(test_scram_refusals),
+        cmocka_unit_test(test_scram_client_example),
+        cmocka_unit_test(test_scram_client_refusals),
+        cmocka_unit_test(test_both_sides),
+        cmocka_unit_test(test_keys),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
