@@ -61,8 +61,9 @@ def _file(data, folder):
 def swaks(to, sender, recipients, data, *options):
     """LOGIN and PLAIN. It adds the last line end itself."""
     with tempfile.TemporaryDirectory() as folder:
+        path = _file(data.removesuffix(b"\r\n"), folder)
         command = ["swaks", "--server", to.host, "--port", to.port, "--helo", "client.test", "--from", sender,
-                   "--to", ",".join(recipients), "--data", f"@{_file(data.removesuffix(b'\r\n'), folder)}", "--timeout", "30"]
+                   "--to", ",".join(recipients), "--data", f"@{path}", "--timeout", "30"]
         command += {"none": [], "starttls": ["--tls"], "implicit": ["--tls-on-connect"]}[to.tls]
         if to.login:
             command += ["--auth", to.mechanism, "--auth-user", to.login, "--auth-password", to.password]
