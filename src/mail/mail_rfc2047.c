@@ -77,7 +77,7 @@ static size_t word_capacity(const struct folder *f, struct bytes s, bool is_q)
 
 static void put_encoded_run(struct folder *f, struct bytes s)
 {
-    bool is_q = q_length(s) <= (s.len + 2) / 3 * 4;
+    bool is_q = q_length(s) <= 2 * s.len; // people can read it
     while (s.len) {
         struct buf word;
         buf_init(&word, 128);
