@@ -12,9 +12,9 @@
 //     @example.org: anna@example.org
 //                                  ... and its mail goes there
 //
-// Addresses compare case-insensitively. Alias targets in listed domains are expanded in turn; an
-// address met again within one expansion is left out (loops end). An alias that would expand to
-// nothing is an error.
+// Addresses compare case-insensitively. Targets in listed domains are expanded in turn and must
+// exist. An alias that names itself keeps a copy; apart from that an address met again within one
+// expansion is left out, so that loops end; one that would expand to nothing is an error.
 //
 // Owner:    the table owns all; results are written to the caller's arena.
 // Thread:   any, once made. A reload makes a new one.

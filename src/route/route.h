@@ -16,7 +16,8 @@
 #include "conf/conf.h"
 #include "mail/envelope.h"
 
-#define ROUTE_MAX 65535
+#define ROUTE_MAX 65534
+#define ROUTE_KEY_UNKNOWN UINT32_MAX // of no table: such mail comes back as QUEUE_REROUTE
 
 struct route_table;
 struct local_recipients;
@@ -53,6 +54,8 @@ bool route_table_same(const struct route_table *a, const struct route_table *b);
 
 // The first route that matches; without any, the default: by MX, tls may. Never NULL.
 const struct route *route_pick(const struct route_table *t, const struct route_question *question);
+// The same when only the domain is known (recovery). NULL: the other facts decide.
+const struct route *route_pick_domain(const struct route_table *t, struct bytes domain);
 // The key to queue a recipient under, and back; route_get() is NULL for a key of another
 // generation.
 uint32_t route_key(const struct route_table *t, const struct route *r);
@@ -61,14 +64,12 @@ const struct route *route_get(const struct route_table *t, uint32_t key);
 // table, or goes to LMTP, a Maildir or nowhere)?
 bool route_is_local(const struct route *r);
 
-// The path of a Maildir for one recipient: %d its domain, %u its local part, %% a percent sign.
-// Each of both becomes exactly one path component: "/", NUL and control bytes, an empty name, "."
-// and ".." and more than 200 bytes are E_DENIED, so that no address leaves the folder it was meant
-// for. Letters of %d and %u are made lower-case.
+// The path of a Maildir for one recipient: %d its domain, %u its local part, %% a percent sign. So
+// that no address leaves the folder it was meant for, a value that is empty, begins with a dot, has
+// "/", NUL or a control byte in it, or is longer than ROUTE_PATH_PART_MAX is E_DENIED; so is a
+// result with "." or ".." as a component. ASCII letters of both are made lower-case. E_LIMIT:
+// longer than ROUTE_PATH_MAX.
+#define ROUTE_PATH_PART_MAX 200
+#define ROUTE_PATH_MAX 4000
 int route_expand_path(struct bytes pattern, struct bytes local_part, struct bytes domain,
                       struct buf *out) MUST_USE;
-
-// "user@domain" cut at the last "@" outside quotes; the local part without quotes and backslashes.
-// E_SYNTAX.
-int route_split_address(struct bytes address, struct buf *out_local_part,
-                        struct bytes *out_domain) MUST_USE;

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+#include "route/route_site.h"
+
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/map.h"
+
+static int by_name(const void *left, const void *right)
+{
+    return bytes_cmp(*(const struct bytes *)left, *(const struct bytes *)right);
+}
+
+static struct bytes lower(struct bytes name, char out[256])
+{
+    name = bytes_first(name, 255);
+    for (size_t i = 0; i < name.len; i++)
+        out[i] = ascii_lower(name.at[i]);
+    if (name.len && out[name.len - 1] == '.') // the root's dot
+        name.len--;
+    return bytes_of(out, name.len);
+}
+
+// FNV-1a: the name lasts (lane notes), so it does not depend on the process's hash key.
+static uint64_t hash_more(uint64_t hash, struct bytes s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        hash = (hash ^ (uint8_t)s.at[i]) * 0x100000001b3u;
+    return (hash ^ ',') * 0x100000001b3u;
+}
+
+// The names that fit, then "..." and the hash of all.
+static void add_names(const struct bytes *names, size_t count, struct buf *out)
+{
+    size_t total = 0, room = ROUTE_SITE_MAX - 32; // for a hash and a port
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < count; i++) {
+        total += names[i].len + 1;
+        hash = hash_more(hash, names[i]);
+    }
+    bool fits = total <= room + 1;
+    size_t used = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!fits && used + names[i].len + 1 > room)
+            break;
+        if (i)
+            buf_add_byte(out, ',');
+        buf_add(out, names[i]);
+        used += names[i].len + 1;
+    }
+    if (!fits)
+        buf_printf(out, "...%016llx", (unsigned long long)hash);
+}
+
+void route_site_of_hosts(const struct bytes *hosts, size_t count, uint16_t port, struct buf *out)
+{
+    CHECK(count > 0);
+    struct bytes *names = mem_new(count * sizeof(*names));
+    char(*text)[256] = mem_new(count * sizeof(*text));
+    for (size_t i = 0; i < count; i++)
+        names[i] = lower(hosts[i], text[i]);
+    qsort(names, count, sizeof(*names), by_name);
+    size_t kept = 1;
+    for (size_t i = 1; i < count; i++)
+        if (!bytes_eq(names[i], names[kept - 1]))
+            names[kept++] = names[i];
+    add_names(names, kept, out);
+    if (port != 25)
+        buf_printf(out, ":%u", port);
+    free(text);
+    free(names);
+}
+
+static void add_host(const char *kind, const struct conf_via *via, struct buf *out)
+{
+    buf_printf(out, "%s:%.*s:%u", kind, BYTES_FMT(via->host), via->port);
+}
+
+static void add_path(const char *kind, const struct conf_via *via, struct buf *out)
+{
+    if (via->path.len <= ROUTE_SITE_MAX - 32) {
+        buf_printf(out, "%s:%.*s", kind, BYTES_FMT(via->path));
+        return;
+    }
+    uint64_t hash = hash_more(0xcbf29ce484222325u, via->path);
+    buf_printf(out, "%s:%.*s...%016llx", kind, ROUTE_SITE_MAX - 64, via->path.at,
+               (unsigned long long)hash);
+}
+
+void route_site_of_via(const struct conf_via *via, struct buf *out)
+{
+    switch (via->kind) {
+    case CONF_VIA_MX:
+        CHECK(!"a site by MX is named after its hosts");
+        break;
+    case CONF_VIA_SMTP:
+        add_host("smtp", via, out);
+        break;
+    case CONF_VIA_LMTP:
+        add_host("lmtp", via, out);
+        break;
+    case CONF_VIA_LMTP_UNIX:
+        add_path("lmtp", via, out);
+        break;
+    case CONF_VIA_MAILDIR:
+        add_path("maildir", via, out);
+        break;
+    case CONF_VIA_DISCARD:
+        buf_add_cstr(out, "discard");
+        break;
+    }
+}
+
+void route_lane_name(struct bytes source, struct bytes site, struct buf *out)
+{
+    buf_add(out, source);
+    buf_add_cstr(out, "->");
+    buf_add(out, site);
+}

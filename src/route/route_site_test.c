@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+#include "route/route_site.h"
+
+#include "base/test_base.h"
+
+static void names_sites_by_their_hosts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *hosts;
+        uint16_t port;
+        const char *want;
+    } rows[] = {
+        {"one", "mx.example.org", 25, "mx.example.org"},
+        {"order does not count", "b.example,a.example", 25, "a.example,b.example"},
+        {"nor case, dots, repeats", "B.example.,a.example,b.EXAMPLE", 25, "a.example,b.example"},
+        {"another port is another site", "a.example", 2525, "a.example:2525"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct bytes hosts[8], rest = bytes_cstr(rows[i].hosts);
+        size_t n = 0;
+        while (rest.len && bytes_cut(&rest, ',', &hosts[n]))
+            n++;
+        struct buf out = {0};
+        route_site_of_hosts(hosts, n, rows[i].port, &out);
+        assert_bytes(rows[i].name, buf_bytes(&out), bytes_cstr(rows[i].want));
+        buf_done(&out);
+    }
+}
+
+// Names stay short and different, however many hosts there are.
+static void bounds_long_names(void **state)
+{
+    (void)state;
+    static char text[60][64];
+    struct bytes hosts[60];
+    for (int i = 0; i < 60; i++)
+        hosts[i] =
+            bytes_of(text[i], (size_t)snprintf(text[i], 64, "mx-number-%02d.example.net", i));
+    struct buf all = {0}, less = {0};
+    route_site_of_hosts(hosts, 60, 25, &all);
+    route_site_of_hosts(hosts, 59, 25, &less);
+    assert_true(all.len <= ROUTE_SITE_MAX && less.len <= ROUTE_SITE_MAX);
+    assert_false(bytes_eq(buf_bytes(&all), buf_bytes(&less)));
+    buf_done(&all);
+    buf_done(&less);
+}
+
+static void names_sites_by_their_route(void **state)
+{
+    (void)state;
+    static const struct {
+        struct conf_via via;
+        const char *want;
+    } rows[] = {
+        {{.kind = CONF_VIA_SMTP, .host = BYTES("smart.example"), .port = 587},
+         "smtp:smart.example:587"},
+        {{.kind = CONF_VIA_LMTP, .host = BYTES("127.0.0.1"), .port = 24}, "lmtp:127.0.0.1:24"},
+        {{.kind = CONF_VIA_LMTP_UNIX, .path = BYTES("/run/lmtp")}, "lmtp:/run/lmtp"},
+        {{.kind = CONF_VIA_MAILDIR, .path = BYTES("/m/%d/%u")}, "maildir:/m/%d/%u"},
+        {{.kind = CONF_VIA_DISCARD}, "discard"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct buf out = {0}, lane = {0};
+        route_site_of_via(&rows[i].via, &out);
+        assert_bytes("site", buf_bytes(&out), bytes_cstr(rows[i].want));
+        route_lane_name(BYTES("default"), buf_bytes(&out), &lane);
+        assert_true(bytes_starts(buf_bytes(&lane), BYTES("default->")));
+        buf_done(&out);
+        buf_done(&lane);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_sites_by_their_hosts),
+        cmocka_unit_test(bounds_long_names),
+        cmocka_unit_test(names_sites_by_their_route),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
