@@ -58,8 +58,7 @@ static const char usage[] =
     "  --ids FILE          append a JSON line for each accepted message\n"
     "  --json              print the report as JSON\n";
 
-// ---- options
-// -------------------------------------------------------------------------------------
+// ---- options -----------------------------------------------------------------------------------
 
 static int complain(const char *text, const char *about)
 {
@@ -209,8 +208,7 @@ static void set_defaults(struct load *l)
     l->ids_fd = -1;
 }
 
-// ---- files
-// ---------------------------------------------------------------------------------------
+// ---- files -------------------------------------------------------------------------------------
 
 static int read_password(struct load *l)
 {
@@ -260,8 +258,7 @@ static int open_ids(struct load *l)
     return 0;
 }
 
-// ---- the loop
-// ------------------------------------------------------------------------------------
+// ---- the loop ----------------------------------------------------------------------------------
 
 static void on_over(struct load_run *run)
 {

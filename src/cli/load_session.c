@@ -35,8 +35,7 @@ struct load_session {
 static void connection_open(struct load_session *s);
 static void act(struct load_session *s);
 
-// ---- the run
-// -------------------------------------------------------------------------------------
+// ---- the run -----------------------------------------------------------------------------------
 
 void load_run_init(struct load_run *run)
 {
@@ -75,8 +74,7 @@ static struct mono next_start(const struct load_run *run)
                          (int64_t)((double)run->taken * 1e9 / (double)run->rate_milli)};
 }
 
-// ---- messages
-// ------------------------------------------------------------------------------------
+// ---- messages ----------------------------------------------------------------------------------
 
 static struct bytes expand(struct load_session *s, struct bytes pattern, uint64_t message,
                            uint32_t number)
@@ -208,8 +206,7 @@ static void message_over(struct load_session *s)
         add_id_line(s);
 }
 
-// ---- the session's handlers
-// ----------------------------------------------------------------------
+// ---- the session's handlers --------------------------------------------------------------------
 
 static void quit(struct load_session *s)
 {
@@ -301,8 +298,7 @@ static void on_failed(void *ctx, const struct smtp_outcome *why)
 
 static const struct smtp_client_handlers handlers = {on_ready, on_outcome, on_done, on_failed};
 
-// ---- the connection
-// ------------------------------------------------------------------------------
+// ---- the connection ----------------------------------------------------------------------------
 
 static void session_free(struct sys_turn_end *end)
 {

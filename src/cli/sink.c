@@ -62,8 +62,7 @@ static const char usage[] =
     "  WHEN: P% | first N | after N | rate N\n"
     "  ACTION: accept | refuse [CODE TEXT] | defer [CODE TEXT] | delay MS | drop [BYTES]\n";
 
-// ---- options
-// -------------------------------------------------------------------------------------
+// ---- options -----------------------------------------------------------------------------------
 
 static int complain(const char *text, const char *about)
 {
@@ -168,8 +167,7 @@ static int read_options(struct sink *k, int argc, char **argv)
     return k->listen_count ? 0 : complain("--listen HOST:PORT is needed", NULL);
 }
 
-// ---- start
-// ---------------------------------------------------------------------------------------
+// ---- start -------------------------------------------------------------------------------------
 
 static int load_rules(struct sink *k)
 {
@@ -262,8 +260,7 @@ static int write_ready_file(struct sink *k)
     return written ? 0 : EXIT_UNAVAILABLE;
 }
 
-// ---- the loop
-// ------------------------------------------------------------------------------------
+// ---- the loop ----------------------------------------------------------------------------------
 
 static void on_message(void *ctx, const struct sink_message *m)
 {

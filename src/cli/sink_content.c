@@ -3,15 +3,18 @@
 
 #include "base/check.h"
 
-void sink_content_begin(struct sink_content *c, bool hash, size_t header_max)
+void sink_content_begin(struct sink_content *c, bool hash, size_t header_max, size_t body_max)
 {
     EVP_MD_CTX *digest = c->digest;
-    struct buf header = c->header;
+    struct buf header = c->header, body = c->body;
     memset(c, 0, sizeof *c);
     c->hash = hash;
     c->header = header;
     c->header.max = header_max;
     buf_clear(&c->header);
+    c->body = body;
+    buf_clear(&c->body);
+    c->body_max = body_max;
     c->header_state = 2; // content that begins with an empty line has no header
     c->digest = digest;
     if (hash && !digest)
@@ -24,6 +27,7 @@ void sink_content_done(struct sink_content *c)
 {
     EVP_MD_CTX_free(c->digest);
     buf_done(&c->header);
+    buf_done(&c->body);
     memset(c, 0, sizeof *c);
 }
 
@@ -87,6 +91,8 @@ void sink_content_add(struct sink_content *c, struct bytes piece)
     c->size += piece.len;
     if (!c->in_body && piece.len)
         piece = take_header(c, piece);
+    if (c->in_body && c->body.len < c->body_max)
+        buf_add(&c->body, bytes_first(piece, c->body_max - c->body.len));
     if (c->in_body && c->hash && piece.len)
         EVP_DigestUpdate(c->digest, piece.at, piece.len);
 }

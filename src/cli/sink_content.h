@@ -18,9 +18,11 @@ struct sink_content {
     EVP_MD_CTX *digest;
     uint64_t size, bare_newlines;
     struct buf header;
+    struct buf body; // its first bytes, as many as body_max
+    size_t body_max;
 };
 
-void sink_content_begin(struct sink_content *c, bool hash, size_t header_max);
+void sink_content_begin(struct sink_content *c, bool hash, size_t header_max, size_t body_max);
 void sink_content_done(struct sink_content *c);
 // Takes wire bytes up to the end of data; true if that was reached. *out_used: how many were taken.
 bool sink_content_feed(struct sink_content *c, struct bytes in, size_t *out_used);

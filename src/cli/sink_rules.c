@@ -14,7 +14,7 @@
 #define FILE_BYTES_MAX ((size_t)1 << 20)
 
 enum when { WHEN_ALWAYS, WHEN_PERCENT, WHEN_FIRST, WHEN_AFTER, WHEN_RATE };
-enum action { ACTION_ACCEPT, ACTION_REPLY, ACTION_DELAY, ACTION_DROP };
+enum action { ACTION_ACCEPT, ACTION_REPLY, ACTION_DELAY, ACTION_DROP, ACTION_HANG, ACTION_LOSE };
 
 struct rule {
     struct bytes who; // lower case; "*", domain or address
@@ -43,8 +43,7 @@ struct sink_rules {
 static const char *const step_names[SINK_STEPS] = {"connect", "helo",    "mail", "rcpt",
                                                    "data",    "content", "final"};
 
-// ---- parsing
-// -------------------------------------------------------------------------------------
+// ---- parsing -----------------------------------------------------------------------------------
 
 // Takes the next word off the line; empty at its end.
 static struct bytes take_word(struct bytes *line)
@@ -134,6 +133,22 @@ static const char *parse_reply(struct sink_rules *r, struct rule *rule, struct b
     return NULL;
 }
 
+static const char *parse_plain_action(struct rule *rule, struct bytes word, struct bytes rest)
+{
+    static const struct {
+        const char *word;
+        enum action action;
+    } words[] = {{"accept", ACTION_ACCEPT}, {"hang", ACTION_HANG}, {"lose", ACTION_LOSE}};
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (bytes_eq_nocase(word, bytes_cstr(words[i].word)) && !rest.len) {
+            rule->action = words[i].action;
+            return rule->action == ACTION_LOSE && rule->step != SINK_FINAL
+                       ? "lose stands at step final only"
+                       : NULL;
+        }
+    return "the action is accept, refuse, defer, delay, drop, hang or lose";
+}
+
 static const char *parse_action(struct sink_rules *r, struct rule *rule, struct bytes line)
 {
     struct bytes word = take_word(&line);
@@ -153,10 +168,7 @@ static const char *parse_action(struct sink_rules *r, struct rule *rule, struct 
                    ? "drop wants a number of bytes, or nothing"
                    : NULL;
     }
-    if (!bytes_eq_nocase(word, BYTES("accept")) || line.len)
-        return "the action is accept, refuse, defer, delay or drop";
-    rule->action = ACTION_ACCEPT;
-    return NULL;
+    return parse_plain_action(rule, word, line);
 }
 
 static const char *parse_rule(struct sink_rules *r, struct bytes line, struct rule *rule)
@@ -232,8 +244,7 @@ void sink_rules_free(struct sink_rules *r)
     free(r);
 }
 
-// ---- asking
-// --------------------------------------------------------------------------------------
+// ---- asking ------------------------------------------------------------------------------------
 
 static bool who_matches(struct bytes who, struct bytes address)
 {
@@ -295,6 +306,8 @@ static void decide(const struct rule *rule, struct sink_verdict *verdict)
 {
     verdict->kind = rule->action == ACTION_DROP    ? SINK_DROP
                     : rule->action == ACTION_REPLY ? SINK_REPLY
+                    : rule->action == ACTION_HANG  ? SINK_HANG
+                    : rule->action == ACTION_LOSE  ? SINK_LOSE
                                                    : SINK_ACCEPT;
     verdict->code = rule->code;
     verdict->text = rule->text;

@@ -17,7 +17,8 @@
 //     WHEN    = P% (of the times) / first N (times for each address) / after N / rate N (what goes
 //     beyond N
 //               a second)
-//     ACTION  = accept / refuse [CODE [TEXT]] / defer [CODE [TEXT]] / delay MS / drop [BYTES]
+//     ACTION  = accept / refuse [CODE [TEXT]] / defer [CODE [TEXT]] / delay MS / drop [BYTES] /
+//     hang / lose
 //
 // The first rule whose WHO, STEP and WHEN hold decides; a delay is added up and the search goes on;
 // without a rule the step is accepted. TEXT may hold "\n" for a reply of several lines. drop closes
@@ -54,7 +55,7 @@ int sink_rules_load(const char *file, struct sink_rules **out, struct buf *error
 void sink_rules_free(struct sink_rules *r); // NULL is fine
 
 struct sink_verdict {
-    enum { SINK_ACCEPT, SINK_REPLY, SINK_DROP } kind;
+    enum { SINK_ACCEPT, SINK_REPLY, SINK_DROP, SINK_HANG, SINK_LOSE } kind;
     uint16_t code;     // SINK_REPLY
     struct bytes text; // SINK_REPLY: enhanced code and words, lines parted by LF
     int64_t delay_ms;  // before any of it

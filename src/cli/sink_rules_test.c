@@ -25,6 +25,7 @@ static void errors_name_their_line(void **state)
         {"* rcpt delay 86400001", "delay wants"},
         {"* content drop x", "drop wants"},
         {"* rcpt accept this", "the action is"},
+        {"* rcpt lose", "at step final only"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct buf text = {0}, errors = {0};

@@ -12,6 +12,8 @@
 #include "base/check.h"
 #include "cli/sink_content.h"
 
+#define HANG_MS 3600000 // longer than anyone waits; then the connection is dropped
+
 enum state { STATE_COMMAND, STATE_DATA, STATE_BDAT, STATE_CLOSING, STATE_DROPPED };
 
 struct sink_smtp {
@@ -20,18 +22,20 @@ struct sink_smtp {
     struct buf out;
     struct buf delayed; // replies that wait for wake_at
     struct mono wake_at;
-    bool close_after, wants_tls, tls, hello, drop_after_delay;
+    bool close_after, wants_tls, tls, hello, drop_after_delay, reply_lost;
+    bool take_after_delay; // a message counts as taken when its reply goes out
     bool has_mail, content_open, bdat_last;
     uint64_t bdat_left, drop_after; // of the chunk; content bytes until a drop (UINT64_MAX: none)
     struct arena arena;             // of the transaction
     struct bytes sender;
     struct bytes *recipients;
     size_t recipients_count, recipients_cap;
+    struct bytes *taken; // those who got the message
+    size_t taken_count;
     struct sink_content content;
 };
 
-// ---- replies
-// -------------------------------------------------------------------------------------
+// ---- replies -----------------------------------------------------------------------------------
 
 static struct buf *reply_buf(struct sink_smtp *s)
 {
@@ -52,6 +56,14 @@ static void reply_cstr(struct sink_smtp *s, unsigned code, const char *text)
     reply(s, code, bytes_cstr(text));
 }
 
+static void drop(struct sink_smtp *s)
+{
+    if (s->wake_at.us != MONO_NEVER.us)
+        s->drop_after_delay = true;
+    else
+        s->state = STATE_DROPPED;
+}
+
 // Obeys what the rules say of a step; true if it is accepted (the caller then replies).
 static bool obey(struct sink_smtp *s, enum sink_step step, const struct bytes *addresses,
                  size_t count, struct mono now)
@@ -59,13 +71,16 @@ static bool obey(struct sink_smtp *s, enum sink_step step, const struct bytes *a
     struct sink_verdict v = sink_rules_ask(s->config.rules, step, addresses, count, now);
     if (v.delay_ms && s->wake_at.us == MONO_NEVER.us)
         s->wake_at = mono_add_ms(now, v.delay_ms);
-    if (v.kind == SINK_DROP && s->wake_at.us != MONO_NEVER.us)
-        s->drop_after_delay = true;
-    else if (v.kind == SINK_DROP)
-        s->state = STATE_DROPPED;
+    if (v.kind == SINK_HANG) {
+        s->wake_at = mono_add_ms(now, HANG_MS);
+        drop(s);
+    }
+    s->reply_lost = v.kind == SINK_LOSE;
+    if (v.kind == SINK_DROP || v.kind == SINK_LOSE)
+        drop(s);
     else if (v.kind == SINK_REPLY)
         reply(s, v.code, v.text);
-    return v.kind == SINK_ACCEPT;
+    return v.kind == SINK_ACCEPT || v.kind == SINK_LOSE;
 }
 
 static void settle(struct sink_smtp *s)
@@ -76,20 +91,7 @@ static void settle(struct sink_smtp *s)
         s->state = STATE_CLOSING;
 }
 
-void sink_smtp_tick(struct sink_smtp *s, struct mono now)
-{
-    if (!mono_reached(s->wake_at, now))
-        return;
-    s->wake_at = MONO_NEVER;
-    buf_add(&s->out, buf_bytes(&s->delayed));
-    buf_clear(&s->delayed);
-    if (s->drop_after_delay)
-        s->state = STATE_DROPPED;
-    settle(s);
-}
-
-// ---- transactions
-// --------------------------------------------------------------------------------
+// ---- transactions ------------------------------------------------------------------------------
 
 static void transaction_reset(struct sink_smtp *s)
 {
@@ -141,6 +143,8 @@ static void tell_message(struct sink_smtp *s, const struct bytes *recipients, si
         .size = s->content.size,
         .bare_newlines = s->content.bare_newlines,
         .header = header,
+        .body = buf_bytes(&s->content.body),
+        .is_lost = s->reply_lost,
     };
     if (!m.id.len)
         m.id = received_id(header);
@@ -149,34 +153,62 @@ static void tell_message(struct sink_smtp *s, const struct bytes *recipients, si
         s->config.on_message(s->config.ctx, &m);
 }
 
-// RFC 2033 4.2: one reply for each recipient that was accepted.
-static void end_lmtp(struct sink_smtp *s, struct mono now)
+static void take_message(struct sink_smtp *s)
 {
-    struct bytes *taken = arena_new(&s->arena, (s->recipients_count + 1) * sizeof *taken);
-    size_t count = 0;
+    if (s->taken_count)
+        tell_message(s, s->taken, s->taken_count);
+    transaction_reset(s);
+}
+
+// RFC 2033 4.2: one reply for each recipient that was accepted.
+static void decide_each(struct sink_smtp *s, struct mono now)
+{
     for (size_t i = 0; i < s->recipients_count && s->state != STATE_DROPPED; i++)
         if (obey(s, SINK_FINAL, &s->recipients[i], 1, now)) {
-            taken[count++] = s->recipients[i];
+            s->taken[s->taken_count++] = s->recipients[i];
             reply_cstr(s, 250, "2.0.0 Ok: taken");
         }
-    if (s->state != STATE_DROPPED)
-        tell_message(s, taken, count);
+}
+
+static void decide_all(struct sink_smtp *s, struct mono now)
+{
+    if (!obey(s, SINK_FINAL, s->recipients, s->recipients_count, now))
+        return;
+    memcpy(s->taken, s->recipients, s->recipients_count * sizeof *s->taken);
+    s->taken_count = s->recipients_count;
+    reply_cstr(s, 250, "2.0.0 Ok: taken");
 }
 
 static void end_message(struct sink_smtp *s, struct mono now)
 {
     s->state = STATE_COMMAND;
-    if (s->config.lmtp) {
-        end_lmtp(s, now);
-    } else if (obey(s, SINK_FINAL, s->recipients, s->recipients_count, now)) {
-        tell_message(s, s->recipients, s->recipients_count);
-        reply_cstr(s, 250, "2.0.0 Ok: taken");
-    }
-    transaction_reset(s);
+    s->taken = arena_new(&s->arena, (s->recipients_count + 1) * sizeof *s->taken);
+    s->taken_count = 0;
+    if (s->config.lmtp)
+        decide_each(s, now);
+    else
+        decide_all(s, now);
+    s->take_after_delay = s->wake_at.us != MONO_NEVER.us;
+    if (!s->take_after_delay)
+        take_message(s);
 }
 
-// ---- commands
-// ------------------------------------------------------------------------------------
+void sink_smtp_tick(struct sink_smtp *s, struct mono now)
+{
+    if (!mono_reached(s->wake_at, now))
+        return;
+    s->wake_at = MONO_NEVER;
+    if (s->take_after_delay)
+        take_message(s);
+    s->take_after_delay = false;
+    buf_add(&s->out, buf_bytes(&s->delayed));
+    buf_clear(&s->delayed);
+    if (s->drop_after_delay)
+        s->state = STATE_DROPPED;
+    settle(s);
+}
+
+// ---- commands ----------------------------------------------------------------------------------
 
 static void say_extensions(struct sink_smtp *s)
 {
@@ -265,7 +297,7 @@ static void do_rcpt(struct sink_smtp *s, struct bytes argument, struct mono now)
 
 static void content_begin(struct sink_smtp *s, struct mono now)
 {
-    sink_content_begin(&s->content, s->config.hash, SINK_HEADER_MAX);
+    sink_content_begin(&s->content, s->config.hash, SINK_HEADER_MAX, s->config.keep_body_max);
     s->content_open = true;
     struct sink_verdict v =
         sink_rules_ask(s->config.rules, SINK_CONTENT, s->recipients, s->recipients_count, now);
@@ -354,8 +386,7 @@ static void run_command(struct sink_smtp *s, struct bytes line, struct mono now)
     reply_cstr(s, 500, "5.5.1 unknown command");
 }
 
-// ---- input
-// ---------------------------------------------------------------------------------------
+// ---- input -------------------------------------------------------------------------------------
 
 // Counts content against a planned drop; false if it strikes.
 static bool survives(struct sink_smtp *s, size_t taken)
@@ -443,8 +474,7 @@ size_t sink_smtp_feed(struct sink_smtp *s, struct bytes in, struct mono now)
     return used;
 }
 
-// ---- life
-// ----------------------------------------------------------------------------------------
+// ---- life --------------------------------------------------------------------------------------
 
 enum sink_wants sink_smtp_wants(const struct sink_smtp *s)
 {

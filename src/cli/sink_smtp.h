@@ -42,6 +42,8 @@ struct sink_message {
     uint64_t size;
     uint64_t bare_newlines; // CR or LF alone
     struct bytes header;    // its first SINK_HEADER_MAX bytes
+    struct bytes body;      // its first keep_body_max bytes
+    bool is_lost;           // a rule says that the sender does not see the reply
 };
 
 struct sink_smtp_config {
@@ -50,6 +52,7 @@ struct sink_smtp_config {
     bool lmtp, starttls;
     bool hash;        // compute the digest
     uint32_t without; // SINK_NO_ bits
+    size_t keep_body_max;
     void (*on_message)(void *ctx, const struct sink_message *message);
     void *ctx;
 };

@@ -438,7 +438,7 @@ int disk_size(struct disk_file *f, uint64_t *out)
     return OK;
 }
 
-// ---- crashes ------------------------------------------------------------------------------------
+// ---- crashes -----------------------------------------------------------------------------------
 
 static bool dir_has_name(struct sim_disk *d, const struct sim_dir *dir)
 {

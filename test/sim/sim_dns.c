@@ -92,8 +92,7 @@ static enum sim_dns_mood mood_of(struct bytes name)
     return mood == SIM_DNS_FLAPPING ? flapping[sim_roll(DICE_DNS, COUNT_OF(flapping))] : mood;
 }
 
-// ---- answering
-// -----------------------------------------------------------------------------------
+// ---- answering ---------------------------------------------------------------------------------
 
 // Copies the matching records to `out`; a name with records of other types only is NODATA.
 static enum dns_code look_up(const struct dns_request *r, struct dns_record *out, size_t *out_count)

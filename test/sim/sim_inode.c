@@ -302,8 +302,7 @@ static void dir_sync_some(struct sim_dir *dir)
     }
 }
 
-// ---- what a power cut leaves
-// -----------------------------------------------------------------------------------
+// ---- what a power cut leaves -------------------------------------------------------------------
 
 void inode_settle(struct inode *inode, enum fate fate)
 {

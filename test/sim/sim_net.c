@@ -8,6 +8,9 @@
 // sys_stream_pending(). A closed end answers late data with a reset, as TCP does. Streams are freed
 // when the world stops, so a use after close is a CHECK.
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/check.h"
@@ -17,7 +20,6 @@
 #define SEGMENT_BYTES 1460
 #define CONNECT_TIMEOUT_US (INT64_C(130) * 1000000) // what Linux takes with six SYNs
 #define LINGER_US (INT64_C(5) * 1000000)
-#define FD_FIRST 1000
 #define PATHS_MAX 1024
 
 enum stream_state { STREAM_CONNECTING, STREAM_OPEN, STREAM_ENDED, STREAM_CLOSED };
@@ -51,7 +53,7 @@ struct sys_listener {
 
 struct port {
     struct list link;
-    int fd;
+    ino_t inode; // of the memfd that stands for the socket: a dup has it, too
     struct sim_host *host;
     struct sys_addr address;
     struct list listeners;
@@ -59,7 +61,6 @@ struct port {
 
 static struct {
     struct list streams, ports;
-    int next_fd;
     struct sim_path default_path;
     struct {
         struct sys_addr address;
@@ -541,25 +542,36 @@ struct sys_stream *sys_stream_connect(const struct sys_addr *to, const struct sy
 
 // ---- listeners ---------------------------------------------------------------------------------
 
+static ino_t inode_of(int fd)
+{
+    struct stat st;
+    CHECK(fstat(fd, &st) == 0);
+    return st.st_ino;
+}
+
 int sim_listen(const struct sys_addr *address)
 {
     CHECK(sim_here() && !port_find(address));
     struct port *port = mem_new(sizeof *port);
-    port->fd = net.next_fd++;
+    int fd = memfd_create("sim_listen", MFD_CLOEXEC);
+    CHECK(fd >= 0);
+    port->inode = inode_of(fd);
     port->host = sim_here();
     port->address = *address;
     list_init(&port->listeners);
     list_push_back(&net.ports, &port->link);
-    return port->fd;
+    return fd;
 }
 
 struct sys_listener *sys_listener_open(int fd, void (*on_accept)(void *ctx, struct sys_stream *s),
                                        void *ctx)
 {
+    ino_t inode = inode_of(fd);
+    close(fd);
     list_each(link, &net.ports)
     {
         struct port *port = list_get(link, struct port, link);
-        if (port->fd != fd)
+        if (port->inode != inode)
             continue;
         struct sys_listener *l = mem_new(sizeof *l);
         l->loop = sys_loop_self();
@@ -647,7 +659,6 @@ void sim_net_start(void)
     memset(&net, 0, sizeof net);
     list_init(&net.streams);
     list_init(&net.ports);
-    net.next_fd = FD_FIRST;
 }
 
 void sim_net_stop(void)

@@ -92,8 +92,7 @@ static void a_seed_is_a_run(void **state)
     }
 }
 
-// ---- timers, turn ends, offload
-// ------------------------------------------------------------------
+// ---- timers, turn ends, offload ----------------------------------------------------------------
 
 static void on_timer(struct sys_timer *timer)
 {
@@ -165,8 +164,7 @@ static void the_wall_clock_jumps_alone(void **state)
     sim_stop();
 }
 
-// ---- crashes
-// -------------------------------------------------------------------------------------
+// ---- crashes -----------------------------------------------------------------------------------
 
 static void crash_here(struct sys_task *task)
 {
