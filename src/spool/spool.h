@@ -54,8 +54,7 @@ struct spool_options {
     uint32_t copied_lag_segments; // but at most this many wait; 0: 64
 };
 
-// ---- start-up
-// ----------------------------------------------------------------------------------------
+// ---- start-up -----------------------------------------------------------------------------------
 
 struct spool_summary_recipient {
     uint32_t number;
@@ -117,8 +116,7 @@ int spool_release_hold(struct spool *spool) MUST_USE;
 // A fresh message id; any thread. The start epoch in it is durable.
 struct message_id spool_next_id(struct spool *spool, struct wall now);
 
-// ---- writing
-// -----------------------------------------------------------------------------------------
+// ---- writing ------------------------------------------------------------------------------------
 
 enum spool_kind {
     SPOOL_INTAKE,  // refused when it would touch the reserve or when its flush fails
@@ -151,8 +149,7 @@ void spool_commit(struct spool *spool, struct spool_frame *frame, void (*done)(v
 // commit does not wait for company. Any thread.
 void spool_expect(struct spool *spool, int change);
 
-// ---- state, any thread
-// -------------------------------------------------------------------------------
+// ---- state, any thread --------------------------------------------------------------------------
 
 // False: MAIL FROM is answered 452 4.3.1 (free space, inodes, limit, reserve, or a failing disk).
 bool spool_accepting(const struct spool *spool);
@@ -169,8 +166,7 @@ struct spool_stats {
 };
 void spool_get_stats(const struct spool *spool, struct spool_stats *out);
 
-// ---- reading back
-// ------------------------------------------------------------------------------------
+// ---- reading back -------------------------------------------------------------------------------
 
 // Reads one live message. Owned by the caller and untouched by it from spool_read() until done(),
 // which runs on the asking loop. OK: *message has one reference, the caller's. E_NOT_FOUND: no live
@@ -186,16 +182,16 @@ struct spool_read {
     struct sys_job job;
     struct spool_place {
         struct disk_file *file;
-        uint64_t seed;
-        uint32_t slot, offset, bytes;
-    } place;
+        uint64_t seed, number, offset;
+        uint32_t bytes;
+    } place, failed;
     char *buffer;
+    size_t got;
     int tries;
 };
 void spool_read(struct spool *spool, struct spool_read *read);
 
-// ---- backup
-// ------------------------------------------------------------------------------------------
+// ---- backup -------------------------------------------------------------------------------------
 
 // Copies one consistent cut of the spool into the new or empty directory `to` (copied string) and
 // marks it as on hold. done() on the asking loop: OK, E_EXISTS (not empty), E_BUSY (one is

@@ -38,17 +38,18 @@ void spool_reader_close(struct spool_reader *r);
 // before they were read (the lag was passed); the next call goes on with the oldest there is.
 int spool_reader_next(struct spool_reader *r, struct spool_record *out) MUST_USE;
 
-// One shot: run() is posted to `loop` once something is flushed behind what r has shown. Owned by
-// the spool until then; `loop` and run are the caller's to set.
+// One shot: task.run is posted to `loop` once something is flushed behind what the reader has
+// shown, or when the spool stops. `loop` and task.run are the caller's to set; the spool's from
+// then until it runs.
 struct spool_watch {
     struct sys_task task;
     struct sys_loop *loop;
-    struct spool_watch *next; // the spool's
-    uint64_t seen;            // the spool's
+    struct spool *spool; // from here on: the spool's
+    struct sys_task arm;
+    struct spool_watch *next;
+    uint64_t seen;
 };
 void spool_watch(struct spool_reader *r, struct spool_watch *watch);
-// Gives an armed watch back before it fired; blocking is not needed: run() is posted at once.
-void spool_unwatch_all(struct spool *spool);
 
 // All records up to this sequence are copied elsewhere. Any thread.
 void spool_copied(struct spool *spool, uint64_t sequence);

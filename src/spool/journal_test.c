@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+//
+// The journal alone, on the simulator's disk: what was committed is there after any restart, what
+// was not is not, and damage costs what it hits.
+#include "spool/journal.h"
+
+#include "base/log.h"
+#include "sim_disk.h"
+#include "spool/spool_test.h"
+
+#define ROOT "/spool"
+#define SEGMENT ((uint64_t)64 << 10)
+
+static struct sim_host *host;
+static struct journal *j;
+
+// What recovery told.
+struct told {
+    uint32_t messages, recipients, notes;
+    uint32_t numbers[4096];               // account of each message
+    struct spool_summary_recipient first; // of the last message
+    char note[64];
+};
+static struct told told;
+
+static void on_message(void *ctx, const struct spool_summary *s)
+{
+    told.numbers[told.messages++ % COUNT_OF(told.numbers)] = s->account;
+    told.recipients += s->recipients_count;
+    told.first = s->recipients[0];
+    assert_true(message_id_eq(s->id, test_id(s->account)));
+    assert_int_equal(s->recipients_total, 1 + s->account % 3);
+}
+
+static void on_note(void *ctx, struct bytes key, struct bytes value)
+{
+    told.notes++;
+    snprintf(told.note, sizeof(told.note), "%.*s", BYTES_FMT(value));
+}
+
+static const struct spool_recovery recovery = {NULL, on_message, on_note};
+
+static bool told_has(uint32_t n)
+{
+    for (uint32_t i = 0; i < told.messages; i++)
+        if (told.numbers[i] == n)
+            return true;
+    return false;
+}
+
+static int open_journal(void)
+{
+    told = (struct told){0};
+    return journal_open(&(struct spool_options){.directory = ROOT, .segment_bytes = SEGMENT},
+                        &recovery, &j);
+}
+
+static void reopen(void)
+{
+    journal_close(j);
+    assert_int_equal(open_journal(), OK);
+}
+
+static struct spool_frame *accept_frame(uint32_t n, size_t body_bytes)
+{
+    struct spool_frame *f = spool_frame_new(SPOOL_INTAKE);
+    struct stored_message *m = test_message(n, body_bytes);
+    spool_frame_add_message(f, m);
+    stored_message_unref(m);
+    return f;
+}
+
+// Commits one frame; its fate.
+static int commit(struct spool_frame *f)
+{
+    struct list frames, done, *link;
+    list_init(&frames);
+    list_init(&done);
+    list_push_back(&frames, &f->link);
+    int err = journal_commit(j, &frames, &done);
+    while ((link = list_pop_front(&done))) {
+        struct spool_frame *g = list_get(link, struct spool_frame, link);
+        if (!err)
+            err = g->err;
+        spool_frame_free(g);
+    }
+    while ((link = list_pop_front(&frames)))
+        spool_frame_free(list_get(link, struct spool_frame, link));
+    return err;
+}
+
+static int commit_outcome(uint32_t n, uint32_t recipient, enum recipient_state state)
+{
+    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
+    struct spool_outcome o = test_outcome(n, recipient, state);
+    spool_frame_add_outcome(f, &o);
+    return commit(f);
+}
+
+static struct sim_disk *sim_disk(void)
+{
+    struct sim_disk *d = sim_disk_find(ROOT);
+    assert_non_null(d);
+    return d;
+}
+
+static void in_world(uint64_t seed, void (*fn)(void *ctx), void *ctx)
+{
+    sim_start(seed);
+    host = sim_host_new("relay", NULL);
+    assert_true(sim_host_call(host, fn, ctx));
+    sim_stop();
+}
+
+static void swallow(void *ctx, struct bytes line)
+{
+}
+
+// ---- restart ------------------------------------------------------------------------------------
+
+static void keep_and_settle(void *ctx)
+{
+    assert_int_equal(open_journal(), OK);
+    for (uint32_t n = 1; n <= 30; n++)
+        assert_int_equal(commit(accept_frame(n, n * 100)), OK);
+    for (uint32_t n = 1; n <= 30; n += 3) // 2 recipients each
+        assert_int_equal(commit_outcome(n, 1, RECIPIENT_DELIVERED), OK);
+    for (uint32_t n = 2; n <= 30; n += 3) // 3 recipients each
+        for (uint32_t r = 1; r <= 3; r++)
+            assert_int_equal(commit_outcome(n, r, RECIPIENT_FAILED), OK);
+    reopen();
+    assert_int_equal(told.messages, 20);
+    assert_int_equal(told.recipients, 10 * 1 + 10 * 1);
+    assert_true(told_has(1) && told_has(3) && !told_has(2));
+    uint32_t epoch = j->epoch;
+    reopen(); // by index this time
+    assert_int_equal(told.messages, 20);
+    assert_int_equal(j->epoch, epoch + 1);
+    journal_close(j);
+}
+
+static void test_restart_keeps_what_is_live(void **state)
+{
+    in_world(1, keep_and_settle, NULL);
+}
+
+static void keep_states(void *ctx)
+{
+    assert_int_equal(open_journal(), OK);
+    assert_int_equal(commit(accept_frame(3, 10)), OK); // one recipient
+    struct spool_outcome o = test_outcome(3, 1, RECIPIENT_HELD);
+    o.attempts = 7;
+    o.warned = true;
+    o.next_attempt_at.us = 1711111111111000;
+    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
+    spool_frame_add_outcome(f, &o);
+    spool_frame_add_note(f, BYTES("lane"), BYTES("old"));
+    spool_frame_add_note(f, BYTES("lane"), BYTES("new"));
+    spool_frame_add_note(f, BYTES("gone"), BYTES("x"));
+    spool_frame_add_note(f, BYTES("gone"), BYTES(""));
+    assert_int_equal(commit(f), OK);
+    reopen();
+    assert_int_equal(told.messages, 1);
+    assert_int_equal(told.first.state, RECIPIENT_HELD);
+    assert_int_equal(told.first.attempts, 7);
+    assert_true(told.first.warned);
+    assert_int_equal(told.first.next_attempt_at.us, o.next_attempt_at.us);
+    assert_int_equal(told.notes, 1);
+    assert_string_equal(told.note, "new");
+    journal_close(j);
+}
+
+static void test_states_and_notes_survive(void **state)
+{
+    in_world(2, keep_states, NULL);
+}
+
+static void settled_stays_settled(void *ctx)
+{
+    assert_int_equal(open_journal(), OK);
+    assert_int_equal(commit(accept_frame(1, 10)), OK); // two recipients
+    assert_int_equal(commit_outcome(1, 1, RECIPIENT_DELIVERED), OK);
+    assert_int_equal(commit_outcome(1, 1, RECIPIENT_QUEUED), OK);
+    assert_int_equal(commit_outcome(9, 1, RECIPIENT_DELIVERED), OK); // nobody knows it
+    assert_int_equal(commit_outcome(1, 99, RECIPIENT_DELIVERED), OK);
+    reopen();
+    assert_int_equal(told.recipients, 1);
+    assert_int_equal(told.first.number, 2);
+    journal_close(j);
+}
+
+static void test_settled_stays_settled(void **state)
+{
+    in_world(3, settled_stays_settled, NULL);
+}
+
+// ---- limits -------------------------------------------------------------------------------------
+
+static void refuse_large(void *ctx)
+{
+    assert_int_equal(open_journal(), OK);
+    assert_int_equal(commit(accept_frame(1, SEGMENT)), E_LIMIT);
+    assert_int_equal(commit(accept_frame(2, 100)), OK);
+    reopen();
+    assert_int_equal(told.messages, 1);
+    journal_close(j);
+}
+
+static void test_frame_over_half_a_segment_is_refused(void **state)
+{
+    in_world(4, refuse_large, NULL);
+}
+
+// ---- faults -------------------------------------------------------------------------------------
+
+// A failed write or flush: never acknowledged, never back; outcomes are kept for the next segment.
+static void fail_flush(void *ctx)
+{
+    const struct {
+        enum sim_disk_op op;
+        int err;
+    } faults[] = {{SIM_DISK_SYNC, E_IO}, {SIM_DISK_WRITE, E_IO}, {SIM_DISK_WRITE, E_FULL}};
+    for (size_t i = 0; i < COUNT_OF(faults); i++) {
+        uint32_t n = (uint32_t)(10 * i + 3);
+        assert_int_equal(open_journal(), OK);
+        assert_int_equal(commit(accept_frame(n, 100)), OK);
+        sim_disk_fail(sim_disk(), faults[i].op, 1, 1, faults[i].err);
+        assert_int_equal(commit(accept_frame(n + 1, 100)), faults[i].err);
+        assert_int_equal(commit(accept_frame(n + 2, 100)), OK);
+        reopen();
+        assert_true(told_has(n) && !told_has(n + 1) && told_has(n + 2));
+        reopen();
+        assert_true(told_has(n) && !told_has(n + 1) && told_has(n + 2));
+        journal_close(j);
+    }
+}
+
+static void test_failed_flush_never_comes_back(void **state)
+{
+    log_capture(swallow, NULL);
+    in_world(5, fail_flush, NULL);
+    log_capture(NULL, NULL);
+}
+
+static void retry_outcome(void *ctx)
+{
+    struct list frames, done;
+    list_init(&frames);
+    list_init(&done);
+    assert_int_equal(open_journal(), OK);
+    assert_int_equal(commit(accept_frame(3, 100)), OK);
+    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME), *g = accept_frame(4, 10);
+    struct spool_outcome o = test_outcome(3, 1, RECIPIENT_DELIVERED);
+    spool_frame_add_outcome(f, &o);
+    list_push_back(&frames, &f->link);
+    list_push_back(&frames, &g->link);
+    sim_disk_fail(sim_disk(), SIM_DISK_SYNC, 1, 1, E_IO);
+    assert_int_equal(journal_commit(j, &frames, &done), E_IO);
+    assert_ptr_equal(list_pop_front(&frames), &f->link); // kept
+    assert_ptr_equal(list_pop_front(&done), &g->link);   // refused
+    assert_int_equal(g->err, E_IO);
+    spool_frame_free(g);
+    assert_int_equal(commit(f), OK);
+    reopen();
+    assert_int_equal(told.messages, 0);
+    journal_close(j);
+}
+
+static void test_outcomes_are_retried(void **state)
+{
+    log_capture(swallow, NULL);
+    in_world(6, retry_outcome, NULL);
+    log_capture(NULL, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_restart_keeps_what_is_live),
+        cmocka_unit_test(test_states_and_notes_survive),
+        cmocka_unit_test(test_settled_stays_settled),
+        cmocka_unit_test(test_frame_over_half_a_segment_is_refused),
+        cmocka_unit_test(test_failed_flush_never_comes_back),
+        cmocka_unit_test(test_outcomes_are_retried),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

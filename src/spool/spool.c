@@ -1,0 +1,601 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works. Frames arrive as posts and are collected until the end of the turn. A flush starts
+// then if the last one started SPOOL_FLUSH_EVERY_MS ago, or if nobody who is still sending could
+// share it and about as many as usual are waiting; else a timer waits for that mark. The flush
+// blocks this loop and no other; whoever commits meanwhile is found in the inbox when it is over.
+//
+// When a flush fails, intake has been refused by the journal and outcomes are still in `pending`.
+// One more segment is tried at once; then the spool is `failing`: intake is refused on arrival, and
+// a timer retries.
+#include "spool/spool.h"
+
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "spool/spool_internal.h"
+#include "spool/spool_reader.h"
+
+#define HOLD_FILE "hold"
+
+// ---- frames that are through --------------------------------------------------------------------
+
+static void finish(struct spool_frame *f)
+{
+    void (*done)(void *, int) = f->done;
+    void *ctx = f->ctx;
+    int err = f->err;
+    spool_frame_free(f);
+    if (done)
+        done(ctx, err);
+}
+
+static void run_finish(struct sys_task *task)
+{
+    finish(container_of(task, struct spool_frame, task));
+}
+
+static void send_back(struct spool_frame *f)
+{
+    if (!f->home) {
+        finish(f);
+        return;
+    }
+    f->task.run = run_finish;
+    sys_post(f->home, &f->task);
+}
+
+static void send_back_all(struct list *frames)
+{
+    struct list *link;
+    while ((link = list_pop_front(frames)))
+        send_back(list_get(link, struct spool_frame, link));
+}
+
+static void refuse_intake(struct spool *spool, int err)
+{
+    list_each(link, &spool->pending)
+    {
+        struct spool_frame *f = list_get(link, struct spool_frame, link);
+        if (f->kind != SPOOL_INTAKE)
+            continue;
+        list_remove(&f->link);
+        f->err = err;
+        send_back(f);
+    }
+    spool->pending_intake = 0;
+}
+
+// ---- state for other threads --------------------------------------------------------------------
+
+static void publish_stats(struct spool *spool)
+{
+    const struct journal *j = spool->journal;
+    struct spool_atomic_stats *s = &spool->stats;
+    s->flushes = j->counts.flushes;
+    s->flush_failures = j->counts.flush_failures;
+    s->frames = j->counts.frames;
+    s->records = j->counts.records;
+    s->written_bytes = j->counts.written_bytes;
+    s->segments = j->live_count + j->free_count;
+    s->free_segments = j->free_count;
+    s->segment_bytes = j->file_bytes;
+    s->live_messages = j->table.count;
+    s->live_bytes = j->live_bytes;
+    s->compacted_bytes = j->counts.compacted_bytes;
+    s->damaged_records = j->counts.damaged;
+    s->sequence = j->flushed_sequence;
+}
+
+static bool within_bytes_max(const struct spool *spool)
+{
+    uint64_t used = spool->journal->file_bytes + atomic_load(&spool->extent_bytes);
+    return spool->options.bytes_max == 0 || used <= spool->options.bytes_max;
+}
+
+static void fire_watches(struct spool *spool)
+{
+    struct spool_watch *w = spool->watches;
+    spool->watches = NULL;
+    while (w) {
+        struct spool_watch *next = w->next;
+        sys_post(w->loop, &w->task);
+        w = next;
+    }
+}
+
+void spool_publish(struct spool *spool)
+{
+    struct journal *j = spool->journal;
+    bool accepting =
+        !spool->failing && !spool->stopping && journal_has_room(j) && within_bytes_max(spool);
+    atomic_store(&spool->accepting, accepting);
+    atomic_store(&spool->blocked, spool->failing || spool->stopping);
+    publish_stats(spool);
+    uint64_t mark = atomic_load(&spool->watermark);
+    uint64_t now = j->open ? watermark_of(j->open->head.number, j->offset) : mark;
+    if (now == mark)
+        return;
+    atomic_store(&spool->watermark, now);
+    fire_watches(spool);
+}
+
+bool spool_accepting(const struct spool *spool)
+{
+    return atomic_load(&spool->accepting);
+}
+
+bool spool_outcomes_blocked(const struct spool *spool)
+{
+    return atomic_load(&spool->blocked);
+}
+
+void spool_expect(struct spool *spool, int change)
+{
+    atomic_fetch_add(&spool->expected, change);
+}
+
+void spool_get_stats(const struct spool *spool, struct spool_stats *out)
+{
+    const struct spool_atomic_stats *s = &spool->stats;
+    *out = (struct spool_stats){
+        .flushes = s->flushes,
+        .flush_failures = s->flush_failures,
+        .frames = s->frames,
+        .records = s->records,
+        .written_bytes = s->written_bytes,
+        .segments = s->segments,
+        .free_segments = s->free_segments,
+        .segment_bytes = s->segment_bytes,
+        .live_messages = s->live_messages,
+        .live_bytes = s->live_bytes,
+        .extents = spool->extents,
+        .extent_bytes = spool->extent_bytes,
+        .compacted_bytes = s->compacted_bytes,
+        .damaged_records = s->damaged_records,
+        .sequence = s->sequence,
+    };
+}
+
+// ---- extents of settled messages ----------------------------------------------------------------
+
+static void remover_run(struct sys_job *job)
+{
+    struct spool_remover *r = container_of(job, struct spool_remover, job);
+    for (uint32_t i = 0; i < r->count; i++) {
+        char name[EXTENT_NAME_BYTES];
+        struct disk_file *file;
+        uint64_t size = 0;
+        if (disk_file_open(r->disk, extent_name(r->ids[i], name), DISK_READ, &file))
+            continue;
+        if (disk_size(file, &size))
+            size = 0;
+        disk_file_close(file);
+        if (disk_unlink(r->disk, name)) {
+            log_warn("spool extent not removed", LOG_CSTR("file", name));
+            continue;
+        }
+        r->removed++;
+        r->removed_bytes += size;
+    }
+}
+
+static void remove_extents(struct spool *spool);
+
+static void remover_done(struct sys_job *job)
+{
+    struct spool *spool = container_of(job, struct spool, remover.job);
+    struct spool_remover *r = &spool->remover;
+    atomic_fetch_sub(&spool->extents, r->removed);
+    atomic_fetch_sub(&spool->extent_bytes, r->removed_bytes);
+    free(r->ids);
+    r->ids = NULL;
+    r->running = false;
+    if (!spool->stopping)
+        remove_extents(spool);
+}
+
+static void remove_extents(struct spool *spool)
+{
+    struct spool_remover *r = &spool->remover;
+    if (r->running || spool->backup || spool->journal->settled_count == 0)
+        return;
+    r->ids = journal_take_settled(spool->journal, &r->count);
+    r->disk = spool->journal->disk;
+    r->removed = r->removed_bytes = 0;
+    r->running = true;
+    r->job = (struct sys_job){.kind = SYS_JOB_DISK, .run = remover_run, .done = remover_done};
+    sys_offload(&r->job);
+}
+
+// ---- segments made ahead ------------------------------------------------------------------------
+
+#define MAKE_BYTES ((size_t)1 << 20)
+
+static void maker_run(struct sys_job *job)
+{
+    struct spool_maker *m = container_of(job, struct spool_maker, job);
+    char name[SEGMENT_NAME_BYTES], *zeros = mem_new(MAKE_BYTES);
+    int err = disk_file_open(m->disk, segment_name(m->slot, name),
+                             DISK_READ | DISK_WRITE | DISK_CREATE | DISK_TRUNCATE, &m->file);
+    bool opened = err == OK;
+    for (uint64_t at = 0; !err && at < m->size; at += MAKE_BYTES) {
+        struct iovec iov = {zeros, m->size - at < MAKE_BYTES ? (size_t)(m->size - at) : MAKE_BYTES};
+        err = disk_pwritev(m->file, &iov, 1, at);
+    }
+    if (!err)
+        err = disk_sync(m->file);
+    if (!err)
+        err = disk_sync_dir(m->disk, SEGMENT_DIRECTORY);
+    if (err && opened) {
+        disk_file_close(m->file);
+        if (disk_unlink(m->disk, name))
+            log_warn("spool segment not removed", LOG_CSTR("file", name));
+    }
+    free(zeros);
+    m->err = err;
+}
+
+static void make_ahead(struct spool *spool);
+
+static void maker_done(struct sys_job *job)
+{
+    struct spool *spool = container_of(job, struct spool, maker.job);
+    struct spool_maker *m = &spool->maker;
+    m->running = false;
+    spool->journal->reserved_slot = JOURNAL_NO_SLOT;
+    if (m->err) {
+        log_error("spool can't make a segment", LOG_ERR(m->err));
+        spool->journal->can_create = false;
+    } else {
+        journal_add_free(spool->journal, m->slot, m->file, m->size);
+    }
+    spool_publish(spool);
+    if (!spool->stopping)
+        make_ahead(spool);
+}
+
+static void make_ahead(struct spool *spool)
+{
+    struct journal *j = spool->journal;
+    struct spool_maker *m = &spool->maker;
+    if (m->running || !j->can_create || j->free_count >= j->reserve + SPOOL_AHEAD_SEGMENTS)
+        return;
+    *m = (struct spool_maker){.running = true,
+                              .disk = j->disk,
+                              .slot = journal_next_slot(j),
+                              .size = j->segment_bytes,
+                              .job = {.kind = SYS_JOB_DISK, .run = maker_run, .done = maker_done}};
+    j->reserved_slot = m->slot;
+    sys_offload(&m->job);
+}
+
+static void drop_surplus(struct spool *spool)
+{
+    struct journal *j = spool->journal;
+    if (j->free_count > j->reserve + SPOOL_SPARE_SEGMENTS)
+        journal_drop_free(j);
+}
+
+bool spool_may_free(struct spool *spool, const struct segment *s)
+{
+    if (!spool->options.copied || atomic_load(&spool->copied) >= s->last_sequence)
+        return true;
+    if (spool->journal->live_count <= spool->options.copied_lag_segments)
+        return false;
+    if (!spool->lag_told)
+        log_error("spool frees records that the event writer has not copied",
+                  LOG_INT("segments", spool->journal->live_count));
+    spool->lag_told = true;
+    return true;
+}
+
+// ---- group commit -------------------------------------------------------------------------------
+
+static void housekeeping(struct spool *spool)
+{
+    if (spool->stopping)
+        return;
+    make_ahead(spool);
+    remove_extents(spool);
+    if (!spool->failing)
+        compact_consider(spool);
+}
+
+static void set_failing(struct spool *spool, int err)
+{
+    if (!spool->failing)
+        log_error("spool is failing: intake refused, outcomes wait", LOG_ERR(err));
+    spool->retry_ms = spool->failing ? spool->retry_ms * 2 : SPOOL_RETRY_MS_MIN;
+    if (spool->retry_ms > SPOOL_RETRY_MS_MAX)
+        spool->retry_ms = SPOOL_RETRY_MS_MAX;
+    spool->failing = true;
+    sys_timer_set(&spool->retry_timer, mono_add_ms(sys_mono(), spool->retry_ms));
+}
+
+// Frames taken back by a failed flush get one more segment at once. OK: nothing is pending any
+// more.
+static int commit_pending(struct spool *spool)
+{
+    struct list done;
+    list_init(&done);
+    int err = journal_commit(spool->journal, &spool->pending, &done);
+    if (err) {
+        refuse_intake(spool, err == E_FULL ? E_FULL : E_IO);
+        err = journal_reopen(spool->journal);
+    }
+    if (!err && !list_is_empty(&spool->pending))
+        err = journal_commit(spool->journal, &spool->pending, &done);
+    if (!err)
+        err = journal_reopen(spool->journal);
+    send_back_all(&done);
+    return err;
+}
+
+static void flush(struct spool *spool)
+{
+    spool->flush_started = sys_mono();
+    sys_timer_stop(&spool->flush_timer);
+    if (spool->pending_intake)
+        spool->usual_intake16 += spool->pending_intake - spool->usual_intake16 / 16;
+    spool->pending_intake = 0;
+    int err = commit_pending(spool);
+    if (err) {
+        set_failing(spool, err);
+    } else if (spool->failing) {
+        log_info("spool works again");
+        spool->failing = false;
+    }
+    spool_publish(spool);
+    housekeeping(spool);
+}
+
+static bool flush_is_due(struct spool *spool)
+{
+    if (mono_ms_between(spool->flush_started, sys_mono()) >= SPOOL_FLUSH_EVERY_MS)
+        return true;
+    return spool->pending_intake && atomic_load(&spool->expected) <= 0 &&
+           spool->pending_intake * 64 >= spool->usual_intake16 * 3;
+}
+
+static void on_turn_end(struct sys_turn_end *end)
+{
+    struct spool *spool = container_of(end, struct spool, turn_end);
+    if (list_is_empty(&spool->pending) || spool->failing || spool->stopping)
+        return;
+    if (flush_is_due(spool))
+        flush(spool);
+    else if (!sys_timer_is_set(&spool->flush_timer))
+        sys_timer_set(&spool->flush_timer, mono_add_ms(spool->flush_started, SPOOL_FLUSH_EVERY_MS));
+}
+
+static void on_flush_timer(struct sys_timer *timer)
+{
+    struct spool *spool = container_of(timer, struct spool, flush_timer);
+    if (!list_is_empty(&spool->pending) && !spool->failing && !spool->stopping)
+        flush(spool);
+}
+
+static void on_retry_timer(struct sys_timer *timer)
+{
+    struct spool *spool = container_of(timer, struct spool, retry_timer);
+    if (!spool->stopping)
+        flush(spool);
+}
+
+static void check_space(struct spool *spool)
+{
+    uint64_t bytes, inodes;
+    struct journal *j = spool->journal;
+    if (disk_free(j->disk, &bytes, &inodes))
+        return;
+    j->can_create = bytes >= spool->options.free_bytes_min + j->segment_bytes &&
+                    inodes >= spool->options.free_inodes_min && within_bytes_max(spool);
+}
+
+static void on_tick(struct sys_timer *timer)
+{
+    struct spool *spool = container_of(timer, struct spool, tick);
+    if (spool->stopping)
+        return;
+    check_space(spool);
+    drop_surplus(spool);
+    spool_publish(spool);
+    housekeeping(spool);
+    sys_timer_set(&spool->tick, mono_add_ms(sys_mono(), SPOOL_TICK_MS));
+}
+
+static void arrive(struct spool *spool, struct spool_frame *f)
+{
+    int err = spool->stopping ? E_CLOSED : spool->failing && f->kind == SPOOL_INTAKE ? E_IO : OK;
+    if (err) {
+        f->err = err;
+        send_back(f);
+        return;
+    }
+    spool->pending_intake += f->kind == SPOOL_INTAKE;
+    list_push_back(&spool->pending, &f->link);
+    sys_at_turn_end(&spool->turn_end);
+}
+
+static void run_arrive(struct sys_task *task)
+{
+    struct spool_frame *f = container_of(task, struct spool_frame, task);
+    if (f->expected)
+        atomic_fetch_sub(&f->spool->expected, 1);
+    arrive(f->spool, f);
+}
+
+void spool_commit(struct spool *spool, struct spool_frame *f, void (*done)(void *ctx, int err),
+                  void *ctx)
+{
+    CHECK(spool->loop);
+    f->spool = spool;
+    f->home = sys_loop_self();
+    f->done = done;
+    f->ctx = ctx;
+    f->task.run = run_arrive;
+    sys_post(spool->loop, &f->task);
+}
+
+void spool_submit(struct spool *spool, struct spool_frame *f, void (*done)(void *ctx, int err),
+                  void *ctx)
+{
+    f->spool = spool;
+    f->done = done;
+    f->ctx = ctx;
+    arrive(spool, f);
+}
+
+// ---- watching -----------------------------------------------------------------------------------
+
+static void run_watch(struct sys_task *task)
+{
+    struct spool_watch *w = container_of(task, struct spool_watch, arm);
+    if (atomic_load(&w->spool->watermark) != w->seen || w->spool->stopping) {
+        sys_post(w->loop, &w->task);
+        return;
+    }
+    w->next = w->spool->watches;
+    w->spool->watches = w;
+}
+
+void spool_watch_from(struct spool *spool, struct spool_watch *w, uint64_t seen)
+{
+    CHECK(spool->loop && w->loop && w->task.run);
+    w->spool = spool;
+    w->seen = seen;
+    w->arm.run = run_watch;
+    sys_post(spool->loop, &w->arm);
+}
+
+void spool_copied(struct spool *spool, uint64_t sequence)
+{
+    atomic_store(&spool->copied, sequence);
+}
+
+// ---- open, start, stop --------------------------------------------------------------------------
+
+static void set_defaults(struct spool_options *o)
+{
+    if (!o->free_bytes_min)
+        o->free_bytes_min = SPOOL_FREE_BYTES_MIN;
+    if (!o->free_inodes_min)
+        o->free_inodes_min = SPOOL_FREE_INODES_MIN;
+    if (!o->copied_lag_segments)
+        o->copied_lag_segments = SPOOL_COPIED_LAG_SEGMENTS;
+}
+
+static bool file_exists(struct disk *disk, const char *name)
+{
+    struct disk_file *file;
+    if (disk_file_open(disk, name, DISK_READ, &file))
+        return false;
+    disk_file_close(file);
+    return true;
+}
+
+int spool_open(const struct spool_options *options, const struct spool_recovery *recovery,
+               struct spool **out)
+{
+    struct journal *journal;
+    int err = journal_open(options, recovery, &journal);
+    if (err)
+        return err;
+    struct spool *spool = mem_new(sizeof(*spool));
+    spool->journal = journal;
+    spool->options = *options;
+    spool->options.directory = NULL;
+    set_defaults(&spool->options);
+    spool->on_hold = file_exists(journal->disk, HOLD_FILE);
+    spool->extents = journal->extents;
+    spool->extent_bytes = journal->extent_bytes;
+    list_init(&spool->pending);
+    spool->turn_end.fn = on_turn_end;
+    spool->flush_timer.fire = on_flush_timer;
+    spool->retry_timer.fire = on_retry_timer;
+    spool->tick.fire = on_tick;
+    check_space(spool);
+    spool_publish(spool);
+    *out = spool;
+    return OK;
+}
+
+static void run_start(struct sys_task *task)
+{
+    struct spool *spool = container_of(task, struct spool, stop);
+    make_ahead(spool);
+    sys_timer_set(&spool->tick, mono_add_ms(sys_mono(), SPOOL_TICK_MS));
+}
+
+void spool_start(struct spool *spool)
+{
+    CHECK(!spool->loop);
+    spool->flush_started.us = -(int64_t)SPOOL_FLUSH_EVERY_MS * 1000;
+    spool->loop = sys_loop_start("spool");
+    spool->stop.run = run_start;
+    sys_post(spool->loop, &spool->stop);
+}
+
+static void run_stop(struct sys_task *task)
+{
+    struct spool *spool = container_of(task, struct spool, stop);
+    struct list *link;
+    if (!list_is_empty(&spool->pending) && commit_pending(spool))
+        log_error("spool stops with outcomes that could not be written");
+    spool->stopping = true;
+    while ((link = list_pop_front(&spool->pending))) {
+        struct spool_frame *f = list_get(link, struct spool_frame, link);
+        f->err = E_CLOSED;
+        send_back(f);
+    }
+    spool_publish(spool);
+    fire_watches(spool);
+    sys_timer_stop(&spool->flush_timer);
+    sys_timer_stop(&spool->retry_timer);
+    sys_timer_stop(&spool->tick);
+}
+
+void spool_stop(struct spool *spool)
+{
+    CHECK(spool->loop);
+    struct sys_loop *loop = spool->loop;
+    spool->stop.run = run_stop;
+    sys_post(loop, &spool->stop);
+    sys_loop_stop(loop);
+    spool->loop = NULL;
+}
+
+void spool_close(struct spool *spool)
+{
+    CHECK(!spool->loop && list_is_empty(&spool->pending));
+    compact_stop(spool);
+    free(spool->remover.ids);
+    journal_close(spool->journal);
+    free(spool);
+}
+
+bool spool_is_on_hold(const struct spool *spool)
+{
+    return spool->on_hold;
+}
+
+int spool_release_hold(struct spool *spool)
+{
+    int err = disk_unlink(spool->journal->disk, HOLD_FILE);
+    if (err && err != E_NOT_FOUND)
+        return err;
+    return disk_sync_dir(spool->journal->disk, "");
+}
+
+struct message_id spool_next_id(struct spool *spool, struct wall now)
+{
+    return message_id_make(now, spool->options.node, spool->journal->epoch,
+                           atomic_fetch_add(&spool->id_counter, 1));
+}
+
+struct disk *spool_disk(struct spool *spool)
+{
+    return spool->journal->disk;
+}

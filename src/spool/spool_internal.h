@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+//
+// spool_internal - the spool's own state, shared by the files that make it up
+//
+// Thread: the spool's loop, but for what says otherwise.
+#pragma once
+
+#include <stdatomic.h>
+
+#include "spool/journal.h"
+
+// Compaction begins when segments in use hold more than this many times the live bytes, and this
+// many more segments (docs/SPOOL.md, "Space").
+#define SPOOL_AMPLIFICATION 2
+#define SPOOL_SLACK_SEGMENTS 4
+// Free segments kept: the reserve, and this many more.
+#define SPOOL_AHEAD_SEGMENTS 1
+#define SPOOL_SPARE_SEGMENTS 4
+#define SPOOL_TICK_MS 1000
+#define SPOOL_RETRY_MS_MIN 50
+#define SPOOL_RETRY_MS_MAX 5000
+#define SPOOL_FREE_BYTES_MIN ((uint64_t)64 << 20)
+#define SPOOL_FREE_INODES_MIN 1000
+#define SPOOL_COPIED_LAG_SEGMENTS 64
+
+// Makes segment files ahead of need, on the offload pool.
+struct spool_maker {
+    struct sys_job job;
+    bool running;
+    struct disk *disk;
+    uint32_t slot;
+    uint64_t size;
+    struct disk_file *file;
+    int err;
+};
+
+// Removes the extents of settled messages, on the offload pool.
+struct spool_remover {
+    struct sys_job job;
+    bool running;
+    struct disk *disk;
+    struct message_id *ids;
+    uint32_t count;
+    uint64_t removed, removed_bytes;
+};
+
+struct compact;
+struct backup;
+
+struct spool {
+    struct journal *journal;
+    struct spool_options options;
+    struct sys_loop *loop; // NULL before the start and after the stop
+    struct sys_task stop;
+    bool stopping;
+    // group commit
+    struct list pending; // frames, in order
+    uint32_t pending_intake;
+    uint32_t usual_intake16; // intake frames a flush, averaged, times 16
+    struct mono flush_started;
+    struct sys_timer flush_timer;
+    struct sys_turn_end turn_end;
+    bool failing;
+    int64_t retry_ms;
+    struct sys_timer retry_timer;
+    struct sys_timer tick;
+    struct spool_maker maker;
+    struct spool_remover remover;
+    struct compact *compact; // NULL: not running
+    struct backup *backup;   // NULL: not running
+    uint64_t stuck;          // number of a segment that can't be compacted in this run
+    bool tail_pending;       // a tail record is on its way
+    bool lag_told;
+    struct spool_watch *watches;
+    bool on_hold;
+    // any thread
+    atomic_uint id_counter;
+    atomic_int expected;
+    atomic_bool accepting, blocked;
+    atomic_ullong watermark; // segment number << 32 | offset in blocks: all before it is flushed
+    atomic_ullong copied;
+    atomic_ullong extents, extent_bytes;
+    struct spool_atomic_stats {
+        atomic_ullong flushes, flush_failures, frames, records, written_bytes, segments,
+            free_segments, segment_bytes, live_messages, live_bytes, compacted_bytes,
+            damaged_records, sequence;
+    } stats;
+};
+
+static inline uint64_t watermark_of(uint64_t number, uint64_t offset)
+{
+    return number << 32 | offset / RECORD_BLOCK;
+}
+static inline uint64_t watermark_number(uint64_t mark)
+{
+    return mark >> 32;
+}
+static inline uint64_t watermark_offset(uint64_t mark)
+{
+    return (mark & UINT32_MAX) * RECORD_BLOCK;
+}
+
+// An internal frame (no home): done(ctx, err) runs on the spool's loop inside the flush's turn.
+void spool_submit(struct spool *spool, struct spool_frame *frame, void (*done)(void *ctx, int err),
+                  void *ctx);
+// Brings the atomics up to date; after anything that changed the journal.
+void spool_publish(struct spool *spool);
+
+struct spool_watch;
+void spool_watch_from(struct spool *spool, struct spool_watch *w, uint64_t seen);
+
+// compact.c: frees and compacts the oldest segments if there is reason to. Cheap to ask.
+void compact_consider(struct spool *spool);
+// Frees what a running compaction holds, at the stop.
+void compact_stop(struct spool *spool);
+// True once the event writer has copied the segment, or lags too far behind.
+bool spool_may_free(struct spool *spool, const struct segment *s);

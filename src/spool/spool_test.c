@@ -1,0 +1,466 @@
+// SPDX-License-Identifier: MIT
+//
+// The whole spool on the simulator's loops and disk: group commit, reading back, extents,
+// compaction, recycling, failing disks.
+#include "spool/spool_test.h"
+
+#include "base/log.h"
+#include "sim_disk.h"
+#include "spool/spool_body.h"
+#include "spool/spool_extent.h"
+#include "spool/spool_internal.h"
+#include "spool/spool_reader.h"
+
+#define ROOT "/spool"
+#define SEGMENT ((uint64_t)64 << 10)
+#define PATIENCE_MS 60000
+
+static struct sim_host *host;
+static struct spool *spool;
+static struct sys_loop *client;
+static struct spool_options options;
+static uint32_t told_messages, told_recipients;
+
+static void on_message(void *ctx, const struct spool_summary *s)
+{
+    told_messages++;
+    told_recipients += s->recipients_count;
+}
+
+static const struct spool_recovery recovery = {NULL, on_message, NULL};
+
+// ---- the world ----------------------------------------------------------------------------------
+
+struct call {
+    struct sys_task task;
+    void (*fn)(void *ctx);
+    void *ctx;
+    bool done;
+};
+
+static void run_call(struct sys_task *task)
+{
+    struct call *c = container_of(task, struct call, task);
+    c->fn(c->ctx);
+    c->done = true;
+}
+
+static bool is_true(void *ctx)
+{
+    return *(bool *)ctx;
+}
+
+static void wait_for(bool *flag)
+{
+    assert_true(sim_run_until(is_true, flag, PATIENCE_MS));
+}
+
+static void on_client(void (*fn)(void *ctx), void *ctx)
+{
+    struct call c = {.task.run = run_call, .fn = fn, .ctx = ctx};
+    sys_post(client, &c.task);
+    wait_for(&c.done);
+}
+
+static void open_in_host(void *ctx)
+{
+    told_messages = told_recipients = 0;
+    *(int *)ctx = spool_open(&options, &recovery, &spool);
+    if (*(int *)ctx)
+        return;
+    client = sys_loop_start("client");
+    spool_start(spool);
+}
+
+static void start_spool(void)
+{
+    int err = -1;
+    assert_true(sim_host_call(host, open_in_host, &err));
+    assert_int_equal(err, OK);
+}
+
+static void stop_in_host(void *ctx)
+{
+    spool_stop(spool);
+    sys_loop_stop(client);
+    spool_close(spool);
+}
+
+static void stop_spool(void)
+{
+    assert_true(sim_host_call(host, stop_in_host, NULL));
+}
+
+static void begin(uint64_t seed)
+{
+    sim_start(seed);
+    host = sim_host_new("relay", NULL);
+    options = (struct spool_options){
+        .directory = ROOT, .segment_bytes = SEGMENT, .free_bytes_min = SEGMENT};
+    start_spool();
+}
+
+static void end(void)
+{
+    stop_spool();
+    sim_stop();
+}
+
+static void swallow(void *ctx, struct bytes line)
+{
+}
+
+// ---- what a client does -------------------------------------------------------------------------
+
+struct commit {
+    struct spool_frame *frame;
+    int err;
+    bool done;
+};
+
+static void on_committed(void *ctx, int err)
+{
+    struct commit *c = ctx;
+    c->err = err;
+    c->done = true;
+}
+
+static void do_commit(void *ctx)
+{
+    struct commit *c = ctx;
+    spool_commit(spool, c->frame, on_committed, c);
+}
+
+static int commit(struct spool_frame *frame)
+{
+    struct commit c = {.frame = frame};
+    on_client(do_commit, &c);
+    wait_for(&c.done);
+    return c.err;
+}
+
+static struct spool_frame *accept_frame(uint32_t n, size_t body_bytes)
+{
+    struct spool_frame *f = spool_frame_new(SPOOL_INTAKE);
+    struct stored_message *m = test_message(n, body_bytes);
+    spool_frame_add_message(f, m);
+    stored_message_unref(m);
+    return f;
+}
+
+static struct spool_frame *settle_frame(uint32_t n)
+{
+    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
+    for (uint32_t r = 1; r <= 1 + n % 3; r++) {
+        struct spool_outcome o = test_outcome(n, r, RECIPIENT_DELIVERED);
+        spool_frame_add_outcome(f, &o);
+    }
+    return f;
+}
+
+struct reading {
+    struct spool_read read;
+    bool done;
+};
+
+static void on_read(struct spool_read *read)
+{
+    container_of(read, struct reading, read)->done = true;
+}
+
+static void do_read(void *ctx)
+{
+    spool_read(spool, &((struct reading *)ctx)->read);
+}
+
+static int read_message(uint32_t n, struct stored_message **out)
+{
+    struct reading r = {.read = {.id = test_id(n), .done = on_read}};
+    on_client(do_read, &r);
+    wait_for(&r.done);
+    *out = r.read.message;
+    return r.read.err;
+}
+
+static void assert_reads_back(uint32_t n, size_t body_bytes)
+{
+    struct stored_message *want = test_message(n, body_bytes), *got;
+    assert_int_equal(read_message(n, &got), OK);
+    assert_true(test_same_message(got, want));
+    stored_message_unref(want);
+    stored_message_unref(got);
+}
+
+// ---- tests --------------------------------------------------------------------------------------
+
+static void test_accept_read_settle(void **state)
+{
+    struct stored_message *m;
+    begin(1);
+    for (uint32_t n = 1; n <= 9; n++)
+        assert_int_equal(commit(accept_frame(n, n * 1000)), OK);
+    for (uint32_t n = 1; n <= 9; n++)
+        assert_reads_back(n, n * 1000);
+    assert_int_equal(commit(settle_frame(4)), OK);
+    assert_int_equal(read_message(4, &m), E_NOT_FOUND);
+    stop_spool();
+    start_spool();
+    assert_int_equal(told_messages, 8);
+    for (uint32_t n = 5; n <= 9; n++)
+        assert_reads_back(n, n * 1000);
+    end();
+}
+
+// 50 sessions that commit at once share few flushes.
+static void commit_many(void *ctx)
+{
+    struct commit *c = ctx;
+    spool_expect(spool, 50);
+    for (uint32_t i = 0; i < 50; i++) {
+        spool_frame_set_expected(c[i].frame);
+        spool_commit(spool, c[i].frame, on_committed, &c[i]);
+    }
+}
+
+static void test_commits_share_flushes(void **state)
+{
+    struct commit c[50];
+    struct spool_stats before, after;
+    begin(2);
+    assert_int_equal(commit(accept_frame(1000, 10)), OK);
+    sim_run_ms(100);
+    spool_get_stats(spool, &before);
+    for (uint32_t i = 0; i < 50; i++)
+        c[i] = (struct commit){.frame = accept_frame(i + 1, 100)};
+    on_client(commit_many, c);
+    for (uint32_t i = 0; i < 50; i++) {
+        wait_for(&c[i].done);
+        assert_int_equal(c[i].err, OK);
+    }
+    sim_run_ms(10);
+    spool_get_stats(spool, &after);
+    assert_in_range(after.flushes - before.flushes, 1, 5); // 0.1 a message
+    end();
+}
+
+// Compaction keeps the space bounded and the messages readable while everything around them is
+// settled.
+static void test_space_is_bounded(void **state)
+{
+    struct spool_stats stats;
+    begin(3);
+    for (uint32_t n = 1; n <= 600; n++) {
+        assert_int_equal(commit(accept_frame(n, 2000)), OK);
+        if (n > 10)
+            assert_int_equal(commit(settle_frame(n)), OK);
+    }
+    sim_run_ms(3000);
+    spool_get_stats(spool, &stats);
+    assert_int_equal(stats.live_messages, 10);
+    assert_true(stats.compacted_bytes > 0);
+    assert_in_range(stats.segment_bytes, SEGMENT,
+                    2 * stats.live_bytes +
+                        (SPOOL_SLACK_SEGMENTS + SPOOL_RESERVE_SEGMENTS + SPOOL_SPARE_SEGMENTS + 2) *
+                            SEGMENT);
+    for (uint32_t n = 1; n <= 10; n++)
+        assert_reads_back(n, 2000);
+    stop_spool();
+    start_spool();
+    assert_int_equal(told_messages, 10);
+    for (uint32_t n = 1; n <= 10; n++)
+        assert_reads_back(n, 2000);
+    end();
+}
+
+static void test_failing_disk_refuses_and_recovers(void **state)
+{
+    log_capture(swallow, NULL);
+    begin(4);
+    assert_int_equal(commit(accept_frame(1, 100)), OK);
+    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_SYNC, 1, 20, E_IO);
+    assert_int_equal(commit(accept_frame(2, 100)), E_IO);
+    assert_false(spool_accepting(spool));
+    assert_true(spool_outcomes_blocked(spool));
+    struct commit c = {.frame = settle_frame(1)};
+    on_client(do_commit, &c);
+    sim_run_ms(40);
+    assert_false(c.done);
+    wait_for(&c.done); // the disk works again
+    assert_int_equal(c.err, OK);
+    assert_true(spool_accepting(spool));
+    assert_int_equal(commit(accept_frame(3, 100)), OK);
+    stop_spool();
+    start_spool();
+    assert_int_equal(told_messages, 1);
+    end();
+    log_capture(NULL, NULL);
+}
+
+// ---- extents ------------------------------------------------------------------------------------
+
+struct sending {
+    struct stored_message *message;
+    struct spool_extent *extent;
+    size_t bytes, sent;
+    int err;
+    bool done;
+};
+
+static void on_sent(void *ctx, int err)
+{
+    struct sending *s = ctx;
+    s->err = err;
+    s->done = true;
+}
+
+static char body_byte(size_t at)
+{
+    return (char)(at * 7 % 251);
+}
+
+static void send_on(void *ctx)
+{
+    struct sending *s = ctx;
+    char data[5000];
+    while (s->sent < s->bytes && spool_extent_pending(s->extent) <= SPOOL_EXTENT_WINDOW) {
+        struct chain c = {0};
+        size_t n = s->bytes - s->sent < sizeof(data) ? s->bytes - s->sent : sizeof(data);
+        for (size_t i = 0; i < n; i++)
+            data[i] = body_byte(s->sent + i);
+        chain_add(&c, bytes_of(data, n));
+        spool_extent_write(s->extent, &c);
+        s->sent += n;
+    }
+    if (s->sent == s->bytes)
+        spool_extent_finish(s->extent, s->message, on_sent);
+}
+
+static void begin_sending(void *ctx)
+{
+    struct sending *s = ctx;
+    s->extent = spool_extent_begin(spool, s->message->envelope->id, send_on, s);
+    send_on(s);
+}
+
+// Message n with a body of that many bytes in an extent; accepted unless the extent fails.
+static int accept_large(uint32_t n, size_t bytes)
+{
+    struct sending s = {.message = test_message(n, 0), .bytes = bytes};
+    on_client(begin_sending, &s);
+    wait_for(&s.done);
+    if (!s.err) {
+        struct spool_frame *f = spool_frame_new(SPOOL_INTAKE);
+        spool_frame_add_message(f, s.message);
+        s.err = commit(f);
+    }
+    stored_message_unref(s.message);
+    return s.err;
+}
+
+struct body_reading {
+    struct stored_message *message;
+    struct spool_body body;
+    uint64_t offset;
+    uint32_t waits;
+    int err;
+    bool done;
+};
+
+static void read_on(void *ctx)
+{
+    struct body_reading *r = ctx;
+    char out[3000];
+    size_t n = 1;
+    while (!r->err && n) {
+        r->err = spool_body_read(&r->body, r->offset, out, sizeof(out), &n);
+        for (size_t i = 0; !r->err && i < n; i++)
+            if (out[i] != body_byte(r->offset + i))
+                r->err = E_SYNTAX;
+        r->offset += n;
+    }
+    if (r->err == E_AGAIN) {
+        r->err = OK;
+        r->waits++;
+        return;
+    }
+    spool_body_done(&r->body);
+    r->done = true;
+}
+
+static void begin_reading(void *ctx)
+{
+    struct body_reading *r = ctx;
+    spool_body_init(&r->body, spool, r->message, read_on, r);
+    read_on(r);
+}
+
+// Bytes read, all equal to what was sent; or an error.
+static int64_t read_large(uint32_t n)
+{
+    struct body_reading r = {0};
+    assert_int_equal(read_message(n, &r.message), OK);
+    assert_true(r.message->body_in_extent);
+    on_client(begin_reading, &r);
+    wait_for(&r.done);
+    stored_message_unref(r.message);
+    return r.err ? r.err : (int64_t)r.offset;
+}
+
+static void test_extents(void **state)
+{
+    const size_t sizes[] = {1, SPOOL_EXTENT_BLOCK, SPOOL_EXTENT_BLOCK + 1, 3000000};
+    struct spool_stats stats;
+    begin(5);
+    for (uint32_t i = 0; i < COUNT_OF(sizes); i++) {
+        assert_int_equal(accept_large(i + 1, sizes[i]), OK);
+        assert_int_equal(read_large(i + 1), sizes[i]);
+    }
+    stop_spool();
+    start_spool();
+    for (uint32_t i = 0; i < COUNT_OF(sizes); i++)
+        assert_int_equal(read_large(i + 1), sizes[i]);
+    assert_int_equal(commit(settle_frame(1)), OK);
+    assert_int_equal(commit(settle_frame(4)), OK);
+    sim_run_ms(2000);
+    spool_get_stats(spool, &stats);
+    assert_int_equal(stats.extents, 2);
+    assert_in_range(stats.extent_bytes, 2 * SPOOL_EXTENT_BLOCK, 3 * SPOOL_EXTENT_BLOCK);
+    end();
+}
+
+static void test_extent_faults(void **state)
+{
+    char name[EXTENT_NAME_BYTES];
+    log_capture(swallow, NULL);
+    begin(6);
+    assert_int_equal(accept_large(1, 300000), OK);
+    assert_int_equal(sim_disk_flip(sim_disk_find(ROOT), extent_name(test_id(1), name), 200000, 4),
+                     OK);
+    assert_int_equal(read_large(1), E_DAMAGED);
+    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_WRITE, 3, 1, E_FULL);
+    assert_int_equal(accept_large(2, 2000000), E_FULL);
+    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_SYNC, 1, 1, E_IO);
+    assert_int_equal(accept_large(3, 10), E_IO);
+    stop_spool();
+    start_spool();
+    assert_int_equal(told_messages, 1);
+    struct spool_stats stats;
+    spool_get_stats(spool, &stats);
+    assert_int_equal(stats.extents, 1);
+    end();
+    log_capture(NULL, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_accept_read_settle),
+        cmocka_unit_test(test_commits_share_flushes),
+        cmocka_unit_test(test_space_is_bounded),
+        cmocka_unit_test(test_failing_disk_refuses_and_recovers),
+        cmocka_unit_test(test_extents),
+        cmocka_unit_test(test_extent_faults),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
