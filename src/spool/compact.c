@@ -77,10 +77,11 @@ static void free_empty(struct spool *spool)
 {
     struct journal *j = spool->journal;
     uint64_t tail = 0;
+    uint32_t live = j->live_count;
     list_each(link, &j->live)
     {
         struct segment *s = list_get(link, struct segment, link);
-        if (s == j->open || !is_empty(s) || !spool_may_free(spool, s))
+        if (s == j->open || !is_empty(s) || !spool_may_free(spool, s, live--))
             break;
         tail = s->head.number + 1;
     }
@@ -389,7 +390,7 @@ void compact_consider(struct spool *spool)
 {
     struct segment *oldest = journal_oldest(spool->journal);
     if (!oldest || spool->compact || spool->tail_pending || spool->backup ||
-        !spool_may_free(spool, oldest))
+        !spool_may_free(spool, oldest, spool->journal->live_count))
         return;
     if (is_empty(oldest))
         free_empty(spool);

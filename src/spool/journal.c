@@ -240,6 +240,7 @@ static struct segment_header header_of_next(struct journal *j, const struct segm
         .epoch = j->epoch,
         .size = s->size,
         .first_sequence = j->next_sequence,
+        .last_sequence = j->last_sequence,
         .previous = before ? before->head.number : 0,
         .previous_end = before ? before->end : 0,
         .previous_sure = before ? before->sure : 0,
@@ -581,7 +582,8 @@ static void batch_succeed(struct journal *j, struct list *done)
     j->counts.written_bytes += j->batch->end - j->offset;
     j->offset = j->batch->end;
     j->open->end = j->open->sure = j->offset;
-    j->flushed_sequence = j->next_sequence - 1;
+    if (j->index.last_sequence)
+        j->last_sequence = j->index.last_sequence;
     while ((link = list_pop_front(&j->batch->frames))) {
         struct spool_frame *f = list_get(link, struct spool_frame, link);
         finish_frame(j, f);

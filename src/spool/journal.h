@@ -62,7 +62,8 @@ struct journal {
     struct segment *open;       // the last of live, or NULL
     struct segment_index index; // of the open one
     uint64_t offset;            // of its next batch
-    uint64_t next_number, next_sequence, flushed_sequence;
+    uint64_t next_number, next_sequence;
+    uint64_t last_sequence; // of the last record that is flushed
     uint64_t tail;          // live segments begin at this number
     uint64_t file_bytes;    // of all segment files
     uint64_t used_bytes;    // of the live ones

@@ -525,7 +525,6 @@ static int replay_all(struct recovering *r)
         replay_segment(r, list_get(link, struct segment, link));
     r->j->settling_count = 0; // their extents are orphans now
     r->j->next_sequence += SEQUENCE_JUMP;
-    r->j->flushed_sequence = r->j->next_sequence - 1;
     return err;
 }
 

@@ -8,7 +8,7 @@
 #include "spool/tlv.h"
 
 #define HEADER_MAGIC 0x3153504850534850u // "PHSPHPS1"
-#define HEADER_BYTES 120
+#define HEADER_BYTES 128
 #define FOOTER_MAGIC 0x3158494850534850u // "PHSPHIX1"
 #define FOOTER_BYTES 88
 
@@ -45,6 +45,7 @@ void segment_header_format(const struct segment_header *h, char out[RECORD_BLOCK
     le64_put(out + 64, h->previous_end);
     le64_put(out + 72, h->previous_sure);
     le64_put(out + 80, h->tail);
+    le64_put(out + 88, h->last_sequence);
     le64_put(out + HEADER_BYTES - 8, record_hash(bytes_of(out, HEADER_BYTES - 8)));
 }
 
@@ -78,6 +79,7 @@ int segment_header_parse(const char in[RECORD_BLOCK], struct segment_header *out
         .previous_end = le64_get(in + 64),
         .previous_sure = le64_get(in + 72),
         .tail = le64_get(in + 80),
+        .last_sequence = le64_get(in + 88),
     };
     return header_is_sane(out) ? OK : E_DAMAGED;
 }
@@ -456,15 +458,16 @@ static int scan_record(struct segment_scan *s, struct scanned *out)
     out->kind = SCANNED_DAMAGED;
     out->offset = s->offset;
     out->bytes = record_bytes(out->head.meta_bytes, out->head.content_bytes);
-    size_t need = RECORD_HEAD_BYTES + (size_t)out->head.meta_bytes + out->head.content_bytes;
+    uint32_t content = s->meta_only ? 0 : out->head.content_bytes;
+    size_t need = RECORD_HEAD_BYTES + (size_t)out->head.meta_bytes + content;
     scan_want(s, s->offset, need, &at, &n);
     s->offset += out->bytes;
     if (n < need)
         return OK;
     out->meta = bytes_of(at + RECORD_HEAD_BYTES, out->head.meta_bytes);
-    out->content = bytes_of(out->meta.at + out->meta.len, out->head.content_bytes);
+    out->content = bytes_of(out->meta.at + out->meta.len, content);
     if (record_hash(out->meta) == out->head.meta_hash &&
-        record_hash(out->content) == out->head.content_hash)
+        (s->meta_only || record_hash(out->content) == out->head.content_hash))
         out->kind = SCANNED_RECORD;
     return OK;
 }

@@ -35,6 +35,7 @@ struct segment_header {
     uint64_t salt;       // random secret
     uint64_t size;       // of the file
     uint64_t first_sequence;
+    uint64_t last_sequence; // of the records before this segment
     uint64_t previous;      // number of the predecessor, 0: none; numbers between are void
     uint64_t previous_end;  // the predecessor's records beyond this offset are void
     uint64_t previous_sure; // its frames behind this offset count only when complete
@@ -105,6 +106,7 @@ struct segment_scan {
     struct disk_file *file;
     uint64_t seed, offset;
     uint64_t limit; // records end here at the latest
+    bool meta_only; // content is neither read nor checked
     bool exact;     // the limit is known to be the end, so what is missing before it is damage
     char *window;
     size_t window_cap;

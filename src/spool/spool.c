@@ -85,7 +85,7 @@ static void publish_stats(struct spool *spool)
     s->live_bytes = j->live_bytes;
     s->compacted_bytes = j->counts.compacted_bytes;
     s->damaged_records = j->counts.damaged;
-    s->sequence = j->flushed_sequence;
+    s->sequence = j->last_sequence;
 }
 
 static bool within_bytes_max(const struct spool *spool)
@@ -105,6 +105,16 @@ static void fire_watches(struct spool *spool)
     }
 }
 
+// Before the first segment of this run: all that was recovered.
+static uint64_t last_mark(const struct journal *j, uint64_t mark)
+{
+    const struct list *last = j->live.prev;
+    if (mark || last == &j->live)
+        return mark;
+    const struct segment *s = list_get(last, struct segment, link);
+    return watermark_of(s->head.number, s->end);
+}
+
 void spool_publish(struct spool *spool)
 {
     struct journal *j = spool->journal;
@@ -114,7 +124,7 @@ void spool_publish(struct spool *spool)
     atomic_store(&spool->blocked, spool->failing || spool->stopping);
     publish_stats(spool);
     uint64_t mark = atomic_load(&spool->watermark);
-    uint64_t now = j->open ? watermark_of(j->open->head.number, j->offset) : mark;
+    uint64_t now = j->open ? watermark_of(j->open->head.number, j->offset) : last_mark(j, mark);
     if (now == mark)
         return;
     atomic_store(&spool->watermark, now);
@@ -278,15 +288,15 @@ static void drop_surplus(struct spool *spool)
         journal_drop_free(j);
 }
 
-bool spool_may_free(struct spool *spool, const struct segment *s)
+bool spool_may_free(struct spool *spool, const struct segment *s, uint32_t live)
 {
     if (!spool->options.copied || atomic_load(&spool->copied) >= s->last_sequence)
         return true;
-    if (spool->journal->live_count <= spool->options.copied_lag_segments)
+    if (live <= spool->options.copied_lag_segments)
         return false;
     if (!spool->lag_told)
         log_error("spool frees records that the event writer has not copied",
-                  LOG_INT("segments", spool->journal->live_count));
+                  LOG_INT("segments", live));
     spool->lag_told = true;
     return true;
 }

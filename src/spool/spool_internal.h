@@ -113,5 +113,6 @@ void spool_watch_from(struct spool *spool, struct spool_watch *w, uint64_t seen)
 void compact_consider(struct spool *spool);
 // Frees what a running compaction holds, at the stop.
 void compact_stop(struct spool *spool);
-// True once the event writer has copied the segment, or lags too far behind.
-bool spool_may_free(struct spool *spool, const struct segment *s);
+// True once the event writer has copied the segment, or lags too far behind: `live` segments from s
+// on.
+bool spool_may_free(struct spool *spool, const struct segment *s, uint32_t live);
