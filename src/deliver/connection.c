@@ -528,7 +528,7 @@ static void take_next(struct connection *c)
     switch (queue_take(queue_of(c), &c->slot, acceptance_now(), &c->batch)) {
     case QUEUE_TAKE_BATCH:
         c->state = LOADING;
-        c->load.deliver = c->deliver;
+        c->load.port = c->deliver->options.port;
         c->load.batch = c->batch;
         c->load.done = on_loaded;
         batch_load_start(&c->load);

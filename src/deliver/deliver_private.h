@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "base/map.h"
+#include "deliver/batch_load.h"
 #include "deliver/deliver.h"
 #include "deliver/target.h"
 
@@ -48,16 +49,6 @@ struct deliver_item {
     void (*stop)(struct deliver_item *item);  // no new work; end when the current is done
     void (*abort)(struct deliver_item *item); // end now, in this call
 };
-
-// Obtains the batch's message: at once from memory, or from the journal. done() may run inside the call.
-struct batch_load {
-    struct spool_read read;
-    struct deliver *deliver;
-    struct queue_batch *batch;
-    void (*done)(struct batch_load *load, struct stored_message *message); // owns the reference; NULL: gone
-    bool pending;
-};
-void batch_load_start(struct batch_load *load);
 
 // RFC 3207: a host whose STARTTLS is broken is spoken to without, for a while, where that is allowed.
 bool broken_tls_has(struct deliver *d, struct bytes host);

@@ -127,7 +127,7 @@ static void take_next(struct mailbox *m)
         mailbox_free(m);
         return;
     }
-    m->load.deliver = m->deliver;
+    m->load.port = m->deliver->options.port;
     m->load.batch = m->batch;
     m->load.done = on_loaded;
     batch_load_start(&m->load);

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+//
+// api - HTTP for people's tools: the control socket, and metrics and health over TCP
+//
+// Two libmicrohttpd daemons with a thread each. The control socket is a Unix socket (caller known by
+// SO_PEERCRED: root, or the user the relay runs as); what it does to queue and spool happens on the main loop,
+// the request waiting suspended meanwhile. The TCP listener answers /metrics, /healthz and /readyz only.
+//
+// Control requests (docs/INTERFACE.md has the objects):
+//     POST /v1/store {op, args}             GET /v1/message?id=         GET /v1/messages?recipient=...
+//     GET  /v1/why?id=&recipient=           GET /v1/queue?...           GET /v1/lanes
+//     POST /v1/queue {action, id|domain|account|recipient|all, dry_run}
+//     GET  /v1/events?after=&max=           POST /v1/backup {to}        GET /metrics /healthz /readyz
+//
+// Owner: the daemon. Thread: start and stop outside the loops; api_set_snapshot() on the main loop.
+#pragma once
+
+#include "conf/conf_snapshot.h"
+#include "deliver/deliver.h"
+#include "event/history.h"
+#include "intake/intake.h"
+#include "store/store.h"
+
+struct api;
+
+struct api_options {
+    int http_fd;          // bound and listening, taken over; -1: none
+    struct bytes control; // path of the Unix socket; made anew
+    struct store *store;
+    struct intake_port *port;
+    struct history *history;
+    struct sys_loop *main;
+    struct net_limits *limits;
+    const struct intake_counters *intake_counters;
+    const struct deliver_counters *deliver_counters;
+    // The store has changed; on the control thread. The receiver owns the directory.
+    void (*accounts_changed)(void *ctx, struct store_directory *directory);
+    void *ctx;
+};
+
+// E_BUSY (another process serves the control socket), E_DENIED, E_IO.
+int api_start(const struct api_options *options, struct conf_snapshot *snapshot, struct api **out) MUST_USE;
+// From now on requests see this snapshot. Any thread.
+void api_set_snapshot(struct api *api, struct conf_snapshot *snapshot);
+// Answers what is under way, then ends. The main loop must still run.
+void api_stop(struct api *api);

@@ -1,0 +1,712 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works: the process's first thread receives the first configuration, opens spool, store and queue, and
+// starts the loops; from then on the main loop listens to the guard, and the first thread waits for it to end.
+// Each configuration arrives as parts and is applied by COMMIT, whole or not at all.
+#include "daemon/relay.h"
+
+#include <ifaddrs.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "base/map.h"
+#include "daemon/channel.h"
+#include "daemon/sandbox.h"
+#include "daemon/worker.h"
+#include "event/history.h"
+#include "route/route.h"
+#include "store/store.h"
+#include "sys/sys_watch.h"
+
+#define CLOCK_LOOK_MS 1000
+#define CLOCK_JUMP_TOLD_MS 3600000 // beyond this someone must know
+#define CLOCK_JUMP_MS 500
+#define AUTHORITIES_MAX ((size_t)16 << 20)
+
+// What the guard has sent since the last COMMIT.
+struct parts {
+    struct buf config, certificate, key;
+    char name[CHANNEL_TEXT_MAX];
+    struct worker_listener listeners[256];
+    size_t count;
+    int http;
+};
+
+struct relay {
+    int channel;
+    struct parts parts;
+    struct sys_loop *main, *dns_loop;
+    struct conf_part *conf, *routes, *accounts, *tls;
+    struct net_tls_server *tls_server;
+    struct conf_snapshot *snapshot;
+    struct store *store;
+    struct spool *spool;
+    struct queue *queue;
+    struct dns *dns;
+    struct worker_shared shared;
+    struct worker *workers[WORKERS_MAX];
+    uint32_t workers_count;
+    struct history *history;
+    struct api *api;
+    // main loop
+    struct sys_watch *watch;
+    struct sys_timer grace, clock;
+    struct mono clock_mono;
+    struct wall clock_wall;
+    struct sys_task start;
+    uint32_t drained;
+    bool stopping;
+    int finished[2]; // a pipe: the first thread waits at its end
+};
+
+int relay_parse_config(struct bytes text, const char *path, struct conf **out, struct buf *errors)
+{
+    char folder[4096];
+    if (!getcwd(folder, sizeof folder))
+        return E_IO;
+    struct buf full = {0};
+    if (path && path[0] != '/')
+        buf_printf(&full, "%s/", folder);
+    buf_add_cstr(&full, path ? path : "/default");
+    ptrdiff_t slash = bytes_find_last(buf_bytes(&full), '/');
+    if (path)
+        buf_truncate(&full, slash > 0 ? (size_t)slash : 1);
+    int err = conf_load_text(text, path ? path : "default", path ? buf_cstr(&full) : folder, out, errors);
+    buf_done(&full);
+    return err;
+}
+
+// ---- parts -----------------------------------------------------------------------------------------------
+
+static void parts_clear(struct parts *p)
+{
+    buf_done(&p->config);
+    buf_done(&p->certificate);
+    buf_done(&p->key);
+    for (size_t i = 0; i < p->count; i++)
+        close(p->listeners[i].fd);
+    if (p->http != -1)
+        close(p->http);
+    *p = (struct parts){.http = -1};
+}
+
+static void take_contents(struct channel_message *m, size_t max, struct buf *out)
+{
+    buf_done(out);
+    if (channel_read_contents(m->fd, max, out) != OK)
+        log_error("part of the configuration not readable");
+    m->fd = -1;
+}
+
+// Keeps a part; true at COMMIT.
+static bool parts_take(struct parts *p, struct channel_message *m)
+{
+    switch (m->kind) {
+    case CHANNEL_CONFIG:
+        take_contents(m, CONF_FILE_MAX, &p->config);
+        snprintf(p->name, sizeof p->name, "%s", m->text);
+        break;
+    case CHANNEL_CERTIFICATE:
+        take_contents(m, CONF_FILE_MAX, &p->certificate);
+        break;
+    case CHANNEL_KEY:
+        take_contents(m, CONF_FILE_MAX, &p->key);
+        break;
+    case CHANNEL_LISTENER:
+        if (p->count < COUNT_OF(p->listeners)) {
+            struct worker_listener *l = &p->listeners[p->count++];
+            snprintf(l->name, sizeof l->name, "%.63s", m->text);
+            l->fd = m->fd;
+            m->fd = -1;
+        }
+        break;
+    case CHANNEL_HTTP:
+        if (p->http != -1)
+            close(p->http);
+        p->http = m->fd;
+        m->fd = -1;
+        break;
+    case CHANNEL_COMMIT:
+        return true;
+    default:
+        break;
+    }
+    if (m->fd != -1)
+        close(m->fd);
+    return false;
+}
+
+// ---- applying a configuration ----------------------------------------------------------------------------
+
+static void free_conf(void *value)
+{
+    conf_free(value);
+}
+static void free_routes(void *value)
+{
+    route_table_free(value);
+}
+static void free_directory(void *value)
+{
+    store_directory_free(value);
+}
+static void free_tls(void *value)
+{
+    net_tls_server_free(value);
+}
+
+// What a configuration becomes, before anything is replaced.
+struct prepared {
+    struct conf *conf;
+    struct route_table *routes;
+    struct net_tls_server *tls;
+};
+
+static void prepared_free(struct prepared *p)
+{
+    net_tls_server_free(p->tls);
+    route_table_free(p->routes);
+    conf_free(p->conf);
+}
+
+static int prepare_routes(struct relay *r, struct prepared *p, struct buf *errors)
+{
+    const struct route_table *old = r->snapshot ? r->snapshot->routes : NULL;
+    uint32_t generation = old ? route_table_generation(old) + 1 : 1;
+    int err = route_table_new(p->conf, generation, &p->routes, errors);
+    if (err || !old || !route_table_same(old, p->routes))
+        return err;
+    // Nothing that queued mail could notice has changed.
+    route_table_free(p->routes);
+    return route_table_new(p->conf, route_table_generation(old), &p->routes, errors);
+}
+
+static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
+{
+    struct parts *parts = &r->parts;
+    char reason[NET_TLS_REASON];
+    *p = (struct prepared){0};
+    int err = relay_parse_config(buf_bytes(&parts->config), parts->name[0] ? parts->name : NULL, &p->conf, errors);
+    if (!err)
+        err = prepare_routes(r, p, errors);
+    if (!err && parts->certificate.len) {
+        err = net_tls_server_new(buf_bytes(&parts->certificate), buf_bytes(&parts->key), &p->tls, reason);
+        if (err)
+            buf_printf(errors, "certificate or key: %s\n", reason);
+    }
+    if (err)
+        prepared_free(p);
+    return err;
+}
+
+static void replace(struct conf_part **part, struct conf_part *by)
+{
+    conf_part_release(*part);
+    *part = by;
+}
+
+static void make_snapshot(struct relay *r)
+{
+    struct conf_snapshot *old = r->snapshot;
+    r->snapshot = conf_snapshot_new(r->conf, r->routes, r->accounts);
+    conf_snapshot_release(old);
+}
+
+static void adopt(struct relay *r, struct prepared *p)
+{
+    struct conf_part *old_conf = r->conf;
+    r->conf = conf_part_new(p->conf, free_conf);
+    replace(&r->routes, conf_part_new(p->routes, free_routes));
+    replace(&r->tls, conf_part_new(p->tls, free_tls));
+    r->tls_server = p->tls;
+    make_snapshot(r);
+    if (r->queue)
+        queue_configure(r->queue, p->conf, p->conf->limits.connections);
+    conf_part_release(old_conf); // the queue has let go of it
+}
+
+static void apply_to_workers(struct relay *r)
+{
+    for (uint32_t i = 0; i < r->workers_count; i++)
+        worker_apply(r->workers[i], r->snapshot, r->tls_server, r->tls, r->parts.listeners, r->parts.count);
+}
+
+static void tell_guard(struct relay *r, enum channel_kind kind, struct bytes text)
+{
+    if (channel_send(r->channel, kind, text, -1) != OK)
+        log_error("the guard does not listen");
+}
+
+static struct auth_guard_limits guard_limits(const struct conf *conf)
+{
+    return (struct auth_guard_limits){conf->limits.auth_failures, conf->limits.auth_window_ms,
+                                      conf->limits.auth_block_ms};
+}
+
+static void reload(struct relay *r)
+{
+    struct prepared p;
+    struct buf errors = {0};
+    if (prepare(r, &p, &errors) == OK) {
+        adopt(r, &p);
+        auth_set_limits(r->shared.auth, guard_limits(r->snapshot->conf));
+        log_setup(r->snapshot->conf->log.level, r->snapshot->conf->log.format);
+        apply_to_workers(r);
+        api_set_snapshot(r->api, r->snapshot);
+        tell_guard(r, CHANNEL_APPLIED, r->snapshot->conf->control);
+    } else {
+        tell_guard(r, CHANNEL_REFUSED, buf_bytes(&errors));
+    }
+    buf_done(&errors);
+    parts_clear(&r->parts);
+}
+
+// ---- accounts changed ------------------------------------------------------------------------------------
+
+struct accounts_changed {
+    struct sys_task task;
+    struct relay *relay;
+    struct store_directory *directory;
+};
+
+static void on_accounts_changed(struct sys_task *task)
+{
+    struct accounts_changed *c = container_of(task, struct accounts_changed, task);
+    struct relay *r = c->relay;
+    replace(&r->accounts, conf_part_new(c->directory, free_directory));
+    make_snapshot(r);
+    for (uint32_t i = 0; i < r->workers_count; i++)
+        worker_set_accounts(r->workers[i], r->snapshot);
+    api_set_snapshot(r->api, r->snapshot);
+    free(c);
+}
+
+// From the API's thread, after an operation has changed the store.
+static void accounts_changed(void *ctx, struct store_directory *directory)
+{
+    struct accounts_changed *c = mem_new(sizeof *c);
+    c->relay = ctx;
+    c->directory = directory;
+    c->task.run = on_accounts_changed;
+    sys_post(c->relay->main, &c->task);
+}
+
+// ---- stopping --------------------------------------------------------------------------------------------
+
+static void on_worker_drained(void *ctx)
+{
+    struct relay *r = ctx;
+    if (++r->drained < r->workers_count)
+        return;
+    sys_timer_stop(&r->grace);
+    if (write(r->finished[1], "", 1) != 1)
+        _exit(EX_SOFTWARE);
+}
+
+static void on_grace_over(struct sys_timer *timer)
+{
+    struct relay *r = container_of(timer, struct relay, grace);
+    log_warn("transactions still running at the end of shutdown_grace are cut");
+    for (uint32_t i = 0; i < r->workers_count; i++)
+        worker_abort(r->workers[i]);
+}
+
+static void drain(struct relay *r)
+{
+    if (r->stopping)
+        return;
+    r->stopping = true;
+    r->grace.fire = on_grace_over;
+    sys_timer_set(&r->grace, mono_add_ms(sys_mono(), r->snapshot->conf->shutdown_grace_ms));
+    for (uint32_t i = 0; i < r->workers_count; i++)
+        worker_drain(r->workers[i], r->main, on_worker_drained, r);
+}
+
+// ---- main loop -------------------------------------------------------------------------------------------
+
+static void on_channel(void *ctx)
+{
+    struct relay *r = ctx;
+    struct channel_message message;
+    if (channel_receive(r->channel, &message) != OK)
+        _exit(EX_TEMPFAIL); // no guard, no relay: what is in the spool stays there
+    if (message.kind == CHANNEL_STOP)
+        drain(r);
+    else if (parts_take(&r->parts, &message))
+        reload(r);
+}
+
+// A wall clock that moved while the monotonic one did not: told, and charged to nobody's lifetime.
+static void on_clock(struct sys_timer *timer)
+{
+    struct relay *r = container_of(timer, struct relay, clock);
+    struct queue_now now = acceptance_now();
+    int64_t delta = wall_ms_between(r->clock_wall, now.wall) - mono_ms_between(r->clock_mono, now.mono);
+    if (delta > CLOCK_JUMP_MS || delta < -CLOCK_JUMP_MS) {
+        uint64_t kicks = 0;
+        if (delta > CLOCK_JUMP_TOLD_MS || delta < -CLOCK_JUMP_TOLD_MS)
+            log_error("the wall clock jumped", LOG_INT("by_ms", delta));
+        else
+            log_info("the wall clock was set", LOG_INT("by_ms", delta));
+        queue_clock_jumped(r->queue, delta, now, &kicks);
+        r->shared.port.kick(r, kicks);
+    }
+    r->clock_mono = now.mono;
+    r->clock_wall = now.wall;
+    sys_timer_set(&r->clock, mono_add_ms(now.mono, CLOCK_LOOK_MS));
+}
+
+static void on_main_start(struct sys_task *task)
+{
+    struct relay *r = container_of(task, struct relay, start);
+    r->watch = sys_watch_open(r->channel, on_channel, r);
+    r->clock.fire = on_clock;
+    r->clock_mono = sys_mono();
+    r->clock_wall = sys_wall();
+    sys_timer_set(&r->clock, mono_add_ms(sys_mono(), CLOCK_LOOK_MS));
+    apply_to_workers(r);
+    parts_clear(&r->parts);
+    tell_guard(r, CHANNEL_READY, r->snapshot->conf->control);
+}
+
+// ---- starting --------------------------------------------------------------------------------------------
+
+static void kick_workers(void *ctx, uint64_t workers)
+{
+    struct relay *r = ctx;
+    for (; workers; workers &= workers - 1) {
+        uint32_t n = (uint32_t)__builtin_ctzll(workers);
+        if (n < r->workers_count)
+            worker_kick(r->workers[n]);
+    }
+}
+
+// Can a route be picked without reading the message, from domain and account alone?
+static bool routes_need_message(const struct conf *conf)
+{
+    for (uint32_t i = 0; i < conf->routes_count; i++) {
+        const struct conf_route *route = &conf->routes[i];
+        if (route->match.sender.count || route->match.listener.count || route->match.account.count)
+            return true;
+        for (uint32_t k = 0; k < route->match.recipient.count; k++)
+            if (bytes_find(route->match.recipient.at[k], '@') != -1)
+                return true;
+    }
+    return false;
+}
+
+struct recovery {
+    struct relay *relay;
+    struct queue_now now;
+    bool by_message;
+    uint64_t messages;
+};
+
+static uint32_t recovered_route(void *ctx, const struct spool_summary *summary,
+                                const struct spool_summary_recipient *recipient)
+{
+    (void)summary;
+    struct recovery *rec = ctx;
+    const struct route_table *routes = rec->relay->snapshot->routes;
+    if (rec->by_message) // a key of no table: looked up from the message when it is due
+        return (route_table_generation(routes) ^ 0x8000u) << 16;
+    char any[QUEUE_NAME_MAX + 3];
+    int n = snprintf(any, sizeof any, "x@%.*s", BYTES_FMT(recipient->domain));
+    struct route_question question = {.recipient = bytes_of(any, (size_t)n), .domain = recipient->domain};
+    return route_key(routes, route_pick(routes, &question));
+}
+
+static void on_recovered(void *ctx, const struct spool_summary *summary)
+{
+    struct recovery *rec = ctx;
+    rec->messages++;
+    acceptance_recover(&rec->relay->shared.port, summary, rec->now, recovered_route, rec);
+}
+
+static void on_recovered_note(void *ctx, struct bytes key, struct bytes value)
+{
+    struct recovery *rec = ctx;
+    if (queue_restore(rec->relay->queue, key, value, rec->now) != OK)
+        log_warn("note not understood", LOG_STR("key", key));
+}
+
+static void read_clocks(struct queue_now *out)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    out->mono.us = (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+    clock_gettime(CLOCK_REALTIME, &t);
+    out->wall.us = (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static int open_spool(struct relay *r)
+{
+    const struct conf *conf = r->snapshot->conf;
+    struct recovery rec = {.relay = r, .by_message = routes_need_message(conf)};
+    read_clocks(&rec.now);
+    struct spool_options options = {.directory = conf->spool.at, .copied = true};
+    struct spool_recovery recovery = {&rec, on_recovered, on_recovered_note};
+    int err = spool_open(&options, &recovery, &r->spool);
+    if (err)
+        log_error("cannot open the spool", LOG_STR("folder", conf->spool), LOG_ERR(err));
+    else
+        log_info("spool open", LOG_INT("messages", rec.messages));
+    r->shared.port.spool = r->spool;
+    return err;
+}
+
+static void make_queue(struct relay *r)
+{
+    const struct conf *conf = r->snapshot->conf;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t wanted = conf->workers ? conf->workers : cores > 0 ? (uint32_t)cores : 1;
+    r->workers_count = wanted < WORKERS_MAX ? wanted : WORKERS_MAX;
+    struct queue_options options = {.workers = r->workers_count,
+                                    .connections_max = conf->limits.connections,
+                                    .stored_bytes_max = (uint64_t)64 << 20,
+                                    .conf = conf};
+    sys_random(&options.seed, sizeof options.seed);
+    r->queue = queue_new(&options);
+    r->shared.port.queue = r->queue;
+}
+
+static int open_store(struct relay *r)
+{
+    struct buf error = {0};
+    struct store_directory *directory;
+    int err = store_open(r->snapshot->conf->state, &r->store, &error);
+    if (!err)
+        err = store_directory_load(r->store, &directory);
+    if (err)
+        log_error("cannot open the store", LOG_STR("because", buf_bytes(&error)), LOG_ERR(err));
+    else {
+        replace(&r->accounts, conf_part_new(directory, free_directory));
+        make_snapshot(r);
+    }
+    buf_done(&error);
+    return err;
+}
+
+// The same for as long as the state folder lives, so that an unknown login's salt never changes.
+static void load_scram_secret(struct relay *r)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/scram-secret", r->snapshot->conf->state.at);
+    FILE *f = fopen(path, "rbe");
+    size_t n = f ? fread(r->shared.scram_secret, 1, sizeof r->shared.scram_secret, f) : 0;
+    if (f)
+        fclose(f);
+    if (n == sizeof r->shared.scram_secret)
+        return;
+    sys_random(r->shared.scram_secret, sizeof r->shared.scram_secret);
+    f = fopen(path, "wbe");
+    if (!f || fwrite(r->shared.scram_secret, 1, sizeof r->shared.scram_secret, f) != sizeof r->shared.scram_secret)
+        log_warn("cannot keep the secret for made-up logins", LOG_CSTR("file", path));
+    if (f)
+        fclose(f);
+}
+
+static void load_authorities(struct relay *r)
+{
+    const struct conf *conf = r->snapshot->conf;
+    const char *path = conf->tls.authorities.len ? conf->tls.authorities.at : net_tls_system_bundle();
+    struct buf pem = {0};
+    char reason[NET_TLS_REASON] = "no file";
+    FILE *f = path ? fopen(path, "rbe") : NULL;
+    buf_init(&pem, AUTHORITIES_MAX);
+    for (size_t n = 1; f && n > 0;) {
+        char *room = buf_reserve(&pem, 65536);
+        n = room ? fread(room, 1, 65536, f) : 0;
+        buf_commit(&pem, n);
+    }
+    if (f)
+        fclose(f);
+    if (!pem.len || net_tls_authorities_new(buf_bytes(&pem), &r->shared.authorities, reason) != OK)
+        log_warn("no certificate authorities: routes with tls: verify will not deliver",
+                 LOG_CSTR("file", path ? path : ""), LOG_CSTR("because", reason));
+    buf_done(&pem);
+}
+
+// All addresses under which a listener of ours can be reached: mail must not be sent there.
+static void add_self(struct worker_shared *s, const struct sockaddr *sa, uint16_t port)
+{
+    if (!sa || s->selves_count == DELIVER_SELVES_MAX)
+        return;
+    struct sys_addr *self = &s->selves[s->selves_count];
+    *self = (struct sys_addr){.port = port};
+    if (sa->sa_family == AF_INET) {
+        self->kind = SYS_ADDR_IP4;
+        memcpy(self->ip, &((const struct sockaddr_in *)sa)->sin_addr, 4);
+    } else if (sa->sa_family == AF_INET6) {
+        self->kind = SYS_ADDR_IP6;
+        memcpy(self->ip, &((const struct sockaddr_in6 *)sa)->sin6_addr, 16);
+    } else {
+        return;
+    }
+    s->selves_count++;
+}
+
+static bool is_wildcard(const struct sockaddr_storage *sa)
+{
+    static const struct in6_addr any6 = IN6ADDR_ANY_INIT;
+    return sa->ss_family == AF_INET
+               ? ((const struct sockaddr_in *)sa)->sin_addr.s_addr == INADDR_ANY
+               : memcmp(&((const struct sockaddr_in6 *)sa)->sin6_addr, &any6, sizeof any6) == 0;
+}
+
+static void find_selves(struct relay *r)
+{
+    struct ifaddrs *interfaces = NULL;
+    (void)!getifaddrs(&interfaces);
+    for (size_t i = 0; i < r->parts.count; i++) {
+        struct sockaddr_storage sa;
+        socklen_t len = sizeof sa;
+        if (getsockname(r->parts.listeners[i].fd, (struct sockaddr *)&sa, &len) == -1)
+            continue;
+        uint16_t port = ntohs(sa.ss_family == AF_INET ? ((struct sockaddr_in *)&sa)->sin_port
+                                                      : ((struct sockaddr_in6 *)&sa)->sin6_port);
+        if (!is_wildcard(&sa)) {
+            add_self(&r->shared, (struct sockaddr *)&sa, port);
+            continue;
+        }
+        for (struct ifaddrs *a = interfaces; a; a = a->ifa_next)
+            add_self(&r->shared, a->ifa_addr, port);
+    }
+    freeifaddrs(interfaces);
+}
+
+static int open_dns(struct relay *r)
+{
+    const struct conf *conf = r->snapshot->conf;
+    struct dns_conf options = {.servers = conf->dns.servers,
+                               .server_count = conf->dns.servers_count,
+                               .trust_anchor = conf->dns.trust_anchor.len ? conf->dns.trust_anchor.at : NULL};
+    r->dns_loop = sys_loop_start("dns");
+    int err = dns_open(&options, r->dns_loop, &r->dns);
+    if (err)
+        log_error("cannot start the resolver", LOG_ERR(err));
+    else
+        r->shared.dns = dns_cache_new(r->dns, r->dns_loop, 0);
+    return err;
+}
+
+static int start_services(struct relay *r)
+{
+    const struct conf *conf = r->snapshot->conf;
+    r->main = sys_loop_start("main");
+    r->shared.auth = auth_new(r->main, guard_limits(conf));
+    r->shared.limits = net_limits_new(conf->limits.sessions, conf->limits.sessions_per_address);
+    spool_start(r->spool);
+    int err = history_start(conf->state, r->spool, conf->events.keep_ms, &r->history);
+    if (err) {
+        log_error("cannot open the history", LOG_ERR(err));
+        return err;
+    }
+    for (uint32_t i = 0; i < r->workers_count; i++)
+        r->workers[i] = worker_start(&r->shared, i);
+    struct api_options options = {.http_fd = r->parts.http,
+                                  .control = conf->control,
+                                  .store = r->store,
+                                  .port = &r->shared.port,
+                                  .history = r->history,
+                                  .main = r->main,
+                                  .limits = r->shared.limits,
+                                  .intake_counters = &r->shared.intake_counters,
+                                  .deliver_counters = &r->shared.deliver_counters,
+                                  .accounts_changed = accounts_changed,
+                                  .ctx = r};
+    r->parts.http = -1; // the API's now
+    err = api_start(&options, r->snapshot, &r->api);
+    if (err)
+        log_error("cannot open the control socket", LOG_STR("path", conf->control), LOG_ERR(err));
+    return err;
+}
+
+static int exit_code_for(int err)
+{
+    return err == E_VERSION || err == E_SYNTAX || err == E_NOT_FOUND ? EX_CONFIG
+           : err == E_DENIED                                         ? EX_NOPERM
+                                                                     : EX_TEMPFAIL;
+}
+
+static int receive_first(struct relay *r)
+{
+    struct channel_message message;
+    do {
+        int err = channel_receive(r->channel, &message);
+        if (err)
+            return err;
+        if (message.kind == CHANNEL_STOP)
+            return E_CLOSED;
+    } while (!parts_take(&r->parts, &message));
+    struct prepared p;
+    struct buf errors = {0};
+    int err = prepare(r, &p, &errors);
+    if (!err)
+        adopt(r, &p);
+    else
+        fprintf(stderr, "%.*s", BYTES_FMT(buf_bytes(&errors)));
+    buf_done(&errors);
+    return err;
+}
+
+static int start(struct relay *r)
+{
+    uint64_t seed;
+    sys_random(&seed, sizeof seed);
+    map_seed(seed);
+    r->accounts = conf_part_new(store_directory_empty(), free_directory);
+    int err = receive_first(r);
+    if (err)
+        return err;
+    log_setup(r->snapshot->conf->log.level, r->snapshot->conf->log.format);
+    err = open_store(r);
+    if (err)
+        return err;
+    load_scram_secret(r);
+    load_authorities(r);
+    find_selves(r);
+    r->shared.port.kick = kick_workers;
+    r->shared.port.kick_ctx = r;
+    make_queue(r);
+    err = open_spool(r);
+    if (!err)
+        err = open_dns(r);
+    if (!err)
+        err = start_services(r);
+    return err;
+}
+
+static void stop(struct relay *r)
+{
+    api_stop(r->api);
+    for (uint32_t i = 0; i < r->workers_count; i++)
+        worker_free(r->workers[i]);
+    spool_stop(r->spool);
+    history_stop(r->history);
+    log_info("stopped");
+}
+
+int relay_main(int channel)
+{
+    struct relay *r = mem_new(sizeof *r);
+    r->channel = channel;
+    r->parts.http = -1;
+    int err = pipe(r->finished) == -1 ? E_IO : start(r);
+    if (err)
+        return exit_code_for(err);
+    err = sandbox_enter();
+    if (err)
+        log_warn("the sandbox could not be set up", LOG_ERR(err));
+    r->start.run = on_main_start;
+    sys_post(r->main, &r->start);
+    char byte;
+    while (read(r->finished[0], &byte, 1) != 1)
+        ;
+    stop(r);
+    return EX_OK; // the process ends: what it still holds goes with it
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/worker.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define DRAIN_LOOK_MS 20
+
+struct worker {
+    struct worker_shared *shared;
+    uint32_t number;
+    struct sys_loop *loop;
+    struct intake *intake;
+    struct deliver *_Atomic deliver; // set once, then read from any thread
+    struct sys_timer drain_timer;
+    struct sys_task drain, abort, drained;
+    struct sys_loop *main_loop;
+    void (*done)(void *ctx);
+    void *ctx;
+    bool draining, aborted, is_drained;
+};
+
+static const char *const NAMES[] = {"worker0", "worker1", "worker2", "worker3",
+                                    "worker4", "worker5", "worker6", "worker7"};
+
+struct worker *worker_start(struct worker_shared *shared, uint32_t number)
+{
+    struct worker *w = mem_new(sizeof *w);
+    w->shared = shared;
+    w->number = number;
+    w->loop = sys_loop_start(number < COUNT_OF(NAMES) ? NAMES[number] : "worker");
+    return w;
+}
+
+// ---- configuration ---------------------------------------------------------------------------------------
+
+struct update {
+    struct sys_task task;
+    struct worker *worker;
+    struct conf_snapshot *snapshot;
+    bool accounts_only;
+    struct net_tls_server *tls;
+    struct conf_part *tls_part;
+    size_t count;
+    struct worker_listener listeners[];
+};
+
+static void begin(struct worker *w, struct conf_snapshot *snapshot)
+{
+    struct worker_shared *s = w->shared;
+    struct intake_options in = {.port = &s->port,
+                                .auth = s->auth,
+                                .dns = s->dns,
+                                .limits = s->limits,
+                                .counters = &s->intake_counters};
+    memcpy(in.scram_secret, s->scram_secret, sizeof in.scram_secret);
+    w->intake = intake_new(&in, snapshot);
+    struct deliver_options out = {.port = &s->port,
+                                  .worker = w->number,
+                                  .dns = s->dns,
+                                  .authorities = s->authorities,
+                                  .counters = &s->deliver_counters,
+                                  .selves = s->selves,
+                                  .selves_count = s->selves_count};
+    atomic_store(&w->deliver, deliver_new(&out, snapshot));
+    deliver_kick(w->deliver);
+}
+
+static const struct conf_listener *find_listener(const struct conf *conf, const char *name)
+{
+    for (uint32_t i = 0; i < conf->listeners_count; i++)
+        if (bytes_eq(conf->listeners[i].name, bytes_cstr(name)))
+            return &conf->listeners[i];
+    return NULL;
+}
+
+static void open_gates(struct worker *w, struct update *u)
+{
+    for (size_t i = 0; i < u->count; i++) {
+        const struct conf_listener *l = find_listener(u->snapshot->conf, u->listeners[i].name);
+        if (l)
+            intake_open_gate(w->intake, l, u->listeners[i].fd, l->tls == CONF_TLS_NONE ? NULL : u->tls,
+                             u->tls_part);
+        else
+            close(u->listeners[i].fd);
+    }
+}
+
+static void on_update(struct sys_task *task)
+{
+    struct update *u = container_of(task, struct update, task);
+    struct worker *w = u->worker;
+    if (u->accounts_only) {
+        intake_set_accounts(w->intake, u->snapshot);
+        deliver_set_snapshot(w->deliver, u->snapshot);
+    } else {
+        if (!w->intake)
+            begin(w, u->snapshot);
+        intake_set_snapshot(w->intake, u->snapshot);
+        deliver_set_snapshot(w->deliver, u->snapshot);
+        if (!w->draining)
+            open_gates(w, u);
+    }
+    conf_snapshot_release(u->snapshot);
+    conf_part_release(u->tls_part);
+    free(u);
+}
+
+static struct update *update_new(struct worker *w, struct conf_snapshot *snapshot, size_t listeners)
+{
+    struct update *u = mem_new(sizeof *u + listeners * sizeof u->listeners[0]);
+    u->task.run = on_update;
+    u->worker = w;
+    u->snapshot = conf_snapshot_hold(snapshot);
+    return u;
+}
+
+void worker_apply(struct worker *w, struct conf_snapshot *snapshot, struct net_tls_server *tls,
+                  struct conf_part *tls_part, const struct worker_listener *listeners, size_t count)
+{
+    struct update *u = update_new(w, snapshot, count);
+    u->tls = tls;
+    u->tls_part = tls_part ? conf_part_hold(tls_part) : NULL;
+    for (size_t i = 0; i < count; i++) {
+        int fd = fcntl(listeners[i].fd, F_DUPFD_CLOEXEC, 3);
+        if (fd == -1) {
+            log_error("cannot duplicate a listening socket", LOG_CSTR("listener", listeners[i].name));
+            continue;
+        }
+        u->listeners[u->count] = listeners[i];
+        u->listeners[u->count++].fd = fd;
+    }
+    sys_post(w->loop, &u->task);
+}
+
+void worker_set_accounts(struct worker *w, struct conf_snapshot *snapshot)
+{
+    struct update *u = update_new(w, snapshot, 0);
+    u->accounts_only = true;
+    sys_post(w->loop, &u->task);
+}
+
+void worker_kick(struct worker *w)
+{
+    struct deliver *d = atomic_load(&w->deliver);
+    if (d)
+        deliver_kick(d);
+}
+
+// ---- the end ---------------------------------------------------------------------------------------------
+
+static void on_drained(struct sys_task *task)
+{
+    struct worker *w = container_of(task, struct worker, drained);
+    w->done(w->ctx);
+}
+
+static void look_whether_drained(struct sys_timer *timer)
+{
+    struct worker *w = container_of(timer, struct worker, drain_timer);
+    bool idle = intake_is_idle(w->intake) && (w->aborted || deliver_is_idle(w->deliver));
+    if (!idle) {
+        sys_timer_set(&w->drain_timer, mono_add_ms(sys_mono(), DRAIN_LOOK_MS));
+        return;
+    }
+    w->is_drained = true;
+    w->drained.run = on_drained;
+    sys_post(w->main_loop, &w->drained);
+}
+
+static void on_drain(struct sys_task *task)
+{
+    struct worker *w = container_of(task, struct worker, drain);
+    w->draining = true;
+    intake_stop(w->intake);
+    deliver_stop(w->deliver);
+    w->drain_timer.fire = look_whether_drained;
+    look_whether_drained(&w->drain_timer);
+}
+
+void worker_drain(struct worker *w, struct sys_loop *main_loop, void (*done)(void *ctx), void *ctx)
+{
+    w->main_loop = main_loop;
+    w->done = done;
+    w->ctx = ctx;
+    w->drain.run = on_drain;
+    sys_post(w->loop, &w->drain);
+}
+
+static void on_abort(struct sys_task *task)
+{
+    struct worker *w = container_of(task, struct worker, abort);
+    if (w->is_drained)
+        return;
+    w->aborted = true;
+    intake_abort(w->intake);
+    deliver_abort(w->deliver);
+}
+
+void worker_abort(struct worker *w)
+{
+    w->abort.run = on_abort;
+    sys_post(w->loop, &w->abort);
+}
+
+struct farewell {
+    struct sys_task task;
+    struct worker *worker;
+};
+
+static void on_farewell(struct sys_task *task)
+{
+    struct worker *w = container_of(task, struct farewell, task)->worker;
+    sys_timer_stop(&w->drain_timer);
+    if (w->aborted)
+        return; // pieces of it are still with the spool and the pool; the process ends now
+    intake_free(w->intake);
+    deliver_free(w->deliver);
+}
+
+void worker_free(struct worker *w)
+{
+    struct farewell farewell = {.task.run = on_farewell, .worker = w};
+    sys_post(w->loop, &farewell.task);
+    sys_loop_stop(w->loop); // runs what was posted, then joins
+    free(w);
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+//
+// worker - one loop with its sessions (intake) and its outgoing connections (deliver)
+//
+// Everything here is asked from the main loop and happens on the worker's; what is handed over (snapshots,
+// descriptors) is the worker's from then on.
+#pragma once
+
+#include "deliver/deliver.h"
+#include "intake/intake.h"
+
+#define WORKERS_MAX QUEUE_WORKERS_MAX
+
+// What all workers share; outlives them.
+struct worker_shared {
+    struct intake_port port;
+    struct auth *auth;
+    struct dns_cache *dns;
+    struct net_limits *limits;
+    struct net_tls_authorities *authorities;
+    struct intake_counters intake_counters;
+    struct deliver_counters deliver_counters;
+    uint8_t scram_secret[32];
+    struct sys_addr selves[DELIVER_SELVES_MAX];
+    uint32_t selves_count;
+};
+
+struct worker;
+
+// A listening socket as the guard passed it.
+struct worker_listener {
+    char name[64];
+    int fd;
+};
+
+// Starts the loop of worker `number`; it does nothing until the first worker_apply().
+struct worker *worker_start(struct worker_shared *shared, uint32_t number);
+// Takes over configuration and listeners: all gates are opened anew over dups of the descriptors. `tls` may be
+// NULL; tls_part keeps it alive. References are taken.
+void worker_apply(struct worker *w, struct conf_snapshot *snapshot, struct net_tls_server *tls,
+                  struct conf_part *tls_part, const struct worker_listener *listeners, size_t count);
+// Only the accounts changed.
+void worker_set_accounts(struct worker *w, struct conf_snapshot *snapshot);
+// The queue has work for it. Any thread.
+void worker_kick(struct worker *w);
+// Drains: done(ctx) is posted to the main loop once nothing is under way.
+void worker_drain(struct worker *w, struct sys_loop *main_loop, void (*done)(void *ctx), void *ctx);
+// The grace time is over: what is under way is dropped, then done() follows.
+void worker_abort(struct worker *w);
+// After done(): ends the loop and frees the worker. Not on a loop.
+void worker_free(struct worker *w);

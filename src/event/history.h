@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+//
+// history - the journal read forward into one SQLite file a day; what every question about the past is answered from
+//
+// The writer has a loop of its own and blocks on nothing but its disk. It stores the sequence number it has come
+// to in the same transaction as the rows, so that after a crash it goes on exactly there; the journal keeps
+// segments until they are copied. A day's file is STATE/events/YYYYMMDD.db; forgetting is an unlink.
+//
+// Thread: start and stop outside the loops; questions on any one thread at a time that may block (the API's).
+#pragma once
+
+#include "mail/envelope.h"
+#include "spool/spool.h"
+
+#define HISTORY_PAGE_MAX 10000 // events of one page
+
+struct history;
+
+// Opens (and makes) the folder and starts to follow the journal. keep_ms: older day files are deleted. E_IO,
+// E_DENIED, E_DAMAGED, E_VERSION.
+int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_ms, struct history **out) MUST_USE;
+// Copies what is flushed, then ends. Before spool_close().
+void history_stop(struct history *h);
+// Sequence number of the last record copied; any thread.
+uint64_t history_sequence(const struct history *h);
+
+// ---- questions; all slices are borrowed for the callback ---------------------------------------------------
+
+struct history_message {
+    struct message_id id;
+    struct bytes account, class, tag, sender, message_id, envid, listener, client, credential;
+    uint64_t size;
+    struct wall accepted_at;
+};
+struct history_event {
+    uint64_t cursor; // sequence number; the recipients of one acceptance share one
+    struct wall at;
+    enum spool_event type;
+    struct message_id id;
+    uint32_t recipient;   // number; 0: none
+    struct bytes address; // of that recipient
+    enum recipient_state state;
+    uint32_t attempts;
+    struct wall next_attempt_at;
+    uint16_t code;
+    struct bytes enhanced, text, mx, ip, tls, lane, actor, reason;
+    struct message_id related;
+};
+
+// One message and all its events in order, its acceptance included (once a recipient). E_NOT_FOUND.
+struct history_reader {
+    void *ctx;
+    void (*on_message)(void *ctx, const struct history_message *message);
+    void (*on_event)(void *ctx, const struct history_event *event);
+};
+int history_show(struct history *h, struct message_id id, const struct history_reader *reader) MUST_USE;
+
+// Messages that match all that is set, the newest first, at most `max`.
+struct history_filter {
+    struct bytes recipient, sender, message_id, envid, tag;
+    struct wall since; // 0: as far back as there is
+};
+int history_find(struct history *h, const struct history_filter *filter, size_t max,
+                 void (*found)(void *ctx, struct message_id id), void *ctx) MUST_USE;
+
+// Events with a cursor above `after`, in order, at least one cursor's worth and about `max` in all; *out_last is
+// the cursor to go on from (`after` when there was none).
+int history_events(struct history *h, uint64_t after, size_t max,
+                   void (*on_event)(void *ctx, const struct history_event *event), void *ctx,
+                   uint64_t *out_last) MUST_USE;
