@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works: libmicrohttpd calls answer() for each request: once with the header, again with pieces of the body,
+// once at its end, and once more after a suspended request was resumed. The handler of a row runs on the control
+// thread; what must happen on the main loop is posted there and the request suspended (a suspended request neither
+// times out nor notices that its client left; so each ends by itself, and stop waits for all of them).
+#include "api/api.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "api/api_private.h"
+
+#define CONNECTION_TIMEOUT_S 30
+#define CONNECTIONS_MAX 64
+#define STOP_WAIT_MS 10000
+
+struct row {
+    const char *method, *path;
+    void (*handle)(struct api_request *r);
+};
+
+static const struct row ROWS[] = {
+    {"POST", "/v1/store", api_store_post},     {"GET", "/v1/message", api_message_get},
+    {"GET", "/v1/messages", api_messages_get}, {"GET", "/v1/why", api_why_get},
+    {"GET", "/v1/queue", api_queue_get},       {"GET", "/v1/lanes", api_lanes_get},
+    {"POST", "/v1/queue", api_queue_post},     {"GET", "/v1/events", api_events_get},
+    {"POST", "/v1/backup", api_backup_post},
+};
+
+// ---- answers ---------------------------------------------------------------------------------------------
+
+const char *api_argument(const struct api_request *r, const char *name)
+{
+    return MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+void api_reply(struct api_request *r, struct json_object *object)
+{
+    buf_clear(&r->answer);
+    api_add_line(r, object);
+    r->status = MHD_HTTP_OK;
+}
+
+static unsigned status_of(int err)
+{
+    switch (err) {
+    case E_SYNTAX:
+    case E_LIMIT:
+        return MHD_HTTP_BAD_REQUEST;
+    case E_NOT_FOUND:
+        return MHD_HTTP_NOT_FOUND;
+    case E_DENIED:
+        return MHD_HTTP_FORBIDDEN;
+    case E_EXISTS:
+        return MHD_HTTP_CONFLICT;
+    default:
+        return MHD_HTTP_SERVICE_UNAVAILABLE;
+    }
+}
+
+void api_reply_error(struct api_request *r, int err, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    struct json_object *object = json_object_new_object();
+    json_object_object_add(object, "error", api_json_text(bytes_cstr(text)));
+    api_reply(r, object);
+    r->status = status_of(err);
+}
+
+// Bytes from outside need not be UTF-8; JSON must be (RFC 8259 8.1).
+struct json_object *api_json_text(struct bytes text)
+{
+    if (bytes_is_utf8(text))
+        return json_object_new_string_len(text.at ? text.at : "", (int)text.len);
+    struct buf shown = {0};
+    buf_add_escaped(&shown, text, 4096);
+    struct json_object *object = json_object_new_string_len(shown.at, (int)shown.len);
+    buf_done(&shown);
+    return object;
+}
+
+struct json_object *api_json_time(struct wall t)
+{
+    if (t.us == 0)
+        return NULL;
+    struct buf text = {0};
+    wall_format(t, &text);
+    struct json_object *object = json_object_new_string_len(text.at, (int)text.len);
+    buf_done(&text);
+    return object;
+}
+
+struct json_object *api_json_id(struct message_id id)
+{
+    char text[MESSAGE_ID_CHARS + 1];
+    message_id_format(id, text);
+    return json_object_new_string(text);
+}
+
+void api_add_line(struct api_request *r, struct json_object *object)
+{
+    buf_add_cstr(&r->answer,
+                 json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    buf_add_byte(&r->answer, '\n');
+    json_object_put(object);
+}
+
+bool api_take_id(struct api_request *r, struct message_id *out)
+{
+    const char *text = api_argument(r, "id");
+    if (text && message_id_parse(bytes_cstr(text), out) == OK)
+        return true;
+    api_reply_error(r, E_SYNTAX, "an id has %d characters, like 0HZX3M8T5K0G000100AB", MESSAGE_ID_CHARS);
+    return false;
+}
+
+struct queue_now api_now(void)
+{
+    struct timespec t;
+    struct queue_now now;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    now.mono.us = (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+    clock_gettime(CLOCK_REALTIME, &t);
+    now.wall.us = (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+    return now;
+}
+
+// ---- the main loop ---------------------------------------------------------------------------------------
+
+void api_to_main(struct api_request *r, void (*run)(struct sys_task *task))
+{
+    r->suspended = true;
+    atomic_fetch_add(&r->api->waiting, 1);
+    MHD_suspend_connection(r->connection);
+    r->task.run = run;
+    sys_post(r->api->options.main, &r->task);
+}
+
+void api_resume(struct api_request *r)
+{
+    CHECK(r->status != 0);
+    struct api *api = r->api;
+    MHD_resume_connection(r->connection); // r may be gone after this
+    atomic_fetch_sub(&api->waiting, 1);
+}
+
+// ---- requests --------------------------------------------------------------------------------------------
+
+// Who may use the control socket: root, and the user the relay runs as.
+static bool identify(struct api_request *r)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+    if (!info || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == -1)
+        return false;
+    struct passwd entry, *found = NULL;
+    char space[4096];
+    if (getpwuid_r(peer.uid, &entry, space, sizeof space, &found) == 0 && found)
+        snprintf(r->actor_text, sizeof r->actor_text, "cli:%.64s", found->pw_name);
+    else
+        snprintf(r->actor_text, sizeof r->actor_text, "cli:uid %u", (unsigned)peer.uid);
+    r->actor = bytes_cstr(r->actor_text);
+    return peer.uid == 0 || peer.uid == geteuid();
+}
+
+static bool parse_body(struct api_request *r)
+{
+    if (r->body.len == 0)
+        return true;
+    struct json_tokener *tokener = json_tokener_new_ex(16);
+    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    r->args = json_tokener_parse_ex(tokener, r->body.at, (int)r->body.len);
+    bool ok = json_tokener_get_error(tokener) == json_tokener_success &&
+              json_object_is_type(r->args, json_type_object);
+    json_tokener_free(tokener);
+    return ok;
+}
+
+static enum MHD_Result send(struct MHD_Connection *connection, unsigned status, const char *type, struct bytes text)
+{
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(text.len, (void *)(uintptr_t)(text.at ? text.at : ""), MHD_RESPMEM_MUST_COPY);
+    MHD_add_response_header(response, "Content-Type", type);
+    enum MHD_Result result = MHD_queue_response(connection, status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static enum MHD_Result answer_health(struct api *api, struct MHD_Connection *connection, const char *path)
+{
+    struct buf text = {0};
+    unsigned status = MHD_HTTP_OK;
+    const char *type = "text/plain; charset=utf-8";
+    if (strcmp(path, "/metrics") == 0) {
+        api_metrics(api, &text);
+        type = "text/plain; version=0.0.4; charset=utf-8";
+    } else if (strcmp(path, "/healthz") == 0) {
+        buf_add_cstr(&text, "ok\n");
+    } else if (strcmp(path, "/readyz") == 0) {
+        status = api_is_ready(api, &text) ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
+    } else {
+        status = MHD_HTTP_NOT_FOUND;
+        buf_add_cstr(&text, "there is /metrics, /healthz and /readyz here\n");
+    }
+    enum MHD_Result result = send(connection, status, type, buf_bytes(&text));
+    buf_done(&text);
+    return result;
+}
+
+static const struct row *find_row(const char *method, const char *path)
+{
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++)
+        if (strcmp(ROWS[i].method, method) == 0 && strcmp(ROWS[i].path, path) == 0)
+            return &ROWS[i];
+    return NULL;
+}
+
+static void handle(struct api_request *r, const char *method, const char *path)
+{
+    const struct row *row = find_row(method, path);
+    if (!row)
+        api_reply_error(r, E_NOT_FOUND, "no such request: %.20s %.200s", method, path);
+    else if (atomic_load(&r->api->stopping))
+        api_reply_error(r, E_CLOSED, "the service is stopping");
+    else if (!identify(r))
+        api_reply_error(r, E_DENIED, "only root and the user the service runs as may use the control socket");
+    else if (r->body.err || !parse_body(r))
+        api_reply_error(r, E_SYNTAX, "the body is not a JSON object of at most %zu bytes", API_BODY_MAX);
+    else
+        row->handle(r);
+}
+
+static bool is_health_path(const char *path)
+{
+    return strcmp(path, "/metrics") == 0 || strcmp(path, "/healthz") == 0 || strcmp(path, "/readyz") == 0;
+}
+
+static enum MHD_Result answer_control(void *cls, struct MHD_Connection *connection, const char *path,
+                                      const char *method, const char *version, const char *upload,
+                                      size_t *upload_size, void **state)
+{
+    (void)version;
+    struct api *api = cls;
+    struct api_request *r = *state;
+    if (!r) {
+        r = *state = mem_new(sizeof *r);
+        r->api = api;
+        r->connection = connection;
+        buf_init(&r->body, API_BODY_MAX);
+        return MHD_YES;
+    }
+    if (*upload_size) {
+        buf_add(&r->body, bytes_of(upload, *upload_size));
+        *upload_size = 0;
+        return MHD_YES;
+    }
+    if (is_health_path(path))
+        return answer_health(api, connection, path);
+    if (r->status == 0)
+        handle(r, method, path);
+    if (r->status == 0)
+        return MHD_YES; // suspended
+    return send(connection, r->status, "application/json", buf_bytes(&r->answer));
+}
+
+static void on_completed(void *cls, struct MHD_Connection *connection, void **state,
+                         enum MHD_RequestTerminationCode code)
+{
+    (void)cls;
+    (void)connection;
+    (void)code;
+    struct api_request *r = *state;
+    if (!r)
+        return;
+    json_object_put(r->args);
+    buf_done(&r->body);
+    buf_done(&r->answer);
+    free(r);
+    *state = NULL;
+}
+
+static enum MHD_Result answer_http(void *cls, struct MHD_Connection *connection, const char *path,
+                                   const char *method, const char *version, const char *upload,
+                                   size_t *upload_size, void **state)
+{
+    (void)version;
+    (void)upload;
+    (void)state;
+    if (*upload_size) {
+        *upload_size = 0; // whatever it is, it is not wanted
+        return MHD_YES;
+    }
+    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+        return send(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "text/plain", BYTES("GET only\n"));
+    return answer_health(cls, connection, path);
+}
+
+// ---- life ------------------------------------------------------------------------------------------------
+
+// E_BUSY when somebody listens there; a socket that nobody listens to is what a crash left.
+static int bind_control(struct api *api)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    if (api->options.control.len >= sizeof addr.sun_path) {
+        log_error("the path of the control socket is too long", LOG_STR("path", api->options.control),
+                  LOG_INT("max", sizeof addr.sun_path - 1));
+        return E_LIMIT;
+    }
+    snprintf(addr.sun_path, sizeof addr.sun_path, "%.*s", BYTES_FMT(api->options.control));
+    snprintf(api->control_path, sizeof api->control_path, "%s", addr.sun_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd == -1)
+        return E_IO;
+    if (connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0) {
+        close(fd);
+        return E_BUSY;
+    }
+    close(fd);
+    (void)unlink(addr.sun_path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    mode_t old = umask(0117); // rw-rw----
+    int rc = fd == -1 ? -1 : bind(fd, (struct sockaddr *)&addr, sizeof addr);
+    umask(old);
+    if (rc == -1 || listen(fd, 64) == -1) {
+        int err = err_from_errno(errno);
+        if (fd != -1)
+            close(fd);
+        return err;
+    }
+    api->control_fd = fd;
+    return OK;
+}
+
+static struct MHD_Daemon *start_daemon(struct api *api, int fd, unsigned flags, MHD_AccessHandlerCallback handler)
+{
+    return MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG | flags, 0, NULL,
+                            NULL, handler, api, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_TIMEOUT,
+                            (unsigned)CONNECTION_TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT,
+                            (unsigned)CONNECTIONS_MAX, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+                            MHD_OPTION_END);
+}
+
+int api_start(const struct api_options *options, struct conf_snapshot *snapshot, struct api **out)
+{
+    struct api *api = mem_new(sizeof *api);
+    api->options = *options;
+    api->snapshot = conf_snapshot_hold(snapshot);
+    int err = bind_control(api);
+    if (!err) {
+        api->control = start_daemon(api, api->control_fd, MHD_ALLOW_SUSPEND_RESUME, answer_control);
+        err = api->control ? OK : E_IO;
+    }
+    if (!err && options->http_fd != -1) {
+        api->http = start_daemon(api, options->http_fd, 0, answer_http);
+        err = api->http ? OK : E_IO;
+    }
+    *out = api;
+    return err;
+}
+
+void api_set_snapshot(struct api *api, struct conf_snapshot *snapshot)
+{
+    struct conf_snapshot *old = api->snapshot;
+    api->snapshot = conf_snapshot_hold(snapshot);
+    conf_snapshot_release(old);
+}
+
+void api_stop(struct api *api)
+{
+    atomic_store(&api->stopping, true);
+    struct timespec pause = {0, 5000000};
+    for (int waited = 0; atomic_load(&api->waiting) > 0 && waited < STOP_WAIT_MS; waited += 5)
+        nanosleep(&pause, NULL);
+    if (api->http)
+        MHD_stop_daemon(api->http);
+    MHD_stop_daemon(api->control);
+    unlink(api->control_path);
+    conf_snapshot_release(api->snapshot);
+    free(api);
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+//
+// api_private - a request on its way through the handlers
+#pragma once
+
+#include <json-c/json.h>
+#include <microhttpd.h>
+
+#include "api/api.h"
+
+#define API_BODY_MAX ((size_t)1 << 20)
+#define API_PAGE 1000
+
+struct api {
+    struct api_options options;
+    struct MHD_Daemon *control, *http;
+    int control_fd;
+    char control_path[108];
+    struct conf_snapshot *snapshot; // the current; main loop only
+    atomic_int waiting; // suspended requests
+    atomic_bool stopping;
+};
+
+// One request on the control socket, from its first byte to its answer.
+struct api_request {
+    struct api *api;
+    struct MHD_Connection *connection;
+    struct buf body;
+    struct json_object *args; // the parsed body; NULL: none
+    struct bytes actor;       // "cli:root"
+    char actor_text[80];
+    unsigned status; // HTTP; 0: not answered yet
+    struct buf answer;
+    bool suspended;
+    struct sys_task task; // for work on the main loop
+};
+
+// A query parameter, or NULL.
+const char *api_argument(const struct api_request *r, const char *name);
+// Answers with an object (taken over), one object a line from `answer`, or an error that says what is wrong.
+void api_reply(struct api_request *r, struct json_object *object);
+void api_reply_error(struct api_request *r, int err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+// The request goes to the main loop: run() there must end in api_resume().
+void api_to_main(struct api_request *r, void (*run)(struct sys_task *task));
+void api_resume(struct api_request *r);
+
+// Both clocks, on the control thread.
+struct queue_now api_now(void);
+
+// Values for JSON.
+struct json_object *api_json_text(struct bytes text);
+struct json_object *api_json_time(struct wall t); // null when 0
+struct json_object *api_json_id(struct message_id id);
+// An object as one line of `answer`; takes it over.
+void api_add_line(struct api_request *r, struct json_object *object);
+// "id" of the query, or an error is answered.
+bool api_take_id(struct api_request *r, struct message_id *out);
+
+// Handlers.
+void api_store_post(struct api_request *r);
+void api_message_get(struct api_request *r);
+void api_messages_get(struct api_request *r);
+void api_why_get(struct api_request *r);
+void api_queue_get(struct api_request *r);
+void api_lanes_get(struct api_request *r);
+void api_queue_post(struct api_request *r);
+void api_events_get(struct api_request *r);
+void api_backup_post(struct api_request *r);
+void api_metrics(struct api *api, struct buf *out);
+bool api_is_ready(struct api *api, struct buf *out_why);

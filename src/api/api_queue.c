@@ -1,0 +1,551 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works: questions (list, lanes, why) are asked of the queue at once. An action runs on the main loop: it
+// leases what matches, a message at a time, records the change, and settles when the record is flushed, until
+// nothing more matches; so it is durable when it is answered, and what it changes others see at once.
+#include <stdlib.h>
+
+#include "api/api_private.h"
+#include "deliver/batch_load.h"
+#include "deliver/report.h"
+#include "mail/mail_address.h"
+
+#define IN_FLIGHT_MAX 64 // leased batches whose records are not flushed yet
+#define RECORDS_MAX 100  // in one frame
+#define SELECTED_MAX 100000 // recipients that --recipient can select
+
+// ---- questions -------------------------------------------------------------------------------------------
+
+void api_why_get(struct api_request *r)
+{
+    struct message_id id;
+    if (!api_take_id(r, &id))
+        return;
+    uint64_t number = 0;
+    struct bytes text = bytes_cstr(api_argument(r, "recipient"));
+    if (text.len && bytes_to_u64(text, UINT32_MAX, &number) != OK) {
+        api_reply_error(r, E_SYNTAX, "recipient must be its number, from 1");
+        return;
+    }
+    struct queue_reason reason;
+    int err = queue_why(r->api->options.port->queue, id, (uint32_t)number, api_now(), &reason);
+    if (err) {
+        api_reply_error(r, E_NOT_FOUND, "this message has no such recipient in the queue");
+        return;
+    }
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "limit", json_object_new_string(queue_limit_name(reason.limit)));
+    json_object_object_add(o, "until", api_json_time(reason.until));
+    json_object_object_add(o, "setting", reason.setting[0] ? json_object_new_string(reason.setting) : NULL);
+    json_object_object_add(o, "text", api_json_text(bytes_cstr(reason.text)));
+    api_reply(r, o);
+}
+
+static bool take_filter(struct api_request *r, const char *id, const char *domain, const char *account,
+                        struct buf *domain_buf, struct queue_filter *out)
+{
+    *out = (struct queue_filter){.by = QUEUE_SELECT_ALL};
+    if (id) {
+        out->by = QUEUE_SELECT_ID;
+        if (message_id_parse(bytes_cstr(id), &out->id) == OK)
+            return true;
+        api_reply_error(r, E_SYNTAX, "\"%.60s\" is no message id", id);
+        return false;
+    }
+    if (domain) {
+        out->by = QUEUE_SELECT_DOMAIN;
+        if (mail_domain_route(bytes_cstr(domain), domain_buf) == OK) {
+            out->domain = buf_bytes(domain_buf);
+            return true;
+        }
+        api_reply_error(r, E_SYNTAX, "\"%.255s\" is no domain", domain);
+        return false;
+    }
+    if (account) {
+        struct json_object *args = json_object_new_object(), *found = NULL, *row, *value;
+        struct store_op op = {.name = "account.list", .args = args, .actor = r->actor, .time = api_now().wall};
+        struct store_answer answer = {0};
+        struct buf error = {0};
+        out->by = QUEUE_SELECT_ACCOUNT;
+        if (store_apply(r->api->options.store, &op, &answer, &error) == OK)
+            json_object_object_get_ex(answer.result, "accounts", &found);
+        for (size_t i = 0; found && i < json_object_array_length(found); i++) {
+            row = json_object_array_get_idx(found, i);
+            if (json_object_object_get_ex(row, "account", &value) &&
+                bytes_eq_nocase(bytes_cstr(json_object_get_string(value)), bytes_cstr(account)) &&
+                json_object_object_get_ex(row, "number", &value))
+                out->account = (uint32_t)json_object_get_int64(value);
+        }
+        json_object_put(answer.result);
+        json_object_put(args);
+        buf_done(&error);
+        if (out->account)
+            return true;
+        api_reply_error(r, E_NOT_FOUND, "there is no account \"%.100s\"", account);
+        return false;
+    }
+    return true;
+}
+
+static struct json_object *queue_row_json(const struct queue_row *row)
+{
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "id", api_json_id(row->id));
+    json_object_object_add(o, "account", json_object_new_int64(row->account));
+    json_object_object_add(o, "class", json_object_new_string(mail_class_name(row->class)));
+    json_object_object_add(o, "domain", api_json_text(bytes_cstr(row->domain)));
+    json_object_object_add(o, "state", json_object_new_string(queue_state_name(row->state)));
+    json_object_object_add(o, "recipients", json_object_new_int64(row->recipients));
+    json_object_object_add(o, "attempts", json_object_new_int64(row->attempts));
+    json_object_object_add(o, "next_attempt_at", api_json_time(row->next_attempt_at));
+    json_object_object_add(o, "size", json_object_new_uint64(row->size));
+    return o;
+}
+
+// One page; its last line is {"next": CURSOR} while there is more.
+void api_queue_get(struct api_request *r)
+{
+    struct queue_filter filter;
+    struct buf domain = {0};
+    uint64_t cursor = 0;
+    struct bytes text = bytes_cstr(api_argument(r, "cursor"));
+    if (text.len && bytes_to_u64(text, UINT64_MAX, &cursor) != OK) {
+        api_reply_error(r, E_SYNTAX, "cursor must be what the last page ended with");
+        return;
+    }
+    if (!take_filter(r, api_argument(r, "id"), api_argument(r, "domain"), api_argument(r, "account"), &domain,
+                     &filter)) {
+        buf_done(&domain);
+        return;
+    }
+    struct queue_row *rows = mem_new(API_PAGE * sizeof *rows);
+    size_t total = 0;
+    while (total == 0 && cursor != UINT64_MAX) {
+        total = queue_list(r->api->options.port->queue, &filter, &cursor, api_now(), rows, API_PAGE);
+        for (size_t i = 0; i < total; i++)
+            api_add_line(r, queue_row_json(&rows[i]));
+    }
+    if (cursor != UINT64_MAX) {
+        struct json_object *next = json_object_new_object();
+        json_object_object_add(next, "next", json_object_new_uint64(cursor));
+        api_add_line(r, next);
+    }
+    r->status = MHD_HTTP_OK;
+    free(rows);
+    buf_done(&domain);
+}
+
+void api_lanes_get(struct api_request *r)
+{
+    struct queue_lane_row rows[16];
+    uint64_t cursor = 0;
+    size_t count;
+    do {
+        count = queue_lanes(r->api->options.port->queue, &cursor, api_now(), rows, COUNT_OF(rows));
+        for (size_t i = 0; i < count; i++) {
+            const struct queue_lane_row *row = &rows[i];
+            struct json_object *o = json_object_new_object();
+            json_object_object_add(o, "lane", api_json_text(bytes_cstr(row->name)));
+            json_object_object_add(o, "ready", json_object_new_uint64(row->ready));
+            json_object_object_add(o, "connections", json_object_new_int64(row->connections));
+            json_object_object_add(o, "connecting", json_object_new_int64(row->connecting));
+            json_object_object_add(o, "busy", json_object_new_int64(row->busy));
+            json_object_object_add(o, "connections_max", json_object_new_int64(row->connections_max));
+            json_object_object_add(o, "hour_used", json_object_new_uint64(row->hour_used));
+            json_object_object_add(o, "day_used", json_object_new_uint64(row->day_used));
+            json_object_object_add(o, "backoff_until", api_json_time(row->backoff_until));
+            json_object_object_add(o, "text", row->text[0] ? api_json_text(bytes_cstr(row->text)) : NULL);
+            api_add_line(r, o);
+        }
+    } while (count > 0);
+    r->status = MHD_HTTP_OK;
+}
+
+// ---- actions -----------------------------------------------------------------------------------------------
+
+enum action { ACTION_HOLD, ACTION_RELEASE, ACTION_RETRY, ACTION_BOUNCE, ACTION_DELETE, ACTIONS };
+
+static const struct action_row {
+    const char *name;
+    enum queue_outcome outcome;
+    enum recipient_state state;
+    enum spool_event event;
+    bool recorded; // RETRY changes no state
+} ACTION_ROWS[ACTIONS] = {
+    [ACTION_HOLD] = {"hold", QUEUE_HELD, RECIPIENT_HELD, SPOOL_EVENT_HELD, true},
+    [ACTION_RELEASE] = {"release", QUEUE_RELEASED, RECIPIENT_QUEUED, SPOOL_EVENT_RELEASED, true},
+    [ACTION_RETRY] = {"retry", QUEUE_RETRIED, RECIPIENT_QUEUED, SPOOL_EVENT_RELEASED, false},
+    [ACTION_BOUNCE] = {"bounce", QUEUE_DONE, RECIPIENT_FAILED, SPOOL_EVENT_BOUNCED, true},
+    [ACTION_DELETE] = {"delete", QUEUE_DONE, RECIPIENT_REMOVED, SPOOL_EVENT_REMOVED, true},
+};
+
+struct selected {
+    struct message_id id;
+    uint32_t number;
+};
+
+struct act {
+    struct api_request *request;
+    enum action action;
+    bool dry_run, released_hold;
+    struct queue_filter filter;
+    struct buf domain;
+    struct selected *selected; // by recipient address; NULL: the filter alone
+    size_t selected_count, selected_next;
+    uint64_t cursor;
+    bool no_more;
+    uint64_t matched, changed;
+    uint32_t in_flight;
+    struct reporter reporter; // BOUNCE
+};
+
+struct act_batch {
+    struct act *act;
+    struct queue_batch *batch;
+    struct batch_load load;
+};
+
+static void act_go_on(struct act *a);
+
+static struct intake_port *port_of(struct act *a)
+{
+    return a->request->api->options.port;
+}
+
+static void settle(struct act_batch *b)
+{
+    struct act *a = b->act;
+    uint64_t kicks = 0;
+    struct queue_result result = {.outcome = ACTION_ROWS[a->action].outcome};
+    a->changed += b->batch->count;
+    queue_settle_all(port_of(a)->queue, b->batch, result, acceptance_now(), &kicks);
+    port_of(a)->kick(port_of(a)->kick_ctx, kicks);
+    a->in_flight--;
+    free(b);
+}
+
+static void on_recorded(void *ctx, int err)
+{
+    struct act_batch *b = ctx;
+    struct act *a = b->act;
+    if (err)
+        log_warn("action not recorded", LOG_ERR(err));
+    settle(b);
+    act_go_on(a);
+}
+
+static void record(struct act_batch *b)
+{
+    struct act *a = b->act;
+    const struct action_row *row = &ACTION_ROWS[a->action];
+    struct spool_frame *frame = spool_frame_new(SPOOL_OUTCOME);
+    for (uint32_t i = 0; i < b->batch->count; i++) {
+        struct spool_outcome outcome = {
+            .id = b->batch->id,
+            .recipient = b->batch->recipients[i].number,
+            .state = row->state,
+            .event = row->event,
+            .attempts = b->batch->recipients[i].attempts,
+            .at = sys_wall(),
+            .actor = a->request->actor,
+            .reason = bytes_cstr(row->name),
+        };
+        spool_frame_add_outcome(frame, &outcome);
+        if ((i + 1) % RECORDS_MAX == 0 && i + 1 < b->batch->count) {
+            spool_commit(port_of(a)->spool, frame, NULL, NULL);
+            frame = spool_frame_new(SPOOL_OUTCOME);
+        }
+    }
+    spool_commit(port_of(a)->spool, frame, on_recorded, b);
+}
+
+// A bounce is a failure that the operator declares: recorded and reported like one.
+static void on_loaded(struct batch_load *load, struct stored_message *message)
+{
+    struct act_batch *b = container_of(load, struct act_batch, load);
+    struct act *a = b->act;
+    if (message) {
+        struct verdict *verdicts = mem_new(b->batch->count * sizeof *verdicts);
+        for (uint32_t i = 0; i < b->batch->count; i++)
+            verdicts[i] = verdict_make(VERDICT_FAILED, 550, "5.0.0",
+                                       BYTES("the operator of this mail service returned the message"));
+        a->changed += b->batch->count;
+        report_batch(&a->reporter, b->batch, message, verdicts, &(struct report_facts){0});
+        stored_message_unref(message);
+        free(verdicts);
+    }
+    a->in_flight--;
+    free(b);
+    act_go_on(a);
+}
+
+static void act_on(struct act *a, struct queue_batch *batch)
+{
+    struct act_batch *b = mem_new(sizeof *b);
+    b->act = a;
+    b->batch = batch;
+    a->in_flight++;
+    if (a->action == ACTION_BOUNCE) {
+        b->load = (struct batch_load){.port = port_of(a), .batch = batch, .done = on_loaded};
+        batch_load_start(&b->load);
+    } else if (ACTION_ROWS[a->action].recorded) {
+        record(b);
+    } else {
+        settle(b);
+    }
+}
+
+static void act_finish(struct act *a)
+{
+    struct api_request *r = a->request;
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "matched", json_object_new_uint64(a->matched));
+    json_object_object_add(o, "changed", json_object_new_uint64(a->changed));
+    json_object_object_add(o, "dry_run", json_object_new_boolean(a->dry_run));
+    log_info("operator", LOG_STR("actor", r->actor), LOG_CSTR("action", ACTION_ROWS[a->action].name),
+             LOG_INT("matched", a->matched), LOG_INT("changed", a->changed), LOG_INT("dry_run", a->dry_run));
+    api_reply(r, o);
+    free(a->selected);
+    buf_done(&a->domain);
+    free(a);
+    api_resume(r);
+}
+
+// The next part of what is to be searched: the filter itself, or the next selected recipient.
+static bool next_search(struct act *a)
+{
+    if (!a->selected || a->selected_next == a->selected_count)
+        return false;
+    a->filter = (struct queue_filter){.by = QUEUE_SELECT_ID,
+                                      .id = a->selected[a->selected_next].id,
+                                      .recipient = a->selected[a->selected_next].number,
+                                      .held_only = a->filter.held_only,
+                                      .unheld_only = a->filter.unheld_only};
+    a->selected_next++;
+    a->cursor = 0;
+    return true;
+}
+
+static void on_more(struct sys_task *task);
+
+static void act_go_on(struct act *a)
+{
+    for (int steps = 0; !a->no_more && a->in_flight < IN_FLIGHT_MAX; steps++) {
+        if (steps == IN_FLIGHT_MAX) { // others on this loop first
+            a->request->task.run = on_more;
+            sys_post(a->request->api->options.main, &a->request->task);
+            a->in_flight++; // the post, so that nobody finishes meanwhile
+            return;
+        }
+        struct queue_batch *batch = NULL;
+        bool more = a->dry_run
+                        ? queue_match(port_of(a)->queue, &a->filter, &a->cursor, &a->matched)
+                        : queue_claim(port_of(a)->queue, &a->filter, &a->cursor, acceptance_now(), &batch);
+        if (batch) {
+            a->matched += batch->count;
+            act_on(a, batch);
+        }
+        if (!more && !next_search(a))
+            a->no_more = true;
+    }
+    if (a->no_more && a->in_flight == 0 && a->reporter.open == 0)
+        act_finish(a);
+    else if (a->no_more && a->in_flight == 0) { // reports are being flushed: look again
+        a->in_flight++;
+        a->request->task.run = on_more;
+        sys_post(a->request->api->options.main, &a->request->task);
+    }
+}
+
+static struct act *act_of(struct api_request *r)
+{
+    struct act *a;
+    memcpy(&a, r->body.at, sizeof a); // the body has been parsed; its memory carries the action
+    return a;
+}
+
+static void on_more(struct sys_task *task)
+{
+    struct act *a = act_of(container_of(task, struct api_request, task));
+    a->in_flight--;
+    act_go_on(a);
+}
+
+static void set_rules(struct act *a)
+{
+    if ((a->action != ACTION_HOLD && a->action != ACTION_RELEASE) || a->dry_run || a->selected)
+        return;
+    bool on = a->action == ACTION_HOLD;
+    struct queue *q = port_of(a)->queue;
+    uint64_t kicks = 0;
+    if (a->filter.by == QUEUE_SELECT_DOMAIN)
+        queue_hold_domain(q, a->filter.domain, on, &kicks);
+    else if (a->filter.by == QUEUE_SELECT_ACCOUNT)
+        queue_hold_account(q, a->filter.account, on, &kicks);
+    else if (a->filter.by == QUEUE_SELECT_ALL)
+        queue_hold_all(q, on, &kicks);
+    port_of(a)->kick(port_of(a)->kick_ctx, kicks);
+}
+
+static void on_act(struct sys_task *task)
+{
+    struct act *a = act_of(container_of(task, struct api_request, task));
+    a->reporter = (struct reporter){.port = port_of(a), .snapshot = a->request->api->snapshot};
+    set_rules(a);
+    if (a->selected && !next_search(a))
+        a->no_more = true;
+    act_go_on(a);
+}
+
+// ---- taking an action in -----------------------------------------------------------------------------------
+
+struct selection {
+    struct act *act;
+    struct bytes address;
+    struct message_id id;
+};
+
+static void on_selected_message(void *ctx, const struct history_message *m)
+{
+    (void)ctx;
+    (void)m;
+}
+
+static void on_selected_event(void *ctx, const struct history_event *e)
+{
+    struct selection *s = ctx;
+    struct act *a = s->act;
+    if (e->type == SPOOL_EVENT_ACCEPTED && bytes_eq_nocase(e->address, s->address) &&
+        a->selected_count < SELECTED_MAX)
+        a->selected[a->selected_count++] = (struct selected){s->id, e->recipient};
+}
+
+struct ids {
+    struct message_id at[API_PAGE];
+    size_t count;
+};
+static void on_id(void *ctx, struct message_id id)
+{
+    struct ids *ids = ctx;
+    if (ids->count < API_PAGE)
+        ids->at[ids->count++] = id;
+}
+
+// Addresses are not in memory: the history knows which messages had this recipient.
+static int select_by_address(struct act *a, struct bytes address)
+{
+    struct history *h = a->request->api->options.history;
+    struct history_filter filter = {.recipient = address};
+    struct ids *ids = mem_new(sizeof *ids);
+    a->selected = mem_new(SELECTED_MAX * sizeof *a->selected);
+    int err = history_find(h, &filter, API_PAGE, on_id, ids);
+    for (size_t i = 0; i < ids->count && !err; i++) {
+        struct selection s = {a, address, ids->at[i]};
+        struct history_reader reader = {&s, on_selected_message, on_selected_event};
+        err = history_show(h, ids->at[i], &reader);
+    }
+    free(ids);
+    return err;
+}
+
+static const char *text_of(struct api_request *r, const char *name)
+{
+    struct json_object *value = NULL;
+    json_object_object_get_ex(r->args, name, &value);
+    return json_object_is_type(value, json_type_string) ? json_object_get_string(value) : NULL;
+}
+
+static bool flag_of(struct api_request *r, const char *name)
+{
+    struct json_object *value = NULL;
+    json_object_object_get_ex(r->args, name, &value);
+    return json_object_get_boolean(value);
+}
+
+static bool take_action(struct api_request *r, enum action *out)
+{
+    const char *name = text_of(r, "action");
+    for (int i = 0; name && i < ACTIONS; i++)
+        if (strcmp(name, ACTION_ROWS[i].name) == 0) {
+            *out = (enum action)i;
+            return true;
+        }
+    api_reply_error(r, E_SYNTAX, "action must be hold, release, retry, bounce or delete");
+    return false;
+}
+
+void api_queue_post(struct api_request *r)
+{
+    enum action action;
+    if (!take_action(r, &action))
+        return;
+    const char *id = text_of(r, "id"), *domain = text_of(r, "domain"), *account = text_of(r, "account"),
+               *recipient = text_of(r, "recipient");
+    if (!!id + !!domain + !!account + !!recipient + flag_of(r, "all") != 1) {
+        api_reply_error(r, E_SYNTAX, "name exactly one of id, domain, account, recipient and all");
+        return;
+    }
+    struct act *a = mem_new(sizeof *a);
+    a->request = r;
+    a->action = action;
+    a->dry_run = flag_of(r, "dry_run");
+    bool ok = take_filter(r, id, domain, account, &a->domain, &a->filter);
+    if (ok && recipient && select_by_address(a, bytes_cstr(recipient)) != OK) {
+        api_reply_error(r, E_IO, "history not readable");
+        ok = false;
+    }
+    if (!ok) {
+        free(a->selected);
+        buf_done(&a->domain);
+        free(a);
+        return;
+    }
+    a->filter.unheld_only = action == ACTION_HOLD;
+    a->filter.held_only = action == ACTION_RELEASE;
+    if (action == ACTION_RELEASE && a->filter.by == QUEUE_SELECT_ALL && !recipient && !a->dry_run)
+        (void)!spool_release_hold(r->api->options.port->spool);
+    buf_clear(&r->body);
+    buf_add(&r->body, bytes_of(&a, sizeof a));
+    api_to_main(r, on_act);
+}
+
+// ---- backup --------------------------------------------------------------------------------------------------
+
+static void on_backed_up(void *ctx, int err)
+{
+    struct api_request *r = ctx;
+    if (err) {
+        api_reply_error(r, err, "backup failed: %s", err_text(err));
+    } else {
+        struct json_object *o = json_object_new_object();
+        json_object_object_add(o, "backup", json_object_new_string(text_of(r, "to")));
+        api_reply(r, o);
+    }
+    api_resume(r);
+}
+
+static void on_backup(struct sys_task *task)
+{
+    struct api_request *r = container_of(task, struct api_request, task);
+    struct buf path = {0};
+    buf_printf(&path, "%s/spool", text_of(r, "to"));
+    spool_backup(r->api->options.port->spool, buf_cstr(&path), on_backed_up, r);
+    buf_done(&path);
+}
+
+void api_backup_post(struct api_request *r)
+{
+    const char *to = text_of(r, "to");
+    if (!to || to[0] != '/') {
+        api_reply_error(r, E_SYNTAX, "\"to\" must be an absolute path of a new or empty folder");
+        return;
+    }
+    struct buf path = {0};
+    buf_printf(&path, "%s/accounts.db", to);
+    int err = store_copy(r->api->options.store, buf_cstr(&path));
+    buf_done(&path);
+    if (err)
+        api_reply_error(r, err, "accounts not copied to %.400s: %s", to, err_text(err));
+    else
+        api_to_main(r, on_backup);
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+#include "api/api_private.h"
+
+static void tell_change(struct api *api)
+{
+    struct store_directory *directory;
+    int err = store_directory_load(api->options.store, &directory);
+    if (err)
+        log_error("accounts not read again: the old ones hold", LOG_ERR(err));
+    else
+        api->options.accounts_changed(api->options.ctx, directory);
+}
+
+void api_store_post(struct api_request *r)
+{
+    struct json_object *name = NULL, *args = NULL;
+    json_object_object_get_ex(r->args, "op", &name);
+    json_object_object_get_ex(r->args, "args", &args);
+    if (!json_object_is_type(name, json_type_string)) {
+        api_reply_error(r, E_SYNTAX, "\"op\" must be the name of an operation");
+        return;
+    }
+    struct store_op op = {.name = json_object_get_string(name), .args = args, .actor = r->actor, .time = api_now().wall};
+    struct store_answer answer;
+    struct buf error = {0};
+    int err = store_apply(r->api->options.store, &op, &answer, &error);
+    if (err) {
+        api_reply_error(r, err, "%.*s", BYTES_FMT(buf_bytes(&error)));
+    } else {
+        if (answer.changed)
+            tell_change(r->api);
+        api_reply(r, answer.result);
+    }
+    buf_done(&error);
+}
