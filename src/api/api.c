@@ -191,7 +191,7 @@ static bool parse_body(struct api_request *r)
     return ok;
 }
 
-static enum MHD_Result send(struct MHD_Connection *connection, unsigned status, const char *type, struct bytes text)
+static enum MHD_Result send_text(struct MHD_Connection *connection, unsigned status, const char *type, struct bytes text)
 {
     struct MHD_Response *response =
         MHD_create_response_from_buffer(text.len, (void *)(uintptr_t)(text.at ? text.at : ""), MHD_RESPMEM_MUST_COPY);
@@ -217,7 +217,7 @@ static enum MHD_Result answer_health(struct api *api, struct MHD_Connection *con
         status = MHD_HTTP_NOT_FOUND;
         buf_add_cstr(&text, "there is /metrics, /healthz and /readyz here\n");
     }
-    enum MHD_Result result = send(connection, status, type, buf_bytes(&text));
+    enum MHD_Result result = send_text(connection, status, type, buf_bytes(&text));
     buf_done(&text);
     return result;
 }
@@ -275,7 +275,7 @@ static enum MHD_Result answer_control(void *cls, struct MHD_Connection *connecti
         handle(r, method, path);
     if (r->status == 0)
         return MHD_YES; // suspended
-    return send(connection, r->status, "application/json", buf_bytes(&r->answer));
+    return send_text(connection, r->status, "application/json", buf_bytes(&r->answer));
 }
 
 static void on_completed(void *cls, struct MHD_Connection *connection, void **state,
@@ -306,7 +306,7 @@ static enum MHD_Result answer_http(void *cls, struct MHD_Connection *connection,
         return MHD_YES;
     }
     if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
-        return send(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "text/plain", BYTES("GET only\n"));
+        return send_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "text/plain", BYTES("GET only\n"));
     return answer_health(cls, connection, path);
 }
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "api/api.h"
@@ -43,6 +44,7 @@ struct relay {
     struct conf_part *conf, *routes, *accounts, *tls;
     struct net_tls_server *tls_server;
     struct conf_snapshot *snapshot;
+    uint64_t generation; // of snapshots
     struct store *store;
     struct spool *spool;
     struct queue *queue;
@@ -212,7 +214,7 @@ static void replace(struct conf_part **part, struct conf_part *by)
 static void make_snapshot(struct relay *r)
 {
     struct conf_snapshot *old = r->snapshot;
-    r->snapshot = conf_snapshot_new(r->conf, r->routes, r->accounts);
+    r->snapshot = conf_snapshot_new(r->conf, r->routes, r->accounts, ++r->generation);
     conf_snapshot_release(old);
 }
 

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "mail/mail_address.h"
 #include "route/route.h"
 
 enum stage { STAGE_OPEN, STAGE_WRITE, STAGE_FINISH };
@@ -186,8 +187,10 @@ static void on_done(struct sys_job *job)
 static int choose_folder(struct maildir_delivery *d)
 {
     struct buf local = {0}, path = {0};
-    struct bytes domain;
-    int err = route_split_address(d->recipient->address, &local, &domain);
+    struct mail_address address;
+    int err = mail_address_parse(d->recipient->address, &address);
+    if (!err)
+        mail_address_local(&address, &local);
     if (!err)
         err = route_expand_path(d->pattern, buf_bytes(&local), d->recipient->domain, &path);
     while (!err && path.len > 1 && path.at[path.len - 1] == '/')
