@@ -70,8 +70,7 @@ enum queue_proof {
     QUEUE_PROOFS,
 };
 
-// ---- life
-// --------------------------------------------------------------------------------------------
+// ---- life ----
 
 struct queue_options {
     uint32_t workers;          // 1 .. QUEUE_WORKERS_MAX
@@ -90,10 +89,10 @@ void queue_configure(struct queue *q, const struct conf *conf, uint32_t connecti
 
 // Which workers have something new to do: bit n is worker n. Calls below OR into *kicks (may be
 // NULL only where the caller runs queue_next() for all workers anyway); the caller posts to each so
-// that it calls queue_next() again. The worker that called is included if it has work.
+// that it calls queue_next() again. A worker that made calls runs queue_next() itself before its
+// turn ends, kicked or not.
 
-// ---- messages in
-// -------------------------------------------------------------------------------------
+// ---- messages in ----
 
 #define QUEUE_NULL_SENDER 1u // no delayed-DSN is ever due
 #define QUEUE_SMTPUTF8 2u
@@ -138,8 +137,7 @@ struct queue_message_new {
 int queue_add(struct queue *q, const struct queue_message_new *message, struct queue_now now,
               uint64_t *kicks) MUST_USE;
 
-// ---- batches
-// -----------------------------------------------------------------------------------------
+// ---- batches ----
 
 struct queue_batch_recipient {
     uint32_t number;
@@ -199,8 +197,7 @@ void queue_settle_all(struct queue *q, struct queue_batch *batch, struct queue_r
 // Gives up a batch when stopping: frees it, tells nobody; its recipients stay leased.
 void queue_batch_free(struct queue *q, struct queue_batch *batch);
 
-// ---- connections
-// -------------------------------------------------------------------------------------
+// ---- connections ----
 
 // One outgoing connection (or its attempt) of a lane: a slot of `connections`. A value the caller
 // keeps and passes by pointer; do not copy it after queue_connected().
@@ -220,8 +217,8 @@ void queue_connected(struct queue *q, struct queue_connection *c, enum queue_pro
 // nothing is recorded per recipient. `text` explains (bounded, escaped by whoever shows it).
 void queue_connect_failed(struct queue *q, struct queue_connection *c, struct bytes text,
                           struct queue_now now, uint64_t *kicks);
-// The connection is gone; its slot is free. `failed`: by the site (421, reset), so that
-// reconnecting backs off unless transactions have succeeded since the last failure.
+// The connection is gone; its slot is free. `failed`: the site broke it (421, reset, time-out)
+// before a transaction had gone through, so that the next one waits for the retry schedule.
 void queue_disconnected(struct queue *q, struct queue_connection *c, bool failed, struct bytes text,
                         struct queue_now now, uint64_t *kicks);
 
@@ -236,8 +233,7 @@ enum queue_take {
 enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct queue_now now,
                            struct queue_batch **out_batch);
 
-// ---- what a worker does next
-// ---------------------------------------------------------------------------
+// ---- what a worker does next ----
 
 enum queue_work_kind {
     QUEUE_IDLE,    // nothing before `until` (MONO_NEVER: until kicked)
@@ -310,19 +306,22 @@ struct queue_failure {
 void queue_unresolved(struct queue *q, struct queue_domain *d, enum queue_unresolved how,
                       const struct queue_failure *failure, struct queue_now now, uint64_t *kicks);
 
-// ---- notes: what of the queue lasts beside messages
-// ------------------------------------------------------
+// ---- notes: what of the queue lasts beside messages ----
 
 // The note of that name, as handed out by the last QUEUE_SAVE of it, is durable (law 7: hour and
 // day limits are counted ahead in blocks, so that a crash can only make a lane send less).
 void queue_saved(struct queue *q, const struct queue_note *note, struct queue_now now,
                  uint64_t *kicks);
+// At a clean stop, with no batch to be taken any more: the exact notes of all lanes that have one,
+// one a call, from *cursor = 0 until false. Without it a restart counts what was counted ahead as
+// sent.
+bool queue_save_next(struct queue *q, uint64_t *cursor, struct queue_now now,
+                     struct queue_note *out);
 // At start, before any queue_add(): a note as saved. Unknown or damaged ones are ignored: E_SYNTAX.
 int queue_restore(struct queue *q, struct bytes name, struct bytes value,
                   struct queue_now now) MUST_USE;
 
-// ---- operators
-// -----------------------------------------------------------------------------------------
+// ---- operators ----
 
 enum queue_select { QUEUE_SELECT_ALL, QUEUE_SELECT_ID, QUEUE_SELECT_DOMAIN, QUEUE_SELECT_ACCOUNT };
 struct queue_filter {
@@ -356,8 +355,7 @@ void queue_hold_all(struct queue *q, bool on, uint64_t *kicks);
 // The wall clock moved by delta_ms against mono: scheduled mail keeps to the wall clock.
 void queue_clock_jumped(struct queue *q, int64_t delta_ms, struct queue_now now, uint64_t *kicks);
 
-// ---- questions
-// -----------------------------------------------------------------------------------------
+// ---- questions ----
 
 enum queue_limit {
     QUEUE_LIMIT_NONE, // in flight, or the next one to go

@@ -49,7 +49,8 @@ enum auth_guard_verdict auth_guard_ask(struct auth_guard *guard, const struct au
 // Before the login is known (a connection, an AUTH command): is the address blocked?
 bool auth_guard_is_blocked(struct auth_guard *guard, const uint8_t ip[16], bool ip6,
                            struct mono now);
-// How it ended. Success clears the login's failures, not the address's (a guesser with one account
-// of its own could wash the others).
+// How it ended. Success marks the pair of address and login as proven and clears no count: a
+// guesser with one account of its own could wash its address, an owner who logs in often would wash
+// the guesses at his login.
 void auth_guard_tell(struct auth_guard *guard, const struct auth_guard_who *who, bool succeeded,
                      struct mono now);

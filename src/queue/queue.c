@@ -1,0 +1,616 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works: this file has the queue's life, its messages and its bundles; queue_domain.c the
+// waiting, queue_lane.c the turns and the shaping, queue_work.c what workers are told,
+// queue_batch.c leases and their end, queue_ask.c the questions. Every public function takes the
+// mutex, does a bounded step and hands out the kicks it caused.
+#include "queue/queue_inside.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+// ---- small things ----
+
+void queue_lock(struct queue *q)
+{
+    CHECK(pthread_mutex_lock(&q->mutex) == 0);
+}
+
+void queue_unlock(struct queue *q, uint64_t *kicks, void *drop)
+{
+    void (*release)(void *) = q->release;
+    if (kicks) {
+        *kicks |= q->kick;
+        q->kick = 0;
+    }
+    CHECK(pthread_mutex_unlock(&q->mutex) == 0);
+    if (drop)
+        release(drop);
+}
+
+uint64_t queue_random(struct queue *q)
+{
+    q->random += 0x9e3779b97f4a7c15u;
+    return queue_hash_mix(q->random);
+}
+
+int64_t queue_retry_ms(const struct queue *q, uint32_t times)
+{
+    int64_t ms = q->conf->retry.first_ms, max = q->conf->retry.max_ms;
+    for (uint32_t i = 0; i < times && ms < max; i++) {
+        int64_t next = ms / CONF_FACTOR_ONE * q->conf->retry.factor_milli +
+                       ms % CONF_FACTOR_ONE * q->conf->retry.factor_milli / CONF_FACTOR_ONE;
+        if (next <= ms)
+            break;
+        ms = next;
+    }
+    ms = ms < max ? ms : max;
+    return ms > 0 ? ms : 1;
+}
+
+// A wall time on the mono scale. 0 ("at once") is far in the past.
+int64_t queue_us_of(struct wall t, struct queue_now now)
+{
+    if (t.us == INT64_MAX)
+        return INT64_MAX;
+    return t.us - now.wall.us + now.mono.us;
+}
+
+struct wall queue_wall_of(int64_t us, struct queue_now now)
+{
+    if (us == INT64_MAX)
+        return WALL_NEVER;
+    return (struct wall){us - now.mono.us + now.wall.us};
+}
+
+// ---- life ----
+
+static uint64_t id_hash(struct message_id id)
+{
+    return queue_hash_mix(id.low ^ queue_hash_mix(id.high));
+}
+
+static uint64_t message_hash(const struct queue_hash_node *node)
+{
+    return id_hash(container_of(node, struct queue_message, hash)->id);
+}
+
+static void init_tables(struct queue *q)
+{
+    queue_pool_init(&q->messages, sizeof(struct queue_message));
+    queue_pool_init(&q->bundles, sizeof(struct queue_bundle));
+    queue_pool_init(&q->domains, sizeof(struct queue_domain));
+    queue_pool_init(&q->flows, sizeof(struct queue_flow));
+    queue_pool_init(&q->turns, sizeof(struct queue_turn));
+    queue_pool_init(&q->lanes, sizeof(struct queue_lane));
+    queue_hash_init(&q->by_id, message_hash);
+    queue_hash_init(&q->by_domain, queue_domain_hash);
+    queue_hash_init(&q->by_flow, queue_flow_hash);
+    queue_hash_init(&q->by_turn, queue_turn_hash);
+    queue_hash_init(&q->by_lane, queue_lane_hash);
+}
+
+struct queue *queue_new(const struct queue_options *options)
+{
+    CHECK(options->workers > 0 && options->workers <= QUEUE_WORKERS_MAX && options->conf);
+    CHECK(options->conf->lanes_count > 0);
+    struct queue *q = mem_new(sizeof(*q));
+    CHECK(pthread_mutex_init(&q->mutex, NULL) == 0);
+    q->workers_count = options->workers;
+    q->connections_max = options->connections_max;
+    q->stored_bytes_max = options->stored_bytes_max;
+    q->random = options->seed;
+    q->conf = options->conf;
+    init_tables(q);
+    list_init(&q->holds);
+    for (uint32_t i = 0; i < q->workers_count; i++) {
+        struct queue_worker *w = &q->workers[i];
+        list_init(&w->resolve);
+        list_init(&w->drain);
+        list_init(&w->touched);
+        list_init(&w->notes);
+    }
+    return q;
+}
+
+static void free_domains(struct queue *q)
+{
+    for (uint32_t i = 0; i < q->domains.made; i++) {
+        struct queue_domain *d = queue_pool_at(&q->domains, i);
+        if (!d->name)
+            continue;
+        heap_done(&d->waiting);
+        free(d->name);
+        free(d->refusal);
+    }
+}
+
+static void free_lanes(struct queue *q)
+{
+    for (uint32_t i = 0; i < q->lanes.made; i++) {
+        struct queue_lane *l = queue_pool_at(&q->lanes, i);
+        if (!l->name)
+            continue;
+        free(l->name), free(l->hosts), free(l->match_names), free(l->text);
+        free(l->second), free(l->hour), free(l->day);
+    }
+}
+
+static void free_messages(struct queue *q)
+{
+    for (uint32_t i = 0; i < q->messages.made; i++) {
+        struct queue_message *m = queue_pool_at(&q->messages, i);
+        if (m->recipients && m->stored)
+            q->release(m->stored);
+        for (struct queue_bundle *b = m->recipients ? m->bundles : NULL; b; b = b->next)
+            if (b->count > 1)
+                free(b->numbers);
+    }
+}
+
+void queue_free(struct queue *q)
+{
+    if (!q)
+        return;
+    free_messages(q);
+    free_domains(q);
+    free_lanes(q);
+    for (uint32_t i = 0; i < q->workers_count; i++) {
+        free(q->workers[i].messages.nodes);
+        free(q->workers[i].domains.nodes);
+        free(q->workers[i].lanes.nodes);
+    }
+    for (struct list *link; (link = list_pop_front(&q->holds));)
+        free(list_get(link, struct queue_hold, link));
+    queue_pool_done(&q->messages), queue_pool_done(&q->bundles), queue_pool_done(&q->domains);
+    queue_pool_done(&q->flows), queue_pool_done(&q->turns), queue_pool_done(&q->lanes);
+    queue_hash_done(&q->by_id), queue_hash_done(&q->by_domain), queue_hash_done(&q->by_flow);
+    queue_hash_done(&q->by_turn), queue_hash_done(&q->by_lane);
+    map_done(&q->held_domains), map_done(&q->held_accounts);
+    CHECK(pthread_mutex_destroy(&q->mutex) == 0);
+    free(q);
+}
+
+void queue_configure(struct queue *q, const struct conf *conf, uint32_t connections_max)
+{
+    CHECK(conf->lanes_count > 0);
+    queue_lock(q);
+    q->conf = conf;
+    q->connections_max = connections_max;
+    for (uint32_t i = 0; i < q->lanes.made; i++) {
+        struct queue_lane *l = queue_pool_at(&q->lanes, i);
+        if (!l->name)
+            continue;
+        queue_lane_set_limits(q, l);
+        queue_lane_touch(q, l);
+    }
+    queue_unlock(q, NULL, NULL);
+}
+
+// ---- bundles ----
+
+struct queue_bundle *queue_bundle_new(struct queue *q, struct queue_message *m,
+                                      struct queue_domain *d, const uint32_t *numbers,
+                                      uint32_t count)
+{
+    CHECK(count > 0);
+    struct queue_bundle *b = queue_pool_new(&q->bundles);
+    b->message = m;
+    b->domain = d;
+    b->count = count;
+    if (count == 1) {
+        b->number = numbers[0];
+    } else {
+        b->numbers = mem_new(count * sizeof(uint32_t));
+        memcpy(b->numbers, numbers, count * sizeof(uint32_t));
+        q->numbers_bytes += count * sizeof(uint32_t);
+    }
+    b->next = m->bundles;
+    b->link = &m->bundles;
+    if (b->next)
+        b->next->link = &b->next;
+    m->bundles = b;
+    d->bundles++;
+    b->state = BUNDLE_LEASED; // in no place yet
+    q->recipients[BUNDLE_LEASED] += count;
+    return b;
+}
+
+const uint32_t *queue_bundle_numbers(const struct queue_bundle *b)
+{
+    return b->count == 1 ? &b->number : b->numbers;
+}
+
+static void free_numbers(struct queue *q, struct queue_bundle *b)
+{
+    if (b->count == 1)
+        return;
+    q->numbers_bytes -= b->count * sizeof(uint32_t);
+    free(b->numbers);
+}
+
+void queue_bundle_free(struct queue *q, struct queue_bundle *b)
+{
+    CHECK(b->state == BUNDLE_LEASED);
+    struct queue_domain *d = b->domain;
+    q->recipients[BUNDLE_LEASED] -= b->count;
+    *b->link = b->next;
+    if (b->next)
+        b->next->link = b->link;
+    free_numbers(q, b);
+    queue_pool_free(&q->bundles, b);
+    d->bundles--;
+    queue_domain_check(q, d);
+}
+
+static void set_numbers(struct queue *q, struct queue_bundle *b, const uint32_t *numbers,
+                        uint32_t count)
+{
+    uint32_t one = numbers[0], *many = NULL;
+    if (count > 1) {
+        many = mem_new(count * sizeof(uint32_t));
+        memcpy(many, numbers, count * sizeof(uint32_t));
+        q->numbers_bytes += count * sizeof(uint32_t);
+    }
+    free_numbers(q, b);
+    b->count = count;
+    if (many)
+        b->numbers = many;
+    else
+        b->number = one;
+}
+
+struct queue_bundle *queue_bundle_split(struct queue *q, struct queue_bundle *b, uint32_t n)
+{
+    CHECK(n > 0 && n < b->count);
+    const uint32_t *numbers = queue_bundle_numbers(b);
+    struct queue_bundle *cut = queue_bundle_new(q, b->message, b->domain, numbers, n);
+    cut->attempts = b->attempts;
+    cut->flags = b->flags;
+    cut->due_us = b->state == BUNDLE_READY ? INT64_MIN : b->due_us;
+    set_numbers(q, b, numbers + n, b->count - n);
+    q->recipients[b->state] -= n;
+    if (b->state == BUNDLE_WAITING && b->flags & BUNDLE_SCHEDULED)
+        q->scheduled -= n;
+    return cut;
+}
+
+void queue_bundle_take_out(struct queue *q, struct queue_bundle *b)
+{
+    q->recipients[b->state] -= b->count;
+    if (b->state == BUNDLE_WAITING) {
+        heap_remove(&b->domain->waiting, &b->due);
+        if (b->flags & BUNDLE_SCHEDULED)
+            q->scheduled -= b->count;
+    } else if (b->state == BUNDLE_READY) {
+        struct queue_flow *f = b->flow;
+        list_remove(&b->ready);
+        f->count--;
+        f->turn->lane->ready[f->turn->proof][f->class]--;
+        queue_flow_drop_if_empty(q, f);
+        b->due_us = INT64_MIN;
+    }
+}
+
+static void put_in(struct queue *q, struct queue_bundle *b, enum bundle_state state)
+{
+    b->state = (uint8_t)state;
+    q->recipients[state] += b->count;
+}
+
+void queue_bundle_wait(struct queue *q, struct queue_bundle *b, int64_t due_us)
+{
+    queue_bundle_take_out(q, b);
+    put_in(q, b, BUNDLE_WAITING);
+    if (b->flags & BUNDLE_SCHEDULED)
+        q->scheduled += b->count;
+    if ((b->flags & (BUNDLE_WARNABLE | BUNDLE_WARNED)) == BUNDLE_WARNABLE)
+        b->message->warn_again = b->message->warn_passed;
+    b->due_us = due_us;
+    struct heap *h = &b->domain->waiting;
+    if (!h->nodes) { // most domains have one or two
+        h->cap = 2;
+        h->nodes = mem_new(h->cap * sizeof(*h->nodes));
+    }
+    b->due = (struct heap_node){0};
+    heap_add(h, &b->due, due_us);
+    if (heap_first(h) == &b->due)
+        queue_domain_check(q, b->domain);
+}
+
+void queue_bundle_hold(struct queue *q, struct queue_bundle *b)
+{
+    queue_bundle_take_out(q, b);
+    put_in(q, b, BUNDLE_HELD);
+}
+
+void queue_bundle_lease(struct queue *q, struct queue_bundle *b)
+{
+    b->flags = b->state == BUNDLE_HELD ? b->flags | BUNDLE_WAS_HELD : b->flags & ~BUNDLE_WAS_HELD;
+    queue_bundle_take_out(q, b);
+    put_in(q, b, BUNDLE_LEASED);
+    b->next_leased = NULL;
+}
+
+void queue_bundle_ready(struct queue *q, struct queue_bundle *b, struct queue_flow *f)
+{
+    queue_bundle_take_out(q, b);
+    put_in(q, b, BUNDLE_READY);
+    b->flags &= ~BUNDLE_SCHEDULED;
+    b->flow = f;
+    b->ready = (struct list){0};
+    list_push_back(&f->bundles, &b->ready);
+    f->count++;
+    f->turn->lane->ready[f->turn->proof][f->class]++;
+}
+
+void queue_bundle_move(struct queue *q, struct queue_bundle *b, struct queue_domain *d)
+{
+    CHECK(b->state == BUNDLE_LEASED);
+    struct queue_domain *old = b->domain;
+    b->domain = d;
+    d->bundles++;
+    old->bundles--;
+    queue_domain_check(q, old);
+}
+
+// ---- messages ----
+
+struct queue_message *queue_message_find(struct queue *q, struct message_id id)
+{
+    struct queue_hash_node *node = queue_hash_chain(&q->by_id, id_hash(id));
+    for (; node; node = node->next) {
+        struct queue_message *m = container_of(node, struct queue_message, hash);
+        if (message_id_eq(m->id, id))
+            return m;
+    }
+    return NULL;
+}
+
+uint32_t queue_message_worker(const struct queue *q, struct message_id id)
+{
+    return (uint32_t)(id_hash(id) % q->workers_count);
+}
+
+static void set_timer(struct queue *q, struct queue_message *m, int64_t at_us)
+{
+    uint32_t worker = queue_message_worker(q, m->id);
+    struct heap *h = &q->workers[worker].messages;
+    heap_move(h, &m->timer, at_us);
+    if (heap_first(h) == &m->timer)
+        queue_kick(q, worker);
+}
+
+void queue_message_check(struct queue *q, struct queue_message *m, struct queue_now now)
+{
+    if (!heap_has(&m->timer))
+        set_timer(q, m, m->expires_us);
+    if (m->warn_again && m->timer.key > now.mono.us)
+        set_timer(q, m, now.mono.us);
+    m->warn_again = false;
+}
+
+static void *take_stored(struct queue *q, struct queue_message *m)
+{
+    void *stored = m->stored;
+    if (stored)
+        q->stored_bytes -= m->size;
+    m->stored = NULL;
+    return stored;
+}
+
+void *queue_message_settle(struct queue *q, struct queue_message *m, struct queue_now now)
+{
+    void *drop = NULL;
+    if (m->leases == 0 && (m->drop_stored || m->recipients == 0))
+        drop = take_stored(q, m);
+    if (m->recipients > 0) {
+        queue_message_check(q, m, now);
+        return drop;
+    }
+    CHECK(m->leases == 0 && !m->bundles);
+    heap_remove(&q->workers[queue_message_worker(q, m->id)].messages, &m->timer);
+    queue_hash_remove(&q->by_id, &m->hash);
+    queue_pool_free(&q->messages, m);
+    return drop;
+}
+
+bool queue_is_held(const struct queue *q, struct bytes domain, uint32_t account)
+{
+    char number[16];
+    int n = snprintf(number, sizeof(number), "%u", account);
+    return q->hold_all || (q->held_domains.count && map_find(&q->held_domains, domain)) ||
+           (q->held_accounts.count && map_find(&q->held_accounts, bytes_of(number, (size_t)n)));
+}
+
+// Sorts recipients so that those of one bundle stand together, by number within.
+struct sorted {
+    const struct queue_recipient *r;
+    uint8_t flags;
+    bool held;
+};
+
+static int by_bundle(const void *left, const void *right)
+{
+    const struct sorted *a = left, *b = right;
+    if (a->r->route != b->r->route)
+        return a->r->route < b->r->route ? -1 : 1;
+    int order = bytes_cmp(a->r->domain, b->r->domain);
+    if (order)
+        return order;
+    if (a->held != b->held)
+        return a->held ? 1 : -1;
+    if (a->flags != b->flags)
+        return a->flags < b->flags ? -1 : 1;
+    if (a->r->attempts != b->r->attempts)
+        return a->r->attempts < b->r->attempts ? -1 : 1;
+    if (a->r->next_attempt_at.us != b->r->next_attempt_at.us)
+        return a->r->next_attempt_at.us < b->r->next_attempt_at.us ? -1 : 1;
+    return 0;
+}
+
+static int by_bundle_and_number(const void *left, const void *right)
+{
+    const struct sorted *a = left, *b = right;
+    int order = by_bundle(left, right);
+    if (order == 0)
+        order = a->r->number < b->r->number ? -1 : a->r->number > b->r->number;
+    return order;
+}
+
+static void add_bundle(struct queue *q, struct queue_message *m,
+                       const struct queue_message_new *new, const struct sorted *first,
+                       uint32_t count, struct queue_now now)
+{
+    const struct queue_recipient *r = first->r;
+    uint32_t one, *numbers = count > 1 ? mem_new(count * sizeof(uint32_t)) : &one;
+    for (uint32_t i = 0; i < count; i++)
+        numbers[i] = first[i].r->number;
+    struct queue_domain *d = queue_domain_get(q, r->route, r->domain);
+    struct queue_bundle *b = queue_bundle_new(q, m, d, numbers, count);
+    if (count > 1)
+        free(numbers);
+    b->attempts = r->attempts < UINT16_MAX ? (uint16_t)r->attempts : UINT16_MAX;
+    b->flags = first->flags;
+    int64_t due = queue_us_of(r->next_attempt_at, now);
+    int64_t not_before = queue_us_of(new->not_before, now);
+    if (not_before > now.mono.us && not_before >= due) {
+        due = not_before;
+        b->flags |= BUNDLE_SCHEDULED;
+    }
+    b->due_us = due;
+    if (first->held)
+        queue_bundle_hold(q, b);
+    else
+        queue_bundle_wait(q, b, due);
+}
+
+static void add_bundles(struct queue *q, struct queue_message *m,
+                        const struct queue_message_new *new, struct queue_now now)
+{
+    uint32_t count = new->recipients_count;
+    struct sorted one, *all = count > 1 ? mem_new(count * sizeof(*all)) : &one;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct queue_recipient *r = &new->recipients[i];
+        CHECK(r->number > 0 && r->domain.len <= QUEUE_NAME_MAX);
+        bool warn = (r->notify == 0 || r->notify & NOTIFY_DELAY) && !(m->flags & QUEUE_NULL_SENDER);
+        all[i].r = r;
+        all[i].flags = (uint8_t)((warn ? BUNDLE_WARNABLE : 0) | (r->warned ? BUNDLE_WARNED : 0));
+        all[i].held = r->held || queue_is_held(q, r->domain, m->account);
+    }
+    if (count > 1)
+        qsort(all, count, sizeof(*all), by_bundle_and_number);
+    for (uint32_t i = 0, n; i < count; i += n) {
+        for (n = 1; i + n < count && by_bundle(&all[i], &all[i + n]) == 0; n++)
+            CHECK(all[i + n].r->number != all[i + n - 1].r->number);
+        add_bundle(q, m, new, &all[i], n, now);
+    }
+    if (count > 1)
+        free(all);
+}
+
+// The first time something is due to be said about the message: its warning or its end.
+static void start_timer(struct queue *q, struct queue_message *m,
+                        const struct queue_message_new *new, struct queue_now now)
+{
+    int64_t warn_after_ms = q->conf->retry.warn_after_ms, at = m->expires_us;
+    int64_t from = queue_us_of(new->accepted_at, now), start = queue_us_of(new->not_before, now);
+    from = start > from ? start : from;
+    if (warn_after_ms > 0 && !(m->flags & QUEUE_NULL_SENDER)) {
+        int64_t warn = mono_add_ms((struct mono){from}, warn_after_ms).us;
+        at = warn < at ? warn : at;
+    }
+    set_timer(q, m, at);
+}
+
+int queue_add(struct queue *q, const struct queue_message_new *new, struct queue_now now,
+              uint64_t *kicks)
+{
+    CHECK(new->recipients_count > 0);
+    void (*release)(void *) = new->stored.message ? new->stored.release : NULL;
+    void *drop = NULL;
+    int err = OK;
+    queue_lock(q);
+    if (release) {
+        CHECK(!q->release || q->release == release);
+        q->release = release;
+    }
+    if (queue_message_find(q, new->id)) {
+        err = E_EXISTS;
+        drop = new->stored.message;
+        goto out;
+    }
+    struct queue_message *m = queue_pool_new(&q->messages);
+    m->id = new->id;
+    m->account = new->account;
+    m->class = (uint8_t) new->class;
+    m->flags = (uint8_t) new->flags;
+    m->size = new->size < UINT32_MAX ? (uint32_t) new->size : UINT32_MAX;
+    m->expires_us = queue_us_of(new->expires_at, now);
+    m->recipients = new->recipients_count;
+    if (new->stored.message && q->stored_bytes + m->size <= q->stored_bytes_max) {
+        m->stored = new->stored.message;
+        q->stored_bytes += m->size;
+    } else {
+        drop = new->stored.message;
+    }
+    queue_hash_add(&q->by_id, &m->hash);
+    add_bundles(q, m, new, now);
+    start_timer(q, m, new, now);
+out:
+    queue_unlock(q, kicks, drop);
+    return err;
+}
+
+// ---- rules for mail to come ----
+
+static void set_rule(struct map *rules, struct bytes key, bool on)
+{
+    if (on)
+        map_set(rules, key, rules);
+    else
+        map_remove(rules, key);
+}
+
+void queue_hold_domain(struct queue *q, struct bytes domain, bool on, uint64_t *kicks)
+{
+    CHECK(domain.len <= QUEUE_NAME_MAX);
+    queue_lock(q);
+    set_rule(&q->held_domains, domain, on);
+    queue_hold_note(q, "domain", domain, on);
+    queue_unlock(q, kicks, NULL);
+}
+
+void queue_hold_account(struct queue *q, uint32_t account, bool on, uint64_t *kicks)
+{
+    char number[16];
+    int n = snprintf(number, sizeof(number), "%u", account);
+    queue_lock(q);
+    set_rule(&q->held_accounts, bytes_of(number, (size_t)n), on);
+    queue_hold_note(q, "account", bytes_of(number, (size_t)n), on);
+    queue_unlock(q, kicks, NULL);
+}
+
+void queue_hold_all(struct queue *q, bool on, uint64_t *kicks)
+{
+    queue_lock(q);
+    q->hold_all = on;
+    queue_hold_note(q, "all", BYTES("all"), on);
+    queue_unlock(q, kicks, NULL);
+}
+
+void queue_clock_jumped(struct queue *q, int64_t delta_ms, struct queue_now now, uint64_t *kicks)
+{
+    queue_lock(q);
+    for (uint32_t i = 0; i < q->bundles.made; i++) {
+        struct queue_bundle *b = queue_pool_at(&q->bundles, i);
+        if (!b->count || b->state == BUNDLE_READY || !(b->flags & BUNDLE_SCHEDULED))
+            continue;
+        int64_t due = b->due_us - delta_ms * 1000;
+        if (b->state == BUNDLE_WAITING)
+            queue_bundle_wait(q, b, due);
+        else
+            b->due_us = due;
+    }
+    queue_unlock(q, kicks, NULL);
+}

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: MIT
+//
+// queue_ask - the questions: why not, what is there, how much
+#include "queue/queue_inside.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+const char *queue_limit_name(enum queue_limit limit)
+{
+    static const char *const names[] = {
+        "none",    "retry_time",       "scheduled", "hold",  "dns",
+        "backoff", "lane_connections", "lane_rate", "class", "account_turn",
+    };
+    CHECK((size_t)limit < COUNT_OF(names));
+    return names[limit];
+}
+
+const char *queue_state_name(enum queue_state state)
+{
+    static const char *const names[] = {"queued", "scheduled", "held", "active"};
+    CHECK((size_t)state < COUNT_OF(names));
+    return names[state];
+}
+
+// ---- why ----
+
+__attribute__((format(printf, 5, 6))) static void say(struct queue_reason *out,
+                                                      enum queue_limit limit, struct wall until,
+                                                      const char *setting, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    out->limit = limit;
+    out->until = until;
+    snprintf(out->setting, sizeof(out->setting), "%s", setting);
+    vsnprintf(out->text, sizeof(out->text), format, args);
+    va_end(args);
+}
+
+static void why_waiting(const struct queue_bundle *b, struct queue_now now,
+                        struct queue_reason *out)
+{
+    const struct queue_domain *d = b->domain;
+    const char *refusal = d->refusal ? d->refusal->text : "";
+    if (b->due_us > now.mono.us && b->flags & BUNDLE_SCHEDULED)
+        say(out, QUEUE_LIMIT_SCHEDULED, queue_wall_of(b->due_us, now), "X-Posthaste-Send-At",
+            "the sender asked for this time");
+    else if (b->due_us > now.mono.us)
+        say(out, QUEUE_LIMIT_RETRY_TIME, queue_wall_of(b->due_us, now),
+            b->attempts > 1 ? "retry.factor" : "retry.first",
+            "waits for the next attempt, after %u", b->attempts);
+    else if (d->state == DOMAIN_BACKOFF)
+        say(out, QUEUE_LIMIT_DNS, queue_wall_of(d->until_us, now), "retry.first",
+            "%s can't be resolved just now: %s", d->name, refusal);
+    else if (d->state == DOMAIN_ASKING || d->state == DOMAIN_RESOLVING)
+        say(out, QUEUE_LIMIT_DNS, (struct wall){0}, "", "%s is being resolved", d->name);
+    else
+        say(out, QUEUE_LIMIT_NONE, (struct wall){0}, "", "due now");
+}
+
+static void setting_of(const struct queue_lane *l, const char *name, char out[64])
+{
+    snprintf(out, 64, "lanes[%u].%s", l->rule, name);
+}
+
+// Lane backoff and rates; false: neither binds.
+static bool why_lane(struct queue *q, struct queue_lane *l, enum share share, struct queue_now now,
+                     struct queue_reason *out)
+{
+    char setting[64];
+    const char *limit = NULL;
+    int64_t when = queue_lane_when(q, l, share, now, &limit);
+    uint32_t open = queue_lane_connections(l);
+    if (l->backoff_us > now.mono.us && open == 0) {
+        say(out, QUEUE_LIMIT_BACKOFF, queue_wall_of(l->backoff_us, now), "retry.first",
+            "%s could not be reached %u times in a row: %s", l->name, l->failures,
+            l->text ? l->text : "");
+    } else if (limit) {
+        setting_of(l, limit, setting);
+        say(out, QUEUE_LIMIT_LANE_RATE,
+            when == INT64_MAX ? (struct wall){0} : queue_wall_of(when, now), setting,
+            "%s has sent as much as %s allows", l->name, limit);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void why_ready(struct queue *q, const struct queue_bundle *b, struct queue_now now,
+                      struct queue_reason *out)
+{
+    struct queue_turn *t = b->flow->turn;
+    struct queue_lane *l = t->lane;
+    enum share share = t->class == MAIL_TRANSACTIONAL ? SHARE_ALL : SHARE_LOW;
+    if (why_lane(q, l, share, now, out))
+        return;
+    uint32_t open = queue_lane_connections(l), above = 0;
+    uint64_t max = queue_share_limit(l->limits->connections, share);
+    if (open < max) {
+        say(out, QUEUE_LIMIT_NONE, (struct wall){0}, "",
+            open ? "about to go" : "a connection to %s is about to be opened", l->name);
+        return;
+    }
+    for (int class = 0; class < t->class; class ++)
+        above += l->ready[t->proof][class];
+    char setting[64];
+    setting_of(l, "connections", setting);
+    struct list *ring = &l->rings[t->proof][t->class];
+    if (above)
+        say(out, QUEUE_LIMIT_CLASS, (struct wall){0}, setting,
+            "%u messages of a more urgent class go to %s first", above, l->name);
+    else if (ring->next != ring->prev)
+        say(out, QUEUE_LIMIT_ACCOUNT_TURN, (struct wall){0}, setting,
+            "several accounts have mail for %s and take turns", l->name);
+    else
+        say(out, QUEUE_LIMIT_LANE_CONNECTIONS, (struct wall){0}, setting,
+            "all %llu connections to %s are in use", (unsigned long long)max, l->name);
+}
+
+static struct queue_bundle *bundle_of(struct queue *q, struct message_id id, uint32_t number)
+{
+    struct queue_message *m = queue_message_find(q, id);
+    struct queue_bundle *best = NULL;
+    uint32_t lowest = UINT32_MAX;
+    for (struct queue_bundle *b = m ? m->bundles : NULL; b; b = b->next) {
+        const uint32_t *numbers = queue_bundle_numbers(b);
+        for (uint32_t i = 0; i < b->count; i++) {
+            if (number ? numbers[i] == number : numbers[i] <= lowest) {
+                best = b;
+                lowest = numbers[i];
+            }
+        }
+    }
+    return best;
+}
+
+int queue_why(struct queue *q, struct message_id id, uint32_t number, struct queue_now now,
+              struct queue_reason *out)
+{
+    *out = (struct queue_reason){0};
+    queue_lock(q);
+    struct queue_bundle *b = bundle_of(q, id, number);
+    if (b && b->state == BUNDLE_HELD)
+        say(out, QUEUE_LIMIT_HOLD, (struct wall){0}, "queue release", "held until released");
+    else if (b && b->state == BUNDLE_LEASED)
+        say(out, QUEUE_LIMIT_NONE, (struct wall){0}, "", "being worked on just now");
+    else if (b && b->state == BUNDLE_WAITING)
+        why_waiting(b, now, out);
+    else if (b)
+        why_ready(q, b, now, out);
+    queue_unlock(q, NULL, NULL);
+    return b ? OK : E_NOT_FOUND;
+}
+
+// ---- what is there ----
+
+static enum queue_state state_of(const struct queue_bundle *b)
+{
+    switch ((enum bundle_state)b->state) {
+    case BUNDLE_HELD:
+        return QUEUE_STATE_HELD;
+    case BUNDLE_LEASED:
+        return QUEUE_STATE_ACTIVE;
+    case BUNDLE_WAITING:
+        return b->flags & BUNDLE_SCHEDULED ? QUEUE_STATE_SCHEDULED : QUEUE_STATE_QUEUED;
+    case BUNDLE_READY:
+        break;
+    }
+    return QUEUE_STATE_QUEUED;
+}
+
+static struct wall next_attempt(const struct queue_bundle *b, struct queue_now now)
+{
+    if (b->state != BUNDLE_WAITING || b->due_us <= now.mono.us)
+        return (struct wall){0};
+    return queue_wall_of(b->due_us, now);
+}
+
+int queue_find(struct queue *q, struct message_id id, uint32_t number, struct queue_now now,
+               struct queue_place *out)
+{
+    queue_lock(q);
+    struct queue_bundle *b = bundle_of(q, id, number);
+    if (b)
+        *out = (struct queue_place){state_of(b), b->attempts, next_attempt(b, now)};
+    queue_unlock(q, NULL, NULL);
+    return b ? OK : E_NOT_FOUND;
+}
+
+static void fill_row(const struct queue_bundle *b, struct queue_now now, struct queue_row *row)
+{
+    const struct queue_message *m = b->message;
+    *row = (struct queue_row){.id = m->id,
+                              .account = m->account,
+                              .class = (enum mail_class)m->class,
+                              .size = m->size,
+                              .state = state_of(b),
+                              .recipients = b->count,
+                              .first_number = queue_bundle_numbers(b)[0],
+                              .attempts = b->attempts,
+                              .next_attempt_at = next_attempt(b, now)};
+    snprintf(row->domain, sizeof(row->domain), "%s", b->domain->name);
+}
+
+// The cursor: a message's index, and how many of its bundles have been shown.
+#define CURSOR_BITS 32
+
+static size_t list_message(const struct queue_message *m, const struct queue_filter *filter,
+                           uint64_t *skip, struct queue_now now, struct queue_row *rows, size_t max)
+{
+    size_t n = 0;
+    uint64_t seen = 0;
+    for (const struct queue_bundle *b = m->recipients ? m->bundles : NULL; b; b = b->next) {
+        if (!queue_filter_matches(filter, b) || seen++ < *skip)
+            continue;
+        if (n == max)
+            return n;
+        fill_row(b, now, &rows[n++]);
+        (*skip)++;
+    }
+    *skip = UINT64_MAX; // the message is done
+    return n;
+}
+
+static size_t list_some(struct queue *q, const struct queue_filter *filter, uint64_t *cursor,
+                        struct queue_now now, struct queue_row *rows, size_t max)
+{
+    uint64_t index = *cursor >> CURSOR_BITS, skip = *cursor & UINT32_MAX, looked = 0;
+    size_t n = 0;
+    while (index < q->messages.made && n < max && looked++ < QUEUE_SCAN_MAX) {
+        struct queue_message *m = queue_pool_at(&q->messages, (uint32_t)index);
+        n += list_message(m, filter, &skip, now, rows + n, max - n);
+        if (skip != UINT64_MAX)
+            break;
+        skip = 0;
+        index++;
+    }
+    bool end = index >= q->messages.made;
+    *cursor = end ? UINT64_MAX : index << CURSOR_BITS | skip;
+    return n;
+}
+
+size_t queue_list(struct queue *q, const struct queue_filter *filter, uint64_t *cursor,
+                  struct queue_now now, struct queue_row *rows, size_t max)
+{
+    CHECK(max > 0);
+    if (*cursor == UINT64_MAX)
+        return 0;
+    size_t n;
+    queue_lock(q);
+    if (filter->by == QUEUE_SELECT_ID) {
+        struct queue_message *m = queue_message_find(q, filter->id);
+        n = m ? list_message(m, filter, cursor, now, rows, max) : 0;
+        *cursor = m ? *cursor : UINT64_MAX;
+    } else {
+        n = list_some(q, filter, cursor, now, rows, max);
+    }
+    queue_unlock(q, NULL, NULL);
+    return n;
+}
+
+static void fill_lane(struct queue_lane *l, struct queue_now now, struct queue_lane_row *row)
+{
+    *row = (struct queue_lane_row){.worker = l->worker, .rule = l->rule};
+    snprintf(row->name, sizeof(row->name), "%s", l->name);
+    snprintf(row->text, sizeof(row->text), "%s", l->text ? l->text : "");
+    for (int p = 0; p < QUEUE_PROOFS; p++) {
+        row->connecting += l->connecting[p];
+        for (int c = 0; c < MAIL_CLASSES; c++)
+            row->ready += l->ready[p][c];
+    }
+    row->connections = queue_lane_connections(l);
+    row->busy = l->busy;
+    row->connections_max = l->limits->connections;
+    row->hour_used = l->hour ? queue_window_used(l->hour, now.mono) : 0;
+    row->day_used = l->day ? queue_window_used(l->day, now.mono) : 0;
+    if (l->backoff_us > now.mono.us)
+        row->backoff_until = queue_wall_of(l->backoff_us, now);
+}
+
+size_t queue_lanes(struct queue *q, uint64_t *cursor, struct queue_now now,
+                   struct queue_lane_row *rows, size_t max)
+{
+    size_t n = 0;
+    queue_lock(q);
+    while (n < max && *cursor < q->lanes.made) {
+        struct queue_lane *l = queue_pool_at(&q->lanes, (uint32_t)(*cursor)++);
+        if (l->name)
+            fill_lane(l, now, &rows[n++]);
+    }
+    queue_unlock(q, NULL, NULL);
+    return n;
+}
+
+static uint64_t memory_of(const struct queue *q)
+{
+    uint64_t bytes = sizeof(*q) + q->numbers_bytes;
+    bytes += queue_pool_bytes(&q->messages) + queue_pool_bytes(&q->bundles);
+    bytes += queue_pool_bytes(&q->domains) + queue_pool_bytes(&q->flows);
+    bytes += queue_pool_bytes(&q->turns) + queue_pool_bytes(&q->lanes);
+    bytes += queue_hash_bytes(&q->by_id) + queue_hash_bytes(&q->by_domain);
+    bytes += queue_hash_bytes(&q->by_flow) + queue_hash_bytes(&q->by_turn);
+    bytes += queue_hash_bytes(&q->by_lane);
+    for (uint32_t i = 0; i < q->workers_count; i++) {
+        const struct queue_worker *w = &q->workers[i];
+        bytes += (w->messages.cap + w->domains.cap + w->lanes.cap) * sizeof(void *);
+    }
+    return bytes;
+}
+
+void queue_count(struct queue *q, struct queue_counts *out)
+{
+    queue_lock(q);
+    *out = (struct queue_counts){.messages = q->messages.used,
+                                 .domains = q->domains.used,
+                                 .lanes = q->lanes.used,
+                                 .connections = q->connections,
+                                 .stored_bytes = q->stored_bytes,
+                                 .memory_bytes = memory_of(q)};
+    out->recipients[QUEUE_STATE_QUEUED] =
+        q->recipients[BUNDLE_WAITING] - q->scheduled + q->recipients[BUNDLE_READY];
+    out->recipients[QUEUE_STATE_SCHEDULED] = q->scheduled;
+    out->recipients[QUEUE_STATE_HELD] = q->recipients[BUNDLE_HELD];
+    out->recipients[QUEUE_STATE_ACTIVE] = q->recipients[BUNDLE_LEASED];
+    queue_unlock(q, NULL, NULL);
+}

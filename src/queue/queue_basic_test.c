@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: MIT
+#include "base/test_base.h"
+#include "queue/queue_world.h"
+
+#define SECOND_MS 1000
+#define MINUTE_MS 60000
+#define HOUR_MS 3600000
+
+static const char CONF[] = "retry: {first: 5m, factor: 2, max: 4h, lifetime: 5d, warn_after: 4h}\n"
+                           "lanes: [{match: \"*\", connections: 4}]\n";
+
+static void start(struct world *w, const char *conf)
+{
+    world_init(w, &(struct world_options){
+                      .conf = conf, .workers = 2, .seed = 1, .stored_bytes_max = 1000});
+    w->keep_sent = true;
+    world_site(w, "site");
+}
+
+static struct queue_counts counts(struct world *w)
+{
+    struct queue_counts c;
+    queue_count(w->queue, &c);
+    return c;
+}
+
+static void assert_limit(struct world *w, struct message_id id, enum queue_limit want)
+{
+    struct queue_reason reason;
+    assert_int_equal(queue_why(w->queue, id, 0, w->now, &reason), OK);
+    if (reason.limit != want)
+        fail_msg("limit %s (%s), want %s", queue_limit_name(reason.limit), reason.text,
+                 queue_limit_name(want));
+}
+
+// The world delivers what it is given, and nothing is left in the queue.
+static void delivers(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    struct message_id id =
+        world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 3, .size = 100});
+    assert_number("stored", counts(&w).stored_bytes, 100);
+    assert_number("queued", counts(&w).recipients[QUEUE_STATE_QUEUED], 3);
+    world_run(&w, 1);
+    assert_number("transactions", w.sent_count, 1);
+    assert_number("recipients", w.sent[0].recipients, 3);
+    assert_true(message_id_eq(w.sent[0].id, id));
+    assert_number("left", counts(&w).messages, 0);
+    assert_number("released", w.released, 1);
+    struct queue_reason reason;
+    assert_int_equal(queue_why(w.queue, id, 0, w.now, &reason), E_NOT_FOUND);
+    world_run(&w, 2 * MINUTE_MS); // resolution runs out: domain and lane are forgotten
+    world_turn(&w);
+    assert_number("domains", counts(&w).domains, 0);
+    world_done(&w);
+}
+
+static void refuses_a_second_of_the_same_id(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    struct queue_recipient r = {.number = 1, .domain = BYTES("a.site")};
+    struct queue_message_new m = {
+        .id = {1, 2}, .expires_at = WALL_NEVER, .recipients = &r, .recipients_count = 1};
+    uint64_t kicks = 0;
+    assert_int_equal(queue_add(w.queue, &m, w.now, &kicks), OK);
+    assert_true(kicks != 0);
+    assert_int_equal(queue_add(w.queue, &m, w.now, &kicks), E_EXISTS);
+    assert_number("messages", counts(&w).messages, 1);
+    world_done(&w);
+}
+
+static void splits_by_recipients_per_transaction(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t recipients, limit, want;
+    } rows[] = {{1, 10, 1}, {10, 10, 1}, {11, 10, 2}, {100, 1, 100}, {101, 50, 3}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char conf[200];
+        snprintf(conf, sizeof(conf), "lanes: [{match: \"*\", recipients_per_transaction: %u}]\n",
+                 rows[i].limit);
+        struct world w;
+        start(&w, conf);
+        world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = rows[i].recipients});
+        world_run(&w, 1);
+        assert_number("transactions", w.sent_count, rows[i].want);
+        assert_number("done", w.done, rows[i].recipients);
+        world_done(&w);
+    }
+}
+
+static void retries_by_the_schedule(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    w.sites[0].reply = WORLD_DEFER;
+    struct message_id id =
+        world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .size = 10});
+    world_run(&w, 6LL * 24 * HOUR_MS);
+    // 5m 10m 20m 40m 80m 160m, then every 4h (+-10 %) up to five days
+    static const int64_t minutes[] = {5, 10, 20, 40, 80, 160, 240, 240};
+    assert_true(w.sent_count > 30 && w.sent_count < 40);
+    for (size_t i = 0; i < sizeof(minutes) / sizeof(minutes[0]); i++) {
+        int64_t ms = (w.sent[i + 1].at_us - w.sent[i].at_us) / 1000;
+        if (ms < minutes[i] * MINUTE_MS * 9 / 10 || ms > minutes[i] * MINUTE_MS * 11 / 10)
+            fail_msg("attempt %zu came after %lld ms", i + 2, (long long)ms);
+    }
+    assert_number("expired", w.expired, 1);
+    assert_number("warned", w.warned, 1);
+    assert_number("stored is let go at the first deferral", w.released, 1);
+    assert_int_equal(queue_why(w.queue, id, 0, w.now, &(struct queue_reason){0}), E_NOT_FOUND);
+    world_done(&w);
+}
+
+static void mixes_results_of_one_batch(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    w.sites[0].reply = WORLD_MIX;
+    for (uint32_t n = 1; n < 40; n++)
+        world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = n});
+    world_run(&w, 24LL * HOUR_MS);
+    assert_number("done", w.done, 39 * 40 / 2);
+    assert_number("left", counts(&w).messages, 0);
+    world_done(&w);
+}
+
+static void expires_and_warns_while_dns_fails(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    w.dns = WORLD_DNS_DEFER;
+    struct message_id id = world_add(
+        &w, &(struct world_mail){.domain = "a.site", .recipients = 2, .lifetime_ms = 10 * HOUR_MS});
+    world_add(&w, &(struct world_mail){.domain = "a.site",
+                                       .recipients = 1,
+                                       .notify = NOTIFY_NEVER,
+                                       .lifetime_ms = 10 * HOUR_MS});
+    world_run(&w, 5 * HOUR_MS);
+    assert_limit(&w, id, QUEUE_LIMIT_DNS);
+    assert_number("warned", w.warned, 2); // not the one that wants no news
+    assert_number("expired", w.expired, 0);
+    world_run(&w, 6 * HOUR_MS);
+    assert_number("warned once", w.warned, 2);
+    assert_number("expired", w.expired, 3);
+    assert_true(w.resolves < 12);
+    world_done(&w);
+}
+
+static void expires_while_the_lane_backs_off(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    w.sites[0].refuses = true;
+    struct message_id id = world_add(
+        &w, &(struct world_mail){.domain = "a.site", .recipients = 1, .lifetime_ms = HOUR_MS});
+    world_run(&w, 30 * MINUTE_MS);
+    assert_limit(&w, id, QUEUE_LIMIT_BACKOFF);
+    world_run(&w, HOUR_MS);
+    assert_number("expired", w.expired, 1);
+    assert_number("attempts", w.sent_count, 0);
+    world_done(&w);
+}
+
+static void fails_what_dns_refuses(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    w.dns = WORLD_DNS_FAIL;
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 3});
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .not_before_ms = 5000});
+    world_run(&w, 1000);
+    assert_number("failed", w.failed, 3);
+    w.dns = WORLD_DNS_OK;
+    world_run(&w, 10000);
+    assert_number("later mail is asked for anew", w.done, 4);
+    assert_number("failed", w.failed, 3);
+    world_done(&w);
+}
+
+static void reroutes_after_a_reload(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 3, .route = 7});
+    w.route_now = 8;
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .route = 8});
+    world_run(&w, 1000);
+    assert_number("rerouted", w.rerouted, 3);
+    assert_number("done", w.done, 4);
+    world_done(&w);
+}
+
+static void keeps_scheduled_mail_to_the_wall_clock(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    struct message_id id = world_add(
+        &w,
+        &(struct world_mail){.domain = "a.site", .recipients = 1, .not_before_ms = 3 * HOUR_MS});
+    world_run(&w, HOUR_MS);
+    assert_limit(&w, id, QUEUE_LIMIT_SCHEDULED);
+    assert_number("scheduled", counts(&w).recipients[QUEUE_STATE_SCHEDULED], 1);
+    uint64_t kicks = 0;
+    w.now.wall.us += HOUR_MS * 1000LL; // the machine slept
+    queue_clock_jumped(w.queue, HOUR_MS, w.now, &kicks);
+    world_run(&w, HOUR_MS - 1);
+    assert_number("not yet", w.sent_count, 0);
+    world_run(&w, 2);
+    assert_number("sent", w.sent_count, 1);
+    world_done(&w);
+}
+
+// A jump of the wall clock makes nobody's mail older.
+static void charges_no_jump_to_lifetimes(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    w.sites[0].refuses = true;
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
+    world_run(&w, HOUR_MS);
+    uint64_t kicks = 0;
+    w.now.wall.us += 30LL * 24 * HOUR_MS * 1000;
+    queue_clock_jumped(w.queue, 30LL * 24 * HOUR_MS, w.now, &kicks);
+    world_run(&w, 24LL * HOUR_MS);
+    assert_number("expired", w.expired, 0);
+    world_run(&w, 5LL * 24 * HOUR_MS);
+    assert_number("expired", w.expired, 1);
+    world_done(&w);
+}
+
+static void holds_and_releases(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        struct queue_filter filter;
+        uint64_t want; // recipients held
+    } rows[] = {
+        {"all", {.by = QUEUE_SELECT_ALL}, 8},
+        {"domain", {.by = QUEUE_SELECT_DOMAIN, .domain = BYTES("A.site")}, 5},
+        {"account", {.by = QUEUE_SELECT_ACCOUNT, .account = 2}, 3},
+        {"nobody", {.by = QUEUE_SELECT_ACCOUNT, .account = 9}, 0},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct world w;
+        start(&w, CONF);
+        world_site(&w, "other");
+        world_add(&w, &(struct world_mail){.domain = "a.site", .account = 1, .recipients = 5});
+        world_add(&w, &(struct world_mail){.domain = "b.site", .account = 2, .recipients = 3});
+        uint64_t cursor = 0, count = 0;
+        while (queue_match(w.queue, &rows[i].filter, &cursor, &count))
+            ;
+        assert_number(rows[i].name, count, rows[i].want);
+        world_next_claim(&w, &rows[i].filter, QUEUE_HELD);
+        assert_number(rows[i].name, counts(&w).recipients[QUEUE_STATE_HELD], rows[i].want);
+        world_run(&w, 6LL * 24 * HOUR_MS);
+        assert_number(rows[i].name, w.done, 8 - rows[i].want);
+        assert_number("held mail does not expire", w.expired, 0);
+        struct queue_filter held = rows[i].filter;
+        held.held_only = true;
+        world_next_claim(&w, &held, QUEUE_RELEASED);
+        world_run(&w, 1000);
+        assert_number(rows[i].name, w.done, 8);
+        assert_number("... not even when released", w.expired, 0);
+        world_done(&w);
+    }
+}
+
+static void holds_one_recipient_of_many(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    struct message_id id = world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 9});
+    struct queue_filter f = {.by = QUEUE_SELECT_ID, .id = id, .recipient = 5};
+    assert_true(world_next_claim(&w, &f, QUEUE_HELD));
+    f.recipient = 10;
+    assert_false(world_next_claim(&w, &f, QUEUE_HELD));
+    world_run(&w, 1000);
+    assert_number("done", w.done, 8);
+    assert_limit(&w, id, QUEUE_LIMIT_HOLD);
+    struct queue_place place;
+    assert_int_equal(queue_find(w.queue, id, 5, w.now, &place), OK);
+    assert_int_equal(place.state, QUEUE_STATE_HELD);
+    assert_int_equal(queue_find(w.queue, id, 4, w.now, &place), E_NOT_FOUND);
+    f.recipient = 0;
+    assert_true(world_next_claim(&w, &f, QUEUE_DONE));
+    assert_number("left", counts(&w).messages, 0);
+    world_done(&w);
+}
+
+static void holds_mail_to_come(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    uint64_t kicks = 0;
+    queue_hold_domain(w.queue, BYTES("a.site"), true, &kicks);
+    queue_hold_account(w.queue, 3, true, &kicks);
+    world_add(&w, &(struct world_mail){.domain = "a.site", .account = 1, .recipients = 1});
+    world_add(&w, &(struct world_mail){.domain = "b.site", .account = 3, .recipients = 1});
+    world_add(&w, &(struct world_mail){.domain = "b.site", .account = 1, .recipients = 1});
+    world_run(&w, 1000);
+    assert_number("done", w.done, 1);
+    assert_number("held", counts(&w).recipients[QUEUE_STATE_HELD], 2);
+    world_crash(&w, 1000, false); // the rules last
+    world_add(&w, &(struct world_mail){.domain = "a.site", .account = 1, .recipients = 1});
+    queue_hold_account(w.queue, 3, false, &kicks);
+    world_add(&w, &(struct world_mail){.domain = "b.site", .account = 3, .recipients = 1});
+    world_run(&w, 1000);
+    assert_number("done", w.done, 2);
+    world_done(&w);
+}
+
+static void retries_now(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    w.sites[0].refuses = true;
+    for (int i = 0; i < 50; i++)
+        world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
+    world_run(&w, 60 * MINUTE_MS);
+    uint64_t connects = w.sites[0].connects;
+    world_next_claim(&w, &(struct queue_filter){.by = QUEUE_SELECT_ALL}, QUEUE_RETRIED);
+    world_run(&w, MINUTE_MS);
+    assert_number("one probe", w.sites[0].connects, connects + 1);
+    w.sites[0].refuses = false;
+    world_next_claim(&w, &(struct queue_filter){.by = QUEUE_SELECT_ALL}, QUEUE_RETRIED);
+    world_run(&w, MINUTE_MS);
+    assert_number("done", w.done, 50);
+    world_done(&w);
+}
+
+// Every bundle is listed exactly once, whatever the page.
+static void lists_in_pages(void **state)
+{
+    (void)state;
+    for (size_t page = 1; page < 8; page += 3) {
+        struct world w;
+        start(&w, CONF);
+        for (int i = 0; i < 2500; i++)
+            world_add(&w, &(struct world_mail){.domain = i % 2 ? "a.site" : "b.site",
+                                               .not_before_ms = HOUR_MS,
+                                               .account = (uint32_t)i % 5,
+                                               .recipients = 1 + (uint32_t)i % 3});
+        struct queue_filter f = {.by = QUEUE_SELECT_ACCOUNT, .account = 3};
+        struct queue_row rows[8];
+        uint64_t cursor = 0, seen = 0, calls = 0;
+        while (cursor != UINT64_MAX) {
+            size_t n = queue_list(w.queue, &f, &cursor, w.now, rows, page);
+            for (size_t i = 0; i < n; i++) {
+                assert_int_equal(rows[i].account, 3);
+                assert_int_equal(rows[i].state, QUEUE_STATE_SCHEDULED);
+                assert_true(rows[i].next_attempt_at.us > w.now.wall.us);
+            }
+            seen += n;
+            assert_true(calls++ < 3000);
+        }
+        assert_number("rows", seen, 500);
+        world_done(&w);
+    }
+}
+
+// A body in memory stays while a batch has it, and only within the budget.
+static void keeps_bodies_within_the_budget(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    w.sites[0].transaction_ms = 1000;
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .size = 600});
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .size = 600});
+    assert_number("one kept", counts(&w).stored_bytes, 600);
+    assert_number("one let go", w.released, 1);
+    world_run(&w, 500);
+    assert_number("not while in use", w.released, 1);
+    world_run(&w, 2000);
+    assert_number("all let go", w.released, 2);
+    assert_number("stored", counts(&w).stored_bytes, 0);
+    world_done(&w);
+}
+
+static void moves_with_the_mx_set(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    world_site(&w, "dead");
+    w.sites[1].refuses = true;
+    // The same domain name: its site changes with what resolution says.
+    struct queue_recipient r = {.number = 1, .domain = BYTES("a.site")};
+    uint64_t kicks = 0;
+    for (uint32_t i = 0; i < 100; i++) {
+        struct queue_message_new m = {.id = {1, i},
+                                      .account = i % 3,
+                                      .accepted_at = w.now.wall,
+                                      .expires_at = WALL_NEVER,
+                                      .recipients = &r,
+                                      .recipients_count = 1};
+        assert_int_equal(queue_add(w.queue, &m, w.now, &kicks), OK);
+    }
+    static struct queue_work work;
+    struct queue_resolution to = {BYTES("dead"), BYTES("x"), BYTES("dead"), QUEUE_PROOF_NONE,
+                                  60000};
+    for (int moves = 0; moves < 2; moves++) {
+        struct queue_domain *d = NULL;
+        for (uint32_t worker = 0; worker < 2; worker++)
+            do {
+                queue_next(w.queue, worker, w.now, &work, &kicks);
+                if (work.kind == QUEUE_RESOLVE)
+                    d = work.domain;
+                if (work.kind == QUEUE_CONNECT)
+                    queue_connect_failed(w.queue, &work.connection, BYTES("refused"), w.now,
+                                         &kicks);
+            } while (work.kind != QUEUE_IDLE || work.until.us <= w.now.mono.us);
+        assert_non_null(d);
+        queue_resolved(w.queue, d, &to, w.now, &kicks);
+        to.lane = to.match_names = BYTES("site");
+        for (uint32_t worker = 0; worker < 2 && moves == 0; worker++)
+            do {
+                queue_next(w.queue, worker, w.now, &work, &kicks);
+                if (work.kind == QUEUE_CONNECT)
+                    queue_connect_failed(w.queue, &work.connection, BYTES("refused"), w.now,
+                                         &kicks);
+            } while (work.kind != QUEUE_IDLE || work.until.us <= w.now.mono.us);
+        w.now.mono.us += 61000000; // the resolution runs out while its mail is ready
+        w.now.wall.us += 61000000;
+    }
+    struct queue_lane_row rows[4];
+    uint64_t cursor = 0, on_site = 0, on_dead = 0;
+    size_t n = queue_lanes(w.queue, &cursor, w.now, rows, 4);
+    for (size_t i = 0; i < n; i++)
+        *(strcmp(rows[i].name, "site") == 0 ? &on_site : &on_dead) += rows[i].ready;
+    assert_number("on the new site", on_site, 100);
+    assert_number("on the old one", on_dead, 0);
+    world_done(&w);
+}
+
+static void closes_used_up_connections(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, "lanes: [{match: \"*\", connections: 1, messages_per_connection: 10}]\n");
+    for (int i = 0; i < 95; i++)
+        world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
+    world_run(&w, 1000);
+    assert_number("done", w.done, 95);
+    assert_number("connections", w.sites[0].connects, 10);
+    world_done(&w);
+}
+
+// Mail that needs more proof never travels over less, and gets the slot in the end.
+static void respects_proof(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, "lanes: [{match: \"*\", connections: 1}]\n");
+    w.sites[0].transaction_ms = 10;
+    for (int i = 0; i < 5; i++)
+        world_add(&w, &(struct world_mail){.domain = "plain.site", .recipients = 1});
+    world_run(&w, 1000);
+    assert_number("connections", w.sites[0].connects, 1);
+    w.proof = QUEUE_PROOF_VERIFIED; // the idle connection proved nothing and holds the only slot
+    for (int i = 0; i < 5; i++)
+        world_add(&w, &(struct world_mail){.domain = "safe.site", .recipients = 1});
+    world_run(&w, 1000);
+    assert_number("connections", w.sites[0].connects, 2);
+    assert_number("done", w.done, 10);
+    world_done(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(delivers),
+        cmocka_unit_test(refuses_a_second_of_the_same_id),
+        cmocka_unit_test(splits_by_recipients_per_transaction),
+        cmocka_unit_test(retries_by_the_schedule),
+        cmocka_unit_test(mixes_results_of_one_batch),
+        cmocka_unit_test(expires_and_warns_while_dns_fails),
+        cmocka_unit_test(expires_while_the_lane_backs_off),
+        cmocka_unit_test(fails_what_dns_refuses),
+        cmocka_unit_test(reroutes_after_a_reload),
+        cmocka_unit_test(keeps_scheduled_mail_to_the_wall_clock),
+        cmocka_unit_test(charges_no_jump_to_lifetimes),
+        cmocka_unit_test(holds_and_releases),
+        cmocka_unit_test(holds_one_recipient_of_many),
+        cmocka_unit_test(holds_mail_to_come),
+        cmocka_unit_test(retries_now),
+        cmocka_unit_test(lists_in_pages),
+        cmocka_unit_test(keeps_bodies_within_the_budget),
+        cmocka_unit_test(moves_with_the_mx_set),
+        cmocka_unit_test(closes_used_up_connections),
+        cmocka_unit_test(respects_proof),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: MIT
+//
+// queue_inside - the queue's own structures; only files of this folder include it
+//
+//     message  1 --- n  bundle  n --- 1  domain  n --- 1  lane
+//                          |                |               |
+//                          `--- flow -------'--- turn ------'
+//
+// A bundle is in one place: WAITING in its domain's heap of due times, READY in a flow's list,
+// LEASED in a batch, HELD nowhere. A *flow* is the ready mail of one domain, class and account; a
+// *turn* is the flows of one lane, proof, class and account: what takes turns. When a domain moves
+// to another lane its flows are hung into other turns and its bundles are not touched.
+//
+// All functions here want the mutex held. Times are mono microseconds (int64_t ..._us).
+#pragma once
+
+#include <pthread.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "queue/queue.h"
+#include "queue/queue_pool.h"
+#include "queue/queue_window.h"
+
+#define QUEUE_PROMOTE_MAX 256 // bundles moved from a domain to its lane in one step
+#define QUEUE_JITTER_PERCENT 10
+#define QUEUE_RESOLVED_MIN_MS 1000
+#define QUEUE_HOUR_SLOTS 60
+#define QUEUE_DAY_SLOTS 48
+#define QUEUE_NOTE_BLOCK_MAX 1000 // messages counted ahead in one note
+
+enum bundle_state { BUNDLE_WAITING, BUNDLE_READY, BUNDLE_LEASED, BUNDLE_HELD };
+#define BUNDLE_STATES 4
+
+#define BUNDLE_WARNABLE 1u  // a delayed-DSN may be sent for these
+#define BUNDLE_WARNED 2u    // ... and has been
+#define BUNDLE_SCHEDULED 4u // due_us stands for a wall time the sender asked for
+#define BUNDLE_WAS_HELD 8u  // before it was leased
+
+struct queue_message {
+    struct queue_hash_node hash;
+    struct message_id id;
+    struct queue_bundle *bundles;
+    void *stored;
+    struct heap_node
+        timer; // warning or expiry, whichever comes next; in no heap: nothing to expire
+    int64_t expires_us;
+    uint32_t size; // saturates
+    uint32_t account;
+    uint32_t recipients; // not settled; 0: a free item
+    uint16_t leases;     // batches out
+    uint8_t class;
+    uint8_t flags;        // QUEUE_NULL_SENDER ...
+    bool warn_passed : 1; // the warning's time has come
+    bool warn_again : 1;  // ... and somebody came back unwarned
+    bool drop_stored : 1; // once no batch has it
+};
+
+struct queue_bundle {
+    struct queue_message *message;
+    struct queue_domain *domain;
+    struct queue_bundle *next, **link; // among the message's bundles
+    union {
+        struct heap_node due;             // WAITING
+        struct list ready;                // READY
+        struct queue_bundle *next_leased; // LEASED
+    };
+    union {
+        int64_t due_us;          // WAITING, HELD, LEASED
+        struct queue_flow *flow; // READY
+    };
+    union {
+        uint32_t number;   // count == 1
+        uint32_t *numbers; // count > 1: malloc'd
+    };
+    uint32_t count;
+    uint16_t attempts; // saturates
+    uint8_t state;
+    uint8_t flags;
+};
+
+enum domain_state {
+    DOMAIN_UNRESOLVED, // nothing known; asks when something is due
+    DOMAIN_ASKING,     // in the list of those to resolve
+    DOMAIN_RESOLVING,  // handed out
+    DOMAIN_RESOLVED,   // until until_us
+    DOMAIN_BACKOFF,    // DNS failed, until until_us
+    DOMAIN_DRAINING,   // what was due at until_us is handed back (failed or rerouted)
+};
+
+struct queue_refusal { // why a domain drains or backs off
+    uint16_t code;
+    char enhanced[12];
+    bool reroute;
+    char text[]; // NUL-terminated
+};
+
+struct queue_domain {
+    struct queue_hash_node hash;
+    char *name; // NUL-terminated
+    struct heap waiting;
+    struct heap_node wake; // in its worker's heap
+    struct list work;      // in its worker's lists: to resolve, or draining
+    struct queue_lane *lane;
+    struct list of_lane;
+    struct list flows;
+    struct queue_refusal *refusal;
+    int64_t until_us;
+    uint32_t route, bundles;
+    uint16_t failures;
+    uint8_t name_len, worker, state, proof;
+};
+
+struct queue_flow {
+    struct queue_hash_node hash;
+    struct queue_domain *domain;
+    struct queue_turn *turn;
+    struct list bundles, of_domain, of_turn;
+    uint32_t account, count;
+    uint8_t class;
+};
+
+struct queue_turn {
+    struct queue_hash_node hash;
+    struct queue_lane *lane;
+    struct list flows, ring;
+    uint32_t account;
+    uint8_t class, proof;
+};
+
+// The two kinds of mail where a lane's share is kept: all of it, and what is not transactional.
+enum share { SHARE_ALL, SHARE_LOW, SHARES };
+
+struct queue_lane {
+    struct queue_hash_node hash;
+    char *name, *hosts, *match_names, *text; // text: why it backs off
+    uint32_t hosts_len, rule;
+    const struct conf_lane *limits;
+    struct list rings[QUEUE_PROOFS][MAIL_CLASSES]; // of turns
+    uint32_t ready[QUEUE_PROOFS][MAIL_CLASSES];    // bundles
+    struct list domains;
+    struct heap_node wake;
+    struct list work, note_work;
+    uint32_t domains_count;
+    uint32_t connecting[QUEUE_PROOFS], idle[QUEUE_PROOFS], woken[QUEUE_PROOFS];
+    uint32_t busy, busy_low, failures, batches;  // batches: out, of this lane
+    int64_t backoff_us;                          // no new connection before
+    int64_t pace_us[SHARES], bytes_us[SHARES];   // no message before
+    struct queue_window *second, *hour, *day;    // NULL: no such limit was ever set
+    uint32_t tokens, reserved, taken_since_note; // messages that durable notes cover
+    uint8_t worker, proof_turn;
+    bool note_pending, note_kept, note_again; // being written; a value is saved; changed since
+};
+
+struct queue_worker {
+    struct heap messages, domains, lanes;
+    struct list resolve, drain, touched, notes;
+    uint32_t step;
+};
+
+struct queue_hold { // a rule for mail to come that still has to be saved
+    struct list link;
+    char name[QUEUE_LANE_MAX + 32];
+    bool on;
+};
+
+struct queue {
+    pthread_mutex_t mutex;
+    uint32_t workers_count, connections_max, connections;
+    uint64_t stored_bytes_max, stored_bytes, random;
+    const struct conf *conf;
+    void (*release)(void *message);
+    struct queue_pool messages, bundles, domains, flows, turns, lanes;
+    struct queue_hash by_id, by_domain, by_flow, by_turn, by_lane;
+    struct queue_worker workers[QUEUE_WORKERS_MAX];
+    struct map held_domains;
+    struct map held_accounts; // key: the number in decimal
+    bool hold_all;
+    struct list holds;
+    uint64_t kick;
+    uint64_t recipients[BUNDLE_STATES], scheduled; // scheduled: part of WAITING
+    uint64_t numbers_bytes;                        // malloc'd by bundles
+};
+
+// ---- queue.c: life, messages, bundles
+
+void queue_lock(struct queue *q);
+// Hands the kicks over (kicks may be NULL: they wait for the next one) and releases `drop`.
+void queue_unlock(struct queue *q, uint64_t *kicks, void *drop);
+static inline void queue_kick(struct queue *q, uint32_t worker)
+{
+    q->kick |= (uint64_t)1 << worker;
+}
+uint64_t queue_random(struct queue *q);
+// min(first * factor^times, max), in milliseconds, without jitter.
+int64_t queue_retry_ms(const struct queue *q, uint32_t times);
+int64_t queue_us_of(struct wall t, struct queue_now now);
+struct wall queue_wall_of(int64_t us, struct queue_now now);
+
+struct queue_message *queue_message_find(struct queue *q, struct message_id id);
+// Sets the timer anew after bundles came back to a place where they may expire.
+void queue_message_check(struct queue *q, struct queue_message *m, struct queue_now now);
+// Frees the message if nothing is left of it; returns what of `stored` is to be released, or NULL.
+void *queue_message_settle(struct queue *q, struct queue_message *m, struct queue_now now);
+uint32_t queue_message_worker(const struct queue *q, struct message_id id);
+
+struct queue_bundle *queue_bundle_new(struct queue *q, struct queue_message *m,
+                                      struct queue_domain *d, const uint32_t *numbers,
+                                      uint32_t count);
+void queue_bundle_free(struct queue *q, struct queue_bundle *b); // in no place
+const uint32_t *queue_bundle_numbers(const struct queue_bundle *b);
+// Cuts the first n (0 < n < count) numbers off into a bundle of the same kind, which is in no
+// place.
+struct queue_bundle *queue_bundle_split(struct queue *q, struct queue_bundle *b, uint32_t n);
+// From wherever it is into the state; WAITING uses due_us.
+void queue_bundle_wait(struct queue *q, struct queue_bundle *b, int64_t due_us);
+void queue_bundle_hold(struct queue *q, struct queue_bundle *b);
+void queue_bundle_lease(struct queue *q, struct queue_bundle *b);
+void queue_bundle_ready(struct queue *q, struct queue_bundle *b, struct queue_flow *f);
+// Takes it out of where it is (its state's containers and counts).
+void queue_bundle_take_out(struct queue *q, struct queue_bundle *b);
+void queue_bundle_move(struct queue *q, struct queue_bundle *b, struct queue_domain *d);
+bool queue_is_held(const struct queue *q, struct bytes domain, uint32_t account);
+
+// ---- queue_domain.c
+
+struct queue_domain *queue_domain_get(struct queue *q, uint32_t route, struct bytes name);
+// Something about the domain changed: sets its wake-up, puts it to work, or frees it.
+void queue_domain_check(struct queue *q, struct queue_domain *d);
+// Its time has come: moves what is due to the lane, or asks for resolution.
+void queue_domain_wake(struct queue *q, struct queue_domain *d, struct queue_now now);
+struct bytes queue_domain_name(const struct queue_domain *d);
+void queue_domain_retry_now(struct queue *q, struct queue_domain *d);
+uint64_t queue_domain_hash(const struct queue_hash_node *node);
+void queue_domain_free(struct queue *q, struct queue_domain *d);
+
+// ---- queue_lane.c
+
+struct queue_lane *queue_lane_find(struct queue *q, struct bytes name);
+struct queue_lane *queue_lane_get(struct queue *q, struct bytes name);
+void queue_lane_free(struct queue *q, struct queue_lane *l);
+// Hangs the domain's flows (if any) under the lane; NULL: takes the domain off its lane (no flows
+// left).
+void queue_lane_join(struct queue *q, struct queue_domain *d, struct queue_lane *l,
+                     enum queue_proof proof);
+// Takes over hosts and names to match from a resolution.
+void queue_lane_update(struct queue *q, struct queue_lane *l, const struct queue_resolution *r);
+struct queue_flow *queue_flow_get(struct queue *q, struct queue_domain *d, uint32_t account,
+                                  uint8_t class);
+void queue_flow_drop_if_empty(struct queue *q, struct queue_flow *f);
+// Something about the lane changed: its worker looks at it.
+void queue_lane_touch(struct queue *q, struct queue_lane *l);
+void queue_lane_set_limits(struct queue *q, struct queue_lane *l);
+uint32_t queue_lane_connections(const struct queue_lane *l); // slots in use
+// How many of a limit (0: none, returns UINT64_MAX) this share of the mail may use.
+uint64_t queue_share_limit(uint64_t limit, enum share share);
+// When the share may send its next message; *out_limit (may be NULL) names the binding limit, or
+// NULL.
+int64_t queue_lane_when(struct queue *q, struct queue_lane *l, enum share share,
+                        struct queue_now now, const char **out_limit);
+// What the lane wants done: false, or *out is a QUEUE_CONNECT or QUEUE_WAKE.
+bool queue_lane_decide(struct queue *q, struct queue_lane *l, struct queue_now now,
+                       struct queue_work *out);
+bool queue_lane_has_ready(const struct queue_lane *l);
+uint64_t queue_lane_hash(const struct queue_hash_node *node);
+uint64_t queue_flow_hash(const struct queue_hash_node *node);
+uint64_t queue_turn_hash(const struct queue_hash_node *node);
+
+// ---- queue_note.c
+
+// The lane's note is to be written.
+void queue_note_want(struct queue *q, struct queue_lane *l);
+void queue_note_make(struct queue *q, struct queue_lane *l, struct queue_now now, uint32_t reserve,
+                     struct queue_note *out);
+// The messages that a note of this lane counts ahead; 0: the lane counts nothing that lasts.
+uint32_t queue_note_block(const struct queue_lane *l);
+void queue_hold_note(struct queue *q, const char *kind, struct bytes name, bool on);
+
+// ---- queue_batch.c
+
+// Leases the bundles (a chain by next_leased, all of one message) into a batch.
+struct queue_batch *queue_batch_new(struct queue *q, struct queue_message *m,
+                                    struct queue_bundle *bundles, struct queue_now now);
+bool queue_filter_matches(const struct queue_filter *f, const struct queue_bundle *b);

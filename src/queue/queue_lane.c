@@ -1,0 +1,714 @@
+// SPDX-License-Identifier: MIT
+//
+// queue_lane - whose turn it is, over which connections, within which limits
+//
+// How it works: ready mail hangs under its lane as ring[proof][class] of turns (accounts), a turn
+// as a ring of flows (domains), a flow as a list of bundles. A batch comes from the first class
+// that has mail the connection may carry, from the account at the head of the ring, which then goes
+// to the end.
+//
+// Shaping: queue_lane_when() is the earliest time at which all rates allow one more message. For
+// mail that is not transactional every limit is smaller by QUEUE_TRANSACTIONAL_PERCENT (at least
+// one, if the limit is more than one). New connections: one until the site has answered, then never
+// more under way than stand. Hour and day limits also need tokens, which durable notes have counted
+// ahead (queue_note.c).
+#include "queue/queue_inside.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PACED_MILLI_MAX 20000 // up to 20 messages a second are spaced evenly, more are counted
+#define SECOND_SLOTS 20
+#define FULL_RETRY_MS 1000 // all connections of the process in use: look again
+
+// ---- tables ----
+
+uint64_t queue_lane_hash(const struct queue_hash_node *node)
+{
+    return map_hash(bytes_cstr(container_of(node, struct queue_lane, hash)->name));
+}
+
+static uint64_t flow_hash(const struct queue_domain *d, uint32_t account, uint8_t class)
+{
+    return queue_hash_mix((uintptr_t)d ^ ((uint64_t)account << 20) ^ ((uint64_t) class << 54));
+}
+
+uint64_t queue_flow_hash(const struct queue_hash_node *node)
+{
+    const struct queue_flow *f = container_of(node, struct queue_flow, hash);
+    return flow_hash(f->domain, f->account, f->class);
+}
+
+static uint64_t turn_hash(const struct queue_lane *l, uint32_t account, uint8_t class,
+                          uint8_t proof)
+{
+    uint64_t kind = (uint64_t) class << 54 | (uint64_t)proof << 58;
+    return queue_hash_mix((uintptr_t)l ^ ((uint64_t)account << 20) ^ kind);
+}
+
+uint64_t queue_turn_hash(const struct queue_hash_node *node)
+{
+    const struct queue_turn *t = container_of(node, struct queue_turn, hash);
+    return turn_hash(t->lane, t->account, t->class, t->proof);
+}
+
+struct queue_lane *queue_lane_find(struct queue *q, struct bytes name)
+{
+    struct queue_hash_node *n = queue_hash_chain(&q->by_lane, map_hash(name));
+    for (; n; n = n->next) {
+        struct queue_lane *l = container_of(n, struct queue_lane, hash);
+        if (bytes_eq(bytes_cstr(l->name), name))
+            return l;
+    }
+    return NULL;
+}
+
+static char *dup_text(struct bytes s)
+{
+    char *copy = mem_new(s.len + 1);
+    if (s.len)
+        memcpy(copy, s.at, s.len);
+    return copy;
+}
+
+struct queue_lane *queue_lane_get(struct queue *q, struct bytes name)
+{
+    struct queue_lane *l = queue_lane_find(q, name);
+    if (l)
+        return l;
+    l = queue_pool_new(&q->lanes);
+    l->name = dup_text(name);
+    l->worker = (uint8_t)(map_hash(name) % q->workers_count);
+    list_init(&l->domains);
+    for (int p = 0; p < QUEUE_PROOFS; p++)
+        for (int c = 0; c < MAIL_CLASSES; c++)
+            list_init(&l->rings[p][c]);
+    queue_hash_add(&q->by_lane, &l->hash);
+    queue_lane_set_limits(q, l);
+    return l;
+}
+
+void queue_lane_free(struct queue *q, struct queue_lane *l)
+{
+    CHECK(l->domains_count == 0 && queue_lane_connections(l) == 0 && l->batches == 0);
+    heap_remove(&q->workers[l->worker].lanes, &l->wake);
+    list_remove(&l->work);
+    list_remove(&l->note_work);
+    queue_hash_remove(&q->by_lane, &l->hash);
+    free(l->name), free(l->hosts), free(l->match_names), free(l->text);
+    free(l->second), free(l->hour), free(l->day);
+    queue_pool_free(&q->lanes, l);
+}
+
+void queue_lane_touch(struct queue *q, struct queue_lane *l)
+{
+    if (list_is_linked(&l->work))
+        return;
+    list_push_back(&q->workers[l->worker].touched, &l->work);
+    queue_kick(q, l->worker);
+}
+
+static void wake_at(struct queue *q, struct queue_lane *l, int64_t at_us)
+{
+    struct heap *h = &q->workers[l->worker].lanes;
+    if (at_us == INT64_MAX)
+        heap_remove(h, &l->wake);
+    else
+        heap_move(h, &l->wake, at_us);
+}
+
+// ---- limits ----
+
+static uint32_t first_match(const struct conf *conf, struct bytes subject, uint32_t below)
+{
+    for (uint32_t i = 0; i < below; i++)
+        if (conf_patterns_match(&conf->lanes[i].match, subject))
+            return i;
+    return below;
+}
+
+static void need_window(struct queue_window **w, uint64_t limit, int64_t seconds, uint32_t slots)
+{
+    if (limit == 0 || *w)
+        return;
+    *w = mem_new(sizeof(**w));
+    queue_window_init(*w, seconds * 1000000, slots);
+}
+
+static void use_rule(struct queue *q, struct queue_lane *l, uint32_t rule)
+{
+    l->rule = rule;
+    l->limits = &q->conf->lanes[rule];
+    need_window(&l->hour, l->limits->messages_per_hour, 3600, QUEUE_HOUR_SLOTS);
+    need_window(&l->day, l->limits->messages_per_day, 86400, QUEUE_DAY_SLOTS);
+    if (l->limits->messages_per_second_milli > PACED_MILLI_MAX)
+        need_window(&l->second, 1, 1, SECOND_SLOTS);
+}
+
+// The first entry of lanes[] that matches one of the site's hosts or one of the domains on the
+// lane.
+void queue_lane_set_limits(struct queue *q, struct queue_lane *l)
+{
+    uint32_t rule = q->conf->lanes_count - 1; // matches everything
+    struct bytes names = bytes_cstr(l->match_names), name;
+    while (names.len && bytes_cut(&names, ' ', &name))
+        rule = first_match(q->conf, name, rule);
+    list_each(link, &l->domains)
+    {
+        struct queue_domain *d = list_get(link, struct queue_domain, of_lane);
+        rule = first_match(q->conf, queue_domain_name(d), rule);
+    }
+    use_rule(q, l, rule);
+}
+
+uint64_t queue_share_limit(uint64_t limit, enum share share)
+{
+    if (limit == 0)
+        return UINT64_MAX;
+    if (share == SHARE_ALL || limit == 1)
+        return limit;
+    uint64_t kept =
+        limit / 100 * QUEUE_TRANSACTIONAL_PERCENT + limit % 100 * QUEUE_TRANSACTIONAL_PERCENT / 100;
+    return limit - (kept ? kept : 1);
+}
+
+// The time per message or byte, a share's own: the low share is slower by what is kept.
+static int64_t stretched(int64_t us, enum share share)
+{
+    if (share == SHARE_ALL)
+        return us;
+    return us + us * QUEUE_TRANSACTIONAL_PERCENT / (100 - QUEUE_TRANSACTIONAL_PERCENT) + 1;
+}
+
+static int64_t spacing_us(const struct conf_lane *limits)
+{
+    uint64_t milli = limits->messages_per_second_milli;
+    return (int64_t)((1000000000 + milli - 1) / milli);
+}
+
+static bool is_paced(const struct conf_lane *limits)
+{
+    uint64_t milli = limits->messages_per_second_milli;
+    return milli > 0 && milli <= PACED_MILLI_MAX;
+}
+
+struct limit_time {
+    int64_t at_us;
+    const char *setting;
+};
+
+static void later(struct limit_time *t, int64_t at_us, const char *setting)
+{
+    if (at_us > t->at_us)
+        *t = (struct limit_time){at_us, setting};
+}
+
+static void later_window(struct limit_time *t, struct queue_window *w, uint64_t limit,
+                         enum share share, struct queue_now now, const char *setting)
+{
+    if (w && limit)
+        later(t, queue_window_when(w, now.mono, queue_share_limit(limit, share)).us, setting);
+}
+
+int64_t queue_lane_when(struct queue *q, struct queue_lane *l, enum share share,
+                        struct queue_now now, const char **out_limit)
+{
+    (void)q;
+    const struct conf_lane *limits = l->limits;
+    struct limit_time t = {now.mono.us, NULL};
+    for (int s = SHARE_ALL; s <= (int)share; s++) {
+        if (is_paced(limits))
+            later(&t, l->pace_us[s], "messages_per_second");
+        if (limits->bytes_per_second)
+            later(&t, l->bytes_us[s], "bytes_per_second");
+    }
+    if (limits->messages_per_second_milli && !is_paced(limits))
+        later_window(&t, l->second, limits->messages_per_second_milli / 1000, share, now,
+                     "messages_per_second");
+    later_window(&t, l->hour, limits->messages_per_hour, share, now, "messages_per_hour");
+    later_window(&t, l->day, limits->messages_per_day, share, now, "messages_per_day");
+    if (queue_note_block(l) && l->tokens == 0)
+        later(&t, INT64_MAX, limits->messages_per_hour ? "messages_per_hour" : "messages_per_day");
+    if (out_limit)
+        *out_limit = t.setting;
+    return t.at_us;
+}
+
+static void spend(struct queue *q, struct queue_lane *l, enum share share, uint32_t size,
+                  struct queue_now now)
+{
+    const struct conf_lane *limits = l->limits;
+    for (int s = SHARE_ALL; s <= (int)share; s++) {
+        if (is_paced(limits))
+            l->pace_us[s] = now.mono.us + stretched(spacing_us(limits), s);
+        if (limits->bytes_per_second) {
+            uint64_t us = ((uint64_t)size * 1000000 + limits->bytes_per_second - 1) /
+                          limits->bytes_per_second;
+            l->bytes_us[s] = now.mono.us + stretched((int64_t)us, s);
+        }
+    }
+    if (l->second)
+        queue_window_add(l->second, now.mono, 1);
+    if (l->hour)
+        queue_window_add(l->hour, now.mono, 1);
+    if (l->day)
+        queue_window_add(l->day, now.mono, 1);
+    uint32_t block = queue_note_block(l);
+    if (block == 0)
+        return;
+    CHECK(l->tokens > 0);
+    l->tokens--;
+    l->taken_since_note++;
+    if (l->tokens <= block)
+        queue_note_want(q, l);
+}
+
+// ---- flows and turns ----
+
+static struct queue_turn *turn_get(struct queue *q, struct queue_lane *l, uint32_t account,
+                                   uint8_t class, uint8_t proof)
+{
+    uint64_t hash = turn_hash(l, account, class, proof);
+    for (struct queue_hash_node *n = queue_hash_chain(&q->by_turn, hash); n; n = n->next) {
+        struct queue_turn *t = container_of(n, struct queue_turn, hash);
+        if (t->lane == l && t->account == account && t->class == class && t->proof == proof)
+            return t;
+    }
+    struct queue_turn *t = queue_pool_new(&q->turns);
+    t->lane = l;
+    t->account = account;
+    t->class = class;
+    t->proof = proof;
+    list_init(&t->flows);
+    list_push_back(&l->rings[proof][class], &t->ring);
+    queue_hash_add(&q->by_turn, &t->hash);
+    return t;
+}
+
+static void hang_flow(struct queue *q, struct queue_flow *f, struct queue_lane *l, uint8_t proof)
+{
+    f->turn = turn_get(q, l, f->account, f->class, proof);
+    list_push_back(&f->turn->flows, &f->of_turn);
+    l->ready[proof][f->class] += f->count;
+}
+
+static void unhang_flow(struct queue *q, struct queue_flow *f)
+{
+    struct queue_turn *t = f->turn;
+    t->lane->ready[t->proof][t->class] -= f->count;
+    list_remove(&f->of_turn);
+    f->turn = NULL;
+    if (!list_is_empty(&t->flows))
+        return;
+    list_remove(&t->ring);
+    queue_hash_remove(&q->by_turn, &t->hash);
+    queue_pool_free(&q->turns, t);
+}
+
+struct queue_flow *queue_flow_get(struct queue *q, struct queue_domain *d, uint32_t account,
+                                  uint8_t class)
+{
+    uint64_t hash = flow_hash(d, account, class);
+    for (struct queue_hash_node *n = queue_hash_chain(&q->by_flow, hash); n; n = n->next) {
+        struct queue_flow *f = container_of(n, struct queue_flow, hash);
+        if (f->domain == d && f->account == account && f->class == class)
+            return f;
+    }
+    struct queue_flow *f = queue_pool_new(&q->flows);
+    f->domain = d;
+    f->account = account;
+    f->class = class;
+    list_init(&f->bundles);
+    list_push_back(&d->flows, &f->of_domain);
+    queue_hash_add(&q->by_flow, &f->hash);
+    hang_flow(q, f, d->lane, d->proof);
+    return f;
+}
+
+void queue_flow_drop_if_empty(struct queue *q, struct queue_flow *f)
+{
+    if (f->count > 0)
+        return;
+    struct queue_domain *d = f->domain;
+    unhang_flow(q, f);
+    list_remove(&f->of_domain);
+    queue_hash_remove(&q->by_flow, &f->hash);
+    queue_pool_free(&q->flows, f);
+    if (list_is_empty(&d->flows) && d->state == DOMAIN_RESOLVED)
+        queue_domain_check(q, d);
+}
+
+void queue_lane_join(struct queue *q, struct queue_domain *d, struct queue_lane *l,
+                     enum queue_proof proof)
+{
+    if (d->lane == l && d->proof == proof)
+        return;
+    CHECK(l || list_is_empty(&d->flows));
+    list_each(link, &d->flows)
+    {
+        struct queue_flow *f = list_get(link, struct queue_flow, of_domain);
+        unhang_flow(q, f);
+        hang_flow(q, f, l, (uint8_t)proof);
+    }
+    if (d->lane && d->lane != l) {
+        list_remove(&d->of_lane);
+        d->lane->domains_count--;
+        queue_lane_touch(q, d->lane);
+    }
+    if (l && d->lane != l) {
+        list_push_back(&l->domains, &d->of_lane);
+        l->domains_count++;
+        uint32_t rule = first_match(q->conf, queue_domain_name(d), l->rule);
+        if (rule != l->rule)
+            use_rule(q, l, rule);
+    }
+    d->lane = l;
+    d->proof = (uint8_t)proof;
+    if (l)
+        queue_lane_touch(q, l);
+}
+
+void queue_lane_update(struct queue *q, struct queue_lane *l, const struct queue_resolution *r)
+{
+    if (!l->hosts || !bytes_eq(bytes_of(l->hosts, l->hosts_len), r->hosts)) {
+        free(l->hosts);
+        l->hosts = dup_text(r->hosts);
+        l->hosts_len = (uint32_t)r->hosts.len;
+    }
+    if (!bytes_eq(bytes_cstr(l->match_names), r->match_names)) {
+        free(l->match_names);
+        l->match_names = dup_text(r->match_names);
+        queue_lane_set_limits(q, l);
+    }
+}
+
+// ---- decisions ----
+
+uint32_t queue_lane_connections(const struct queue_lane *l)
+{
+    uint32_t n = l->busy;
+    for (int p = 0; p < QUEUE_PROOFS; p++)
+        n += l->idle[p] + l->connecting[p];
+    return n;
+}
+
+static uint32_t ready_of(const struct queue_lane *l, int proof, enum share share)
+{
+    const uint32_t *ready = l->ready[proof];
+    return share == SHARE_ALL ? ready[MAIL_TRANSACTIONAL] : ready[MAIL_PERSONAL] + ready[MAIL_BULK];
+}
+
+bool queue_lane_has_ready(const struct queue_lane *l)
+{
+    for (int p = 0; p < QUEUE_PROOFS; p++)
+        if (ready_of(l, p, SHARE_ALL) || ready_of(l, p, SHARE_LOW))
+            return true;
+    return false;
+}
+
+// What a lane could do now.
+struct outlook {
+    bool may[SHARES];              // the share may send a message now
+    uint64_t usable[QUEUE_PROOFS]; // bundles that may go now, by the proof they need
+    uint64_t usable_all;
+    int64_t at_us; // when more may go; INT64_MAX: by an event only
+};
+
+static struct outlook look(struct queue *q, struct queue_lane *l, struct queue_now now)
+{
+    struct outlook o = {.at_us = INT64_MAX};
+    uint64_t low_max = queue_share_limit(l->limits->connections, SHARE_LOW);
+    for (int s = 0; s < SHARES; s++) {
+        uint64_t ready = 0;
+        for (int p = 0; p < QUEUE_PROOFS; p++)
+            ready += ready_of(l, p, s);
+        if (ready == 0)
+            continue;
+        int64_t when = queue_lane_when(q, l, s, now, NULL);
+        if (when > now.mono.us)
+            o.at_us = when < o.at_us ? when : o.at_us;
+        else
+            o.may[s] = s == SHARE_ALL || l->busy_low < low_max;
+        for (int p = 0; o.may[s] && p < QUEUE_PROOFS; p++)
+            o.usable[p] += ready_of(l, p, s);
+        o.usable_all += o.may[s] ? ready : 0;
+    }
+    return o;
+}
+
+// An idle connection that can carry something usable, or (`weak`) the weakest there is: it only
+// keeps a slot from one that could.
+static bool wake_idle(struct queue_lane *l, const struct outlook *o, bool weak,
+                      struct queue_work *out)
+{
+    uint64_t woken = 0;
+    for (int v = 0; v < QUEUE_PROOFS; v++)
+        woken += l->woken[v];
+    bool usable = weak;
+    for (int v = 0; v < QUEUE_PROOFS; v++) {
+        usable = usable || o->usable[v] > 0;
+        if (!usable || l->idle[v] <= l->woken[v] || woken >= o->usable_all)
+            continue;
+        l->woken[v]++;
+        out->kind = QUEUE_WAKE;
+        out->lane = l;
+        out->proof = (enum queue_proof)v;
+        return true;
+    }
+    return false;
+}
+
+// The strongest proof for which more mail is usable than connections stand ready or are coming.
+static int wanted_proof(const struct queue_lane *l, const struct outlook *o)
+{
+    uint64_t mail = 0, supply = 0;
+    for (int p = QUEUE_PROOFS - 1; p >= 0; p--) {
+        mail += o->usable[p];
+        supply += l->idle[p] + l->connecting[p];
+        if (mail > supply)
+            return p;
+    }
+    return -1;
+}
+
+static bool has_slot(const struct queue_lane *l, const struct outlook *o, uint32_t connections)
+{
+    enum share share = o->may[SHARE_ALL] ? SHARE_ALL : SHARE_LOW;
+    return connections < queue_share_limit(l->limits->connections, share);
+}
+
+static bool connect(struct queue *q, struct queue_lane *l, int proof, struct queue_work *out)
+{
+    l->connecting[proof]++;
+    q->connections++;
+    out->kind = QUEUE_CONNECT;
+    out->lane = l;
+    out->proof = (enum queue_proof)proof;
+    out->connection =
+        (struct queue_connection){.lane = l, .proof = (enum queue_proof)proof, .state = 1};
+    snprintf(out->name, sizeof(out->name), "%s", l->name);
+    out->hosts_len = l->hosts_len;
+    if (l->hosts_len)
+        memcpy(out->hosts, l->hosts, l->hosts_len);
+    return true;
+}
+
+bool queue_lane_decide(struct queue *q, struct queue_lane *l, struct queue_now now,
+                       struct queue_work *out)
+{
+    struct outlook o = look(q, l, now);
+    if (wake_idle(l, &o, false, out))
+        return true;
+    int proof = wanted_proof(l, &o);
+    if (proof < 0) {
+        wake_at(q, l, o.at_us);
+        return false;
+    }
+    uint32_t connecting = 0, all = queue_lane_connections(l);
+    for (int p = 0; p < QUEUE_PROOFS; p++)
+        connecting += l->connecting[p];
+    uint32_t standing = all - connecting;
+    if (l->backoff_us > now.mono.us) {
+        wake_at(q, l, l->backoff_us < o.at_us ? l->backoff_us : o.at_us);
+    } else if (connecting >= (standing ? standing : 1) || (l->failures && all > 0)) {
+        wake_at(q, l, o.at_us); // the answer of those under way comes first
+    } else if (!has_slot(l, &o, all)) {
+        wake_at(q, l, o.at_us);
+        return wake_idle(l, &o, true, out);
+    } else if (q->connections_max && q->connections >= q->connections_max) {
+        wake_at(q, l, mono_add_ms(now.mono, FULL_RETRY_MS).us);
+    } else {
+        return connect(q, l, proof, out);
+    }
+    return false;
+}
+
+// ---- connections ----
+
+enum { CONNECTION_NONE, CONNECTION_CONNECTING, CONNECTION_IDLE, CONNECTION_BUSY };
+
+static void set_idle(struct queue_lane *l, struct queue_connection *c)
+{
+    l->idle[c->proof]++;
+    c->state = CONNECTION_IDLE;
+}
+
+static void set_busy(struct queue_lane *l, struct queue_connection *c, bool low)
+{
+    l->busy++;
+    l->busy_low += low;
+    c->low = low;
+    c->state = CONNECTION_BUSY;
+}
+
+// Out of the counts of whatever state it is in.
+static void uncount(struct queue_connection *c)
+{
+    struct queue_lane *l = c->lane;
+    if (c->state == CONNECTION_CONNECTING) {
+        l->connecting[c->proof]--;
+    } else if (c->state == CONNECTION_IDLE) {
+        l->idle[c->proof]--;
+        if (l->woken[c->proof] > l->idle[c->proof])
+            l->woken[c->proof] = l->idle[c->proof];
+    } else {
+        CHECK(c->state == CONNECTION_BUSY);
+        l->busy--;
+        l->busy_low -= c->low;
+    }
+    c->state = CONNECTION_NONE;
+}
+
+static void give_back_slot(struct queue *q, struct queue_connection *c)
+{
+    uncount(c);
+    q->connections--;
+    queue_lane_touch(q, c->lane);
+    c->lane = NULL;
+}
+
+// Only upwards jitter: never more than one attempt in a retry interval.
+static void back_off(struct queue *q, struct queue_lane *l, struct bytes text, struct queue_now now)
+{
+    int64_t ms = queue_retry_ms(q, l->failures);
+    ms += (int64_t)(queue_random(q) % (uint64_t)(ms * QUEUE_JITTER_PERCENT / 100 + 1));
+    l->failures++;
+    l->backoff_us = mono_add_ms(now.mono, ms).us;
+    free(l->text);
+    l->text = dup_text(bytes_first(text, QUEUE_TEXT_MAX));
+    queue_note_want(q, l);
+}
+
+void queue_connected(struct queue *q, struct queue_connection *c, enum queue_proof proof,
+                     struct queue_now now)
+{
+    (void)now;
+    queue_lock(q);
+    CHECK(c->state == CONNECTION_CONNECTING && proof >= c->proof && proof < QUEUE_PROOFS);
+    uncount(c);
+    c->proof = proof;
+    set_idle(c->lane, c);
+    queue_lane_touch(q, c->lane);
+    queue_unlock(q, NULL, NULL);
+}
+
+void queue_connect_failed(struct queue *q, struct queue_connection *c, struct bytes text,
+                          struct queue_now now, uint64_t *kicks)
+{
+    queue_lock(q);
+    CHECK(c->state == CONNECTION_CONNECTING);
+    back_off(q, c->lane, text, now);
+    give_back_slot(q, c);
+    queue_unlock(q, kicks, NULL);
+}
+
+void queue_disconnected(struct queue *q, struct queue_connection *c, bool failed, struct bytes text,
+                        struct queue_now now, uint64_t *kicks)
+{
+    queue_lock(q);
+    if (failed)
+        back_off(q, c->lane, text, now);
+    give_back_slot(q, c);
+    queue_unlock(q, kicks, NULL);
+}
+
+// ---- turns ----
+
+static struct queue_turn *turn_of_class(struct queue_lane *l, enum queue_proof proof, int class)
+{
+    for (int i = 0; i <= (int)proof; i++) { // needs take turns too
+        int p = (l->proof_turn + i) % ((int)proof + 1);
+        struct list *first = list_first(&l->rings[p][class]);
+        if (!first)
+            continue;
+        l->proof_turn = (uint8_t)((p + 1) % QUEUE_PROOFS);
+        return list_get(first, struct queue_turn, ring);
+    }
+    return NULL;
+}
+
+static struct queue_turn *next_turn(struct queue_lane *l, enum queue_proof proof,
+                                    const struct outlook *o)
+{
+    for (int class = 0; class < MAIL_CLASSES; class ++) {
+        enum share share = class == MAIL_TRANSACTIONAL ? SHARE_ALL : SHARE_LOW;
+        struct queue_turn *t = o->may[share] ? turn_of_class(l, proof, class) : NULL;
+        if (t)
+            return t;
+    }
+    return NULL;
+}
+
+// The next bundle of the turn; the turn and its flow go to the end of their rings.
+static struct queue_bundle *bundle_of_turn(struct queue_turn *t)
+{
+    struct list *ring = &t->lane->rings[t->proof][t->class];
+    list_remove(&t->ring);
+    list_push_back(ring, &t->ring);
+    struct queue_flow *f = list_get(list_first(&t->flows), struct queue_flow, of_turn);
+    list_remove(&f->of_turn);
+    list_push_back(&t->flows, &f->of_turn);
+    return list_get(list_first(&f->bundles), struct queue_bundle, ready);
+}
+
+static struct queue_bundle *lease_some(struct queue *q, struct queue_lane *l,
+                                       struct queue_bundle *b)
+{
+    uint32_t max = l->limits->recipients_per_transaction;
+    max = max == 0 ? QUEUE_RECIPIENTS_DEFAULT : max;
+    max = max < QUEUE_BATCH_MAX ? max : QUEUE_BATCH_MAX;
+    if (b->count > max)
+        b = queue_bundle_split(q, b, max);
+    queue_bundle_lease(q, b);
+    return b;
+}
+
+// Nothing for this connection: would its slot serve mail that needs a stronger one?
+static bool is_in_the_way(const struct queue_lane *l, enum queue_proof proof,
+                          const struct outlook *o)
+{
+    for (int p = (int)proof + 1; p < QUEUE_PROOFS; p++)
+        if (o->usable[p] > 0)
+            return !has_slot(l, o, queue_lane_connections(l) + 1); // it is not counted just now
+    return false;
+}
+
+enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct queue_now now,
+                           struct queue_batch **out_batch)
+{
+    *out_batch = NULL;
+    queue_lock(q);
+    struct queue_lane *l = c->lane;
+    CHECK(l && (c->state == CONNECTION_IDLE || c->state == CONNECTION_BUSY));
+    if (c->state == CONNECTION_IDLE && l->woken[c->proof])
+        l->woken[c->proof]--;
+    uncount(c);
+    enum queue_take result;
+    struct outlook o = look(q, l, now);
+    uint32_t messages_max = l->limits->messages_per_connection;
+    struct queue_turn *t = next_turn(l, c->proof, &o);
+    if (messages_max && c->messages >= messages_max) {
+        set_busy(l, c, false); // until it says that it is gone
+        result = QUEUE_TAKE_CLOSE;
+    } else if (t) {
+        struct queue_bundle *b = lease_some(q, l, bundle_of_turn(t));
+        struct queue_message *m = b->message;
+        bool low = m->class != MAIL_TRANSACTIONAL;
+        spend(q, l, low ? SHARE_LOW : SHARE_ALL, m->size, now);
+        set_busy(l, c, low);
+        c->messages++;
+        *out_batch = queue_batch_new(q, m, b, now);
+        (*out_batch)->lane = l;
+        l->batches++;
+        result = QUEUE_TAKE_BATCH;
+    } else if (is_in_the_way(l, c->proof, &o)) {
+        set_busy(l, c, false);
+        result = QUEUE_TAKE_CLOSE;
+    } else {
+        set_idle(l, c);
+        result = QUEUE_TAKE_IDLE;
+    }
+    queue_lane_touch(q, l);
+    queue_unlock(q, NULL, NULL);
+    return result;
+}

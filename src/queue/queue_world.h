@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+//
+// queue_world - a virtual world around a queue for its tests: workers, DNS, sites, a journal, time
+//
+// It does what workers are told, plays the sites by the test's rules, and watches the laws while it
+// does: each recipient in one place and ended once, nothing before its time, no lane beyond its
+// shaping.
+#pragma once
+
+#include "base/heap.h"
+#include "base/map.h"
+#include "queue/queue.h"
+
+#define WORLD_RECIPIENTS_MAX 4096 // of one message
+
+enum world_dns { WORLD_DNS_OK, WORLD_DNS_DEFER, WORLD_DNS_FAIL, WORLD_DNS_REROUTE };
+enum world_reply { WORLD_DELIVER, WORLD_DEFER, WORLD_REFUSE, WORLD_MIX, WORLD_BREAK };
+
+struct world;
+
+// How a site behaves; zero: at once and well.
+struct world_site {
+    const char
+        *name; // of the lane; a domain belongs to the site that is named like its part behind "."
+    bool refuses; // connections
+    enum world_reply reply;
+    int64_t connect_ms, transaction_ms;
+    // counted
+    uint64_t connects, messages, recipients, connections_most;
+};
+
+struct world_recipient;
+struct world_sent { // one transaction
+    struct message_id id;
+    uint32_t account;
+    enum mail_class class;
+    uint32_t recipients;
+    int64_t at_us;
+};
+
+struct world_options {
+    const char *conf; // YAML of lanes and retry
+    uint32_t workers, connections_max;
+    uint64_t stored_bytes_max, seed;
+    bool lose_notes_late; // a crash forgets the notes of the last moment
+};
+
+struct world {
+    struct queue *queue;
+    struct conf *conf;
+    struct world_options options;
+    struct queue_now now;
+    uint64_t random;
+    enum world_dns dns;
+    enum queue_proof proof; // that resolution asks for
+    uint32_t route_now;     // other routes are answered by WORLD_DNS_REROUTE
+    int64_t dns_ms, save_ms;
+    struct world_site sites[16];
+    size_t sites_count;
+    struct world_sent *sent;
+    size_t sent_count, sent_cap;
+    uint64_t resolves, expired, warned, failed, rerouted, saves, released, done;
+    bool keep_sent;
+    // private
+    struct heap events;
+    struct map recipients, notes, lanes;
+    uint32_t next_id;
+};
+
+void world_init(struct world *w, const struct world_options *options);
+void world_done(struct world *w);
+struct world_site *world_site(struct world *w, const char *name);
+
+struct world_mail {
+    uint32_t account;
+    enum mail_class class;
+    const char *domain; // "d.site": d may be anything
+    uint32_t recipients;
+    int64_t not_before_ms, lifetime_ms; // from now; 0: none, 5 days
+    uint64_t size;
+    uint32_t notify, route;
+};
+struct message_id world_add(struct world *w, const struct world_mail *mail);
+// Lets virtual time run; returns when it has passed or nothing is left to happen.
+void world_run(struct world *w, int64_t ms);
+// Gives every worker its turns now, without time passing.
+void world_turn(struct world *w);
+// kill -9 and restart, `down_ms` later: the queue is rebuilt from the journal and durable notes.
+void world_crash(struct world *w, int64_t down_ms, bool clean);
+uint64_t world_queued(struct world *w); // recipients not ended, by the journal
+bool world_next_claim(struct world *w, const struct queue_filter *filter,
+                      enum queue_outcome outcome);

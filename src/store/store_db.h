@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+//
+// store_db - the SQLite connection behind the store: opening, schema, statements; private to
+// src/store
+#pragma once
+
+#include <sqlite3.h>
+
+#include "store/store.h"
+
+struct store {
+    sqlite3 *db;
+    int lock_fd;
+};
+
+// A store from FOLDER/accounts.db under its lock, schema made or checked. As store_open().
+int store_db_open(struct bytes folder, struct store **out, struct buf *error) MUST_USE;
+void store_db_close(struct store *store);
+
+// What SQLite's result code means to us.
+int store_db_err(int sqlite_code);
+
+// Prepares sql and binds its parameters: 't' a struct bytes (text), 'T' the same, NULL where empty,
+// 'i' an int64_t, 'I' the same, NULL where 0.
+int store_db_start(struct store *store, sqlite3_stmt **out, const char *sql, const char *types,
+                   ...) MUST_USE;
+// 1: a row; 0: no more; negative: failed.
+int store_db_step(sqlite3_stmt *stmt) MUST_USE;
+// Start, step to the end, finish: for statements without rows.
+int store_db_run(struct store *store, const char *sql, const char *types, ...) MUST_USE;
+// Column of the current row; valid until the next step.
+struct bytes store_db_text(sqlite3_stmt *stmt, int column);

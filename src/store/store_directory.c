@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+#include "store/store_directory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/map.h"
+#include "conf/conf_value.h"
+#include "store/store_db.h"
+
+#define DOMAIN_KEY_MAX 272 // number, blank, domain
+
+struct store_directory {
+    struct arena arena;
+    struct store_account *accounts; // by number
+    uint32_t accounts_count;
+    struct map by_name;     // name -> struct store_account
+    struct map credentials; // login -> struct store_credential
+    struct map domains;     // "NUMBER DOMAIN" -> a domain_marks entry
+};
+
+static char domain_marks[] = {STORE_DOMAIN_FOREIGN, STORE_DOMAIN_UNVERIFIED, STORE_DOMAIN_VERIFIED};
+
+static const char *const state_names[] = {"active", "suspended", "closed"};
+
+const char *store_account_state_name(enum store_account_state state)
+{
+    CHECK(state <= STORE_CLOSED);
+    return state_names[state];
+}
+
+static int parse_state(struct bytes text, enum store_account_state *out)
+{
+    for (uint32_t i = 0; i < COUNT_OF(state_names); i++)
+        if (bytes_eq(text, bytes_cstr(state_names[i]))) {
+            *out = (enum store_account_state)i;
+            return 0;
+        }
+    return E_DAMAGED;
+}
+
+// Runs `each` on all rows.
+static int each_row(struct store *store, struct store_directory *dir, const char *sql,
+                    int (*each)(struct store_directory *dir, sqlite3_stmt *stmt))
+{
+    sqlite3_stmt *stmt;
+    int err = store_db_start(store, &stmt, sql, "");
+    if (err)
+        return err;
+    while ((err = store_db_step(stmt)) == 1)
+        if ((err = each(dir, stmt)) != 0)
+            break;
+    sqlite3_finalize(stmt);
+    return err;
+}
+
+// ---- loading
+// -----------------------------------------------------------------------------------------
+
+static int take_count(struct store_directory *dir, sqlite3_stmt *stmt)
+{
+    int64_t count = sqlite3_column_int64(stmt, 0);
+    if (count < 0 || count > STORE_ACCOUNTS_MAX)
+        return E_DAMAGED;
+    dir->accounts = arena_new(&dir->arena, ((size_t)count + 1) * sizeof *dir->accounts);
+    dir->accounts_count = (uint32_t)count;
+    return 0;
+}
+
+// Rows come in the order of their numbers; `filled` is kept in the array's spare last entry.
+static int take_account(struct store_directory *dir, sqlite3_stmt *stmt)
+{
+    uint32_t *filled = &dir->accounts[dir->accounts_count].number;
+    CHECK(*filled < dir->accounts_count);
+    struct store_account *a = &dir->accounts[*filled];
+    int64_t number = sqlite3_column_int64(stmt, 0);
+    if (number < 1 || number > UINT32_MAX || mail_class_parse(store_db_text(stmt, 2), &a->class) ||
+        parse_state(store_db_text(stmt, 4), &a->state))
+        return E_DAMAGED;
+    a->number = (uint32_t)number;
+    a->name = arena_dup(&dir->arena, store_db_text(stmt, 1));
+    a->any_sender = sqlite3_column_int(stmt, 3) != 0;
+    map_set(&dir->by_name, a->name, a);
+    ++*filled;
+    return 0;
+}
+
+static int parse_hex(struct bytes text, uint8_t *out, size_t count)
+{
+    if (text.len != 2 * count)
+        return E_DAMAGED;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.at[i];
+        if (!ascii_is_digit(c) && (c < 'a' || c > 'f'))
+            return E_DAMAGED;
+        uint8_t nibble = (uint8_t)(ascii_is_digit(c) ? c - '0' : c - 'a' + 10);
+        out[i / 2] = (uint8_t)(out[i / 2] << 4 | nibble);
+    }
+    return 0;
+}
+
+static int take_credential(struct store_directory *dir, sqlite3_stmt *stmt)
+{
+    struct store_credential *c = arena_new(&dir->arena, sizeof *c);
+    struct bytes verifier = store_db_text(stmt, 2), scram = store_db_text(stmt, 3);
+    c->login = arena_dup(&dir->arena, store_db_text(stmt, 0));
+    c->account = store_directory_account_number(dir, (uint32_t)sqlite3_column_int64(stmt, 1));
+    if (!c->account)
+        return E_DAMAGED;
+    if (bytes_starts(verifier, BYTES("$y$")))
+        c->crypt = arena_dup(&dir->arena, verifier);
+    else if (!bytes_starts(verifier, BYTES("sha256:")) ||
+             parse_hex(bytes_skip(verifier, 7), c->sha256, sizeof c->sha256))
+        return E_DAMAGED;
+    if (scram.len) {
+        struct sasl_scram_key *key = arena_new(&dir->arena, sizeof *key);
+        if (sasl_scram_key_parse(scram, key))
+            return E_DAMAGED;
+        c->scram = key;
+    }
+    map_set(&dir->credentials, c->login, c);
+    return 0;
+}
+
+static struct bytes domain_key(uint32_t number, struct bytes domain, char out[DOMAIN_KEY_MAX])
+{
+    int len = snprintf(out, DOMAIN_KEY_MAX, "%u %.*s", number, BYTES_FMT(domain));
+    return len < DOMAIN_KEY_MAX ? bytes_of(out, (size_t)len) : BYTES_NONE;
+}
+
+static int take_domain(struct store_directory *dir, sqlite3_stmt *stmt)
+{
+    char text[DOMAIN_KEY_MAX];
+    struct bytes key =
+        domain_key((uint32_t)sqlite3_column_int64(stmt, 0), store_db_text(stmt, 1), text);
+    bool verified = sqlite3_column_int(stmt, 2) != 0;
+    if (!key.len)
+        return E_DAMAGED;
+    map_set(&dir->domains, key,
+            &domain_marks[verified ? STORE_DOMAIN_VERIFIED : STORE_DOMAIN_UNVERIFIED]);
+    return 0;
+}
+
+int store_directory_load(struct store *store, struct store_directory **out)
+{
+    struct store_directory *dir = store_directory_empty();
+    int err = store_db_run(store, "BEGIN", "");
+    if (!err)
+        err = each_row(store, dir, "SELECT count(*) FROM account", take_count);
+    if (!err)
+        err = each_row(store, dir,
+                       "SELECT number, name, class, any_sender, state FROM account ORDER BY number",
+                       take_account);
+    if (!err)
+        err = each_row(store, dir, "SELECT login, account, verifier, scram FROM credential",
+                       take_credential);
+    if (!err)
+        err = each_row(store, dir, "SELECT account, name, verified_at IS NOT NULL FROM domain",
+                       take_domain);
+    if (!sqlite3_get_autocommit(store->db)) {
+        int ended = store_db_run(store, "ROLLBACK", "");
+        err = err ? err : ended;
+    }
+    *out = err ? NULL : dir;
+    if (err)
+        store_directory_free(dir);
+    return err;
+}
+
+struct store_directory *store_directory_empty(void)
+{
+    return mem_new(sizeof(struct store_directory));
+}
+
+void store_directory_free(struct store_directory *dir)
+{
+    if (!dir)
+        return;
+    map_done(&dir->by_name);
+    map_done(&dir->credentials);
+    map_done(&dir->domains);
+    arena_done(&dir->arena);
+    free(dir);
+}
+
+// ---- asking
+// ------------------------------------------------------------------------------------------
+
+const struct store_credential *store_directory_credential(const struct store_directory *dir,
+                                                          struct bytes login)
+{
+    return map_find(&dir->credentials, login);
+}
+
+const struct store_account *store_directory_account(const struct store_directory *dir,
+                                                    struct bytes name)
+{
+    char lower[CONF_NAME_MAX];
+    if (name.len > sizeof lower)
+        return NULL;
+    for (size_t i = 0; i < name.len; i++)
+        lower[i] = ascii_lower(name.at[i]);
+    return map_find(&dir->by_name, bytes_of(lower, name.len));
+}
+
+const struct store_account *store_directory_account_number(const struct store_directory *dir,
+                                                           uint32_t number)
+{
+    uint32_t low = 0, high = dir->accounts_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (dir->accounts[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    bool found = low < dir->accounts_count && dir->accounts[low].number == number;
+    return found ? &dir->accounts[low] : NULL;
+}
+
+enum store_domain_state store_directory_domain(const struct store_directory *dir,
+                                               const struct store_account *account,
+                                               struct bytes domain)
+{
+    char text[DOMAIN_KEY_MAX];
+    const char *mark = map_find(&dir->domains, domain_key(account->number, domain, text));
+    return mark ? (enum store_domain_state) * mark : STORE_DOMAIN_FOREIGN;
+}
+
+uint32_t store_directory_accounts_count(const struct store_directory *dir)
+{
+    return dir->accounts_count;
+}

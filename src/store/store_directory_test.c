@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT
+#include "store/store_directory.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <json-c/json.h>
+#include <sqlite3.h>
+
+#include "base/check.h"
+#include "store/store.h"
+#include "store/store_password.h"
+
+static char folder[64];
+
+static int setup(void **state)
+{
+    snprintf(folder, sizeof folder, "/tmp/posthaste-directory-XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    static const char *const names[] = {"accounts.db", "accounts.db-wal", "accounts.db-shm",
+                                        "lock"};
+    char path[128];
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        unlink(path);
+    }
+    return rmdir(folder);
+}
+
+static struct store *open_store(void)
+{
+    struct store *store;
+    struct buf error = {0};
+    if (store_open(bytes_cstr(folder), &store, &error))
+        fail_msg("%s", buf_cstr(&error));
+    return store;
+}
+
+static void apply(struct store *store, const char *op, const char *args)
+{
+    struct json_object *parsed = json_tokener_parse(args);
+    struct store_op operation = {op, parsed, BYTES("test"), {1790000000000000}};
+    struct store_answer answer;
+    struct buf error = {0};
+    assert_non_null(parsed);
+    if (store_apply(store, &operation, &answer, &error))
+        fail_msg("%s %s: %s", op, args, buf_cstr(&error));
+    json_object_put(parsed);
+    json_object_put(answer.result);
+}
+
+static void add_generated(struct store *store, const char *account, const char *login,
+                          const char *password)
+{
+    static const uint8_t salt[SASL_SCRAM_SALT_BYTES] = {1, 2, 3};
+    struct buf verifier = {0}, scram = {0}, args = {0};
+    store_password_verifier_generated(bytes_cstr(password), &verifier);
+    assert_int_equal(store_password_scram(bytes_cstr(password), salt, &scram), 0);
+    buf_printf(&args, "{\"account\":\"%s\",\"login\":\"%s\",\"verifier\":\"%s\",\"scram\":\"%s\"}",
+               account, login, buf_cstr(&verifier), buf_cstr(&scram));
+    apply(store, "credential.add", buf_cstr(&args));
+    buf_done(&verifier);
+    buf_done(&scram);
+    buf_done(&args);
+}
+
+static void test_lookups(void **state)
+{
+    struct store *store = open_store();
+    struct store_directory *dir;
+    apply(store, "account.add", "{\"account\":\"acme\",\"class\":\"bulk\"}");
+    apply(store, "account.add", "{\"account\":\"beta\",\"any_sender\":true}");
+    apply(store, "account.add", "{\"account\":\"gone\"}");
+    apply(store, "domain.add",
+          "{\"account\":\"acme\",\"domain\":\"a.org\",\"token\":\"abcdefghijklmnop\"}");
+    apply(store, "domain.add",
+          "{\"account\":\"acme\",\"domain\":\"b.org\",\"token\":\"abcdefghijklmnop\","
+          "\"trust\":true}");
+    apply(store, "account.suspend", "{\"account\":\"beta\"}");
+    apply(store, "account.close", "{\"account\":\"gone\"}");
+    add_generated(store, "acme", "joe", "secret-of-joe");
+    assert_int_equal(store_directory_load(store, &dir), 0);
+    store_close(store);
+
+    assert_int_equal(store_directory_accounts_count(dir), 3);
+    const struct store_account *acme = store_directory_account(dir, BYTES("ACME"));
+    assert_non_null(acme);
+    assert_int_equal(acme->number, 1);
+    assert_int_equal(acme->class, MAIL_BULK);
+    assert_true(store_account_is_active(acme) && !acme->any_sender);
+    assert_ptr_equal(store_directory_account_number(dir, 1), acme);
+    const struct store_account *beta = store_directory_account_number(dir, 2);
+    assert_true(beta->any_sender && beta->state == STORE_SUSPENDED);
+    assert_int_equal(store_directory_account(dir, BYTES("gone"))->state, STORE_CLOSED);
+    assert_null(store_directory_account(dir, BYTES("nobody")));
+    assert_null(store_directory_account_number(dir, 0));
+    assert_null(store_directory_account_number(dir, 4));
+
+    const struct store_credential *joe = store_directory_credential(dir, BYTES("joe"));
+    assert_non_null(joe);
+    assert_ptr_equal(joe->account, acme);
+    assert_int_equal(joe->crypt.len, 0);
+    assert_int_equal(joe->scram->iterations, SASL_SCRAM_ITERATIONS);
+    assert_null(store_directory_credential(dir, BYTES("Joe")));
+    assert_true(store_password_is_right(joe, BYTES("secret-of-joe")));
+    assert_false(store_password_is_right(joe, BYTES("secret-of-jo")));
+
+    static const struct {
+        const char *domain;
+        int acme, beta;
+    } domains[] = {
+        {"a.org", STORE_DOMAIN_UNVERIFIED, STORE_DOMAIN_FOREIGN},
+        {"b.org", STORE_DOMAIN_VERIFIED, STORE_DOMAIN_FOREIGN},
+        {"x.b.org", STORE_DOMAIN_FOREIGN, STORE_DOMAIN_FOREIGN},
+        {"org", STORE_DOMAIN_FOREIGN, STORE_DOMAIN_FOREIGN},
+        {"", STORE_DOMAIN_FOREIGN, STORE_DOMAIN_FOREIGN},
+    };
+    for (size_t i = 0; i < COUNT_OF(domains); i++) {
+        struct bytes domain = bytes_cstr(domains[i].domain);
+        assert_int_equal(store_directory_domain(dir, acme, domain), domains[i].acme);
+        assert_int_equal(store_directory_domain(dir, beta, domain), domains[i].beta);
+    }
+    store_directory_free(dir);
+}
+
+static void test_empty(void **state)
+{
+    struct store_directory *dir = store_directory_empty();
+    assert_null(store_directory_credential(dir, BYTES("joe")));
+    assert_null(store_directory_account(dir, BYTES("acme")));
+    assert_null(store_directory_account_number(dir, 1));
+    store_directory_free(dir);
+}
+
+static void fill(const char *text)
+{
+    char path[128];
+    sqlite3 *db;
+    snprintf(path, sizeof path, "%s/accounts.db", folder);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, text, NULL, NULL, NULL) != SQLITE_OK)
+        fail_msg("%s", sqlite3_errmsg(db));
+    sqlite3_close(db);
+}
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void test_100000_accounts(void **state)
+{
+    store_close(open_store());
+    fill("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) "
+         "INSERT INTO account (name, class, any_sender, state, created_at) "
+         "SELECT 'account' || i, 'bulk', 0, 'active', 0 FROM n;"
+         "INSERT INTO credential (login, account, verifier, created_at) "
+         "SELECT 'login' || number, number, 'sha256:' || printf('%064x', number), 0 FROM account;"
+         "INSERT INTO domain (account, name, token, verified_at, trusted, created_at) "
+         "SELECT number, 'd' || number || '.example', 'abcdefghijklmnop', 1, 0, 0 FROM account;");
+    struct store *store = open_store();
+    struct store_directory *dir;
+    double before = seconds();
+    assert_int_equal(store_directory_load(store, &dir), 0);
+    double took = seconds() - before;
+    print_message("# 100,000 accounts in %.2f s\n", took);
+    assert_int_equal(store_directory_accounts_count(dir), 100000);
+    const struct store_credential *c = store_directory_credential(dir, BYTES("login77777"));
+    assert_int_equal(c->account->number, 77777);
+    assert_int_equal(store_directory_domain(dir, c->account, BYTES("d77777.example")),
+                     STORE_DOMAIN_VERIFIED);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    assert_true(took < 1.0);
+#endif
+    store_directory_free(dir);
+    store_close(store);
+}
+
+static void test_damaged_rows(void **state)
+{
+    static const char *const damages[] = {
+        "UPDATE credential SET verifier = 'plain:secret'",
+        "UPDATE credential SET verifier = 'sha256:0'",
+        "UPDATE credential SET scram = 'SCRAM-SHA-256$1'",
+        "PRAGMA foreign_keys = OFF; UPDATE credential SET account = 99",
+    };
+    for (size_t i = 0; i < COUNT_OF(damages); i++) {
+        struct store *store = open_store();
+        struct store_directory *dir;
+        if (i == 0)
+            apply(store, "account.add", "{\"account\":\"acme\"}");
+        else
+            apply(store, "credential.remove", "{\"login\":\"joe\"}");
+        add_generated(store, "acme", "joe", "secret");
+        store_close(store);
+        fill(damages[i]);
+        store = open_store();
+        assert_int_equal(store_directory_load(store, &dir), E_DAMAGED);
+        assert_null(dir);
+        store_close(store);
+        if (i == 3)
+            break;
+    }
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest all[] = {
+        TEST(test_lookups),
+        TEST(test_empty),
+        TEST(test_100000_accounts),
+        TEST(test_damaged_rows),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(all, NULL, NULL);
+}

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: MIT
+#include "store/store.h"
+
+#include <fcntl.h>
+#include <json-c/json.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <sqlite3.h>
+
+#include "base/check.h"
+
+#define V1 "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define V2 "sha256:ffffffffffffffff0123456789abcdef0123456789abcdef0123456789abcdef"
+#define T1 "abcdefghijklmnop"
+
+static char folder[64];
+
+static int setup(void **state)
+{
+    snprintf(folder, sizeof folder, "/tmp/posthaste-store-XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    static const char *const names[] = {"accounts.db", "accounts.db-wal", "accounts.db-shm", "lock",
+                                        "copy.db"};
+    char path[128];
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        unlink(path);
+    }
+    return rmdir(folder);
+}
+
+static struct store *open_store(void)
+{
+    struct store *store;
+    struct buf error = {0};
+    if (store_open(bytes_cstr(folder), &store, &error))
+        fail_msg("%s", buf_cstr(&error));
+    buf_done(&error);
+    return store;
+}
+
+static int open_fails(struct buf *error)
+{
+    struct store *store = NULL;
+    int err = store_open(bytes_cstr(folder), &store, error);
+    assert_null(store);
+    return err;
+}
+
+static void sql(const char *text)
+{
+    char path[128];
+    sqlite3 *db;
+    snprintf(path, sizeof path, "%s/accounts.db", folder);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+// "op {args}": 0 changed, 1 unchanged, negative error. The result's text goes to `shown`, or the
+// error's.
+static int apply(struct store *store, const char *op, const char *args, struct buf *shown)
+{
+    struct json_object *parsed = *args ? json_tokener_parse(args) : NULL;
+    struct store_op operation = {op, parsed, BYTES("test"), {1790000000000000}};
+    struct store_answer answer;
+    buf_clear(shown);
+    int err = store_apply(store, &operation, &answer, shown);
+    json_object_put(parsed);
+    if (err) {
+        assert_null(answer.result);
+        assert_true(shown->len > 0);
+        return err;
+    }
+    assert_int_equal(shown->len, 0);
+    buf_add_cstr(shown, json_object_to_json_string_ext(answer.result, JSON_C_TO_STRING_PLAIN));
+    json_object_put(answer.result);
+    return answer.changed ? 0 : 1;
+}
+
+static int64_t count(const char *table)
+{
+    char path[128], text[64];
+    sqlite3 *db;
+    sqlite3_stmt *stmt;
+    snprintf(path, sizeof path, "%s/accounts.db", folder);
+    snprintf(text, sizeof text, "SELECT count(*) FROM %s", table);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, text, -1, &stmt, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+    int64_t n = sqlite3_column_int64(stmt, 0);
+    sqlite3_finalize(stmt);
+    sqlite3_close(db);
+    return n;
+}
+
+// ---- operations
+// --------------------------------------------------------------------------------------
+
+struct step {
+    const char *op, *args;
+    int want;         // 0 changed, 1 unchanged, negative error
+    const char *says; // part of the result or of the error
+};
+
+#define ACME "{'account':'acme'}"
+
+// One story, in order, on one store. ' stands for ".
+static const struct step story[] = {
+    {"account.list", "", 1, "{\"accounts\":[]}"},
+    {"account.add", "{'account':'Acme','class':'bulk'}", 0,
+     "{\"account\":\"acme\",\"number\":1,\"class\":\"bulk\",\"any_sender\":false,"
+     "\"state\":\"active\",\"created_at\":\"2026-09-21T14:13:20.000Z\"}"},
+    {"account.add", "{'account':'acme','class':'bulk'}", 1, "\"number\":1"},
+    {"account.add", "{'account':'acme'}", E_EXISTS, "already an account 'acme'"},
+    {"account.add", "{'account':'acme','class':'bulk','any_sender':true}", E_EXISTS, "already"},
+    {"account.add", "{'account':'a b'}", E_SYNTAX, "no account name"},
+    {"account.add", "{'account':''}", E_SYNTAX, "no account name"},
+    {"account.add", "{'account':7}", E_SYNTAX, "no account name"},
+    {"account.add", "", E_SYNTAX, "no account name"},
+    {"account.add", "{'account':'x','class':'junk'}", E_SYNTAX, "'junk' is no class"},
+    {"account.add", "{'account':'o\\u0027brien'}", E_SYNTAX, "no account name"},
+    {"account.add", "{'account':'beta','any_sender':true}", 0,
+     "\"class\":\"transactional\",\"any_sender\":true"},
+
+    {"credential.add", "{'account':'acme','login':'joe','verifier':'" V1 "'}", 0,
+     "{\"account\":\"acme\",\"login\":\"joe\"}"},
+    {"credential.add", "{'account':'acme','login':'joe','verifier':'" V1 "'}", 1, "joe"},
+    {"credential.add", "{'account':'acme','login':'joe','verifier':'" V2 "'}", E_EXISTS,
+     "remove it first"},
+    {"credential.add", "{'account':'beta','login':'joe','verifier':'" V1 "'}", E_EXISTS,
+     "another account"},
+    {"credential.add", "{'account':'acme','login':'Joe','verifier':'" V1 "'}", 0, "Joe"},
+    {"credential.add", "{'account':'nobody','login':'x','verifier':'" V1 "'}", E_NOT_FOUND,
+     "no account 'nobody'"},
+    {"credential.add", "{'account':'acme','login':'','verifier':'" V1 "'}", E_SYNTAX, "a login is"},
+    {"credential.add", "{'account':'acme','login':'a\\nb','verifier':'" V1 "'}", E_SYNTAX,
+     "a login is"},
+    {"credential.add", "{'account':'acme','login':'x','verifier':'secret'}", E_SYNTAX,
+     "the verifier"},
+    {"credential.add", "{'account':'acme','login':'x','verifier':'sha256:zz'}", E_SYNTAX,
+     "the verifier"},
+    {"credential.add", "{'account':'acme','login':'x','verifier':'" V1 "','scram':'x'}", E_SYNTAX,
+     "the verifier"},
+    {"credential.add",
+     "{'account':'beta','login':'ann','verifier':'$y$j9T$713WDu8X5lcVJrpfXCOpg/$vlGWi19baZBN61U'}",
+     0, "ann"},
+    {"credential.list", ACME, 1,
+     "{\"credentials\":[{\"account\":\"acme\",\"login\":\"Joe\",\"password\":\"generated\","
+     "\"scram\":false,\"created_at\":\"2026-09-21T14:13:20.000Z\"},{"},
+    {"credential.list", "", 1, "\"login\":\"ann\",\"password\":\"chosen\""},
+    {"credential.list", "{'account':'nobody'}", E_NOT_FOUND, "no account"},
+    {"credential.remove", "{'login':'Joe','account':'beta'}", E_NOT_FOUND,
+     "no login 'Joe' of account beta"},
+    {"credential.remove", "{'login':'Joe','account':'acme'}", 0, "Joe"},
+    {"credential.remove", "{'login':'Joe'}", E_NOT_FOUND, "no login 'Joe'"},
+    {"credential.remove", "{'login':'x\\u0027; DROP TABLE account; --'}", E_NOT_FOUND, "no login"},
+
+    {"domain.add", "{'account':'acme','domain':'Example.ORG','token':'" T1 "'}", 0,
+     "{\"account\":\"acme\",\"domain\":\"example.org\",\"verified\":false,\"records\":[{"
+     "\"name\":\"_posthaste.example.org\",\"type\":\"TXT\","
+     "\"value\":\"posthaste-verification=" T1 "\",\"purpose\":\"verification\"}]}"},
+    {"domain.add", "{'account':'acme','domain':'example.org','token':'qqqqqqqqqqqqqqqqqqq'}", 1,
+     "verification=" T1}, // keeps its token
+    {"domain.add", "{'account':'beta','domain':'example.org','token':'bbbbbbbbbbbbbbbb'}", 0,
+     "verification=bbbb"}, // each proves it for itself
+    {"domain.show", "{'domain':'example.org'}", 1, "\"beta\""},
+    {"domain.show", "{'domain':'example.org','account':'acme'}", 1, T1},
+    {"domain.show", "{'domain':'example.net'}", E_NOT_FOUND, "no account has the domain"},
+    {"domain.verified", "{'account':'acme','domain':'example.org'}", 0, "\"verified\":true"},
+    {"domain.verified", "{'account':'acme','domain':'example.org'}", 1, "\"verified\":true"},
+    {"domain.list", "{'account':'beta'}", 1, "\"verified\":false"},
+    {"domain.verified", "{'account':'acme','domain':'example.net'}", E_NOT_FOUND,
+     "account 'acme' has no domain 'example.net'"},
+    {"domain.add",
+     "{'account':'acme','domain':'b\xc3\xbc"
+     "cher.example','token':'" T1 "','trust':true}",
+     0, "\"domain\":\"xn--bcher-kva.example\",\"verified\":true"},
+    {"domain.add", "{'account':'acme','domain':'-x','token':'" T1 "'}", E_SYNTAX, "is no domain"},
+    {"domain.add", "{'account':'acme','domain':'192.0.2.1','token':'" T1 "'}", E_SYNTAX,
+     "no domain"},
+    {"domain.add", "{'account':'acme','domain':'x.org','token':'short'}", E_SYNTAX, "a token has"},
+    {"domain.add", "{'account':'acme','domain':'x.org','token':'aaaaaaaaaaaaaaaa\\n'}", E_SYNTAX,
+     "a token is"},
+    {"domain.remove", "{'account':'beta','domain':'example.org'}", 0,
+     "{\"account\":\"beta\",\"domain\":\"example.org\"}"},
+    {"domain.remove", "{'account':'beta','domain':'example.org'}", E_NOT_FOUND, "has no domain"},
+
+    {"account.suspend", ACME, 0, "\"state\":\"suspended\""},
+    {"account.suspend", ACME, 1, "\"state\":\"suspended\""},
+    {"account.activate", ACME, 0, "\"state\":\"active\""},
+    {"account.activate", ACME, 1, "\"state\":\"active\""},
+    {"account.close", "{'account':'nobody'}", E_NOT_FOUND, "no account"},
+    {"account.close", ACME, 0, "\"state\":\"closed\""},
+    {"account.close", ACME, 1, "\"state\":\"closed\""},
+    {"account.activate", ACME, E_DENIED, "closed, for ever"},
+    {"account.add", "{'account':'acme','class':'bulk'}", E_EXISTS, "closed"},
+    {"credential.add", "{'account':'acme','login':'new','verifier':'" V1 "'}", E_DENIED, "closed"},
+    {"domain.add", "{'account':'acme','domain':'x.org','token':'" T1 "'}", E_DENIED, "closed"},
+    {"credential.list", ACME, 1, "{\"credentials\":[]}"},
+    {"domain.list", ACME, 1, "{\"domains\":[]}"},
+    {"credential.add", "{'account':'beta','login':'joe','verifier':'" V1 "'}", 0,
+     "joe"}, // free again
+    {"account.add", "{'account':'gamma'}", 0, "\"number\":3"},
+    {"account.shout", "{}", E_SYNTAX, "no operation 'account.shout'"},
+    {"account.add", "[1]", E_SYNTAX, "must be an object"},
+};
+
+static void with_quotes(const char *text, struct buf *out)
+{
+    buf_clear(out);
+    for (; *text; text++)
+        buf_add_byte(out, *text == '\'' ? '"' : *text);
+}
+
+static void test_story(void **state)
+{
+    struct store *store = open_store();
+    struct buf shown = {0}, args = {0};
+    int64_t changes = 0;
+    for (size_t i = 0; i < COUNT_OF(story); i++) {
+        with_quotes(story[i].args, &args);
+        int got = apply(store, story[i].op, buf_cstr(&args), &shown);
+        if (got != story[i].want || bytes_search(buf_bytes(&shown), bytes_cstr(story[i].says)) < 0)
+            fail_msg("%zu: %s %s: got %d, %s", i, story[i].op, story[i].args, got,
+                     buf_cstr(&shown));
+        changes += story[i].want == 0;
+        assert_int_equal(count("audit"), changes); // each change once, nothing else
+    }
+    store_close(store);
+    store = open_store(); // all of it is on disk
+    assert_int_equal(apply(store, "account.list", "", &shown), 1);
+    assert_true(bytes_search(buf_bytes(&shown), BYTES("\"gamma\",\"number\":3")) > 0);
+    store_close(store);
+    buf_done(&shown);
+    buf_done(&args);
+}
+
+static void test_audit_has_no_verifiers(void **state)
+{
+    struct store *store = open_store();
+    struct buf shown = {0};
+    apply(store, "account.add", "{\"account\":\"acme\"}", &shown);
+    apply(store, "credential.add",
+          "{\"account\":\"acme\",\"login\":\"jo\\\"e\",\"verifier\":\"" V1 "\"}", &shown);
+    store_close(store);
+    sql("CREATE TABLE seen AS SELECT * FROM audit WHERE args = "
+        "'{\"account\":\"acme\",\"login\":\"jo\\\"e\"}' AND op = 'credential.add' AND actor = "
+        "'test' AND at = 1790000000000000");
+    assert_int_equal(count("seen"), 1);
+    buf_done(&shown);
+}
+
+// ---- limits
+// ------------------------------------------------------------------------------------------
+
+static void test_credentials_limit(void **state)
+{
+    struct store *store = open_store();
+    struct buf shown = {0};
+    char args[256];
+    apply(store, "account.add", "{\"account\":\"acme\"}", &shown);
+    for (int i = 0; i <= STORE_CREDENTIALS_MAX; i++) {
+        snprintf(args, sizeof args,
+                 "{\"account\":\"acme\",\"login\":\"l%d\",\"verifier\":\"" V1 "\"}", i);
+        int want = i == STORE_CREDENTIALS_MAX ? E_LIMIT : 0;
+        assert_int_equal(apply(store, "credential.add", args, &shown), want);
+    }
+    store_close(store);
+    buf_done(&shown);
+}
+
+// ---- opening
+// -----------------------------------------------------------------------------------------
+
+static void test_lock(void **state)
+{
+    struct store *store = open_store();
+    struct buf error = {0};
+    assert_int_equal(open_fails(&error), E_BUSY);
+    assert_true(bytes_search(buf_bytes(&error), BYTES("in use by another process")) > 0);
+    store_close(store);
+    store_close(open_store());
+    buf_done(&error);
+}
+
+static void test_newer_and_damaged(void **state)
+{
+    struct buf error = {0};
+    store_close(open_store());
+    sql("PRAGMA user_version = 2");
+    assert_int_equal(open_fails(&error), E_VERSION);
+    assert_true(bytes_search(buf_bytes(&error), BYTES("newer release")) > 0);
+    sql("PRAGMA user_version = 0"); // tables that are not ours
+    assert_int_equal(open_fails(&error), E_DAMAGED);
+
+    char path[128];
+    snprintf(path, sizeof path, "%s/accounts.db", folder);
+    int fd = open(path, O_WRONLY | O_TRUNC);
+    assert_int_equal(write(fd, "this is no database, whatever its name says......", 49), 49);
+    close(fd);
+    buf_clear(&error);
+    assert_int_equal(open_fails(&error), E_DAMAGED);
+    assert_true(bytes_search(buf_bytes(&error), BYTES("is damaged")) > 0);
+    buf_done(&error);
+}
+
+static void test_a_missing_table_is_damage(void **state)
+{
+    struct buf shown = {0};
+    store_close(open_store());
+    sql("DROP TABLE audit");
+    struct store *store = open_store();
+    assert_int_equal(apply(store, "account.add", "{\"account\":\"acme\"}", &shown), E_DAMAGED);
+    assert_int_equal(apply(store, "account.list", "", &shown), 1);
+    assert_string_equal(buf_cstr(&shown), "{\"accounts\":[]}"); // without its audit row, no change
+    store_close(store);
+    buf_done(&shown);
+}
+
+static void test_private_files_and_no_folder(void **state)
+{
+    struct stat st;
+    char path[128];
+    struct buf error = {0};
+    struct store *store = NULL;
+    store_close(open_store());
+    snprintf(path, sizeof path, "%s/accounts.db", folder);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(store_open(BYTES("/nonexistent/folder"), &store, &error), E_NOT_FOUND);
+    assert_true(bytes_search(buf_bytes(&error), BYTES("/nonexistent/folder")) > 0);
+    buf_done(&error);
+}
+
+static void test_symlink_is_not_followed(void **state)
+{
+    char path[128];
+    struct buf error = {0};
+    snprintf(path, sizeof path, "%s/accounts.db", folder);
+    assert_int_equal(symlink("/etc/passwd", path), 0);
+    assert_true(open_fails(&error) < 0);
+    buf_done(&error);
+}
+
+static void test_copy(void **state)
+{
+    struct store *store = open_store();
+    struct buf shown = {0};
+    char path[128], db[128];
+    apply(store, "account.add", "{\"account\":\"acme\"}", &shown);
+    snprintf(path, sizeof path, "%s/copy.db", folder);
+    assert_int_equal(store_copy(store, path), 0);
+    assert_int_equal(store_copy(store, path), E_EXISTS);
+    apply(store, "account.add", "{\"account\":\"late\"}", &shown);
+    store_close(store);
+    snprintf(db, sizeof db, "%s/accounts.db", folder);
+    assert_int_equal(rename(path, db), 0);
+    store = open_store();
+    apply(store, "account.list", "", &shown);
+    assert_true(bytes_search(buf_bytes(&shown), BYTES("acme")) > 0);
+    assert_true(bytes_search(buf_bytes(&shown), BYTES("late")) < 0);
+    store_close(store);
+    buf_done(&shown);
+}
+
+// A process that dies in the middle leaves what it had acknowledged, and the lock is free.
+static void test_kill(void **state)
+{
+    int pipes[2];
+    char line[8];
+    assert_int_equal(pipe(pipes), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct store *store = open_store();
+        struct buf shown = {0};
+        char args[64];
+        for (int i = 0;; i++) {
+            snprintf(args, sizeof args, "{\"account\":\"a%d\"}", i);
+            if (apply(store, "account.add", args, &shown) != 0 || write(pipes[1], "x", 1) != 1)
+                _exit(1);
+        }
+    }
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(read(pipes[0], line, 1), 1);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    close(pipes[1]);
+    int acknowledged = 20;
+    while (read(pipes[0], line, 1) == 1)
+        acknowledged++;
+    close(pipes[0]);
+    store_close(open_store());
+    int64_t kept = count("account");
+    assert_true(kept == acknowledged || kept == acknowledged + 1);
+    assert_int_equal(count("audit"), kept);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest all[] = {
+        TEST(test_story),
+        TEST(test_audit_has_no_verifiers),
+        TEST(test_credentials_limit),
+        TEST(test_lock),
+        TEST(test_newer_and_damaged),
+        TEST(test_a_missing_table_is_damage),
+        TEST(test_private_files_and_no_folder),
+        TEST(test_symlink_is_not_followed),
+        TEST(test_copy),
+        TEST(test_kill),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(all, NULL, NULL);
+}
