@@ -165,6 +165,12 @@ static const char *new_label(const struct mail_downgrade *d, const struct mail_p
     return d->plan->flags & MAIL_DOWNGRADE_KEEP_8BIT ? "8bit" : "7bit";
 }
 
+static void end_line(struct buf *out)
+{
+    if (out->len && !bytes_ends(buf_bytes(out), BYTES("\r\n")))
+        buf_add(out, BYTES("\r\n"));
+}
+
 // The fields with the label in the place of the old one, or behind them all.
 static void write_header(struct mail_downgrade *d, const struct mail_part *part, struct bytes block)
 {
@@ -180,8 +186,7 @@ static void write_header(struct mail_downgrade *d, const struct mail_part *part,
             buf_printf(&d->out, "Content-Transfer-Encoding: %s\r\n", new_label(d, part));
         is_written = true;
     }
-    if (d->out.len && !bytes_ends(buf_bytes(&d->out), BYTES("\r\n")))
-        buf_add(&d->out, BYTES("\r\n")); // the message ended in its header
+    end_line(&d->out);
     if (!has_version)
         buf_add(&d->out, BYTES("MIME-Version: 1.0\r\n"));
     if (!is_written)
@@ -200,7 +205,11 @@ static void on_header(void *ctx, const struct mail_part *part, struct bytes bloc
         write_header(d, part, block);
     else
         buf_add(&d->out, block);
-    if (has_separator || must_encode(d, part))
+    // Without a separator what is changed behind this header could turn into a field of it.
+    bool add_separator = !has_separator && d->plan->is_needed;
+    if (add_separator)
+        end_line(&d->out); // the message may have ended in its header
+    if (has_separator || add_separator)
         buf_add(&d->out, BYTES("\r\n"));
     if (d->out.err)
         d->err = d->out.err;

@@ -8,8 +8,9 @@
 // one out piece by piece. Text (and message/ parts other than message/rfc822) becomes
 // quoted-printable, everything else base64, wherever a part has 8-bit bytes, NUL, a bare CR or LF,
 // or (asked for) a line over 998. multipart/ and message/rfc822 are walked into; their boundaries
-// stay. No part keeps the label 8bit or binary. All else is byte for byte the same. 8-bit bytes in
-// a multipart's preamble or epilogue, which nobody reads, become "?".
+// stay. No part keeps the label 8bit or binary. All else is byte for byte the same, but that a
+// header without the empty line behind it gets one. 8-bit bytes in a multipart's preamble or
+// epilogue, which nobody reads, become "?".
 //
 //     struct mail_downgrade_plan plan = {0};            struct mail_downgrade *d =
 //     mail_downgrade_plan_start(&plan, ...);                mail_downgrade_new(&plan, emit, ctx);
