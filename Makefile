@@ -8,7 +8,7 @@ SETUP_FUZZ = -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -D
              -Dc_args=-fsanitize=fuzzer-no-link
 SECONDS ?= 60
 
-.PHONY: all asan tsan demo run check check-long lint bench fuzz mutants newcomer deps clean help
+.PHONY: all asan tsan demo run check check-long lint format bench fuzz mutants newcomer deps clean help
 
 all: build/build.ninja ## build build/posthaste, optimised
 	ninja -C build
@@ -37,6 +37,9 @@ check-long: ## what check does, and the tests that take longer
 
 lint: build/build.ninja ## layout, clang-tidy, layers, undocumented functions, banned calls
 	tools/lint
+
+format: ## lay out all C files as lint wants them
+	git ls-files -co --exclude-standard 'src/*.[ch]' 'test/*.[ch]' 'bench/*.[ch]' | xargs clang-format -i
 
 bench: all ## measure against Postfix, side by side
 	tools/deps build check bench

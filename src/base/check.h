@@ -11,12 +11,15 @@
             check_failed(#condition, __FILE__, __LINE__, __func__);                                \
     } while (0)
 
-_Noreturn void check_failed(const char *condition, const char *file, int line, const char *function);
+// What CHECK calls: logs where and what, then aborts.
+_Noreturn void check_failed(const char *condition, const char *file, int line,
+                            const char *function);
 
 // Allocation that never returns NULL: running out of memory aborts like a failed CHECK.
 // mem_new() returns zeroed memory. Freed with free().
 void *mem_new(unsigned long bytes) __attribute__((malloc, returns_nonnull));
 void *mem_resize(void *old, unsigned long bytes) __attribute__((returns_nonnull));
 
-#define container_of(pointer, type, member) ((type *)((char *)(pointer)-__builtin_offsetof(type, member)))
+#define container_of(pointer, type, member)                                                        \
+    ((type *)((char *)(pointer) - __builtin_offsetof(type, member)))
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))

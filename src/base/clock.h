@@ -6,8 +6,8 @@
 // Reading a clock is the loop's business (sys/loop.h); these are values.
 #pragma once
 
-#include "base/bytes.h"
 #include "base/buf.h"
+#include "base/bytes.h"
 
 struct mono {
     int64_t us; // since an arbitrary start; never goes back

@@ -10,22 +10,22 @@
 
 enum err {
     OK = 0,
-    E_SYNTAX = -1,     // malformed input
-    E_LIMIT = -2,      // beyond a named limit
-    E_FULL = -3,       // no room: disk, table, queue
-    E_IO = -4,         // the system call failed for another reason
-    E_NOT_FOUND = -5,  // no such thing
-    E_EXISTS = -6,     // already there
-    E_CLOSED = -7,     // the other side is gone, or we are stopping
-    E_TIMEOUT = -8,    // time ran out
-    E_BUSY = -9,       // locked or in use by another
-    E_DENIED = -10,    // not permitted
-    E_VERSION = -11,   // made by a newer release
-    E_DAMAGED = -12,   // a checksum or structure does not hold
-    E_TLS = -13,       // TLS failed
-    E_REFUSED = -14,   // connection refused
+    E_SYNTAX = -1,       // malformed input
+    E_LIMIT = -2,        // beyond a named limit
+    E_FULL = -3,         // no room: disk, table, queue
+    E_IO = -4,           // the system call failed for another reason
+    E_NOT_FOUND = -5,    // no such thing
+    E_EXISTS = -6,       // already there
+    E_CLOSED = -7,       // the other side is gone, or we are stopping
+    E_TIMEOUT = -8,      // time ran out
+    E_BUSY = -9,         // locked or in use by another
+    E_DENIED = -10,      // not permitted
+    E_VERSION = -11,     // made by a newer release
+    E_DAMAGED = -12,     // a checksum or structure does not hold
+    E_TLS = -13,         // TLS failed
+    E_REFUSED = -14,     // connection refused
     E_UNREACHABLE = -15, // no route to host or network
-    E_AGAIN = -16,     // not now; try later
+    E_AGAIN = -16,       // not now; try later
 };
 
 // The short English phrase for one of enum err, e.g. "no such thing"; never NULL.

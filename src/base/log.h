@@ -34,7 +34,8 @@ struct log_field {
         if ((level) <= log_max_level())                                                            \
             log_write((level), (text), (const struct log_field[]){{0}, ##__VA_ARGS__},             \
                       sizeof((const struct log_field[]){{0}, ##__VA_ARGS__}) /                     \
-                              sizeof(struct log_field) - 1);                                       \
+                              sizeof(struct log_field) -                                           \
+                          1);                                                                      \
     } while (0)
 #define log_error(text, ...) log_at(LOG_ERROR, text, ##__VA_ARGS__)
 #define log_warn(text, ...) log_at(LOG_WARN, text, ##__VA_ARGS__)
@@ -47,4 +48,5 @@ enum log_level log_max_level(void);
 // Sends lines to fn instead of standard error (tests, simulator); NULL restores it. `line` has no newline.
 void log_capture(void (*fn)(void *ctx, struct bytes line), void *ctx);
 // fields[0] is a filler, then `count` fields. Use the macros.
-void log_write(enum log_level level, const char *text, const struct log_field *fields, size_t count);
+void log_write(enum log_level level, const char *text, const struct log_field *fields,
+               size_t count);
