@@ -567,9 +567,12 @@ static void give_back_slot(struct queue *q, struct queue_connection *c)
     c->lane = NULL;
 }
 
-// Only upwards jitter: never more than one attempt in a retry interval.
+// Only upwards jitter: never more than one attempt in a retry interval. Several connections that
+// fail together count as one failure.
 static void back_off(struct queue *q, struct queue_lane *l, struct bytes text, struct queue_now now)
 {
+    if (l->backoff_us > now.mono.us)
+        return;
     int64_t ms = queue_retry_ms(q, l->failures);
     ms += (int64_t)(queue_random(q) % (uint64_t)(ms * QUEUE_JITTER_PERCENT / 100 + 1));
     l->failures++;

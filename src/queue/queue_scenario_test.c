@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: MIT
+//
+// The promises of the queue, each as a story in virtual time. The world (queue_world.c) checks the
+// limits of every lane at every message; what is checked here is that they are also reached.
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/test_base.h"
+#include "queue/queue_world.h"
+
+#define SECOND_MS 1000
+#define MINUTE_MS 60000
+#define HOUR_MS 3600000LL
+#define DAY_MS (24 * HOUR_MS)
+
+static struct world_site *start(struct world *w, const char *conf)
+{
+    world_init(w, &(struct world_options){.conf = conf, .workers = 3, .seed = 42});
+    w->keep_sent = true;
+    w->save_ms = 3;
+    struct world_site *site = world_site(w, "site");
+    site->connect_ms = 20;
+    site->transaction_ms = 100;
+    return site;
+}
+
+static void add(struct world *w, int n, uint32_t account, enum mail_class class)
+{
+    for (int i = 0; i < n; i++)
+        world_add(w, &(struct world_mail){.domain = "d.site",
+                                          .account = account,
+                                          .class = class,
+                                          .recipients = 1,
+                                          .size = 4000});
+}
+
+static size_t sent_between(const struct world *w, int64_t from_us, int64_t to_us)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < w->sent_count; i++)
+        n += w->sent[i].at_us >= from_us && w->sent[i].at_us < to_us;
+    return n;
+}
+
+// 10,000 messages for a site that refuses connections: one connection a retry interval, nothing
+// recorded.
+static void refusing_site_costs_one_connection_an_interval(void **state)
+{
+    (void)state;
+    struct world w;
+    struct world_site *site =
+        start(&w, "retry: {first: 5m, factor: 2, max: 4h, lifetime: 5d, warn_after: none}\n");
+    site->refuses = true;
+    for (int i = 0; i < 10000; i++) {
+        char domain[32]; // one provider's many domains
+        snprintf(domain, sizeof(domain), "d%d.site", i % 500);
+        world_add(&w, &(struct world_mail){.domain = domain,
+                                           .account = (uint32_t)i % 7,
+                                           .class = (enum mail_class)(i % 3),
+                                           .recipients = 1});
+        if (i % 100 == 0)
+            world_run(&w, SECOND_MS);
+    }
+    world_run(&w, HOUR_MS - 100 * SECOND_MS);
+    assert_number("in the first hour: at 0, 5, 15, 35 minutes", site->connects, 4);
+    assert_number("batches", w.sent_count, 0);
+    world_run(&w, DAY_MS);
+    assert_true(site->connects <= 4 + 3 + 24 / 4 && site->connects >= 9);
+    site->refuses = false;
+    world_run(&w, 5 * HOUR_MS);
+    assert_number("all went in the end", w.done, 10000);
+    world_done(&w);
+}
+
+// The first connection after a failure stays alone until the site has taken something.
+static void comes_back_with_one_probe(void **state)
+{
+    (void)state;
+    struct world w;
+    struct world_site *site = start(&w, "retry: {first: 1m, factor: 1, max: 1m}\n");
+    site->reply = WORLD_BREAK;
+    add(&w, 1000, 1, MAIL_BULK);
+    world_run(&w, HOUR_MS);
+    uint64_t burst = site->connections_most; // before the first failure was known
+    assert_true(burst <= 18 && site->connects <= burst + 60);
+    site->connections_most = 0;
+    world_run(&w, HOUR_MS);
+    assert_number("one at a time", site->connections_most, 1);
+    site->reply = WORLD_DELIVER;
+    world_run(&w, 10 * MINUTE_MS);
+    assert_number("done", w.done, 1000);
+    assert_number("then it opens up", site->connections_most,
+                  18); // 20 less the transactional share
+    world_done(&w);
+}
+
+// 100,000 due messages of account A do not keep B's one waiting.
+static void accounts_take_turns(void **state)
+{
+    (void)state;
+    struct world w;
+    struct world_site *site = start(&w, "lanes: [{match: \"*\", connections: 5}]\n");
+    w.dns_ms = 10;
+    add(&w, 1, 2, MAIL_BULK); // B alone: the idle latency
+    int64_t begin = w.now.mono.us;
+    world_run(&w, MINUTE_MS);
+    int64_t idle_us = w.sent[0].at_us - begin;
+    assert_true(idle_us <= 31000);
+    add(&w, 100000, 1, MAIL_BULK);
+    world_run(&w, MINUTE_MS);
+    for (int round = 0; round < 20; round++) {
+        begin = w.now.mono.us;
+        size_t before = w.sent_count;
+        add(&w, 1, 2, MAIL_BULK);
+        world_run(&w, SECOND_MS);
+        size_t i = before;
+        while (i < w.sent_count && w.sent[i].account != 2)
+            i++;
+        assert_true(i < w.sent_count);
+        assert_true(w.sent[i].at_us - begin <= 2 * idle_us + site->transaction_ms * 1000);
+        world_run(&w, 137);
+    }
+    world_done(&w);
+}
+
+static void many_accounts_share_evenly(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, "lanes: [{match: \"*\", connections: 3}]\n");
+    for (uint32_t account = 1; account <= 10; account++)
+        add(&w, account == 1 ? 5000 : 100, account, MAIL_PERSONAL);
+    world_run(&w, MINUTE_MS);
+    size_t count[11] = {0};
+    for (size_t i = 0; i < 1000; i++)
+        count[w.sent[i].account]++;
+    for (uint32_t account = 1; account <= 10; account++)
+        assert_number("turns", count[account], 100);
+    world_done(&w);
+}
+
+// A password reset passes a newsletter whose transactions hold all of their connections for long.
+static void transactional_never_waits_behind_bulk(void **state)
+{
+    (void)state;
+    struct world w;
+    struct world_site *site = start(&w, "lanes: [{match: \"*\", connections: 4}]\n");
+    site->transaction_ms = 10 * MINUTE_MS;
+    add(&w, 1000, 1, MAIL_BULK);
+    add(&w, 1000, 1, MAIL_PERSONAL);
+    world_run(&w, MINUTE_MS);
+    assert_number("three of four connections", w.sent_count, 3);
+    int64_t begin = w.now.mono.us;
+    add(&w, 1, 1, MAIL_TRANSACTIONAL);
+    world_run(&w, SECOND_MS);
+    assert_number("it went", w.sent_count, 4);
+    assert_int_equal(w.sent[3].class, MAIL_TRANSACTIONAL);
+    assert_true(w.sent[3].at_us - begin <= 30000);
+    world_done(&w);
+}
+
+static void classes_go_in_order(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, "lanes: [{match: \"*\", connections: 1}]\n");
+    add(&w, 50, 1, MAIL_BULK);
+    add(&w, 50, 1, MAIL_PERSONAL);
+    add(&w, 50, 1, MAIL_TRANSACTIONAL);
+    world_run(&w, MINUTE_MS);
+    assert_number("sent", w.sent_count, 150);
+    for (size_t i = 1; i < 150; i++)
+        assert_true(w.sent[i - 1].class <= w.sent[i].class);
+    world_done(&w);
+}
+
+// Each limit is reached, to the message; the world checks that it is never passed.
+static void limits_are_reached_and_not_passed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *limit;
+        enum mail_class class;
+        int64_t window_ms;
+        size_t least, most; // sent in the first window
+    } rows[] = {
+        {"paced", "messages_per_second: 5", MAIL_TRANSACTIONAL, SECOND_MS * 10, 49, 50},
+        {"slow", "messages_per_second: 0.5", MAIL_TRANSACTIONAL, SECOND_MS * 100, 49, 50},
+        {"counted", "messages_per_second: 50", MAIL_TRANSACTIONAL, SECOND_MS, 50, 50},
+        {"counted, bulk", "messages_per_second: 50", MAIL_BULK, SECOND_MS, 45, 45},
+        {"hour", "messages_per_hour: 7", MAIL_TRANSACTIONAL, HOUR_MS, 7, 7},
+        {"hour of one", "messages_per_hour: 1", MAIL_BULK, HOUR_MS, 1, 1},
+        {"hour, bulk", "messages_per_hour: 100", MAIL_BULK, HOUR_MS, 90, 90},
+        {"day", "messages_per_day: 200", MAIL_TRANSACTIONAL, DAY_MS, 200, 200},
+        {"day, bulk", "messages_per_day: 200", MAIL_BULK, DAY_MS, 180, 180},
+        {"both", "messages_per_hour: 20, messages_per_day: 50", MAIL_TRANSACTIONAL, DAY_MS, 50, 50},
+        {"bytes", "bytes_per_second: 8000", MAIL_TRANSACTIONAL, SECOND_MS * 100, 199, 200},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char conf[200];
+        snprintf(conf, sizeof(conf), "lanes: [{match: \"*\", connections: 20, %s}]\n",
+                 rows[i].limit);
+        struct world w;
+        struct world_site *site = start(&w, conf);
+        site->connect_ms = site->transaction_ms = w.save_ms = 0;
+        add(&w, 400, 1, rows[i].class);
+        int64_t begin = w.now.mono.us;
+        world_run(&w, 3 * rows[i].window_ms);
+        size_t n = sent_between(&w, begin, begin + rows[i].window_ms * 1000);
+        if (n < rows[i].least || n > rows[i].most)
+            fail_msg("%s: %zu in the first window, want %zu to %zu", rows[i].name, n, rows[i].least,
+                     rows[i].most);
+        size_t more = w.sent_count < 400 ? w.sent_count : 400;
+        if (more * 100 < n * 250 && more < 400) // three windows: nearly three times as much
+            fail_msg("%s: only %zu in three windows", rows[i].name, more);
+        world_done(&w);
+    }
+}
+
+static void connection_limits_are_reached(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t limit;
+        enum mail_class class;
+        uint64_t want;
+    } rows[] = {{1, MAIL_TRANSACTIONAL, 1}, {1, MAIL_BULK, 1},
+                {2, MAIL_TRANSACTIONAL, 2}, {2, MAIL_BULK, 1},
+                {10, MAIL_BULK, 9},         {10, MAIL_TRANSACTIONAL, 10},
+                {100, MAIL_BULK, 90},       {33, MAIL_TRANSACTIONAL, 33}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char conf[200];
+        snprintf(conf, sizeof(conf), "lanes: [{match: \"*\", connections: %u}]\n", rows[i].limit);
+        struct world w;
+        struct world_site *site = start(&w, conf);
+        site->transaction_ms = SECOND_MS;
+        add(&w, 1000, 1, rows[i].class);
+        world_run(&w, 20 * SECOND_MS);
+        assert_number(conf, site->connections_most, rows[i].want);
+        world_done(&w);
+    }
+}
+
+static void all_lanes_together_have_a_limit(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w, &(struct world_options){.workers = 2, .seed = 1, .connections_max = 7});
+    static const char *const sites[] = {"s1", "s2", "s3", "s4", "s5"};
+    for (size_t i = 0; i < COUNT_OF(sites); i++) {
+        world_site(&w, sites[i])->transaction_ms = 50;
+        for (int n = 0; n < 100; n++)
+            world_add(&w, &(struct world_mail){.domain = sites[i], .recipients = 1});
+    }
+    uint64_t most = 0;
+    for (int i = 0; i < 1000; i++) {
+        world_run(&w, 10);
+        struct queue_counts c;
+        queue_count(w.queue, &c);
+        most = c.connections > most ? c.connections : most;
+        assert_true(c.connections <= 7);
+    }
+    assert_number("reached", most, 7);
+    world_done(&w);
+}
+
+// Hour and day limits hold across crashes (the world's watch does not forget), and a clean stop
+// costs nothing.
+static void windows_survive_restarts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        bool clean;
+        size_t least; // in a day with a restart every 20 minutes
+    } rows[] = {{"clean stops", true, 24 * 100 * 9 / 10}, {"crashes", false, 24 * 40}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct world w;
+        struct world_site *site =
+            start(&w, "lanes: [{match: \"*\", messages_per_hour: 100, messages_per_day: 10000}]\n");
+        site->transaction_ms = 0;
+        add(&w, 5000, 1, MAIL_TRANSACTIONAL);
+        int64_t begin = w.now.mono.us;
+        while (w.now.mono.us - begin < DAY_MS * 1000) {
+            world_run(&w, 19 * MINUTE_MS);
+            world_crash(&w, MINUTE_MS, rows[i].clean);
+        }
+        if (w.sent_count < rows[i].least || w.sent_count > 25 * 100)
+            fail_msg("%s: %zu sent", rows[i].name, w.sent_count);
+        world_done(&w);
+    }
+}
+
+static void backoff_survives_a_restart(void **state)
+{
+    (void)state;
+    struct world w;
+    struct world_site *site = start(&w, "retry: {first: 1h, factor: 1, max: 1h}\n");
+    site->refuses = true;
+    add(&w, 100, 1, MAIL_BULK);
+    for (int i = 0; i < 20; i++) {
+        world_run(&w, 9 * MINUTE_MS);
+        world_crash(&w, MINUTE_MS, i % 2);
+    }
+    assert_true(site->connects <= 4); // in 200 minutes
+    world_done(&w);
+}
+
+// Whoever asks gets the binding limit and the setting.
+static void why_names_the_limit(void **state)
+{
+    (void)state;
+    struct world w;
+    struct world_site *site = start(&w, "lanes: [{match: \"other\"}, {match: \"*\", connections: 2,"
+                                        " messages_per_hour: 50}]\n");
+    site->transaction_ms = MINUTE_MS;
+    struct queue_reason why;
+    add(&w, 20, 1, MAIL_BULK);
+    struct message_id id =
+        world_add(&w, &(struct world_mail){
+                          .domain = "d.site", .account = 1, .class = MAIL_BULK, .recipients = 1});
+    world_run(&w, SECOND_MS);
+    assert_int_equal(queue_why(w.queue, id, 0, w.now, &why), OK);
+    assert_string_equal(queue_limit_name(why.limit), "lane_connections");
+    assert_string_equal(why.setting, "lanes[1].connections");
+    add(&w, 5, 2, MAIL_BULK);
+    assert_int_equal(queue_why(w.queue, id, 0, w.now, &why), OK);
+    world_run(&w, SECOND_MS);
+    assert_int_equal(queue_why(w.queue, id, 0, w.now, &why), OK);
+    assert_string_equal(queue_limit_name(why.limit), "account_turn");
+    add(&w, 5, 2, MAIL_PERSONAL);
+    world_run(&w, SECOND_MS);
+    assert_int_equal(queue_why(w.queue, id, 0, w.now, &why), OK);
+    assert_string_equal(queue_limit_name(why.limit), "class");
+    site->transaction_ms = 0;
+    world_run(&w, 10 * MINUTE_MS);
+    add(&w, 100, 1, MAIL_BULK);
+    id = world_add(&w, &(struct world_mail){
+                           .domain = "d.site", .account = 1, .class = MAIL_BULK, .recipients = 1});
+    world_run(&w, MINUTE_MS);
+    assert_int_equal(queue_why(w.queue, id, 0, w.now, &why), OK);
+    assert_string_equal(queue_limit_name(why.limit), "lane_rate");
+    assert_string_equal(why.setting, "lanes[1].messages_per_hour");
+    assert_true(why.until.us > w.now.wall.us && why.until.us < w.now.wall.us + 3700000000);
+    world_done(&w);
+}
+
+// A reload changes what a lane may do from the next decision on.
+static void reload_changes_limits(void **state)
+{
+    (void)state;
+    struct world w, other;
+    struct world_site *site = start(&w, "lanes: [{match: \"*\", connections: 1}]\n");
+    world_init(&other, &(struct world_options){.conf = "lanes: [{match: site, connections: 9},"
+                                                       " {match: \"*\"}]\n"});
+    add(&w, 1000, 1, MAIL_TRANSACTIONAL);
+    world_run(&w, SECOND_MS);
+    assert_number("before", site->connections_most, 1);
+    struct conf *old = w.conf;
+    w.conf = other.conf;
+    queue_configure(w.queue, w.conf, 0);
+    world_run(&w, 5 * SECOND_MS);
+    assert_number("after", site->connections_most, 9);
+    w.conf = old;
+    queue_configure(w.queue, old, 0);
+    uint64_t connects = site->connects;
+    world_run(&w, 5 * SECOND_MS);
+    assert_number("no new ones", site->connects, connects);
+    world_done(&w);
+    world_done(&other);
+}
+
+// One recipient each in one of many domains, all deferred: what a backlog costs.
+static void a_million_messages_fit(void **state)
+{
+    (void)state;
+    enum { MESSAGES = 1000000, DOMAINS = 20000 };
+    struct conf *conf;
+    struct buf errors = {0};
+    assert_int_equal(conf_load_text(BYTES("hostname: test.example\n"), "test", "/", &conf, &errors),
+                     OK);
+    struct queue *q = queue_new(&(struct queue_options){.workers = 2, .conf = conf});
+    struct queue_now now = {{1000000000}, {1800000000000000}};
+    uint64_t kicks = 0;
+    for (uint64_t i = 0; i < MESSAGES; i++) {
+        char domain[40];
+        int n = snprintf(domain, sizeof(domain), "d%llu.example", (unsigned long long)i % DOMAINS);
+        struct queue_recipient r = {.number = 1,
+                                    .domain = bytes_of(domain, (size_t)n),
+                                    .attempts = 2,
+                                    .next_attempt_at =
+                                        wall_add_ms(now.wall, 1000 + (int64_t)i % 99991)};
+        struct queue_message_new m = {.id = {i, i},
+                                      .account = (uint32_t)i % 50,
+                                      .accepted_at = now.wall,
+                                      .expires_at = wall_add_ms(now.wall, DAY_MS),
+                                      .size = 5000,
+                                      .recipients = &r,
+                                      .recipients_count = 1};
+        CHECK(queue_add(q, &m, now, &kicks) == OK);
+    }
+    struct queue_counts c;
+    queue_count(q, &c);
+    assert_number("messages", c.messages, MESSAGES);
+    assert_number("domains", c.domains, DOMAINS);
+    print_message("# %.0f bytes a message with its recipient\n", (double)c.memory_bytes / MESSAGES);
+    assert_true(c.memory_bytes / MESSAGES <= 100 + 150);
+    queue_free(q);
+    conf_free(conf);
+}
+
+// A message to a thousand recipients of one site is one bundle.
+static void recipients_of_one_domain_cost_four_bytes(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, "");
+    struct queue_counts before, after;
+    world_add(&w,
+              &(struct world_mail){.domain = "d.site", .not_before_ms = HOUR_MS, .recipients = 1});
+    queue_count(w.queue, &before);
+    world_add(
+        &w, &(struct world_mail){.domain = "d.site", .not_before_ms = HOUR_MS, .recipients = 4000});
+    queue_count(w.queue, &after);
+    assert_true(after.memory_bytes - before.memory_bytes <= 4000 * 4 + 200);
+    world_done(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refusing_site_costs_one_connection_an_interval),
+        cmocka_unit_test(comes_back_with_one_probe),
+        cmocka_unit_test(accounts_take_turns),
+        cmocka_unit_test(many_accounts_share_evenly),
+        cmocka_unit_test(transactional_never_waits_behind_bulk),
+        cmocka_unit_test(classes_go_in_order),
+        cmocka_unit_test(limits_are_reached_and_not_passed),
+        cmocka_unit_test(connection_limits_are_reached),
+        cmocka_unit_test(all_lanes_together_have_a_limit),
+        cmocka_unit_test(windows_survive_restarts),
+        cmocka_unit_test(backoff_survives_a_restart),
+        cmocka_unit_test(why_names_the_limit),
+        cmocka_unit_test(reload_changes_limits),
+        cmocka_unit_test(a_million_messages_fit),
+        cmocka_unit_test(recipients_of_one_domain_cost_four_bytes),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
