@@ -266,11 +266,13 @@ static size_t scan_domain(struct bytes s)
     return at;
 }
 
-static int check_domain(struct bytes domain)
+// Octets of the routing form, which must be one, in *out_len.
+static int check_domain(struct bytes domain, size_t *out_len)
 {
     struct buf route;
     buf_init(&route, 4 * MAIL_DOMAIN_MAX);
     int err = mail_domain_route(domain, &route);
+    *out_len = route.len;
     buf_done(&route);
     return err;
 }
@@ -295,7 +297,11 @@ static int parse_mailbox(struct bytes s, struct mail_address *out, size_t *out_u
         return E_LIMIT;
     if (domain > MAIL_DOMAIN_MAX || out->text.len + 2 > MAIL_PATH_MAX) // 4.5.3.1.2, 4.5.3.1.3
         return E_LIMIT;
-    return check_domain(out->domain);
+    size_t route;
+    int err = check_domain(out->domain, &route);
+    if (err == OK && local + 1 + route + 2 > MAIL_PATH_MAX)
+        err = E_LIMIT; // it could not be written with A-labels
+    return err;
 }
 
 int mail_address_parse(struct bytes text, struct mail_address *out)
@@ -309,13 +315,13 @@ int mail_address_parse(struct bytes text, struct mail_address *out)
 // none.
 static int scan_route(struct bytes s, size_t *out_used)
 {
-    size_t at = 0;
+    size_t at = 0, route;
     *out_used = 0;
     if (s.len == 0 || s.at[0] != '@')
         return OK;
     for (;;) {
         size_t n = at < s.len && s.at[at] == '@' ? scan_domain(bytes_skip(s, at + 1)) : 0;
-        if (n == 0 || check_domain(bytes_mid(s, at + 1, n)) != OK)
+        if (n == 0 || check_domain(bytes_mid(s, at + 1, n), &route) != OK)
             return E_SYNTAX;
         at += 1 + n;
         if (at >= s.len || (s.at[at] != ',' && s.at[at] != ':'))

@@ -20,7 +20,7 @@
 
 #define MAIL_LOCAL_MAX 64   // octets of a local-part, quotes included
 #define MAIL_DOMAIN_MAX 255 // octets of a domain or literal as written
-#define MAIL_PATH_MAX 256   // octets of a path with its brackets, source route not counted
+#define MAIL_PATH_MAX 256   // octets of a path with its brackets, also with A-labels
 #define MAIL_ROUTE_MAX 1024 // octets of a source route, which is dropped
 #define MAIL_LABEL_MAX 63
 #define MAIL_NAME_MAX 253 // octets of a routing domain

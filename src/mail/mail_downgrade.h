@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// mail_downgrade - an 8-bit message as an equal 7-bit one, for a next hop without 8BITMIME (RFC
-// 6152 section 3)
+// mail_downgrade - an 8-bit message as an equal 7-bit one, for a hop without 8BITMIME (RFC 6152)
 //
 // Two passes over the message, so that only what must change does: the plan is fed the whole
 // message and learns which parts cannot pass; the downgrade is fed it again and pushes the changed
@@ -9,22 +8,28 @@
 // quoted-printable, everything else base64, wherever a part has 8-bit bytes, NUL, a bare CR or LF,
 // or (asked for) a line over 998. multipart/ and message/rfc822 are walked into; their boundaries
 // stay. No part keeps the label 8bit or binary. All else is byte for byte the same, but that a
-// header without the empty line behind it gets one. 8-bit bytes in a multipart's preamble or
-// epilogue, which nobody reads, become "?".
+// header without the empty line behind it gets one, and that 8-bit bytes in a multipart's preamble
+// or epilogue, which nobody reads, become "?".
 //
-//     struct mail_downgrade_plan plan = {0};            struct mail_downgrade *d =
-//     mail_downgrade_plan_start(&plan, ...);                mail_downgrade_new(&plan, emit, ctx);
-//     mail_downgrade_plan_feed(&plan, piece) ...        mail_downgrade_feed(d, piece) ...
-//     err = mail_downgrade_plan_finish(&plan);          mail_downgrade_finish(d);
-//     mail_downgrade_free(d);
+//     struct mail_downgrade_plan plan;
+//     mail_downgrade_plan_start(&plan, flags);
+//     mail_downgrade_plan_feed(&plan, piece);      for every piece
+//     err = mail_downgrade_plan_finish(&plan);
+//     if (err == OK && plan.is_needed) {
+//         d = mail_downgrade_new(&plan, emit, ctx);
+//         err = mail_downgrade_feed(d, piece);     for every piece
+//         err = mail_downgrade_finish(d);
+//         mail_downgrade_free(d);
+//     }
+//     mail_downgrade_plan_done(&plan);
 //
-// A message never stands whole in memory: headers of the current part, one line, one bit pair a
-// part.
+// A message never stands whole in memory: the header of the current part, one line, a byte a part.
 //
-// Fails: E_DENIED (no equal 7-bit message exists, 5.6.3 or 5.6.7: raw 8-bit bytes in a header;
-// 8-bit bytes in
-//        a part that is encoded already, or a multipart without a usable boundary), E_LIMIT
-//        (mail_mime.h, mail_header.h), E_SYNTAX (bare CR, LF or NUL in a header).
+// Owner:  the caller owns plan and downgrade; slices given to emit() are valid until it returns.
+// Limits: mail_mime.h, mail_header.h.
+// Fails:  E_DENIED: no equal 7-bit message exists (5.6.3; 5.6.7 if has_8bit_header): raw 8-bit
+//         bytes in a header, 8-bit bytes in a part that is encoded already or in a multipart
+//         without a usable boundary. E_LIMIT. E_SYNTAX: bare CR, LF or NUL in a header.
 #pragma once
 
 #include "base/buf.h"
