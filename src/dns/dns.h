@@ -5,19 +5,19 @@
 // Behind it stands libunbound (dns_unbound.c) or the simulator's twin; dns_mx and dns_cache are
 // built on it.
 //
-// Thread:   dns_ask() on any loop, answered on that loop. dns_open() and dns_close() from outside
-// the loops. Owner:    the asker owns its struct dns_query and keeps it until done() or
-// dns_cancel(). Limits:   DNS_NAME_MAX; DNS_RECORDS_MAX records of an answer, the rest is dropped;
-// DNS_OUTSTANDING_MAX
-//           questions at once, further ones are answered DNS_SERVFAIL.
+// Thread:   dns_ask() on any loop, answered on that loop. The loops that ask stop after the
+//           resolver's, and ask nothing once it has stopped.
+// Owner:    the asker owns its struct dns_query and keeps it until done() or dns_cancel().
+// Limits:   DNS_NAME_MAX; DNS_RECORDS_MAX records of an answer, the rest is dropped;
+//           DNS_OUTSTANDING_MAX questions at once, further ones are answered DNS_SERVFAIL.
 // Never:    calls done() from inside dns_ask(); keeps the asker waiting beyond its deadline.
 #pragma once
 
 #include "dns/dns_rdata.h"
 #include "sys/sys.h"
 
-#define DNS_RECORDS_MAX 64
-#define DNS_OUTSTANDING_MAX 10000
+#define DNS_RECORDS_MAX 512
+#define DNS_OUTSTANDING_MAX 20000
 #define DNS_WHY_MAX 200
 
 enum dns_code {
@@ -54,10 +54,10 @@ struct dns_conf {
     const char *trust_anchor; // a file (RFC 5011 state or zone format); NULL: no validation
 };
 
-// E_SYNTAX (a server), E_NOT_FOUND (the anchor), E_IO. `loop` is where the resolver's answers are
-// handled; it must outlive the resolver.
+// E_SYNTAX (a server or the anchor's contents), E_NOT_FOUND (the anchor), E_IO. `loop` is where the
+// resolver's answers are handled. From outside the loops.
 int dns_open(const struct dns_conf *conf, struct sys_loop *loop, struct dns **out) MUST_USE;
-// Nothing may be under way.
+// After its loop has stopped.
 void dns_close(struct dns *dns);
 
 // Asks for `name` (A-labels, no final dot needed); query->done is set by the caller. A name that

@@ -3,22 +3,22 @@
 // dns_cache - the MX results of domains, kept for their time to live, looked up once for all who
 // ask
 //
-// One cache serves all loops, and lives on the resolver's own: a domain is then looked up once for
-// all workers, and kept once in memory; asking costs two posts, for each domain that falls due and
+// One cache serves all loops and lives on the resolver's own: a domain is then looked up once for
+// all workers and kept once in memory. Asking costs two posts, for each domain that falls due and
 // not for each recipient.
 //
 // Owner:    the asker owns its struct dns_ask until done() or dns_cache_cancel().
-// Limits:   DNS_CACHE_ENTRIES_MAX domains, the least recently asked go first; DNS_CACHE_LOOKUPS_MAX
-// lookups under way,
-//           further asks are answered DNS_MX_TEMPORARY. Kept: 1 min to 1 day; permanent failures 5
-//           min; temporary ones 30 s.
+// Limits:   DNS_CACHE_ENTRIES_MAX domains, the least recently asked go first;
+//           DNS_CACHE_LOOKUPS_MAX lookups under way, the others wait for their turn. Results are
+//           kept for their TTL, at least 1 min and at most 1 day; permanent failures at most 5
+//           min, temporary ones 30 s.
 // Never:    calls done() from inside dns_cache_ask().
 #pragma once
 
 #include "dns/dns_mx.h"
 
-#define DNS_CACHE_ENTRIES_MAX 100000
-#define DNS_CACHE_LOOKUPS_MAX 1000
+#define DNS_CACHE_ENTRIES_MAX 50000 // some 400 bytes each
+#define DNS_CACHE_LOOKUPS_MAX 500
 #define DNS_CACHE_LOOKUP_MS 30000 // how long one lookup may take in all
 #define DNS_CACHE_TTL_MIN_S 60
 #define DNS_CACHE_TTL_MAX_S 86400
@@ -30,23 +30,23 @@ struct dns_cache_request;
 
 struct dns_ask {
     void (*done)(struct dns_ask *ask, struct dns_mx *mx); // owns mx (dns_mx_free)
-    struct dns_cache_request *request;                    // used by dns_cache
-    struct sys_timer deadline;                            // used by dns_cache
+    struct dns_cache_request *request; // used by dns_cache; NULL: nothing is under way
+    struct sys_timer deadline;         // used by dns_cache
 };
 
-// `loop` is the resolver's; entries_max 0: DNS_CACHE_ENTRIES_MAX. The loop must have stopped before
-// dns_cache_free().
+// `loop` is the resolver's; entries_max 0: DNS_CACHE_ENTRIES_MAX.
 struct dns_cache *dns_cache_new(struct dns *dns, struct sys_loop *loop, size_t entries_max);
+// After its loop has stopped; before dns_close().
 void dns_cache_free(struct dns_cache *cache);
 
-// On any loop, answered on it. At the deadline DNS_MX_TEMPORARY is told; the lookup goes on for
-// those who ask next.
+// On any loop, answered on it; ask->done is set by the caller. At the deadline DNS_MX_TEMPORARY
+// is told; the lookup goes on for those who ask next.
 void dns_cache_ask(struct dns_cache *cache, struct dns_ask *ask, struct bytes domain,
                    enum dns_mx_kind kind, struct mono deadline);
+// done() will not be called. Nothing happens if nothing is under way.
 void dns_cache_cancel(struct dns_ask *ask);
 
-// ---- at RCPT
-// -----------------------------------------------------------------------------------------
+// ---- at RCPT ----------------------------------------------------------------------------------
 
 // Does this domain take mail, as far as can be known within the budget?
 enum dns_verdict {

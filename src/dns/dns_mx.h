@@ -7,7 +7,8 @@
 // records the domain itself; A and AAAA of each.
 //
 // Owner:    a struct dns_mx is one block of memory, owned by who got it: dns_mx_free().
-// Limits:   DNS_MX_HOSTS_MAX hosts, DNS_MX_ADDRESSES_MAX addresses in all: the least preferred go.
+// Limits:   DNS_MX_HOSTS_MAX hosts, DNS_MX_ADDRESSES_MAX addresses in all: the least preferred
+//           go.
 #pragma once
 
 #include "dns/dns.h"
@@ -15,9 +16,8 @@
 #define DNS_MX_HOSTS_MAX 20
 #define DNS_MX_ADDRESSES_MAX 40
 #define DNS_MX_ADDRESSES_A_HOST_MAX 16
-#define DNS_MX_PORT 25 // in the addresses; a route may replace it
 
-// What is looked up: a domain's mail exchangers, or just the addresses of a named host (a smarthost).
+// What is looked up: a domain's mail exchangers, or the addresses of a named host (a smarthost).
 enum dns_mx_kind { DNS_BY_MX, DNS_BY_HOST };
 
 enum dns_mx_outcome {
@@ -28,36 +28,44 @@ enum dns_mx_outcome {
     DNS_MX_TEMPORARY,  // some answer is missing: try later (4.4.3)
 };
 
+struct dns_ip {
+    bool ip6;
+    uint8_t ip[16]; // 4 or 16 bytes, network order
+};
+
 struct dns_mx_host {
-    struct bytes name; // A-label, lower case; for an address literal the address
+    struct bytes name; // A-label, lower case, no final dot; for an address literal the address
     uint16_t preference;
-    struct sys_addr *
-        addresses; // IPv6 and IPv4 as given, in random order within a family, families taking turns
+    bool is_incomplete;       // A or AAAA did not answer
+    struct dns_ip *addresses; // families take turns, IPv6 first; random order within a family
     size_t address_count;
-    bool is_incomplete; // A or AAAA did not answer
 };
 
 struct dns_mx {
     enum dns_mx_outcome outcome;
     bool is_implicit; // no MX record: the domain itself
+    bool is_literal;  // the domain was an address literal
     bool is_secure;   // every answer used was validated
     uint32_t ttl_s;
-    struct dns_mx_host *hosts; // best first; only hosts with addresses
+    struct dns_mx_host *hosts; // best first; each has an address
     size_t host_count;
-    char why[DNS_WHY_MAX]; // for people, not NULL-terminated input from outside: printable ASCII
+    const char *why; // for people: printable ASCII, never NULL, may be empty
 };
 
 struct dns_mx_lookup;
 typedef void dns_mx_done(void *ctx, struct dns_mx *mx); // the receiver owns mx
 
-// Looks `domain` (A-labels, or an address literal "[192.0.2.1]", "[IPv6:2001:db8::1]") up; done()
-// once, in a later turn. All is over at the deadline. Never NULL.
+// Looks `domain` up: A-labels, or an address literal "[192.0.2.1]", "[IPv6:2001:db8::1]". done()
+// once, in a later turn, at the deadline at the latest. Never NULL.
 struct dns_mx_lookup *dns_mx_lookup(struct dns *dns, struct bytes domain, enum dns_mx_kind kind,
-                                    struct mono deadline,
-                                    dns_mx_done *done, void *ctx);
+                                    struct mono deadline, dns_mx_done *done, void *ctx);
 // done() will not be called. Not after it was.
 void dns_mx_lookup_cancel(struct dns_mx_lookup *lookup);
 
 void dns_mx_free(struct dns_mx *mx); // NULL allowed
-// A copy, with equal preferences and addresses in a new random order.
+// A copy, with hosts of equal preference and addresses of one family in a new random order.
 struct dns_mx *dns_mx_copy(const struct dns_mx *mx);
+// An outcome without hosts.
+struct dns_mx *dns_mx_new_failure(enum dns_mx_outcome outcome, uint32_t ttl_s, const char *why);
+// The address with a port, for sys_stream_connect().
+struct sys_addr dns_ip_addr(const struct dns_ip *ip, uint16_t port);

@@ -48,8 +48,7 @@ static void at_turn_end(struct net_conn *c)
     sys_at_turn_end(&c->turn_end);
 }
 
-// ---- the end
-// -----------------------------------------------------------------------------------------
+// ---- the end ----------------------------------------------------------------------------------
 
 static void update_reading(struct net_conn *c)
 {
@@ -89,8 +88,7 @@ static void tell_end(struct net_conn *c, int err)
     c->events->on_end(c->ctx, err);
 }
 
-// ---- input
-// -------------------------------------------------------------------------------------------
+// ---- input ------------------------------------------------------------------------------------
 
 static bool may_give(const struct net_conn *c)
 {
@@ -207,8 +205,7 @@ static void offer_input(struct net_conn *c)
         update_reading(c);
 }
 
-// ---- output
-// ------------------------------------------------------------------------------------------
+// ---- output -----------------------------------------------------------------------------------
 
 static void encrypt(struct net_conn *c)
 {
@@ -277,8 +274,7 @@ size_t net_conn_pending(const struct net_conn *c)
     return c->out.len + (c->tls ? net_tls_output(c->tls)->len : 0) + sys_stream_pending(c->stream);
 }
 
-// ---- TLS
-// ---------------------------------------------------------------------------------------------
+// ---- TLS --------------------------------------------------------------------------------------
 
 static void start_tls(struct net_conn *c, struct net_tls *tls)
 {
@@ -320,8 +316,7 @@ void net_conn_tls_result(const struct net_conn *c, struct net_tls_result *out)
         net_tls_get_result(c->tls, out);
 }
 
-// ---- the deadline
-// ------------------------------------------------------------------------------------
+// ---- the deadline -----------------------------------------------------------------------------
 
 // The timer is only ever moved forward in time; when it fires too early, it is set again.
 static void arm(struct net_conn *c)
@@ -352,8 +347,7 @@ void net_conn_deadline(struct net_conn *c, struct mono at)
     arm(c);
 }
 
-// ---- opening and closing
-// -----------------------------------------------------------------------------
+// ---- opening and closing ----------------------------------------------------------------------
 
 static void finish(struct net_conn *c)
 {

@@ -8,9 +8,8 @@
 // Owner:    who made it, until net_conn_close(); it is freed at the end of that turn.
 // Thread:   the loop it was made on.
 // Limits:   NET_CONN_IN_HIGH bytes of unconsumed input stop the reading (at most one read beyond it
-// is held);
-//           NET_CONN_OUT_HIGH bytes of output make net_conn_is_full() true: the owner then waits
-//           for on_drained.
+//           is held); NET_CONN_OUT_HIGH bytes of output make net_conn_is_full() true: the owner
+//           then waits for on_drained.
 // Never:    calls back from inside a net_conn_* call, or after net_conn_close().
 #pragma once
 
@@ -29,8 +28,8 @@ struct net_conn_events {
     size_t (*on_data)(void *ctx, struct bytes data);
     // After net_conn_is_full() was true: the kernel has all of the output. May be NULL.
     void (*on_drained)(void *ctx);
-    // The handshake succeeded (err is OK) or failed: then only net_conn_close() is of use.
-    // Borrowed.
+    // The handshake succeeded (err is OK) or failed: then no on_end follows, and only
+    // net_conn_close() is of use. Borrowed.
     void (*on_tls_done)(void *ctx, const struct net_tls_result *result);
     // The deadline passed; it is not set any more. The connection goes on unless the owner closes
     // it.

@@ -97,8 +97,7 @@ void net_limits_leave(struct net_place *place)
     *place = (struct net_place){0};
 }
 
-// ---- listener
-// ----------------------------------------------------------------------------------------
+// ---- listener ---------------------------------------------------------------------------------
 
 struct net_listener {
     struct net_listener_conf conf;

@@ -10,15 +10,14 @@
 #include "net/net_cidr.h"
 #include "sys/sys.h"
 
-// ---- limits
-// ------------------------------------------------------------------------------------------
+// ---- limits -----------------------------------------------------------------------------------
 
 #define NET_ADDRESS_CONNECTIONS_DEFAULT 50 // of one IPv4 address or one IPv6 /64
 
 struct net_limits;
 // At most total_max connections in all, address_max of one IPv4 address or IPv6 /64 (0: no such
-// limit). Thread: any. Addresses are counted in a fixed table by two keyed hashes; two that collide
-// in both (about 1 in 4 billion pairs) share a count.
+// limit). Any thread. Addresses are counted in a fixed table by two keyed hashes; two that collide
+// in both (about 1 in a billion pairs) share a count.
 struct net_limits *net_limits_new(unsigned total_max, unsigned address_max);
 void net_limits_free(struct net_limits *limits); // after all its connections have left
 unsigned net_limits_connections(const struct net_limits *limits);
@@ -35,8 +34,7 @@ enum net_admission net_limits_enter(struct net_limits *limits, const struct sys_
                                     bool exempt, struct net_place *out);
 void net_limits_leave(struct net_place *place); // does nothing a second time
 
-// ---- listener
-// ----------------------------------------------------------------------------------------
+// ---- listener ---------------------------------------------------------------------------------
 
 struct net_listener_conf {
     int fd;                          // bound and listening; taken over

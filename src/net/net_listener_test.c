@@ -104,8 +104,7 @@ static void counts(void **state)
     net_limits_free(limits);
 }
 
-// ---- real connections over two loops that share the limits
-// -------------------------------------------------
+// ---- real connections over two loops that share the limits ------------------------------------
 
 struct worker {
     struct sys_loop *loop;

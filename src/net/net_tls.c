@@ -27,8 +27,7 @@ struct net_tls {
     struct bytes session_key; // owned
 };
 
-// ---- the BIO
-// -----------------------------------------------------------------------------------------
+// ---- the BIO ----------------------------------------------------------------------------------
 
 static BIO_METHOD *bio_method;
 static pthread_once_t bio_once = PTHREAD_ONCE_INIT;
@@ -87,8 +86,7 @@ static void make_bio_method(void)
     BIO_meth_set_ctrl(bio_method, bio_ctrl);
 }
 
-// ---- errors
-// ------------------------------------------------------------------------------------------
+// ---- errors -----------------------------------------------------------------------------------
 
 void net_tls_error_text(char out[NET_TLS_REASON])
 {
@@ -123,8 +121,7 @@ static int fail(struct net_tls *t)
     return t->err = E_TLS;
 }
 
-// ---- making sessions
-// ---------------------------------------------------------------------------------
+// ---- making sessions --------------------------------------------------------------------------
 
 static struct net_tls *new_session(SSL_CTX *context)
 {
@@ -256,8 +253,7 @@ int net_tls_on_new_session(SSL *ssl, SSL_SESSION *session)
     return 1;
 }
 
-// ---- bytes in, bytes out
-// -----------------------------------------------------------------------------
+// ---- bytes in, bytes out ----------------------------------------------------------------------
 
 void net_tls_feed(struct net_tls *t, struct bytes data)
 {
@@ -329,8 +325,7 @@ struct chain *net_tls_output(struct net_tls *t)
     return &t->out;
 }
 
-// ---- the outcome
-// -------------------------------------------------------------------------------------
+// ---- the outcome ------------------------------------------------------------------------------
 
 static void judge_peer(const struct net_tls *t, struct net_tls_result *out)
 {

@@ -6,13 +6,13 @@
 // connection's. TLS 1.2 and 1.3 only, no renegotiation, no compression, no early data. A session at
 // rest keeps no record buffers.
 //
-// Thread:   a server context may be used by all loops; a client context by one only (its session
-// cache). Owner:    a session keeps what it needs of its context: the context may be freed (reload)
-// at any time. Limits:   NET_TLS_REASON bytes of reason; NET_TLS_SESSIONS_MAX sessions kept for
-// resumption, least
-//           recently used go first.
+// Thread:   a server context may be used by all loops; a client context by one only (its cache).
+// Owner:    a session keeps what it needs of its context: the context may be freed (reload) at any
+//           time.
+// Limits:   NET_TLS_REASON bytes of reason; NET_TLS_SESSIONS_MAX sessions kept for resumption, the
+//           least recently used go first.
 // Fails:    E_TLS with a reason in words; E_CLOSED after the peer's close_notify; E_AGAIN: feed
-// more.
+//           more.
 #pragma once
 
 #include "base/chain.h"
@@ -26,8 +26,7 @@ struct net_tls_server;
 struct net_tls_client;
 struct net_tls_authorities;
 
-// ---- contexts
-// ----------------------------------------------------------------------------------------
+// ---- contexts ---------------------------------------------------------------------------------
 
 // From PEM in memory: the chain (own certificate first) and its key, not encrypted. Session tickets
 // are sealed with keys of this context alone. E_TLS with `out_reason`.
@@ -48,8 +47,7 @@ const char *net_tls_system_bundle(void);
 struct net_tls_client *net_tls_client_new(struct net_tls_authorities *authorities);
 void net_tls_client_free(struct net_tls_client *client);
 
-// ---- sessions
-// ----------------------------------------------------------------------------------------
+// ---- sessions ---------------------------------------------------------------------------------
 
 // What a connection has been proven to be. Ordered: more is better.
 enum net_tls_proof {

@@ -34,8 +34,7 @@ static void set_common(SSL_CTX *context, const char *ciphers)
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
 }
 
-// ---- server
-// ------------------------------------------------------------------------------------------
+// ---- server -----------------------------------------------------------------------------------
 
 // A client that speaks only other protocols (HTTP, IMAP, ...) was led here by someone (ALPACA):
 // refuse. There is no registered name for SMTP; those in use are known.
@@ -152,8 +151,7 @@ int64_t net_tls_server_not_after(const struct net_tls_server *server)
     return server->not_after;
 }
 
-// ---- authorities
-// -------------------------------------------------------------------------------------
+// ---- authorities ------------------------------------------------------------------------------
 
 static size_t add_authorities(X509_STORE *store, BIO *bio)
 {
@@ -209,8 +207,7 @@ const char *net_tls_system_bundle(void)
     return NULL;
 }
 
-// ---- client
-// ------------------------------------------------------------------------------------------
+// ---- client -----------------------------------------------------------------------------------
 
 struct net_tls_client *net_tls_client_new(struct net_tls_authorities *authorities)
 {

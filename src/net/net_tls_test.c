@@ -34,8 +34,7 @@ static int teardown(void **state)
     return 0;
 }
 
-// ---- a network of two
-// --------------------------------------------------------------------------------
+// ---- a network of two -------------------------------------------------------------------------
 
 static unsigned dice = 1;
 static size_t cut_max; // bytes moved at once; 0: all
@@ -110,8 +109,7 @@ static struct net_tls *client_for(struct net_tls_client *client, const struct na
 
 static const struct names right_name = {{BYTES("mx.example.org")}, 1};
 
-// ---- tests
-// -------------------------------------------------------------------------------------------
+// ---- tests ------------------------------------------------------------------------------------
 
 struct verify_row {
     const char *what;

@@ -54,8 +54,7 @@ static int err_of_errno(void)
     }
 }
 
-// ---- names
-// -------------------------------------------------------------------------------------------
+// ---- names ------------------------------------------------------------------------------------
 
 // Takes the next part of *name; false at its end. A part "", "." or ".." is our bug.
 static bool next_part(const char **name, char out[NAME_MAX + 1])
@@ -116,8 +115,7 @@ static int open_name(struct disk *d, const char *name, int flags, int *out_fd)
     return *out_fd < 0 ? err_of_errno() : OK;
 }
 
-// ---- the tree
-// ----------------------------------------------------------------------------------------
+// ---- the tree ---------------------------------------------------------------------------------
 
 static int make_parents(const char *root)
 {
@@ -253,8 +251,7 @@ int disk_free(struct disk *d, uint64_t *out_bytes, uint64_t *out_inodes)
     return OK;
 }
 
-// ---- files
-// -------------------------------------------------------------------------------------------
+// ---- files ------------------------------------------------------------------------------------
 
 int disk_file_open(struct disk *d, const char *name, int flags, struct disk_file **out)
 {

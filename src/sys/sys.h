@@ -17,8 +17,7 @@
 #include "base/heap.h"
 #include "base/list.h"
 
-// ---- loops and posts
-// ---------------------------------------------------------------------------------
+// ---- loops and posts --------------------------------------------------------------------------
 
 struct sys_loop;
 
@@ -30,7 +29,7 @@ struct sys_task {
 
 // A loop named `name` (static string; the thread's name). In sys_uv its thread starts at once and
 // waits for posts; sys_loop_stop() ends it after the posts already made and its offloaded jobs have
-// run, closes what its owners left open, and frees it (join).
+// run, closes what its owners left open, stops its timers, and frees it (join).
 struct sys_loop *sys_loop_start(const char *name);
 void sys_loop_stop(struct sys_loop *loop);
 
@@ -54,8 +53,7 @@ struct sys_turn_end {
 void sys_at_turn_end(
     struct sys_turn_end *end); // on the current loop; asking twice in a turn counts once
 
-// ---- timers
-// ------------------------------------------------------------------------------------------
+// ---- timers -----------------------------------------------------------------------------------
 
 // Belongs to the loop it was last set on. Zeroed is "not set"; a fired timer is not set.
 struct sys_timer {
@@ -70,8 +68,7 @@ static inline bool sys_timer_is_set(const struct sys_timer *timer)
     return heap_has(&timer->node);
 }
 
-// ---- addresses
-// ---------------------------------------------------------------------------------------
+// ---- addresses --------------------------------------------------------------------------------
 
 // An IPv4 or IPv6 address with port, or the path of a Unix socket.
 struct sys_addr {
@@ -91,8 +88,7 @@ int sys_addr_parse(struct bytes text, struct sys_addr *out) MUST_USE;
 int sys_addr_parse_ip(struct bytes text, uint16_t port, struct sys_addr *out) MUST_USE;
 bool sys_addr_eq(const struct sys_addr *a, const struct sys_addr *b); // port included
 
-// ---- streams
-// -----------------------------------------------------------------------------------------
+// ---- streams ----------------------------------------------------------------------------------
 
 // A TCP or Unix connection. Belongs to the loop it was made on. IPv4-mapped peers are shown as
 // IPv4.
@@ -138,8 +134,7 @@ struct sys_listener *sys_listener_open(int fd, void (*on_accept)(void *ctx, stru
                                        void *ctx);
 void sys_listener_close(struct sys_listener *l);
 
-// ---- offload
-// -----------------------------------------------------------------------------------------
+// ---- offload ----------------------------------------------------------------------------------
 
 // CPU-heavy or blocking work for the pool (password hashes, RSA, file reads): run() on a pool
 // thread, then done() on the loop that asked.
@@ -156,8 +151,7 @@ struct sys_job {
 };
 void sys_offload(struct sys_job *job);
 
-// ---- random
-// ------------------------------------------------------------------------------------------
+// ---- random -----------------------------------------------------------------------------------
 
 void sys_random(void *out, size_t bytes);  // cryptographic in sys_uv; from the seed in sys_sim
 uint64_t sys_random_below(uint64_t bound); // 0 <= result < bound

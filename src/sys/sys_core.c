@@ -7,8 +7,11 @@ void sys_core_init(struct sys_core *core)
     list_init(&core->turn_ends);
 }
 
+// Timers left set belong to a loop that is no more: they are not set from here on.
 void sys_core_done(struct sys_core *core)
 {
+    for (struct heap_node *node; (node = heap_first(&core->timers)) != NULL;)
+        heap_remove(&core->timers, node);
     heap_done(&core->timers);
 }
 

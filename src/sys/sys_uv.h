@@ -30,7 +30,7 @@ struct sys_loop {
     unsigned jobs;                    // offloaded and not done
     bool stopping;
     struct sys_task stop;
-    struct list streams, listeners; // all that are open
+    struct list streams, listeners, watches; // all that are open
     char read_buffer[SYS_READ_BYTES];
 };
 
@@ -39,6 +39,7 @@ int sys_uv_err(int uv_error);
 // Closes without a word what the owners left open when the loop stops.
 void sys_uv_abandon_streams(struct sys_loop *loop);
 void sys_uv_abandon_listeners(struct sys_loop *loop);
+void sys_uv_abandon_watches(struct sys_loop *loop);
 // A stream over an accepted, non-blocking descriptor (taken over); NULL if libuv refuses it.
 struct sys_stream *sys_uv_stream_accepted(int fd, const struct sys_addr *peer);
 // A job is done on its home loop: a loop that stops waits for its jobs.

@@ -58,8 +58,7 @@ int sys_uv_err(int uv_error)
     }
 }
 
-// ---- clocks
-// ------------------------------------------------------------------------------------------
+// ---- clocks -----------------------------------------------------------------------------------
 
 static int64_t read_clock_us(clockid_t id)
 {
@@ -89,8 +88,7 @@ struct wall sys_wall(void)
     return self->wall;
 }
 
-// ---- the turn
-// ----------------------------------------------------------------------------------------
+// ---- the turn ---------------------------------------------------------------------------------
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -145,8 +143,7 @@ static void on_after_wait(uv_check_t *check)
     run_turn_ends(check->data);
 }
 
-// ---- posts
-// -------------------------------------------------------------------------------------------
+// ---- posts ------------------------------------------------------------------------------------
 
 void sys_post(struct sys_loop *to, struct sys_task *task)
 {
@@ -183,8 +180,7 @@ static void on_wake(uv_async_t *wake)
     }
 }
 
-// ---- start and stop
-// ----------------------------------------------------------------------------------
+// ---- start and stop ---------------------------------------------------------------------------
 
 static void stop_if_idle(struct sys_loop *loop)
 {
@@ -209,6 +205,7 @@ static void close_all(struct sys_loop *loop)
 {
     sys_uv_abandon_streams(loop);
     sys_uv_abandon_listeners(loop);
+    sys_uv_abandon_watches(loop);
     uv_close((uv_handle_t *)&loop->wake, NULL);
     uv_close((uv_handle_t *)&loop->before_wait, NULL);
     uv_close((uv_handle_t *)&loop->after_wait, NULL);
@@ -248,6 +245,7 @@ struct sys_loop *sys_loop_start(const char *name)
     sys_core_init(&loop->core);
     list_init(&loop->streams);
     list_init(&loop->listeners);
+    list_init(&loop->watches);
     init_uv(loop);
     // Signals are the main thread's; SIGPIPE too stays blocked, so a write to a dead peer is an
     // error.

@@ -63,8 +63,7 @@ static struct sys_stream *stream_of(void *handle)
     return ((uv_handle_t *)handle)->data;
 }
 
-// ---- the end
-// -----------------------------------------------------------------------------------------
+// ---- the end ----------------------------------------------------------------------------------
 
 static void on_closed(uv_handle_t *handle)
 {
@@ -114,8 +113,7 @@ static void tell_end_later(struct sys_stream *s, int err, int64_t wait_ms)
     sys_timer_set(&s->timer, mono_add_ms(sys_mono(), wait_ms));
 }
 
-// ---- writing
-// -----------------------------------------------------------------------------------------
+// ---- writing ----------------------------------------------------------------------------------
 
 static void fail_write(struct sys_stream *s, int uv_error)
 {
@@ -283,8 +281,7 @@ void sys_stream_shutdown(struct sys_stream *s)
         send_fin(s);
 }
 
-// ---- reading
-// -----------------------------------------------------------------------------------------
+// ---- reading ----------------------------------------------------------------------------------
 
 static void lend_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
@@ -331,8 +328,7 @@ void sys_stream_set_events(struct sys_stream *s, const struct sys_stream_events 
     sys_stream_read(s, true);
 }
 
-// ---- opening and closing
-// -----------------------------------------------------------------------------
+// ---- opening and closing ----------------------------------------------------------------------
 
 static struct sys_stream *new_stream(const struct sys_addr *peer)
 {

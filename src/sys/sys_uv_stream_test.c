@@ -17,8 +17,7 @@
 #include "sys/sys_sockaddr.h"
 #include "sys/sys_test_loop.h"
 
-// ---- the other side, with plain blocking sockets
-// --------------------------------------------------------
+// ---- the other side, with plain blocking sockets ----------------------------------------------
 
 static int listen_on(const char *text, struct sys_addr *out)
 {
@@ -63,8 +62,7 @@ static void write_all(int fd, const char *at, size_t n)
     }
 }
 
-// ---- our side
-// ----------------------------------------------------------------------------------------
+// ---- our side ---------------------------------------------------------------------------------
 
 enum behaviour { ECHO, HOLD, CLOSE_AT_ONCE, REPLY_AND_CLOSE, ABORT_AT_ONCE };
 
@@ -177,8 +175,7 @@ static void serve(struct side *side, const char *on, enum behaviour behaviour)
     test_on_loop(side->loop, open_listener, side);
 }
 
-// ---- tests
-// -------------------------------------------------------------------------------------------
+// ---- tests ------------------------------------------------------------------------------------
 
 static void echoes(const char *on)
 {

@@ -11,5 +11,5 @@
 struct sys_watch;
 // Watches fd (borrowed) on the current loop; on_readable again and again while it is readable.
 struct sys_watch *sys_watch_open(int fd, void (*on_readable)(void *ctx), void *ctx);
-// To be closed before the fd is, and before the loop stops.
+// To be closed before the fd is. A loop that stops closes its watches.
 void sys_watch_close(struct sys_watch *w);
