@@ -191,7 +191,7 @@ static void on_row_read(struct sys_job *job)
     on_frame_flushed(c, OK);
 }
 
-static bool record_is_sound(const struct compact *c, const struct survivor *s, const char *at)
+static bool is_sound(const struct compact *c, const struct survivor *s, const char *at)
 {
     struct record_head head;
     if (record_head_parse(at, c->seed, &head) || !message_id_eq(head.id, s->id) ||
@@ -199,7 +199,7 @@ static bool record_is_sound(const struct compact *c, const struct survivor *s, c
         return false;
     struct bytes meta = bytes_of(at + RECORD_HEAD_BYTES, head.meta_bytes);
     struct bytes content = bytes_of(meta.at + meta.len, head.content_bytes);
-    return record_hash(meta) == head.meta_hash && record_hash(content) == head.content_hash;
+    return record_is_sound(&head, meta, content);
 }
 
 static void read_row(struct sys_job *job)
@@ -210,7 +210,7 @@ static void read_row(struct sys_job *job)
         const struct survivor *s = &c->survivors[c->row_first + i];
         size_t got;
         c->row_damaged[i] = disk_pread(c->file, at, s->bytes, s->offset, &got) || got < s->bytes ||
-                            !record_is_sound(c, s, at);
+                            !is_sound(c, s, at);
         if (c->row_damaged[i])
             journal_set_aside(c->disk, c->file, c->head.number, s->offset, s->bytes, NULL);
         at += s->bytes;

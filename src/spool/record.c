@@ -54,6 +54,12 @@ int record_head_parse(const char in[RECORD_HEAD_BYTES], uint64_t seed, struct re
     return OK;
 }
 
+bool record_is_sound(const struct record_head *head, struct bytes meta, struct bytes content)
+{
+    return record_hash(meta) == head->meta_hash &&
+           (content.len == 0 || record_hash(content) == head->content_hash);
+}
+
 int record_meta_parse(struct bytes meta, struct record_meta *out)
 {
     if (meta.len < RECORD_META_HEAD_BYTES)

@@ -59,6 +59,8 @@ void record_head_format(const struct record_head *head, uint64_t seed, char out[
 int record_head_parse(const char in[RECORD_HEAD_BYTES], uint64_t seed,
                       struct record_head *out) MUST_USE;
 uint64_t record_hash(struct bytes data);
+// True if both parts match their hashes; empty content is not checked.
+bool record_is_sound(const struct record_head *head, struct bytes meta, struct bytes content);
 
 // The three parts of a meta.
 struct record_meta {

@@ -466,8 +466,8 @@ static int scan_record(struct segment_scan *s, struct scanned *out)
         return OK;
     out->meta = bytes_of(at + RECORD_HEAD_BYTES, out->head.meta_bytes);
     out->content = bytes_of(out->meta.at + out->meta.len, content);
-    if (record_hash(out->meta) == out->head.meta_hash &&
-        (s->meta_only || record_hash(out->content) == out->head.content_hash))
+    if (record_is_sound(&out->head, out->meta, out->content) ||
+        (s->meta_only && record_is_sound(&out->head, out->meta, BYTES_NONE)))
         out->kind = SCANNED_RECORD;
     return OK;
 }

@@ -48,8 +48,7 @@ static int decode(struct message_id id, struct bytes record, uint64_t seed,
         return E_DAMAGED;
     struct bytes meta = bytes_of(record.at + RECORD_HEAD_BYTES, head.meta_bytes);
     struct bytes content = bytes_of(meta.at + meta.len, head.content_bytes);
-    if (record_hash(meta) != head.meta_hash || record_hash(content) != head.content_hash ||
-        record_meta_parse(meta, &parts))
+    if (!record_is_sound(&head, meta, content) || record_meta_parse(meta, &parts))
         return E_DAMAGED;
     struct stored_message *m = stored_message_new();
     int err = envelope_decode(id, parts.summary, parts.rest, m);
