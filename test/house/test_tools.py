@@ -93,6 +93,9 @@ def tree(tmp_path):
     (top / "LAYERS").write_text("# comment\nbase  x\nmail  y\n")
     (top / "src/base/a.h").write_text(GOOD_H)
     (top / "src/base/a.c").write_text(GOOD_C)
+    (top / "src/base/a_test.c").write_text('// SPDX-License-Identifier: MIT\n#include "sim_x.h"\n')
+    (top / "test/sim").mkdir(parents=True)
+    (top / "test/sim/sim_x.h").write_text("// SPDX-License-Identifier: MIT\n")
     subprocess.run(["git", "init", "-q", top], check=True)
     return top
 
@@ -102,6 +105,7 @@ BAD = [
     ("layers", "src/base/b.c", '#include "mail/m.h"\n', "src/base/b.c:1: base may not include mail/m.h"),
     ("layers", "src/mail/m.c", '#include "a.h"\n', 'src/mail/m.c:1: include "a.h" as "folder/a.h"'),
     ("layers", "src/mail/m.c", '#include "base/none.h"\n', "does not exist"),
+    ("layers", "src/mail/m.c", '#include "sim_x.h"\n', 'include "sim_x.h" as "folder/sim_x.h"'),
     ("layers", "src/odd/o.c", "\n", "folder odd is not in LAYERS"),
     ("comments", "src/base/b.h", "// SPDX-License-Identifier: MIT\n\nint b_do(void);\n", "src/base/b.h:3: b_do() has no comment"),
     ("comments", "src/base/b.h", "// A\nint b_a(void);\n\nstruct x *b_do(int a,\n    int b);\n", "src/base/b.h:4: b_do()"),
