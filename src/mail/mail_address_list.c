@@ -263,6 +263,8 @@ static size_t read_words(struct parser *p)
             add_name_word(p, n && !after_word && p->start && p->text.at[p->start - 1] == '.');
             buf_add(&p->words, buf_bytes(&p->word));
         } else if (is_char(p, '.')) {
+            if (n == 0)
+                fail(p, E_SYNTAX); // no local-part, and no phrase either
             is_local = is_local && after_word;
             buf_add_byte(&p->name, '.');
             buf_add_byte(&p->words, '.');

@@ -128,6 +128,8 @@ static const struct {
     {BYTES("a@b,\nc@d"), E_SYNTAX, ""},
     {BYTES("\"a\n\" <c@d>"), E_SYNTAX, ""},
     {BYTES("a@b\\"), E_SYNTAX, ""},
+    {BYTES(". \"x\" <a@b>"), E_SYNTAX, ""},
+    {BYTES(".: a@b;"), E_SYNTAX, ""},
     {BYTES("a\xe2\x80\xa8@b"), E_SYNTAX, ""},
 };
 
