@@ -612,5 +612,10 @@ void queue_clock_jumped(struct queue *q, int64_t delta_ms, struct queue_now now,
         else
             b->due_us = due;
     }
+    for (uint32_t i = 0; i < q->lanes.made; i++) { // their notes tell ages by the wall clock
+        struct queue_lane *l = queue_pool_at(&q->lanes, i);
+        if (l->name && l->note_kept)
+            queue_note_want(q, l);
+    }
     queue_unlock(q, kicks, NULL);
 }

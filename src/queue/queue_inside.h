@@ -27,6 +27,7 @@
 #define QUEUE_PROMOTE_MAX 256 // bundles moved from a domain to its lane in one step
 #define QUEUE_JITTER_PERCENT 10
 #define QUEUE_RESOLVED_MIN_MS 1000
+#define QUEUE_DEBT_NOTED_US 500000 // a byte rate's longer pauses survive a restart
 #define QUEUE_HOUR_SLOTS 60
 #define QUEUE_DAY_SLOTS 48
 #define QUEUE_NOTE_BLOCK_MAX 1000 // messages counted ahead in one note
@@ -147,7 +148,8 @@ struct queue_lane {
     uint32_t connecting[QUEUE_PROOFS], idle[QUEUE_PROOFS], woken[QUEUE_PROOFS];
     uint32_t busy, busy_low, failures, batches;  // batches: out, of this lane
     int64_t backoff_us;                          // no new connection before
-    int64_t pace_us[SHARES], bytes_us[SHARES];   // no message before
+    int64_t last_us[SHARES];                     // when the last message went; 0: none
+    int64_t bytes_us[SHARES];                    // no message before
     struct queue_window *second, *hour, *day;    // NULL: no such limit was ever set
     uint32_t tokens, reserved, taken_since_note; // messages that durable notes cover
     uint8_t worker, proof_turn;
@@ -180,6 +182,7 @@ struct queue {
     bool hold_all;
     struct list holds;
     uint64_t kick;
+    int64_t born_us; // the first time seen; what was sent before is not known
     uint64_t recipients[BUNDLE_STATES], scheduled; // scheduled: part of WAITING
     uint64_t numbers_bytes;                        // malloc'd by bundles
 };
@@ -263,6 +266,8 @@ int64_t queue_lane_when(struct queue *q, struct queue_lane *l, enum share share,
 // What the lane wants done: false, or *out is a QUEUE_CONNECT or QUEUE_WAKE.
 bool queue_lane_decide(struct queue *q, struct queue_lane *l, struct queue_now now,
                        struct queue_work *out);
+// Nothing of its shaping is left to remember at `now`.
+bool queue_lane_is_rested(struct queue *q, struct queue_lane *l, struct queue_now now);
 bool queue_lane_has_ready(const struct queue_lane *l);
 uint64_t queue_lane_hash(const struct queue_hash_node *node);
 uint64_t queue_flow_hash(const struct queue_hash_node *node);

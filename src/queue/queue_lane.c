@@ -210,15 +210,24 @@ static void later_window(struct limit_time *t, struct queue_window *w, uint64_t 
         later(t, queue_window_when(w, now.mono, queue_share_limit(limit, share)).us, setting);
 }
 
+// The limit that durable notes count ahead.
+static const char *token_setting(const struct conf_lane *limits)
+{
+    if (limits->messages_per_hour)
+        return "messages_per_hour";
+    return limits->messages_per_day ? "messages_per_day" : "messages_per_second";
+}
+
 int64_t queue_lane_when(struct queue *q, struct queue_lane *l, enum share share,
                         struct queue_now now, const char **out_limit)
 {
-    (void)q;
     const struct conf_lane *limits = l->limits;
     struct limit_time t = {now.mono.us, NULL};
+    if (limits->messages_per_second_milli) // as if the last run had just used it up
+        later(&t, q->born_us + 1000000 + 1000000 / SECOND_SLOTS, "messages_per_second");
     for (int s = SHARE_ALL; s <= (int)share; s++) {
-        if (is_paced(limits))
-            later(&t, l->pace_us[s], "messages_per_second");
+        if (is_paced(limits) && l->last_us[s])
+            later(&t, l->last_us[s] + stretched(spacing_us(limits), s), "messages_per_second");
         if (limits->bytes_per_second)
             later(&t, l->bytes_us[s], "bytes_per_second");
     }
@@ -228,10 +237,22 @@ int64_t queue_lane_when(struct queue *q, struct queue_lane *l, enum share share,
     later_window(&t, l->hour, limits->messages_per_hour, share, now, "messages_per_hour");
     later_window(&t, l->day, limits->messages_per_day, share, now, "messages_per_day");
     if (queue_note_block(l) && l->tokens == 0)
-        later(&t, INT64_MAX, limits->messages_per_hour ? "messages_per_hour" : "messages_per_day");
+        later(&t, INT64_MAX, token_setting(limits));
     if (out_limit)
         *out_limit = t.setting;
     return t.at_us;
+}
+
+bool queue_lane_is_rested(struct queue *q, struct queue_lane *l, struct queue_now now)
+{
+    struct queue_window *windows[] = {l->second, l->hour, l->day};
+    for (size_t i = 0; i < COUNT_OF(windows); i++)
+        if (windows[i] && queue_window_used(windows[i], now.mono) > 0)
+            return false;
+    l->tokens = l->tokens ? l->tokens : 1; // not what is asked here
+    bool rested = queue_lane_when(q, l, SHARE_LOW, now, NULL) <= now.mono.us;
+    l->tokens = 0;
+    return rested;
 }
 
 static void spend(struct queue *q, struct queue_lane *l, enum share share, uint32_t size,
@@ -239,8 +260,7 @@ static void spend(struct queue *q, struct queue_lane *l, enum share share, uint3
 {
     const struct conf_lane *limits = l->limits;
     for (int s = SHARE_ALL; s <= (int)share; s++) {
-        if (is_paced(limits))
-            l->pace_us[s] = now.mono.us + stretched(spacing_us(limits), s);
+        l->last_us[s] = now.mono.us;
         if (limits->bytes_per_second) {
             uint64_t us = ((uint64_t)size * 1000000 + limits->bytes_per_second - 1) /
                           limits->bytes_per_second;
@@ -253,6 +273,8 @@ static void spend(struct queue *q, struct queue_lane *l, enum share share, uint3
         queue_window_add(l->hour, now.mono, 1);
     if (l->day)
         queue_window_add(l->day, now.mono, 1);
+    if (limits->bytes_per_second && l->bytes_us[SHARE_ALL] - now.mono.us > QUEUE_DEBT_NOTED_US)
+        queue_note_want(q, l);
     uint32_t block = queue_note_block(l);
     if (block == 0)
         return;

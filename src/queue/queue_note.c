@@ -17,8 +17,10 @@
 uint32_t queue_note_block(const struct queue_lane *l)
 {
     uint64_t hour = l->limits->messages_per_hour, day = l->limits->messages_per_day;
+    uint64_t milli = l->limits->messages_per_second_milli;
+    bool slow = milli > 0 && milli < 1000; // a second's rest at a start does not cover it
     if (hour == 0 && day == 0)
-        return 0;
+        return slow ? 1 : 0;
     uint64_t limit = hour == 0 || (day && day < hour) ? day : hour;
     uint64_t block = limit / BLOCK_PARTS;
     block = block < QUEUE_NOTE_BLOCK_MAX ? block : QUEUE_NOTE_BLOCK_MAX;
@@ -46,6 +48,21 @@ static void add_window(struct queue_window *w, const char *key, struct queue_now
     queue_window_format(w, now.mono, out);
 }
 
+// How long ago the last message went, if that still counts; else negative. Milliseconds.
+static int64_t slow_since(const struct queue_lane *l, struct queue_now now)
+{
+    uint64_t milli = l->limits->messages_per_second_milli;
+    int64_t since_ms = (now.mono.us - l->last_us[SHARE_ALL]) / 1000;
+    bool counts = milli && l->last_us[SHARE_ALL] && since_ms < (int64_t)(2000000 / milli);
+    return counts ? since_ms : -1;
+}
+
+static int64_t debt_ms(const struct queue_lane *l, struct queue_now now)
+{
+    int64_t low = l->bytes_us[SHARE_LOW], all = l->bytes_us[SHARE_ALL];
+    return ((low > all ? low : all) - now.mono.us) / 1000 + 1;
+}
+
 void queue_note_make(struct queue *q, struct queue_lane *l, struct queue_now now, uint32_t reserve,
                      struct queue_note *out)
 {
@@ -62,6 +79,10 @@ void queue_note_make(struct queue *q, struct queue_lane *l, struct queue_now now
                    (long long)(backoff_ms > 0 ? backoff_ms : 0));
     if (reserve)
         buf_printf(&text, " reserved=%u", reserve);
+    else if (slow_since(l, now) >= 0)
+        buf_printf(&text, " last=%lld", (long long)slow_since(l, now));
+    if (l->bytes_us[SHARE_LOW] > now.mono.us || l->bytes_us[SHARE_ALL] > now.mono.us)
+        buf_printf(&text, " debt=%lld", (long long)debt_ms(l, now));
     add_window(l->hour, "hour", now, &text);
     add_window(l->day, "day", now, &text);
     bool keeps = text.len > 0;
@@ -141,7 +162,8 @@ static int number_field(struct bytes value, struct bytes key, uint64_t max, uint
 static int restore_window(struct queue_window **w, struct bytes text, uint64_t reserved,
                           int64_t seconds, uint32_t slots, int64_t elapsed_us, struct queue_now now)
 {
-    if (!text.len && !*w)
+    if (!text.len &&
+        !reserved) // which limits hold is not known yet: what is reserved counts for all
         return OK;
     if (!*w) {
         *w = mem_new(sizeof(**w));
@@ -155,12 +177,14 @@ static int restore_window(struct queue_window **w, struct bytes text, uint64_t r
 static int restore_lane(struct queue *q, struct bytes name, struct bytes value,
                         struct queue_now now)
 {
-    uint64_t at, failures, backoff_ms, reserved;
+    uint64_t at, failures, backoff_ms, reserved, last_ms, debt;
     if (name.len == 0 || name.len > QUEUE_LANE_MAX || value.len == 0 ||
         number_field(value, BYTES("at="), INT64_MAX, &at) ||
         number_field(value, BYTES("failures="), 1000000, &failures) ||
         number_field(value, BYTES("backoff="), INT64_MAX / 1000000, &backoff_ms) ||
-        number_field(value, BYTES("reserved="), UINT32_MAX, &reserved))
+        number_field(value, BYTES("reserved="), UINT32_MAX, &reserved) ||
+        number_field(value, BYTES("last="), INT64_MAX / 1000000, &last_ms) ||
+        number_field(value, BYTES("debt="), INT64_MAX / 1000000, &debt))
         return E_SYNTAX;
     int64_t elapsed_us = now.wall.us - (int64_t)at;
     elapsed_us =
@@ -170,6 +194,14 @@ static int restore_lane(struct queue *q, struct bytes name, struct bytes value,
     int64_t left_ms = (int64_t)backoff_ms - elapsed_us / 1000;
     if (failures && left_ms > 0)
         l->backoff_us = mono_add_ms(now.mono, left_ms).us;
+    if (reserved)
+        l->last_us[SHARE_ALL] = l->last_us[SHARE_LOW] = now.mono.us;
+    else if (field(value, BYTES("last=")).at)
+        l->last_us[SHARE_ALL] = l->last_us[SHARE_LOW] =
+            now.mono.us - elapsed_us - (int64_t)last_ms * 1000;
+    if ((int64_t)debt * 1000 > elapsed_us)
+        l->bytes_us[SHARE_ALL] = l->bytes_us[SHARE_LOW] =
+            now.mono.us + (int64_t)debt * 1000 - elapsed_us;
     l->note_kept = true;
     int err = restore_window(&l->hour, field(value, BYTES("hour=")), reserved, 3600,
                              QUEUE_HOUR_SLOTS, elapsed_us, now);

@@ -203,6 +203,7 @@ static void limits_are_reached_and_not_passed(void **state)
         struct world w;
         struct world_site *site = start(&w, conf);
         site->connect_ms = site->transaction_ms = w.save_ms = 0;
+        world_run(&w, 2 * SECOND_MS); // rates rest for a second after a start
         add(&w, 400, 1, rows[i].class);
         int64_t begin = w.now.mono.us;
         world_run(&w, 3 * rows[i].window_ms);

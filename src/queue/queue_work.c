@@ -119,17 +119,12 @@ static enum step step_drain(struct queue *q, struct queue_worker *w, struct queu
 
 // ---- lanes and notes ----
 
-static bool has_run_out(struct queue_window *w, struct queue_now now)
-{
-    return !w || queue_window_used(w, now.mono) == 0;
-}
-
 // A lane that nobody needs: forgotten once nothing of it has to last.
 static void retire(struct queue *q, struct queue_lane *l, struct queue_now now)
 {
     if (l->domains_count || l->batches || l->note_pending || queue_lane_connections(l))
         return;
-    if (l->backoff_us > now.mono.us || !has_run_out(l->hour, now) || !has_run_out(l->day, now)) {
+    if (l->backoff_us > now.mono.us || !queue_lane_is_rested(q, l, now)) {
         heap_move(&q->workers[l->worker].lanes, &l->wake, mono_add_ms(now.mono, LANE_LOOK_MS).us);
         return;
     }
@@ -228,6 +223,7 @@ void queue_next(struct queue *q, uint32_t worker, struct queue_now now, struct q
     CHECK(worker < q->workers_count);
     clear_work(out);
     queue_lock(q);
+    q->born_us = q->born_us ? q->born_us : now.mono.us;
     struct queue_worker *w = &q->workers[worker];
     uint32_t quiet = 0, done = 0;
     while (quiet < COUNT_OF(STEPS) && done < STEPS_MAX && out->kind == QUEUE_IDLE) {

@@ -79,6 +79,10 @@ static void check_window(const struct watched_lane *l, int64_t us, uint64_t limi
         return;
     const struct taken *first = &l->taken[l->taken_count - 1 - limit];
     const struct taken *last = &l->taken[l->taken_count - 1];
+    if (last->at_us - first->at_us < us)
+        fprintf(stderr, "%s: %llu messages within %lld us of a window of %lld us, at %lld\n",
+                l->name, (unsigned long long)limit + 1, (long long)(last->at_us - first->at_us),
+                (long long)us, (long long)last->at_us);
     CHECK(last->at_us - first->at_us >= us);
 }
 
@@ -576,10 +580,6 @@ struct message_id world_add(struct world *w, const struct world_mail *mail)
         not_before = wall_add_ms(w->now.wall, mail->not_before_ms);
     expires_at = wall_add_ms(w->now.wall, mail->lifetime_ms ? mail->lifetime_ms : 432000000);
     for (uint32_t i = 0; i < mail->recipients; i++) {
-        list[i] = (struct queue_recipient){.number = i + 1,
-                                           .route = mail->route,
-                                           .domain = bytes_cstr(mail->domain),
-                                           .notify = mail->notify};
         struct world_recipient *r = mem_new(sizeof(*r));
         *r = (struct world_recipient){.id = id,
                                       .number = i + 1,
@@ -591,7 +591,14 @@ struct message_id world_add(struct world *w, const struct world_mail *mail)
                                       .accepted_at = w->now.wall,
                                       .not_before = not_before,
                                       .expires_at = expires_at};
-        snprintf(r->domain, sizeof(r->domain), "%s", mail->domain);
+        if (mail->spread)
+            snprintf(r->domain, sizeof(r->domain), "%u%s", i % mail->spread, mail->domain);
+        else
+            snprintf(r->domain, sizeof(r->domain), "%s", mail->domain);
+        list[i] = (struct queue_recipient){.number = i + 1,
+                                           .route = mail->route,
+                                           .domain = bytes_cstr(r->domain),
+                                           .notify = mail->notify};
         char key[64];
         map_set(&w->recipients, key_of(id, i + 1, key), r);
     }
@@ -612,15 +619,27 @@ struct message_id world_add(struct world *w, const struct world_mail *mail)
     return id;
 }
 
-uint64_t world_queued(struct world *w)
+static uint64_t count_recipients(struct world *w, bool held_only)
 {
     uint64_t n = 0;
     size_t cursor = 0;
     struct bytes key;
     void *value;
-    while (map_next(&w->recipients, &cursor, &key, &value))
-        n += !((struct world_recipient *)value)->ended;
+    while (map_next(&w->recipients, &cursor, &key, &value)) {
+        const struct world_recipient *r = value;
+        n += !r->ended && (r->held || !held_only);
+    }
     return n;
+}
+
+uint64_t world_queued(struct world *w)
+{
+    return count_recipients(w, false);
+}
+
+uint64_t world_held(struct world *w)
+{
+    return count_recipients(w, true);
 }
 
 bool world_next_claim(struct world *w, const struct queue_filter *filter,
@@ -678,6 +697,10 @@ static void drop_lanes(struct world *w)
         for (struct list *link; (link = list_pop_front(&l->idle));)
             free(list_get(link, struct connection, idle));
         l->connections = 0;
+        // A byte rate's pause is noted behind the message: one that is being noted may be forgotten.
+        if (l->taken_count &&
+            w->now.mono.us - l->taken[l->taken_count - 1].at_us <= w->save_ms * 1000)
+            l->taken[l->taken_count - 1].size = 0;
     }
 }
 
@@ -701,16 +724,20 @@ static void drop_events(struct world *w, bool clean)
     }
 }
 
-static void add_back(struct world *w, struct world_recipient *r)
+// Those of one message, as recovery would give them.
+static void add_back(struct world *w, struct world_recipient **all, uint32_t count)
 {
-    struct queue_recipient one = {.number = r->number,
-                                  .route = r->route,
-                                  .domain = bytes_cstr(r->domain),
-                                  .notify = r->notify,
-                                  .attempts = r->attempts,
-                                  .next_attempt_at = r->next_attempt_at,
-                                  .held = r->held,
-                                  .warned = r->warned};
+    struct queue_recipient list[WORLD_RECIPIENTS_MAX];
+    for (uint32_t i = 0; i < count; i++)
+        list[i] = (struct queue_recipient){.number = all[i]->number,
+                                           .route = all[i]->route,
+                                           .domain = bytes_cstr(all[i]->domain),
+                                           .notify = all[i]->notify,
+                                           .attempts = all[i]->attempts,
+                                           .next_attempt_at = all[i]->next_attempt_at,
+                                           .held = all[i]->held,
+                                           .warned = all[i]->warned};
+    const struct world_recipient *r = all[0];
     struct queue_message_new m = {.id = r->id,
                                   .account = r->account,
                                   .class = r->class,
@@ -718,11 +745,33 @@ static void add_back(struct world *w, struct world_recipient *r)
                                   .not_before = r->not_before,
                                   .expires_at = r->expires_at,
                                   .size = r->size,
-                                  .recipients = &one,
-                                  .recipients_count = 1};
+                                  .recipients = list,
+                                  .recipients_count = count};
     uint64_t kicks = 0;
     int err = queue_add(w->queue, &m, w->now, &kicks);
     CHECK(err == OK);
+}
+
+// The journal knows the recipients of one message next to each other.
+static void recover(struct world *w)
+{
+    static struct world_recipient *all[WORLD_RECIPIENTS_MAX];
+    uint32_t count = 0;
+    size_t cursor = 0;
+    struct bytes key;
+    void *value;
+    while (map_next(&w->recipients, &cursor, &key, &value)) {
+        struct world_recipient *r = value;
+        r->leased = false;
+        if (count && !message_id_eq(all[0]->id, r->id)) {
+            add_back(w, all, count);
+            count = 0;
+        }
+        if (!r->ended)
+            all[count++] = r;
+    }
+    if (count)
+        add_back(w, all, count);
 }
 
 static void restore_notes(struct world *w)
@@ -737,7 +786,6 @@ static void restore_notes(struct world *w)
     }
 }
 
-// Only messages of one recipient survive a crash here: the world does not keep whole messages.
 void world_crash(struct world *w, int64_t down_ms, bool clean)
 {
     drop_events(w, clean);
@@ -751,14 +799,36 @@ void world_crash(struct world *w, int64_t down_ms, bool clean)
     w->now.wall.us += down_ms * 1000;
     queue_start(w);
     restore_notes(w);
+    recover(w);
+}
+
+void world_jump(struct world *w, int64_t ms)
+{
     size_t cursor = 0;
     struct bytes key;
     void *value;
     while (map_next(&w->recipients, &cursor, &key, &value)) {
         struct world_recipient *r = value;
-        r->leased = false;
-        if (!r->ended)
-            add_back(w, r);
+        if (r->not_before.us <= w->now.wall.us)
+            r->not_before.us = 0; // has been reached
+        r->expires_at.us += ms * 1000;
+        if (r->next_attempt_at.us)
+            r->next_attempt_at.us += ms * 1000;
+    }
+    uint64_t kicks = 0;
+    w->now.wall.us += ms * 1000;
+    queue_clock_jumped(w->queue, ms, w->now, &kicks);
+}
+
+void world_hang_up_idle(struct world *w)
+{
+    size_t cursor = 0;
+    struct bytes key;
+    void *value;
+    while (map_next(&w->lanes, &cursor, &key, &value)) {
+        struct watched_lane *l = value;
+        for (struct list *link; (link = list_first(&l->idle));)
+            hang_up(w, list_get(link, struct connection, idle), false);
     }
 }
 

@@ -42,7 +42,6 @@ struct world_options {
     const char *conf; // YAML of lanes and retry
     uint32_t workers, connections_max;
     uint64_t stored_bytes_max, seed;
-    bool lose_notes_late; // a crash forgets the notes of the last moment
 };
 
 struct world {
@@ -75,6 +74,7 @@ struct world_mail {
     uint32_t account;
     enum mail_class class;
     const char *domain; // "d.site": d may be anything
+    uint32_t spread;    // over so many domains "0d.site", "1d.site" ...; 0: one, as it stands
     uint32_t recipients;
     int64_t not_before_ms, lifetime_ms; // from now; 0: none, 5 days
     uint64_t size;
@@ -87,6 +87,10 @@ void world_run(struct world *w, int64_t ms);
 void world_turn(struct world *w);
 // kill -9 and restart, `down_ms` later: the queue is rebuilt from the journal and durable notes.
 void world_crash(struct world *w, int64_t down_ms, bool clean);
+// The wall clock jumps and the queue is told; who has waited for it goes on waiting as long.
+void world_jump(struct world *w, int64_t ms);
+void world_hang_up_idle(struct world *w);
 uint64_t world_queued(struct world *w); // recipients not ended, by the journal
+uint64_t world_held(struct world *w);   // ... and held
 bool world_next_claim(struct world *w, const struct queue_filter *filter,
                       enum queue_outcome outcome);
