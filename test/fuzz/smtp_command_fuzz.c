@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+//
+// smtp_command_fuzz - every command's arguments; what is accepted can't break out of where it is shown
+#include "base/check.h"
+#include "smtp/smtp_command.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_slice(struct bytes whole, struct bytes part)
+{
+    CHECK(part.len == 0 || (part.at >= whole.at && part.at + part.len <= whole.at + whole.len));
+    CHECK(!bytes_has_control(part, NULL));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct bytes line = bytes_of(data, size), slot, name, initial;
+    if (size > 12288 || bytes_has_control(line, NULL)) // the lexer lets nothing else through
+        return 0;
+    struct smtp_verb verb;
+    struct smtp_mail mail;
+    struct smtp_rcpt rcpt;
+    uint64_t chunk;
+    bool last;
+    enum sasl_mechanism mechanism;
+    smtp_command_split(line, &verb);
+    check_slice(line, verb.args);
+    struct smtp_offer offer = {.dsn = size % 2, .smtputf8 = size % 3};
+    if (!smtp_command_hello(verb.args, &name))
+        check_slice(line, name);
+    if (!smtp_command_mail(verb.args, offer, &mail, &slot)) {
+        check_slice(line, mail.reverse_path);
+        check_slice(line, mail.envid);
+        check_slice(line, mail.auth);
+        CHECK(mail.reverse_path.len <= 254 && (mail.smtputf8 || bytes_is_ascii(mail.reverse_path)));
+    }
+    if (!smtp_command_rcpt(verb.args, offer, size % 5, &rcpt, &slot)) {
+        check_slice(line, rcpt.path);
+        check_slice(line, rcpt.orcpt);
+        CHECK(rcpt.path.len > 0 && rcpt.path.len <= 254);
+    }
+    if (!smtp_command_bdat(verb.args, &chunk, &last))
+        CHECK(chunk <= INT64_MAX);
+    if (!smtp_command_auth(verb.args, &mechanism, &initial))
+        check_slice(line, initial);
+    return 0;
+}
