@@ -10,9 +10,11 @@ static void give(struct testkit *t)
 {
     t->is_pending = false;
     if (t->pending_scram) {
-        struct sasl_scram_key key;
+        static struct sasl_scram_key key; // made once: it is meant to take time
         t->pending_scram = false;
-        CHECK(sasl_scram_key_make(BYTES("secret"), BYTES("0123456789abcdef"), 4096, &key) == OK);
+        if (key.iterations == 0)
+            CHECK(sasl_scram_key_make(BYTES("secret"), BYTES("0123456789abcdef"), 4096, &key) ==
+                  OK);
         smtp_server_answer_scram(t->server, t->scram_known ? &key : NULL);
         return;
     }

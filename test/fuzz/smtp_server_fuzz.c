@@ -24,7 +24,7 @@ static void run(struct testkit *t, uint8_t setup, struct bytes input, unsigned c
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size == 0 || size > 20000)
+    if (size == 0 || size > 4096)
         return 0;
     struct testkit whole, cut;
     struct bytes input = bytes_of(data + 1, size - 1);
