@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "mail/mail_encode.h"
 
 #define NONCE_MAX 256
 
@@ -60,56 +61,6 @@ bool sasl_password_is_valid(struct bytes password)
 {
     return password.len > 0 && password.len <= SASL_PASSWORD_MAX && bytes_is_utf8(password) &&
            !bytes_has_control(password, NULL);
-}
-
-// ---- base64 (RFC 4648 section 4)
-
-static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-static int sextet(char c)
-{
-    const char *at = c ? strchr(alphabet, c) : NULL;
-    return at ? (int)(at - alphabet) : -1;
-}
-
-int sasl_base64_decode(struct bytes text, size_t max, struct buf *out)
-{
-    size_t pad = 0;
-    if (text.len % 4)
-        return E_SYNTAX;
-    if (text.len / 4 * 3 > max + 2)
-        return E_LIMIT;
-    while (pad < 2 && pad < text.len && text.at[text.len - 1 - pad] == '=')
-        pad++;
-    for (size_t i = 0; i < text.len; i += 4) {
-        size_t digits = i + 4 == text.len ? 4 - pad : 4;
-        uint32_t bits = 0;
-        for (size_t k = 0; k < 4; k++) {
-            int value = k < digits ? sextet(text.at[i + k]) : 0;
-            if (value < 0)
-                return E_SYNTAX;
-            bits = bits << 6 | (uint32_t)value;
-        }
-        char bytes[3] = {(char)(bits >> 16), (char)(bits >> 8), (char)bits};
-        if ((digits < 4 && bytes[2]) || (digits < 3 && bytes[1])) // unused bits
-            return E_SYNTAX;
-        buf_add(out, bytes_of(bytes, digits - 1));
-    }
-    return out->err ? out->err : out->len > max ? E_LIMIT : OK;
-}
-
-void sasl_base64_encode(struct bytes data, struct buf *out)
-{
-    for (size_t i = 0; i < data.len; i += 3) {
-        uint32_t bits = 0;
-        size_t have = data.len - i < 3 ? data.len - i : 3;
-        for (size_t k = 0; k < 3; k++)
-            bits = bits << 8 | (k < have ? (uint8_t)data.at[i + k] : 0u);
-        char four[4];
-        for (size_t k = 0; k < 4; k++)
-            four[k] = k <= have ? alphabet[bits >> (18 - 6 * k) & 63] : '=';
-        buf_add(out, bytes_of(four, 4));
-    }
 }
 
 // ---- SCRAM arithmetic (RFC 5802 section 3)
@@ -180,18 +131,19 @@ void sasl_scram_key_fake(const uint8_t secret[32], struct bytes login, uint32_t 
 void sasl_scram_key_format(const struct sasl_scram_key *key, struct buf *out)
 {
     buf_printf(out, "SCRAM-SHA-256$%u:", key->iterations);
-    sasl_base64_encode(bytes_of(key->salt, key->salt_bytes), out);
+    mail_base64_encode(bytes_of(key->salt, key->salt_bytes), out);
     buf_add_byte(out, '$');
-    sasl_base64_encode(bytes32(key->stored_key), out);
+    mail_base64_encode(bytes32(key->stored_key), out);
     buf_add_byte(out, ':');
-    sasl_base64_encode(bytes32(key->server_key), out);
+    mail_base64_encode(bytes32(key->server_key), out);
 }
 
 // Decodes exactly `want` bytes (or 1 to max, if want is 0) into `to`.
 static int decode_into(struct bytes text, size_t want, size_t max, uint8_t *to, size_t *out_len)
 {
-    struct buf raw = {0};
-    int err = sasl_base64_decode(text, max, &raw);
+    struct buf raw;
+    buf_init(&raw, max);
+    int err = mail_base64_decode(text, &raw);
     if (!err && (want ? raw.len != want : raw.len == 0))
         err = E_SYNTAX;
     if (!err) {
@@ -429,7 +381,7 @@ enum sasl_server_step sasl_server_key(struct sasl_server *s, const struct sasl_s
     buf_add_cstr(out_challenge, "r=");
     buf_add(out_challenge, buf_bytes(&x->nonce));
     buf_add_cstr(out_challenge, ",s=");
-    sasl_base64_encode(bytes_of(key->salt, key->salt_bytes), out_challenge);
+    mail_base64_encode(bytes_of(key->salt, key->salt_bytes), out_challenge);
     buf_printf(out_challenge, ",i=%u", key->iterations);
     buf_add_byte(&x->auth_message, ',');
     buf_add(&x->auth_message, bytes_skip(buf_bytes(out_challenge), from));
@@ -458,14 +410,14 @@ static bool take_client_final(struct scram_exchange *x, struct bytes message, ui
     struct bytes signed_part = bytes_first(message, (size_t)comma);
     struct bytes proof_text = bytes_skip(message, (size_t)comma + 3);
     struct bytes rest = signed_part, binding, nonce;
-    struct buf gs2 = {0};
+    struct buf gs2;
     size_t len;
+    buf_init(&gs2, SASL_MESSAGE_MAX);
     if (!take_attribute(&rest, 'c', &binding) || !take_attribute(&rest, 'r', &nonce))
         return false;
-    bool ok = sasl_base64_decode(binding, SASL_MESSAGE_MAX, &gs2) == OK &&
-              bytes_eq(buf_bytes(&gs2), buf_bytes(&x->gs2)) &&
-              bytes_eq(nonce, buf_bytes(&x->nonce)) &&
-              decode_into(proof_text, 32, 32, proof, &len) == OK;
+    bool ok =
+        mail_base64_decode(binding, &gs2) == OK && bytes_eq(buf_bytes(&gs2), buf_bytes(&x->gs2)) &&
+        bytes_eq(nonce, buf_bytes(&x->nonce)) && decode_into(proof_text, 32, 32, proof, &len) == OK;
     buf_done(&gs2);
     buf_add_byte(&x->auth_message, ',');
     buf_add(&x->auth_message, signed_part);
@@ -482,7 +434,7 @@ static enum sasl_server_step feed_scram_final(struct sasl_server *s, struct byte
     if (!proof_is_right(s->scram, proof))
         return SASL_WRONG;
     buf_add_cstr(out_challenge, "v=");
-    sasl_base64_encode(bytes32(s->scram->server_signature), out_challenge);
+    mail_base64_encode(bytes32(s->scram->server_signature), out_challenge);
     s->stage = SERVER_LAST;
     return SASL_CHALLENGE;
 }
@@ -626,7 +578,7 @@ static int client_scram_final(struct sasl_client *c, struct bytes challenge, str
     xor_signature(x, x->key.stored_key, client_key, proof);
     hmac(bytes32(x->key.server_key), buf_bytes(&x->auth_message), x->server_signature);
     buf_add_cstr(out, ",p=");
-    sasl_base64_encode(bytes32(proof), out);
+    mail_base64_encode(bytes32(proof), out);
     OPENSSL_cleanse(client_key, sizeof client_key);
     c->stage = CLIENT_LAST;
     return OK;

@@ -3,7 +3,7 @@
 // sasl - login exchanges: PLAIN (RFC 4616), LOGIN, SCRAM-SHA-256 (RFC 5802, 7677); both sides, no
 // I/O
 //
-// Messages here are decoded; sasl_base64_*() are the strict codec of RFC 4954. Logins and passwords
+// Messages here are decoded (mail_base64_decode() is strict enough for RFC 4954). Logins and passwords
 // must be UTF-8 without NUL and control characters; apart from that they are compared as they are
 // (no SASLprep mapping). The server side never decides about a password: it asks
 // (SASL_CHECK_PASSWORD, SASL_FIND_KEY). SCRAM with a made-up key runs to the same end as one with a
@@ -33,11 +33,6 @@ enum sasl_mechanism { SASL_PLAIN, SASL_LOGIN, SASL_SCRAM_SHA_256, SASL_MECHANISM
 const char *sasl_mechanism_name(enum sasl_mechanism mechanism);
 // Case-insensitive. E_NOT_FOUND.
 int sasl_mechanism_find(struct bytes name, enum sasl_mechanism *out) MUST_USE;
-
-// RFC 4648 section 4, canonical: padding required, no other characters, unused bits zero. E_SYNTAX;
-// E_LIMIT when the result is longer than max. Appends.
-int sasl_base64_decode(struct bytes text, size_t max, struct buf *out) MUST_USE;
-void sasl_base64_encode(struct bytes data, struct buf *out);
 
 // What the server stores of a SCRAM password (RFC 5802 section 3).
 struct sasl_scram_key {

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "mail/mail_encode.h"
 #include "smtp/smtp_stuffer.h"
 
 #define MINUTE_MS 60000
@@ -310,7 +311,7 @@ static void send_auth_line(struct smtp_client *c, const char *prefix, struct byt
         buf_add_cstr(&c->out, prefix);
         if (*prefix && response.len == 0)
             buf_add_byte(&c->out, '='); // RFC 4954 section 4: an empty initial response
-        sasl_base64_encode(buf_bytes(&response), &c->out);
+        mail_base64_encode(buf_bytes(&response), &c->out);
         buf_add_cstr(&c->out, "\r\n");
         await(c, SMTP_STEP_AUTH);
     }
@@ -347,7 +348,7 @@ static void begin_auth(struct smtp_client *c)
     struct buf nonce = {0};
     if (mechanism == SASL_SCRAM_SHA_256)
         c->config->random(c->config->random_ctx, raw, sizeof raw);
-    sasl_base64_encode(bytes_of(raw, sizeof raw), &nonce);
+    mail_base64_encode(bytes_of(raw, sizeof raw), &nonce);
     c->sasl = mem_new(sizeof *c->sasl);
     sasl_client_init(c->sasl, mechanism, c->config->login, c->config->password, buf_bytes(&nonce));
     buf_done(&nonce);
@@ -363,8 +364,9 @@ static void begin_auth(struct smtp_client *c)
 static void on_auth(struct smtp_client *c, const struct smtp_reply *reply, uint32_t rcpt)
 {
     if (reply->code == 334) {
-        struct buf challenge = {0};
-        int err = sasl_base64_decode(bytes_trim(reply->text), SASL_MESSAGE_MAX, &challenge);
+        struct buf challenge;
+        buf_init(&challenge, SASL_MESSAGE_MAX);
+        int err = mail_base64_decode(bytes_trim(reply->text), &challenge);
         if (err)
             fail(c, err, reply);
         else

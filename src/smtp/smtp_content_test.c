@@ -153,7 +153,7 @@ static void check_stuffer(struct bytes in)
         show(in, "cutting changes it");
     decode(buf_bytes(&whole), 0, &r);
     if (!r.ended || r.used != whole.len || r.fault || r.len != want.len ||
-        memcmp(r.text, want.at, r.len) != 0)
+        (r.len && memcmp(r.text, want.at, r.len) != 0))
         show(in, "does not come back as one message");
 }
 

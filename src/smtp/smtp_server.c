@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "mail/mail_encode.h"
 #include "smtp/smtp_command.h"
 #include "smtp/smtp_content.h"
 #include "smtp/smtp_lexer.h"
@@ -440,7 +441,7 @@ static void ask_auth(struct smtp_server *s, enum smtp_auth_kind kind, bool prove
 static void send_challenge(struct smtp_server *s, struct bytes challenge)
 {
     struct buf text = {0};
-    sasl_base64_encode(challenge, &text);
+    mail_base64_encode(challenge, &text);
     reply(s, SMTP_REPLY_AUTH_CHALLENGE, buf_bytes(&text));
     buf_done(&text);
 }
@@ -476,10 +477,11 @@ static void follow_sasl(struct smtp_server *s, enum sasl_server_step step, struc
 // section 4).
 static void take_response(struct smtp_server *s, struct bytes text, bool initial)
 {
-    struct buf message = {0}, challenge = {0};
+    struct buf message, challenge = {0};
+    buf_init(&message, SASL_MESSAGE_MAX);
     if (initial && bytes_eq(text, BYTES("=")))
         text = BYTES_NONE;
-    if (sasl_base64_decode(text, SASL_MESSAGE_MAX, &message) != OK)
+    if (mail_base64_decode(text, &message) != OK)
         end_auth(s, SMTP_REPLY_AUTH_SYNTAX, BYTES_NONE);
     else {
         enum sasl_server_step step = sasl_server_feed(s->sasl, buf_bytes(&message), &challenge);
@@ -499,7 +501,7 @@ static void begin_sasl(struct smtp_server *s, enum sasl_mechanism mechanism)
         CHECK(s->config->random);
         s->config->random(s->config->random_ctx, raw, sizeof raw);
     }
-    sasl_base64_encode(bytes_of(raw, sizeof raw), &nonce);
+    mail_base64_encode(bytes_of(raw, sizeof raw), &nonce);
     s->sasl = mem_new(sizeof *s->sasl);
     sasl_server_init(s->sasl, mechanism, buf_bytes(&nonce));
     buf_done(&nonce);

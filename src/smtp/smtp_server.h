@@ -154,6 +154,7 @@ struct smtp_server *smtp_server_new(const struct smtp_server_config *config,
 // Frees it; an open transaction gets on_reset(CLOSED). An outstanding decision is forgotten.
 void smtp_server_free(struct smtp_server *s);
 
+// Puts the greeting into the output, once.
 void smtp_server_greet(struct smtp_server *s, struct mono now);
 
 // Takes as much of `in` as it can; returns how many bytes were consumed. What stands behind a
