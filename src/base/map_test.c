@@ -97,6 +97,10 @@ static void keys_are_bytes(void **state)
     assert_ptr_equal(map_find(&m, BYTES("")), &c);
     assert_null(map_find(&m, BYTES("x\0")));
     assert_null(map_remove(&m, BYTES("X")));
+    assert_ptr_equal(map_remove(&m, BYTES_NONE), &c);
+    assert_null(map_set(&m, BYTES_NONE, &a));
+    assert_int_equal(m.count, 3);
+    assert_ptr_equal(map_find(&m, BYTES_NONE), &a);
     map_done(&m);
 }
 

@@ -105,6 +105,7 @@ static const struct {
     {BYTES("g: a@b"), E_SYNTAX, ""},
     {BYTES("g: a@b; c@d"), E_SYNTAX, ""},
     {BYTES("g: h: a@b;;"), E_SYNTAX, ""},
+    {BYTES("g: h: a@b;"), E_SYNTAX, ""},
     {BYTES(": a@b;"), E_SYNTAX, ""},
     {BYTES("a..b@c"), E_SYNTAX, ""},
     {BYTES(".a@c"), E_SYNTAX, ""},

@@ -173,6 +173,8 @@ static const struct {
      BYTES(MIXED "--b\r\n\r\n--bc\r\n--b-\r\n --b\r\n--\r\n-\r\nx--b\r\n--b--x\r\n--b--"),
      "H0M[" CT
      "multipart/mixed; boundary=b|] R(--b|) H1t[] B(--bc|--b-| --b|--|-|x--b|--b--x) E1 R(|--b--)"},
+    {"closed is closed", BYTES(MIXED "--b\r\n\r\nx\r\n--b--\r\n--b\r\nepi\r\n"),
+     "H0M[" CT "multipart/mixed; boundary=b|] R(--b|) H1t[] B(x) E1 R(|--b--|--b|epi|)"},
     {"not closed", BYTES(MIXED "--b\r\n\r\nx\r\n"),
      "H0M[" CT "multipart/mixed; boundary=b|] R(--b|) H1t[] B(x|) E1"},
     {"bare line ends", BYTES(MIXED "--b\r\n\r\nx\r--b\r\ny\n--b\r\nz\r\r\n--b--"),
