@@ -94,8 +94,7 @@ static size_t hosts_before_ourselves(const struct deliver *d, const struct dns_m
 {
     for (size_t i = 0; i < mx->host_count; i++)
         for (size_t k = 0; k < mx->hosts[i].address_count; k++) {
-            struct sys_addr addr = mx->hosts[i].addresses[k];
-            addr.port = port;
+            struct sys_addr addr = dns_ip_addr(&mx->hosts[i].addresses[k], port);
             if (!is_self(d, &addr))
                 continue;
             size_t usable = i;
@@ -112,8 +111,7 @@ static void add_hosts(struct target *target, const struct dns_mx *mx, size_t hos
         for (size_t k = 0; k < mx->hosts[i].address_count && target->count < TARGET_ADDRESSES_MAX; k++) {
             struct target_address *a = &target->addresses[target->count++];
             a->host = mx->hosts[i].name;
-            a->addr = mx->hosts[i].addresses[k];
-            a->addr.port = port;
+            a->addr = dns_ip_addr(&mx->hosts[i].addresses[k], port);
         }
 }
 
@@ -218,12 +216,29 @@ static void ask_dns(struct deliver *d, const struct queue_work *work, const stru
 
 // ---- without DNS -----------------------------------------------------------------------------------------
 
+// A smarthost or LMTP server that is named by its address.
+static bool has_address(const struct conf_via *via, struct sys_addr *out)
+{
+    return (via->kind == CONF_VIA_SMTP || via->kind == CONF_VIA_LMTP) &&
+           sys_addr_parse_ip(via->host, via->port, out) == OK;
+}
+
 static void tell_static(struct deliver *d, const struct queue_work *work, const struct route *route)
 {
     const struct conf_via *via = &route->conf->via;
     struct target target = {.kind = via->kind == CONF_VIA_MAILDIR   ? TARGET_MAILDIR
                                     : via->kind == CONF_VIA_DISCARD ? TARGET_DISCARD
+                                    : via->kind == CONF_VIA_SMTP    ? TARGET_SMTP
                                                                     : TARGET_LMTP};
+    if (has_address(via, &target.addresses[0].addr)) {
+        if (is_self(d, &target.addresses[0].addr)) {
+            tell(d, work->domain, QUEUE_UNRESOLVED_FAIL, 554, "5.4.6",
+                 BYTES("the route leads back to this server (routing loop)"));
+            return;
+        }
+        target.count = 1;
+        target.addresses[0].host = via->host;
+    }
     if (via->kind == CONF_VIA_LMTP_UNIX) {
         target.count = 1;
         target.addresses[0].host = BYTES("localhost");
@@ -246,16 +261,11 @@ void resolve_start(struct deliver *d, const struct queue_work *work)
         tell(d, work->domain, QUEUE_UNRESOLVED_REROUTE, 0, "", BYTES_NONE);
         return;
     }
-    switch (route->conf->via.kind) {
-    case CONF_VIA_MX:
-    case CONF_VIA_SMTP:
-    case CONF_VIA_LMTP:
+    const struct conf_via *via = &route->conf->via;
+    struct sys_addr address;
+    bool by_name = via->kind == CONF_VIA_MX || via->kind == CONF_VIA_SMTP || via->kind == CONF_VIA_LMTP;
+    if (by_name && !has_address(via, &address))
         ask_dns(d, work, route);
-        break;
-    case CONF_VIA_LMTP_UNIX:
-    case CONF_VIA_MAILDIR:
-    case CONF_VIA_DISCARD:
+    else
         tell_static(d, work, route);
-        break;
-    }
 }
