@@ -226,7 +226,7 @@ static void count_first(void *ctx)
         ips[i][0] = ips[i][1] = ip;
         ips[i][1].ip[3] = 2;
         ips[i][2] = six;
-        hosts[i] = (struct dns_mx_host){.name = bytes_of("abcd" + i, 1),
+        hosts[i] = (struct dns_mx_host){.name = bytes_of(&"abcd"[i], 1),
                                         .preference = i == 3 ? 20 : 10,
                                         .addresses = ips[i],
                                         .address_count = 3};

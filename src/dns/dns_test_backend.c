@@ -36,12 +36,12 @@ static void add_record(struct dns_request *r, const char *text)
 {
     struct buf rdata = {0};
     struct sys_addr addr;
-    char name[DNS_NAME_MAX + 1];
-    unsigned preference;
-    if (r->type == DNS_MX && sscanf(text, "%u %253s", &preference, name) == 2) {
+    char *name;
+    unsigned long preference = strtoul(text, &name, 10);
+    if (r->type == DNS_MX && *name == ' ') {
         buf_add_byte(&rdata, (char)(preference >> 8));
         buf_add_byte(&rdata, (char)preference);
-        add_name(&rdata, name);
+        add_name(&rdata, name + 1);
     } else if (sys_addr_parse_ip(bytes_cstr(text), 0, &addr) == OK) {
         buf_add(&rdata, bytes_of(addr.ip, addr.kind == SYS_ADDR_IP6 ? 16 : 4));
     }

@@ -17,6 +17,9 @@
 #include <stdint.h>
 
 struct dns_test_server;
+// On a thread of its own, on a port that the kernel chooses.
 struct dns_test_server *dns_test_server_start(void);
+// Ends the thread and frees it.
 void dns_test_server_stop(struct dns_test_server *s);
+// The port, of UDP and TCP.
 uint16_t dns_test_server_port(const struct dns_test_server *s);

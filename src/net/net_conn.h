@@ -82,5 +82,6 @@ void net_conn_deadline(struct net_conn *c, struct mono at);
 // reset.
 void net_conn_close(struct net_conn *c, bool abort);
 
+// Both ends, as those of the stream. Borrowed, valid until net_conn_close().
 const struct sys_addr *net_conn_peer(const struct net_conn *c);
 const struct sys_addr *net_conn_local(const struct net_conn *c);

@@ -66,12 +66,15 @@ static int client_err, server_err;
 static void shake(struct net_tls *client, struct net_tls *server)
 {
     client_err = server_err = E_AGAIN;
+    bool moved;
     do {
         if (client_err == E_AGAIN)
             client_err = net_tls_handshake(client);
         if (server_err == E_AGAIN)
             server_err = net_tls_handshake(server);
-    } while (move_bytes(client, server) | move_bytes(server, client));
+        moved = move_bytes(client, server);
+        moved = move_bytes(server, client) || moved;
+    } while (moved);
 }
 
 // Reads the tickets that follow a TLS 1.3 handshake, and whatever else is there.
