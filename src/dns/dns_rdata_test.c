@@ -102,6 +102,10 @@ static void limits(void **state)
     assert_int_equal(dns_rdata_parse(DNS_TXT, bytes_of(big, 16 * 256), &arena, &record), OK);
     assert_int_equal(record.text.len, 16 * 255);
     assert_int_equal(dns_rdata_parse(DNS_TXT, bytes_of(big, sizeof big), &arena, &record), E_LIMIT);
+    char label[2 + 1 + 64 + 1] = {0, 10, 64};
+    memset(label + 3, 'a', 64); // all of it is there, but 63 is the most
+    assert_int_equal(dns_rdata_parse(DNS_MX, bytes_of(label, sizeof label), &arena, &record),
+                     E_SYNTAX);
     char name[300] = {0, 10};
     for (size_t i = 0; i < 140; i++) { // labels of one letter: 2 bytes each
         name[2 + 2 * i] = 1;

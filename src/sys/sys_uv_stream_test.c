@@ -342,6 +342,11 @@ static void write_much(void *ctx)
     CHECK(sys_stream_pending(side->stream) > 0);
 }
 
+static void write_little(void *ctx)
+{
+    sys_stream_write(((struct side *)ctx)->stream, BYTES("EHLO\r\n"));
+}
+
 static void write_and_close(void *ctx)
 {
     struct side *side = ctx;
@@ -427,6 +432,47 @@ static void reply_before_reset(void **state)
     while (client.ended == 0)
         assert_true(test_wait(&client.event));
     assert_string_equal(client.last, "421 full\r\n");
+    sys_loop_stop(client.loop);
+    close(listener);
+}
+
+static sem_t peer_may_reset, peer_has_reset;
+static void write_into_reset(void *ctx)
+{
+    struct side *side = ctx;
+    sem_post(&peer_may_reset);
+    CHECK(test_wait(&peer_has_reset));
+    usleep(20000);
+    for (int i = 0; i < 3; i++)
+        sys_stream_write(side->stream, BYTES("MAIL FROM:<>\r\n")); // fails at once
+}
+
+// The same, found out by a write in the turn that does not know of the reset yet.
+static void reply_before_failed_write(void **state)
+{
+    struct side client;
+    int listener = listen_on("127.0.0.1:0", &client.to);
+    struct sys_addr to = client.to;
+    start_side(&client, HOLD);
+    client.to = to;
+    test_on_loop(client.loop, start_connect, &client);
+    int fd = accept_blocking(listener);
+    assert_true(test_wait(&client.event));
+    sem_init(&peer_may_reset, 0, 0);
+    sem_init(&peer_has_reset, 0, 0);
+    test_on_loop(client.loop, write_little, &client); // unread by the peer: its close is a reset
+    struct test_call call = {.task.run = test_call_run, .fn = write_into_reset, .ctx = &client};
+    sem_init(&call.done, 0, 0);
+    sys_post(client.loop, &call.task);
+    assert_true(test_wait(&peer_may_reset));
+    usleep(10000);
+    write_all(fd, "421 full\r\n", 10);
+    close(fd);
+    sem_post(&peer_has_reset);
+    assert_true(test_wait(&call.done));
+    assert_true(test_wait(&client.event));
+    assert_string_equal(client.last, "421 full\r\n");
+    assert_int_equal(client.err, E_IO);
     sys_loop_stop(client.loop);
     close(listener);
 }
@@ -571,6 +617,7 @@ int main(void)
         cmocka_unit_test(drains_and_flushes),
         cmocka_unit_test(last_words_arrive),
         cmocka_unit_test(reply_before_reset),
+        cmocka_unit_test(reply_before_failed_write),
         cmocka_unit_test(backpressure),
         cmocka_unit_test(half_close),
         cmocka_unit_test(aborts),
