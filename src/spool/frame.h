@@ -40,7 +40,8 @@ struct spool_frame {
     struct list link;
     enum spool_kind kind;
     bool expected, retried;
-    int err; // sticky
+    bool voided; // it was written, but its flush failed
+    int err;     // sticky
     struct buf meta;
     struct frame_record *records, first[1];
     uint32_t count, cap;

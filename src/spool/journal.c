@@ -592,9 +592,27 @@ static void batch_succeed(struct journal *j, struct list *done)
     give_settled(j);
 }
 
+// Nothing of the batch is acknowledged, so its blocks may be rewritten: a restart that finds the pages in the
+// cache, or written after all, must not take it for good. A best effort; the next header makes it certain.
+static void void_batch(struct journal *j)
+{
+    struct batch *b = j->batch;
+    struct iovec iov[BATCH_IOV];
+    for (size_t i = 0; i < BATCH_IOV; i++)
+        iov[i] = (struct iovec){j->zeros, RECORD_BLOCK};
+    for (uint64_t at = j->offset; at < b->written_to;) {
+        uint64_t blocks = (block_up(b->written_to) - at) / RECORD_BLOCK;
+        int n = blocks < BATCH_IOV ? (int)blocks : BATCH_IOV;
+        if (disk_pwritev(j->open->file, iov, n, at))
+            return;
+        at += (uint64_t)n * RECORD_BLOCK;
+    }
+}
+
 static void batch_fail(struct journal *j, struct list *frames, struct list *done, int err)
 {
     j->counts.flush_failures++;
+    void_batch(j);
     log_error("spool write failed; segment abandoned", LOG_INT("segment", j->open->head.number),
               LOG_INT("offset", j->offset), LOG_ERR(err));
     struct list *link = j->batch->frames.prev;
@@ -605,6 +623,7 @@ static void batch_fail(struct journal *j, struct list *frames, struct list *done
         unplace_frame(j, f);
         if (f->kind == SPOOL_INTAKE) {
             f->err = err == E_FULL ? E_FULL : E_IO;
+            f->voided = true;
             list_push_front(done, &f->link);
             continue;
         }

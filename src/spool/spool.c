@@ -324,6 +324,27 @@ static void set_failing(struct spool *spool, int err)
     sys_timer_set(&spool->retry_timer, mono_add_ms(sys_mono(), spool->retry_ms));
 }
 
+// Intake whose flush failed: while no new segment states where the failed one ends, a power cut could
+// bring it back. Its refusal waits for that, but not for ever.
+static void withhold(struct spool *spool, struct list *done)
+{
+    list_each(link, done)
+    {
+        struct spool_frame *f = list_get(link, struct spool_frame, link);
+        if (f->kind != SPOOL_INTAKE || !f->voided)
+            continue;
+        list_remove(&f->link);
+        list_push_back(&spool->withheld, &f->link);
+    }
+    if (!sys_timer_is_set(&spool->withheld_timer) && !list_is_empty(&spool->withheld))
+        sys_timer_set(&spool->withheld_timer, mono_add_ms(sys_mono(), SPOOL_WITHHOLD_MS));
+}
+
+static void on_withheld_timer(struct sys_timer *timer)
+{
+    send_back_all(&container_of(timer, struct spool, withheld_timer)->withheld);
+}
+
 // Frames taken back by a failed flush get one more segment at once. OK: nothing is pending any
 // more.
 static int commit_pending(struct spool *spool)
@@ -339,6 +360,10 @@ static int commit_pending(struct spool *spool)
         err = journal_commit(spool->journal, &spool->pending, &done);
     if (!err)
         err = journal_reopen(spool->journal);
+    if (err)
+        withhold(spool, &done);
+    else
+        send_back_all(&spool->withheld);
     send_back_all(&done);
     return err;
 }
@@ -522,9 +547,11 @@ int spool_open(const struct spool_options *options, const struct spool_recovery 
     spool->extents = journal->extents;
     spool->extent_bytes = journal->extent_bytes;
     list_init(&spool->pending);
+    list_init(&spool->withheld);
     spool->turn_end.fn = on_turn_end;
     spool->flush_timer.fire = on_flush_timer;
     spool->retry_timer.fire = on_retry_timer;
+    spool->withheld_timer.fire = on_withheld_timer;
     spool->tick.fire = on_tick;
     check_space(spool);
     spool_publish(spool);
@@ -555,6 +582,7 @@ static void run_stop(struct sys_task *task)
     if (!list_is_empty(&spool->pending) && commit_pending(spool))
         log_error("spool stops with outcomes that could not be written");
     spool->stopping = true;
+    send_back_all(&spool->withheld);
     while ((link = list_pop_front(&spool->pending))) {
         struct spool_frame *f = list_get(link, struct spool_frame, link);
         f->err = E_CLOSED;
@@ -564,6 +592,7 @@ static void run_stop(struct sys_task *task)
     fire_watches(spool);
     sys_timer_stop(&spool->flush_timer);
     sys_timer_stop(&spool->retry_timer);
+    sys_timer_stop(&spool->withheld_timer);
     sys_timer_stop(&spool->tick);
 }
 

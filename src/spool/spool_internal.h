@@ -19,6 +19,8 @@
 #define SPOOL_TICK_MS 1000
 #define SPOOL_RETRY_MS_MIN 50
 #define SPOOL_RETRY_MS_MAX 5000
+// The refusal of a message whose flush failed waits at most this long until it is certain.
+#define SPOOL_WITHHOLD_MS 10000
 #define SPOOL_FREE_BYTES_MIN ((uint64_t)64 << 20)
 #define SPOOL_FREE_INODES_MIN 1000
 #define SPOOL_COPIED_LAG_SEGMENTS 64
@@ -63,6 +65,8 @@ struct spool {
     bool failing;
     int64_t retry_ms;
     struct sys_timer retry_timer;
+    struct list withheld; // refused intake frames that are not told yet
+    struct sys_timer withheld_timer;
     struct sys_timer tick;
     struct spool_maker maker;
     struct spool_remover remover;
