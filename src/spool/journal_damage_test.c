@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: MIT
+//
+// Damage to a journal: bit flips in every byte, truncation at every byte, recycled segments, other versions.
+// No start fails or crashes; at most the record that was hit is lost, and the rest is told.
+#include "base/log.h"
+#include "sim_disk.h"
+#include "spool/journal.h"
+#include "spool/spool_test.h"
+
+#define ROOT "/spool"
+#define SEGMENT ((size_t)64 << 10)
+#define USED ((size_t)36 << 10) // all records and the index lie below
+#define FILE_0 "segments/00000000"
+#define NUMBERS 64
+
+static struct journal *j;
+static bool told[NUMBERS];
+static uint32_t told_count;
+static char image[SEGMENT];
+static uint64_t ends[NUMBERS]; // where each message's record ends, 0: none
+
+static void on_message(void *ctx, const struct spool_summary *s)
+{
+    assert_true(s->account < NUMBERS && !told[s->account]);
+    told[s->account] = true;
+    told_count++;
+}
+
+static const struct spool_recovery recovery = {NULL, on_message, NULL};
+
+static int open_journal(void)
+{
+    memset(told, 0, sizeof(told));
+    told_count = 0;
+    return journal_open(&(struct spool_options){.directory = ROOT, .segment_bytes = SEGMENT},
+                        &recovery, &j);
+}
+
+static void commit(struct spool_frame *f)
+{
+    struct list frames, done;
+    list_init(&frames);
+    list_init(&done);
+    list_push_back(&frames, &f->link);
+    assert_int_equal(journal_commit(j, &frames, &done), OK);
+    assert_ptr_equal(list_pop_front(&done), &f->link);
+    assert_int_equal(f->err, OK);
+    spool_frame_free(f);
+}
+
+static void add_message(struct spool_frame *f, uint32_t n, size_t body_bytes)
+{
+    struct stored_message *m = test_message(n, body_bytes);
+    spool_frame_add_message(f, m);
+    stored_message_unref(m);
+}
+
+static void accept(uint32_t n, size_t body_bytes)
+{
+    struct spool_frame *f = spool_frame_new(SPOOL_INTAKE);
+    add_message(f, n, body_bytes);
+    commit(f);
+    struct table_entry *e = table_find(&j->table, test_id(n));
+    ends[n] = (uint64_t)e->offset16 * RECORD_ALIGN + e->bytes;
+}
+
+static void settle(uint32_t n)
+{
+    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
+    struct spool_outcome o = test_outcome(n, 1, RECIPIENT_DELIVERED);
+    spool_frame_add_outcome(f, &o);
+    commit(f);
+}
+
+static void swallow(void *ctx, struct bytes line)
+{
+}
+
+static void in_world(void (*fn)(void *ctx))
+{
+    log_capture(swallow, NULL);
+    sim_start(1);
+    struct sim_host *host = sim_host_new("relay", NULL);
+    assert_true(sim_host_call(host, fn, NULL));
+    sim_stop();
+    log_capture(NULL, NULL);
+}
+
+// ---- one small segment --------------------------------------------------------------------------
+
+// Messages 3, 6, 9 and 12, one recipient each; 6 is settled.
+static void build(void)
+{
+    memset(ends, 0, sizeof(ends));
+    assert_int_equal(open_journal(), OK);
+    accept(3, 300);
+    accept(6, 100);
+    settle(6);
+    accept(9, 1000);
+    struct spool_frame *f = spool_frame_new(SPOOL_INTAKE);
+    add_message(f, 12, 50);
+    commit(f);
+    ends[6] = 0;
+    struct table_entry *e = table_find(&j->table, test_id(12));
+    ends[12] = (uint64_t)e->offset16 * RECORD_ALIGN + e->bytes;
+}
+
+static void read_image(void)
+{
+    struct disk_file *file;
+    size_t n;
+    assert_int_equal(disk_file_open(j->disk, FILE_0, DISK_READ, &file), OK);
+    assert_int_equal(disk_pread(file, image, sizeof(image), 0, &n), OK);
+    assert_int_equal(n, SEGMENT);
+    disk_file_close(file);
+}
+
+// The disk as it was, but for the first `size` bytes of the image in the one segment.
+static void write_image(size_t size)
+{
+    struct disk *disk;
+    struct disk_file *file;
+    struct iovec iov = {image, size};
+    assert_int_equal(disk_open(ROOT, &disk), OK);
+    assert_int_equal(disk_mkdir(disk, "segments"), OK);
+    assert_int_equal(disk_file_open(disk, FILE_0, DISK_WRITE | DISK_CREATE | DISK_TRUNCATE, &file),
+                     OK);
+    if (size)
+        assert_int_equal(disk_pwritev(file, &iov, 1, 0), OK);
+    disk_file_close(file);
+    disk_close(disk);
+}
+
+// Leaves the image of a journal that was closed in order, or of one that was not.
+static void make_image(bool closed)
+{
+    build();
+    if (!closed)
+        read_image();
+    uint64_t end = j->offset;
+    journal_close(j);
+    assert_int_equal(open_journal(), OK);
+    assert_int_equal(told_count, 3);
+    if (closed)
+        read_image();
+    journal_close(j);
+    assert_in_range(end, SEGMENT_DATA_AT + 4 * RECORD_BLOCK, USED - RECORD_BLOCK);
+}
+
+static uint32_t differences(void)
+{
+    return !told[3] + told[6] + !told[9] + !told[12];
+}
+
+static void flip_every_byte(bool closed)
+{
+    make_image(closed);
+    for (size_t at = 0; at < SEGMENT;
+         at += at + 1 == USED ? SEGMENT - USED - RECORD_BLOCK + 1 : 1) {
+        char kept = image[at];
+        image[at] = (char)(kept ^ (1 << at % 8));
+        write_image(SEGMENT);
+        image[at] = kept;
+        assert_int_equal(open_journal(), OK);
+        // An index makes the state independent of the records.
+        uint32_t allowed = !closed && at >= SEGMENT_DATA_AT ? 1 : 0;
+        if (differences() > allowed)
+            fail_msg("byte %zu: %u differences", at, differences());
+        journal_close(j);
+    }
+}
+
+static void flip_unclosed(void *ctx)
+{
+    flip_every_byte(false);
+}
+
+static void test_a_flipped_bit_costs_one_record(void **state)
+{
+    in_world(flip_unclosed);
+}
+
+static void flip_closed(void *ctx)
+{
+    flip_every_byte(true);
+}
+
+static void test_a_flipped_bit_in_a_sealed_segment_costs_nothing(void **state)
+{
+    in_world(flip_closed);
+}
+
+// A record's padding (up to 15 bytes) may be missing. Without a header nothing can be told.
+static bool may_be_told(uint32_t n, size_t size, bool is_told)
+{
+    if (size < 128 || ends[n] > size + RECORD_ALIGN - 1)
+        return !is_told;
+    return is_told || ends[n] > size;
+}
+
+static void truncate_everywhere(void *ctx)
+{
+    make_image(false);
+    for (size_t size = 0; size < USED; size += size < SEGMENT_DATA_AT ? 64 : 1) {
+        write_image(size);
+        assert_int_equal(open_journal(), OK);
+        for (uint32_t n = 3; n <= 12; n += 3)
+            if (n != 6 && !may_be_told(n, size, told[n]))
+                fail_msg("%zu bytes: message %u %s", size, n, told[n] ? "told" : "lost");
+        journal_close(j);
+    }
+}
+
+static void test_truncation_costs_what_it_cuts(void **state)
+{
+    in_world(truncate_everywhere);
+}
+
+// A byte hit in one record of a frame: the rest of the frame counts once a later batch shows that it was
+// flushed, and not before.
+static void hit_a_frame(void *ctx)
+{
+    for (int later = 0; later <= 1; later++) {
+        assert_int_equal(open_journal(), OK);
+        accept(3, 10);
+        struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
+        struct spool_outcome o = test_outcome(3, 1, RECIPIENT_FAILED);
+        spool_frame_add_outcome(f, &o);
+        add_message(f, 9, 100);
+        commit(f);
+        uint64_t at = (uint64_t)table_find(&j->table, test_id(9))->offset16 * RECORD_ALIGN + 200;
+        if (later)
+            accept(12, 10);
+        read_image();
+        journal_close(j);
+        image[at] ^= 1;
+        write_image(SEGMENT);
+        assert_int_equal(open_journal(), OK);
+        assert_false(told[9]);
+        assert_int_equal(told[3], !later);
+        assert_int_equal(told[12], later);
+        journal_close(j);
+        write_image(0);
+    }
+}
+
+static void test_frames_are_atomic(void **state)
+{
+    in_world(hit_a_frame);
+}
+
+// ---- recycling ----------------------------------------------------------------------------------
+
+static void free_all_below(uint64_t number)
+{
+    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
+    frame_add_tail(f, number);
+    commit(f);
+}
+
+static void recycle(void *ctx)
+{
+    char name[SEGMENT_NAME_BYTES];
+    assert_int_equal(open_journal(), OK);
+    j->reserve = 1;
+    for (int i = 0; i < 2; i++) // further back than the recycled segment will be written
+        accept(6, 10), settle(6);
+    accept(3, 700);
+    uint32_t first = j->open->slot;
+    while (j->open->slot == first)
+        accept(6, 3000), settle(6);
+    settle(3);
+    free_all_below(j->open->head.number);
+    assert_int_equal(j->free_count, 1);
+    j->can_create = false;
+    j->reserve = 0;
+    while (j->open->slot != first)
+        accept(6, 3000), settle(6);
+    accept(9, 10);
+    // Message 3 is still there to be read, if anyone believed it.
+    struct bytes needle = BYTES("Subject: message 3\r\n");
+    struct disk_file *file;
+    char *bytes = mem_new(SEGMENT);
+    size_t n;
+    assert_int_equal(disk_file_open(j->disk, segment_name(first, name), DISK_READ, &file), OK);
+    assert_int_equal(disk_pread(file, bytes, SEGMENT, 0, &n), OK);
+    disk_file_close(file);
+    assert_true(bytes_search(bytes_of(bytes, n), needle) > 0);
+    free(bytes);
+    j->open->abandoned = true; // no index: the restart scans
+    journal_close(j);
+    assert_int_equal(open_journal(), OK);
+    assert_int_equal(told_count, 1);
+    assert_true(told[9]);
+    journal_close(j);
+}
+
+static void test_recycled_records_never_revive(void **state)
+{
+    in_world(recycle);
+}
+
+// ---- versions -----------------------------------------------------------------------------------
+
+static char logged[4096];
+
+static void keep_log(void *ctx, struct bytes line)
+{
+    snprintf(logged, sizeof(logged), "%.*s", BYTES_FMT(line));
+}
+
+static void newer_version(void *ctx)
+{
+    make_image(true);
+    image[8] = 99;
+    image[RECORD_BLOCK + 8] = 99;
+    write_image(SEGMENT);
+    log_capture(keep_log, NULL);
+    assert_int_equal(open_journal(), E_VERSION);
+    assert_non_null(strstr(logged, "99"));
+    assert_non_null(strstr(logged, "format_known=1"));
+}
+
+static void test_newer_version_is_refused(void **state)
+{
+    in_world(newer_version);
+}
+
+// Written once by this test with SPOOL_WRITE_FIXTURE set; read by all later releases.
+static void load_fixture(const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    assert_int_equal(fread(image, 1, sizeof(image), f), sizeof(image));
+    fclose(f);
+}
+
+static void fixture(void *ctx)
+{
+    const char *path = getenv("SPOOL_FIXTURE"), *write = getenv("SPOOL_WRITE_FIXTURE");
+    if (write) {
+        make_image(true);
+        FILE *f = fopen(write, "wb");
+        assert_non_null(f);
+        assert_int_equal(fwrite(image, 1, sizeof(image), f), sizeof(image));
+        fclose(f);
+    }
+    assert_non_null(path);
+    load_fixture(path);
+    write_image(SEGMENT);
+    assert_int_equal(open_journal(), OK);
+    assert_int_equal(told_count, 3);
+    assert_int_equal(differences(), 0);
+    struct table_entry *e = table_find(&j->table, test_id(9));
+    assert_int_equal(e->recipients, 1);
+    journal_close(j);
+}
+
+static void test_version_1_is_read(void **state)
+{
+    in_world(fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_flipped_bit_costs_one_record),
+        cmocka_unit_test(test_a_flipped_bit_in_a_sealed_segment_costs_nothing),
+        cmocka_unit_test(test_truncation_costs_what_it_cuts),
+        cmocka_unit_test(test_frames_are_atomic),
+        cmocka_unit_test(test_recycled_records_never_revive),
+        cmocka_unit_test(test_newer_version_is_refused),
+        cmocka_unit_test(test_version_1_is_read),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
