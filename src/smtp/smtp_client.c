@@ -11,46 +11,15 @@
 // Whatever happens, each recipient is settled exactly once: settle() is the only caller of
 // on_outcome.
 
-#include "smtp/smtp_client.h"
-
 #include <stdlib.h>
 
 #include "base/check.h"
-#include "mail/mail_encode.h"
-#include "smtp/smtp_stuffer.h"
+#include "smtp/smtp_client_private.h"
 
 #define MINUTE_MS 60000
 #define QUIT_TIMEOUT_DEFAULT_MS 10000
 #define BDAT_EAGER_MAX 65536 // content up to this size is sent before the replies to RCPT are known
-#define NONCE_RANDOM_BYTES 18
 #define OUTPUT_KEPT_MAX 4096 // bytes of buffer that an idle session keeps
-
-enum rcpt_state { RCPT_OPEN, RCPT_ACCEPTED, RCPT_SETTLED };
-
-struct smtp_client {
-    const struct smtp_client_config *config;
-    const struct smtp_client_handlers *handlers;
-    void *ctx;
-    struct buf out;
-    struct smtp_reply_parser parser;
-    struct smtp_caps caps;
-    struct sasl_client *sasl; // owned; only while logging in
-    const struct smtp_transaction *t;
-    uint8_t *rcpts; // owned; an enum rcpt_state each
-    uint32_t rcpts_cap;
-    uint32_t accepted; // recipients that the server took and that are not settled
-    uint32_t unsettled;
-    uint32_t sent, acked; // positions of the transaction
-    uint32_t lmtp_next;   // LMTP: where to look for the recipient that the next final reply is for
-    uint64_t content_sent;
-    struct smtp_stuffer stuffer;
-    struct mono now, waiting_since;
-    enum smtp_step session_step; // what is awaited outside of a transaction
-    bool tls, wants_tls, tried_helo, logged_in, has_failed, is_closed;
-    bool needs_rset;       // the last transaction left something open at the server
-    bool begins_with_rset; // position 0 of this one is RSET
-    bool uses_bdat, mail_accepted, is_streaming;
-};
 
 // ---- steps
 
@@ -67,11 +36,6 @@ const char *smtp_step_name(enum smtp_step step)
 {
     CHECK(step < SMTP_STEPS);
     return steps[step].name;
-}
-
-static bool is_positive(const struct smtp_reply *reply)
-{
-    return reply->code >= 200 && reply->code < 300;
 }
 
 // Positions of a transaction: [RSET] MAIL RCPT*n DATA FINAL.
@@ -110,7 +74,7 @@ enum smtp_step smtp_client_step(const struct smtp_client *c)
     return step_at(c, c->acked, &rcpt);
 }
 
-static void await(struct smtp_client *c, enum smtp_step step)
+void client_await(struct smtp_client *c, enum smtp_step step)
 {
     c->session_step = step;
     c->waiting_since = c->now;
@@ -141,20 +105,12 @@ static void end_transaction(struct smtp_client *c, bool reusable)
     c->t = NULL;
     c->is_streaming = false;
     if (reusable)
-        await(c, SMTP_STEP_READY);
+        client_await(c, SMTP_STEP_READY);
     c->handlers->on_done(c->ctx, reusable);
 }
 
-static void drop_sasl(struct smtp_client *c)
-{
-    if (c->sasl)
-        sasl_client_done(c->sasl);
-    free(c->sasl);
-    c->sasl = NULL;
-}
-
 // The session can't go on.
-static void fail_at(struct smtp_client *c, enum smtp_step step, int err,
+void client_fail_at(struct smtp_client *c, enum smtp_step step, int err,
                     const struct smtp_reply *reply)
 {
     if (c->is_closed)
@@ -162,7 +118,7 @@ static void fail_at(struct smtp_client *c, enum smtp_step step, int err,
     struct smtp_outcome why = {.step = step, .err = err, .reply = reply};
     c->is_closed = true;
     c->wants_tls = false;
-    drop_sasl(c);
+    client_drop_sasl(c);
     if (c->t) {
         settle_all(c, &why);
         end_transaction(c, false);
@@ -171,223 +127,14 @@ static void fail_at(struct smtp_client *c, enum smtp_step step, int err,
         c->handlers->on_failed(c->ctx, &why);
 }
 
-static void fail(struct smtp_client *c, int err, const struct smtp_reply *reply)
+void client_fail(struct smtp_client *c, int err, const struct smtp_reply *reply)
 {
-    fail_at(c, smtp_client_step(c), err, reply);
-}
-
-// ---- opening: greeting, EHLO, STARTTLS, AUTH
-
-static void send_hello(struct smtp_client *c)
-{
-    buf_printf(&c->out, "%s %.*s\r\n",
-               c->config->lmtp ? "LHLO"
-               : c->tried_helo ? "HELO"
-                               : "EHLO",
-               BYTES_FMT(c->config->helo_name));
-    await(c, SMTP_STEP_HELLO);
-}
-
-static void on_greeting(struct smtp_client *c, const struct smtp_reply *reply, uint32_t rcpt)
-{
-    if (reply->code == 220)
-        send_hello(c);
-    else // RFC 5321 3.1: 554 means no service here
-        fail(c, reply->code < 400 ? E_SYNTAX : OK, reply);
-}
-
-static void add_auth(struct smtp_caps *caps, struct bytes list)
-{
-    struct bytes name;
-    enum sasl_mechanism mechanism;
-    while (bytes_cut(&list, ' ', &name))
-        if (sasl_mechanism_find(name, &mechanism) == OK)
-            caps->auth |= 1u << mechanism;
-}
-
-struct keyword {
-    const char *name;
-    size_t offset;
-};
-#define KEYWORD(name, member)                                                                      \
-    {                                                                                              \
-        name, offsetof(struct smtp_caps, member)                                                   \
-    }
-static const struct keyword keywords[] = {
-    KEYWORD("PIPELINING", pipelining), KEYWORD("8BITMIME", eightbitmime),
-    KEYWORD("SMTPUTF8", smtputf8),     KEYWORD("DSN", dsn),
-    KEYWORD("CHUNKING", chunking),     KEYWORD("BINARYMIME", binarymime),
-    KEYWORD("STARTTLS", starttls),     KEYWORD("SIZE", size),
-    KEYWORD("REQUIRETLS", requiretls), KEYWORD("ENHANCEDSTATUSCODES", enhanced),
-};
-
-static void add_keyword(struct smtp_caps *caps, struct bytes line)
-{
-    struct bytes word, rest = line;
-    bytes_cut(&rest, ' ', &word);
-    if (bytes_eq_nocase(word, BYTES("AUTH"))) {
-        add_auth(caps, rest);
-    } else if (bytes_starts_nocase(word, BYTES("AUTH="))) { // of old: "AUTH=LOGIN PLAIN"
-        add_auth(caps, bytes_skip(word, 5));
-        add_auth(caps, rest);
-    }
-    for (size_t i = 0; i < COUNT_OF(keywords); i++)
-        if (bytes_eq_nocase(word, bytes_cstr(keywords[i].name)))
-            *(bool *)((char *)caps + keywords[i].offset) = true;
-    // RFC 1870 section 4: without a number, or with 0, there is no fixed maximum.
-    if (bytes_eq_nocase(word, BYTES("SIZE")) &&
-        bytes_to_u64(bytes_trim(rest), UINT64_MAX, &caps->size_max) != OK)
-        caps->size_max = 0;
-}
-
-static void read_caps(struct smtp_client *c, struct bytes text)
-{
-    struct bytes line;
-    c->caps = (struct smtp_caps){.extended = !c->tried_helo};
-    bytes_cut(&text, '\n', &line); // the server's name
-    while (c->caps.extended && bytes_cut(&text, '\n', &line))
-        add_keyword(&c->caps, line);
-}
-
-static void begin_auth(struct smtp_client *c);
-
-static void open_done(struct smtp_client *c)
-{
-    await(c, SMTP_STEP_READY);
-    c->handlers->on_ready(c->ctx, &c->caps);
-}
-
-static void after_tls(struct smtp_client *c)
-{
-    if (c->config->login.len > 0 && !c->logged_in)
-        begin_auth(c);
-    else
-        open_done(c);
-}
-
-static void after_hello(struct smtp_client *c)
-{
-    enum smtp_client_tls tls = c->config->tls;
-    if (c->tls || tls == SMTP_CLIENT_TLS_NEVER) {
-        after_tls(c);
-    } else if (c->caps.starttls) {
-        buf_add_cstr(&c->out, "STARTTLS\r\n");
-        await(c, SMTP_STEP_STARTTLS);
-    } else if (tls == SMTP_CLIENT_TLS_REQUIRED) {
-        fail_at(c, SMTP_STEP_STARTTLS, E_TLS, NULL);
-    } else {
-        after_tls(c);
-    }
-}
-
-static void on_hello(struct smtp_client *c, const struct smtp_reply *reply, uint32_t rcpt)
-{
-    if (is_positive(reply)) {
-        read_caps(c, reply->text);
-        after_hello(c);
-    } else if (reply->code >= 500 && !c->tried_helo && !c->config->lmtp && !c->tls) {
-        c->tried_helo = true; // RFC 5321 3.2
-        send_hello(c);
-    } else {
-        fail(c, reply->code < 400 ? E_SYNTAX : OK, reply);
-    }
-}
-
-static void on_starttls(struct smtp_client *c, const struct smtp_reply *reply, uint32_t rcpt)
-{
-    if (reply->code == 220)
-        c->wants_tls = true;
-    else if (c->config->tls == SMTP_CLIENT_TLS_REQUIRED || reply->code < 400)
-        fail(c, reply->code < 400 ? E_SYNTAX : OK, reply);
-    else
-        after_tls(c); // opportunistic: an offer that is not kept is no offer
-}
-
-static void send_auth_line(struct smtp_client *c, const char *prefix, struct bytes challenge)
-{
-    struct buf response = {0};
-    int err = sasl_client_feed(c->sasl, challenge, &response);
-    if (!err) {
-        buf_add_cstr(&c->out, prefix);
-        if (*prefix && response.len == 0)
-            buf_add_byte(&c->out, '='); // RFC 4954 section 4: an empty initial response
-        mail_base64_encode(buf_bytes(&response), &c->out);
-        buf_add_cstr(&c->out, "\r\n");
-        await(c, SMTP_STEP_AUTH);
-    }
-    if (response.at)
-        explicit_bzero(response.at, response.cap);
-    buf_done(&response);
-    if (err)
-        fail_at(c, SMTP_STEP_AUTH, err, NULL);
-}
-
-static bool choose_mechanism(const struct smtp_client *c, enum sasl_mechanism *out)
-{
-    static const enum sasl_mechanism order[] = {SASL_SCRAM_SHA_256, SASL_PLAIN, SASL_LOGIN};
-    for (size_t i = 0; i < COUNT_OF(order); i++) {
-        *out = order[i];
-        if (c->caps.auth & 1u << order[i] && (order[i] != SASL_SCRAM_SHA_256 || c->config->random))
-            return true;
-    }
-    return false;
-}
-
-static void begin_auth(struct smtp_client *c)
-{
-    enum sasl_mechanism mechanism;
-    if (!c->tls && !c->config->auth_without_tls) {
-        fail_at(c, SMTP_STEP_AUTH, E_DENIED, NULL);
-        return;
-    }
-    if (!choose_mechanism(c, &mechanism)) {
-        fail_at(c, SMTP_STEP_AUTH, E_NOT_FOUND, NULL);
-        return;
-    }
-    char raw[NONCE_RANDOM_BYTES] = {0};
-    struct buf nonce = {0};
-    if (mechanism == SASL_SCRAM_SHA_256)
-        c->config->random(c->config->random_ctx, raw, sizeof raw);
-    mail_base64_encode(bytes_of(raw, sizeof raw), &nonce);
-    c->sasl = mem_new(sizeof *c->sasl);
-    sasl_client_init(c->sasl, mechanism, c->config->login, c->config->password, buf_bytes(&nonce));
-    buf_done(&nonce);
-    buf_printf(&c->out, "AUTH %s", sasl_mechanism_name(mechanism));
-    if (sasl_client_has_initial(c->sasl)) {
-        send_auth_line(c, " ", BYTES_NONE);
-    } else {
-        buf_add_cstr(&c->out, "\r\n");
-        await(c, SMTP_STEP_AUTH);
-    }
-}
-
-static void on_auth(struct smtp_client *c, const struct smtp_reply *reply, uint32_t rcpt)
-{
-    if (reply->code == 334) {
-        struct buf challenge;
-        buf_init(&challenge, SASL_MESSAGE_MAX);
-        int err = mail_base64_decode(bytes_trim(reply->text), &challenge);
-        if (err)
-            fail(c, err, reply);
-        else
-            send_auth_line(c, "", buf_bytes(&challenge));
-        buf_done(&challenge);
-    } else if (reply->code == 235) {
-        int err = sasl_client_finish(c->sasl);
-        drop_sasl(c);
-        c->logged_in = true;
-        if (err)
-            fail(c, err, reply);
-        else
-            open_done(c);
-    } else {
-        fail(c, reply->code < 400 ? E_SYNTAX : OK, reply);
-    }
+    client_fail_at(c, smtp_client_step(c), err, reply);
 }
 
 static void on_unasked(struct smtp_client *c, const struct smtp_reply *reply, uint32_t rcpt)
 {
-    fail(c, reply->code >= 400 ? OK : E_SYNTAX, reply);
+    client_fail(c, reply->code >= 400 ? OK : E_SYNTAX, reply);
 }
 
 static void on_quit(struct smtp_client *c, const struct smtp_reply *reply, uint32_t rcpt)
@@ -501,7 +248,7 @@ static void stream_content(struct smtp_client *c)
         if (err == E_AGAIN || (!err && piece.len == 0 && !end))
             return;
         if (err || !take_piece(c, piece, end)) {
-            fail_at(c, SMTP_STEP_CONTENT, err ? err : E_DAMAGED, NULL);
+            client_fail_at(c, SMTP_STEP_CONTENT, err ? err : E_DAMAGED, NULL);
             return;
         }
         if (end)
@@ -556,15 +303,15 @@ static void pump(struct smtp_client *c)
 
 static void on_rset(struct smtp_client *c, const struct smtp_reply *reply, uint32_t rcpt)
 {
-    if (!is_positive(reply)) // says nothing about the recipients
-        fail_at(c, SMTP_STEP_RSET, E_SYNTAX, reply);
+    if (!client_is_positive(reply)) // says nothing about the recipients
+        client_fail_at(c, SMTP_STEP_RSET, E_SYNTAX, reply);
 }
 
 static void on_mail(struct smtp_client *c, const struct smtp_reply *reply, uint32_t rcpt)
 {
-    c->mail_accepted = is_positive(reply);
+    c->mail_accepted = client_is_positive(reply);
     if (reply->code < 400 && !c->mail_accepted) { // 354 to MAIL
-        fail_at(c, SMTP_STEP_MAIL, E_SYNTAX, reply);
+        client_fail_at(c, SMTP_STEP_MAIL, E_SYNTAX, reply);
     } else if (!c->mail_accepted) {
         settle_all(c, &(struct smtp_outcome){.step = SMTP_STEP_MAIL, .reply = reply});
     }
@@ -573,8 +320,8 @@ static void on_mail(struct smtp_client *c, const struct smtp_reply *reply, uint3
 static void on_rcpt(struct smtp_client *c, const struct smtp_reply *reply, uint32_t rcpt)
 {
     if (reply->code >= 300 && reply->code < 400) {
-        fail_at(c, SMTP_STEP_RCPT, E_SYNTAX, reply);
-    } else if (!is_positive(reply)) {
+        client_fail_at(c, SMTP_STEP_RCPT, E_SYNTAX, reply);
+    } else if (!client_is_positive(reply)) {
         settle(c, rcpt, &(struct smtp_outcome){.step = SMTP_STEP_RCPT, .reply = reply});
     } else if (c->rcpts[rcpt] == RCPT_OPEN) {
         c->rcpts[rcpt] = RCPT_ACCEPTED;
@@ -584,8 +331,8 @@ static void on_rcpt(struct smtp_client *c, const struct smtp_reply *reply, uint3
 
 static void on_data(struct smtp_client *c, const struct smtp_reply *reply, uint32_t rcpt)
 {
-    if (is_positive(reply) || (reply->code < 400 && reply->code != 354)) {
-        fail_at(c, SMTP_STEP_DATA, E_SYNTAX, reply);
+    if (client_is_positive(reply) || (reply->code < 400 && reply->code != 354)) {
+        client_fail_at(c, SMTP_STEP_DATA, E_SYNTAX, reply);
     } else if (reply->code != 354) {
         settle_all(c, &(struct smtp_outcome){.step = SMTP_STEP_DATA, .reply = reply});
         c->needs_rset = c->mail_accepted;
@@ -593,7 +340,7 @@ static void on_data(struct smtp_client *c, const struct smtp_reply *reply, uint3
     } else if (c->accepted > 0) {
         begin_streaming(c);
     } else if (c->config->lmtp) { // which would give no reply to content for nobody
-        fail_at(c, SMTP_STEP_DATA, E_SYNTAX, reply);
+        client_fail_at(c, SMTP_STEP_DATA, E_SYNTAX, reply);
     } else { // RFC 2920 3.1: all recipients were refused, yet the server takes content: an empty
              // one
         buf_add_cstr(&c->out, ".\r\n");
@@ -615,7 +362,7 @@ static void on_final(struct smtp_client *c, const struct smtp_reply *reply, uint
 {
     struct smtp_outcome outcome = {.step = SMTP_STEP_FINAL, .reply = reply};
     if (reply->code >= 300 && reply->code < 400) {
-        fail_at(c, SMTP_STEP_FINAL, E_SYNTAX, reply);
+        client_fail_at(c, SMTP_STEP_FINAL, E_SYNTAX, reply);
         return;
     }
     if (!c->config->lmtp) {
@@ -624,7 +371,8 @@ static void on_final(struct smtp_client *c, const struct smtp_reply *reply, uint
         c->acked--; // the same position has more replies
         return;
     }
-    c->needs_rset = c->uses_bdat && !is_positive(reply) && c->mail_accepted; // RFC 3030 section 2
+    c->needs_rset =
+        c->uses_bdat && !client_is_positive(reply) && c->mail_accepted; // RFC 3030 section 2
     end_transaction(c, true);
 }
 
@@ -667,11 +415,11 @@ static int64_t quit_ms(const struct smtp_client_config *config)
 
 // FINAL is built only as BDAT; the end of a DATA content is written by end_content().
 static const struct step steps[SMTP_STEPS] = {
-    [SMTP_STEP_GREETING] = {"greeting", NULL, on_greeting, greeting_ms},
-    [SMTP_STEP_HELLO] = {"EHLO", NULL, on_hello, command_ms},
-    [SMTP_STEP_STARTTLS] = {"STARTTLS", NULL, on_starttls, command_ms},
+    [SMTP_STEP_GREETING] = {"greeting", NULL, client_on_greeting, greeting_ms},
+    [SMTP_STEP_HELLO] = {"EHLO", NULL, client_on_hello, command_ms},
+    [SMTP_STEP_STARTTLS] = {"STARTTLS", NULL, client_on_starttls, command_ms},
     [SMTP_STEP_TLS] = {"TLS handshake", NULL, on_unasked, command_ms},
-    [SMTP_STEP_AUTH] = {"AUTH", NULL, on_auth, command_ms},
+    [SMTP_STEP_AUTH] = {"AUTH", NULL, client_on_auth, command_ms},
     [SMTP_STEP_READY] = {"idle", NULL, on_unasked, NULL},
     [SMTP_STEP_RSET] = {"RSET", build_rset, on_rset, command_ms},
     [SMTP_STEP_MAIL] = {"MAIL FROM", build_mail, on_mail, command_ms},
@@ -690,7 +438,7 @@ static const struct step steps[SMTP_STEPS] = {
 static void take_early_reply(struct smtp_client *c, const struct smtp_reply *reply)
 {
     bool refusal = c->is_streaming ? reply->code >= 400 : reply->code == 421;
-    fail(c, refusal ? OK : E_SYNTAX, reply);
+    client_fail(c, refusal ? OK : E_SYNTAX, reply);
 }
 
 static void take_reply(struct smtp_client *c, const struct smtp_reply *reply)
@@ -704,7 +452,7 @@ static void take_reply(struct smtp_client *c, const struct smtp_reply *reply)
     }
     // RFC 5321 3.8: the server closes; the rest of the transaction is over with this reply.
     if (reply->code == 421 && step != SMTP_STEP_QUIT) {
-        fail_at(c, step, OK, reply);
+        client_fail_at(c, step, OK, reply);
         return;
     }
     if (c->t)
@@ -729,12 +477,12 @@ void smtp_client_feed(struct smtp_client *c, struct bytes in, struct mono now)
     while (in.len > 0 && !c->is_closed) {
         size_t used;
         if (c->wants_tls) { // CVE-2021-38371: nothing may stand between the 220 and the handshake
-            fail_at(c, SMTP_STEP_STARTTLS, E_SYNTAX, NULL);
+            client_fail_at(c, SMTP_STEP_STARTTLS, E_SYNTAX, NULL);
             return;
         }
         enum smtp_parse result = smtp_reply_parser_feed(&c->parser, in, &used);
         if (result == SMTP_PARSE_BAD) {
-            fail(c, E_SYNTAX, NULL);
+            client_fail(c, E_SYNTAX, NULL);
             return;
         }
         in = bytes_skip(in, used);
@@ -839,7 +587,7 @@ struct smtp_client *smtp_client_new(const struct smtp_client_config *config,
     c->now = now;
     c->tls = config->tls == SMTP_CLIENT_TLS_ACTIVE;
     smtp_reply_parser_init(&c->parser);
-    await(c, SMTP_STEP_GREETING);
+    client_await(c, SMTP_STEP_GREETING);
     return c;
 }
 
@@ -847,7 +595,7 @@ void smtp_client_free(struct smtp_client *c)
 {
     if (!c)
         return;
-    drop_sasl(c);
+    client_drop_sasl(c);
     smtp_reply_parser_done(&c->parser);
     if (c->out.at)
         explicit_bzero(c->out.at, c->out.cap); // a login may have stood in it
@@ -890,9 +638,9 @@ void smtp_client_quit(struct smtp_client *c, struct mono now)
     c->now = now;
     if (smtp_client_is_ready(c)) {
         buf_add_cstr(&c->out, "QUIT\r\n");
-        await(c, SMTP_STEP_QUIT);
+        client_await(c, SMTP_STEP_QUIT);
     } else if (c->session_step != SMTP_STEP_QUIT || c->t) {
-        fail(c, E_CLOSED, NULL);
+        client_fail(c, E_CLOSED, NULL);
     }
 }
 
@@ -905,12 +653,12 @@ void smtp_client_tls_started(struct smtp_client *c, struct mono now)
     c->wants_tls = false;
     c->tls = true;
     c->caps = (struct smtp_caps){0}; // RFC 3207 4.2: what was learned in the clear is forgotten
-    send_hello(c);
+    client_send_hello(c);
 }
 
 void smtp_client_tls_failed(struct smtp_client *c)
 {
-    fail_at(c, SMTP_STEP_TLS, E_TLS, NULL);
+    client_fail_at(c, SMTP_STEP_TLS, E_TLS, NULL);
 }
 
 struct mono smtp_client_deadline(const struct smtp_client *c)
@@ -925,12 +673,12 @@ void smtp_client_tick(struct smtp_client *c, struct mono now)
 {
     c->now = now;
     if (mono_reached(smtp_client_deadline(c), now))
-        fail(c, E_TIMEOUT, NULL);
+        client_fail(c, E_TIMEOUT, NULL);
 }
 
 void smtp_client_hangup(struct smtp_client *c, int err)
 {
-    fail(c, err, NULL);
+    client_fail(c, err, NULL);
 }
 
 bool smtp_client_is_ready(const struct smtp_client *c)
