@@ -66,8 +66,10 @@ struct world {
     uint32_t next_id;
 };
 
+// A world with one queue, no site and no mail; world_done() ends it.
 void world_init(struct world *w, const struct world_options *options);
 void world_done(struct world *w);
+// The site of that name, made if there is none: set its rules, read its counts.
 struct world_site *world_site(struct world *w, const char *name);
 
 struct world_mail {
@@ -80,6 +82,7 @@ struct world_mail {
     uint64_t size;
     uint32_t notify, route;
 };
+// Accepts a message: journal, then queue.
 struct message_id world_add(struct world *w, const struct world_mail *mail);
 // Lets virtual time run; returns when it has passed or nothing is left to happen.
 void world_run(struct world *w, int64_t ms);
@@ -89,8 +92,10 @@ void world_turn(struct world *w);
 void world_crash(struct world *w, int64_t down_ms, bool clean);
 // The wall clock jumps and the queue is told; who has waited for it goes on waiting as long.
 void world_jump(struct world *w, int64_t ms);
+// Closes all idle connections, as their owners do after a while.
 void world_hang_up_idle(struct world *w);
 uint64_t world_queued(struct world *w); // recipients not ended, by the journal
 uint64_t world_held(struct world *w);   // ... and held
+// An operator's action on all that matches; false: on nobody.
 bool world_next_claim(struct world *w, const struct queue_filter *filter,
                       enum queue_outcome outcome);
