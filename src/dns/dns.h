@@ -5,8 +5,7 @@
 // Behind it stands libunbound (dns_unbound.c) or the simulator's twin; dns_mx and dns_cache are
 // built on it.
 //
-// Thread:   dns_ask() on any loop, answered on that loop. The loops that ask stop after the
-//           resolver's, and ask nothing once it has stopped.
+// Thread:   dns_ask() on any loop, answered on that loop.
 // Owner:    the asker owns its struct dns_query and keeps it until done() or dns_cancel().
 // Limits:   DNS_NAME_MAX; DNS_RECORDS_MAX records of an answer, the rest is dropped;
 //           DNS_OUTSTANDING_MAX questions at once, further ones are answered DNS_SERVFAIL.

@@ -91,7 +91,8 @@ static void on_looked_up(void *ctx, struct dns_mx *mx)
     struct dns_cache *cache = e->cache;
     e->lookup = NULL;
     e->mx = mx;
-    e->expires = mono_add_ms(sys_mono(), (int64_t)keep_s(mx) * 1000);
+    mx->ttl_s = keep_s(mx);
+    e->expires = mono_add_ms(sys_mono(), (int64_t)mx->ttl_s * 1000);
     for (struct list *link; (link = list_pop_front(&e->waiters)) != NULL;)
         answer(list_get(link, struct dns_cache_request, link), dns_mx_copy(mx));
     list_remove(&e->link);

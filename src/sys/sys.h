@@ -29,7 +29,8 @@ struct sys_task {
 
 // A loop named `name` (static string; the thread's name). In sys_uv its thread starts at once and
 // waits for posts; sys_loop_stop() ends it after the posts already made and its offloaded jobs have
-// run, closes what its owners left open, stops its timers, and frees it (join).
+// run, closes what its owners left open, stops its timers, and waits for the thread's end. Posts to a
+// stopped loop are dropped; nothing else may be done with it.
 struct sys_loop *sys_loop_start(const char *name);
 void sys_loop_stop(struct sys_loop *loop);
 

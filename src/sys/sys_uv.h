@@ -27,11 +27,13 @@ struct sys_loop {
     struct wall wall;
     _Atomic(struct sys_task *) inbox; // newest first
     atomic_uint posting;              // threads inside sys_post()
+    atomic_bool closed;               // posts are dropped
     unsigned jobs;                    // offloaded and not done
     bool stopping;
     struct sys_task stop;
     struct list streams, listeners, watches; // all that are open
-    char read_buffer[SYS_READ_BYTES];
+    char *read_buffer;                       // SYS_READ_BYTES
+    struct list stopped;                     // all that have stopped
 };
 
 // A negative libuv error as one of enum err.

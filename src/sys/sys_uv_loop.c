@@ -147,14 +147,16 @@ static void on_after_wait(uv_check_t *check)
 
 void sys_post(struct sys_loop *to, struct sys_task *task)
 {
-    // `posting` keeps the loop from being freed between the push and the wake-up.
+    // Who stops a loop sets `closed` and then waits for `posting`: nobody wakes a loop that is gone.
     atomic_fetch_add(&to->posting, 1);
-    struct sys_task *head = atomic_load(&to->inbox);
-    do
-        task->next = head;
-    while (!atomic_compare_exchange_weak(&to->inbox, &head, task));
-    if (!head)
-        uv_async_send(&to->wake);
+    if (!atomic_load(&to->closed)) {
+        struct sys_task *head = atomic_load(&to->inbox);
+        do
+            task->next = head;
+        while (!atomic_compare_exchange_weak(&to->inbox, &head, task));
+        if (!head)
+            uv_async_send(&to->wake);
+    }
     atomic_fetch_sub(&to->posting, 1);
 }
 
@@ -219,6 +221,9 @@ static void *run_thread(void *arg)
 {
     self = arg;
     uv_run(&self->uv, UV_RUN_DEFAULT);
+    atomic_store(&self->closed, true);
+    while (atomic_load(&self->posting) != 0)
+        sched_yield();
     close_all(self);
     return NULL;
 }
@@ -242,6 +247,7 @@ struct sys_loop *sys_loop_start(const char *name)
     loop->name = name;
     loop->armed_us = MONO_NEVER.us;
     loop->stop.run = run_stop;
+    loop->read_buffer = mem_new(SYS_READ_BYTES);
     sys_core_init(&loop->core);
     list_init(&loop->streams);
     list_init(&loop->listeners);
@@ -261,13 +267,26 @@ struct sys_loop *sys_loop_start(const char *name)
     return loop;
 }
 
+// What is left of stopped loops, so that a late post finds `closed` and not freed memory.
+static struct list stopped_loops;
+static pthread_mutex_t stopped_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void bury(struct sys_loop *loop)
+{
+    pthread_mutex_lock(&stopped_lock);
+    if (!stopped_loops.next)
+        list_init(&stopped_loops);
+    list_push_back(&stopped_loops, &loop->stopped);
+    pthread_mutex_unlock(&stopped_lock);
+}
+
 void sys_loop_stop(struct sys_loop *loop)
 {
     CHECK(loop != self);
     sys_post(loop, &loop->stop);
     CHECK(pthread_join(loop->thread, NULL) == 0);
-    while (atomic_load(&loop->posting) != 0)
-        sched_yield();
     sys_core_done(&loop->core);
-    free(loop);
+    free(loop->read_buffer);
+    loop->read_buffer = NULL;
+    bury(loop);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -88,6 +89,45 @@ static void posts_to_self(void **state)
     assert_true(test_wait(&a.done));
     sys_loop_stop(loop);
     assert_int_equal(a.left, 0);
+}
+
+// A loop that stops while others post to it: what comes too late is dropped.
+static atomic_bool go_on;
+static struct sys_task hammered[50000];
+
+static void take_hammered(struct sys_task *task)
+{
+    CHECK(task->run == take_hammered);
+}
+
+static void hammer(struct sys_task *task)
+{
+    struct sender *s = container_of(task, struct sender, task);
+    for (size_t i = 0; i < COUNT_OF(hammered) && atomic_load(&go_on); i++) {
+        hammered[i].run = take_hammered;
+        sys_post(s->to, &hammered[i]);
+    }
+}
+
+static void never(struct sys_task *task)
+{
+    CHECK(false);
+}
+
+static void posts_to_a_stopping_loop(void **state)
+{
+    for (int i = 0; i < 20; i++) {
+        struct sys_loop *to = sys_loop_start("stopping");
+        struct sender s = {{.run = hammer}, sys_loop_start("hammer"), to, 0};
+        atomic_store(&go_on, true);
+        sys_post(s.loop, &s.task);
+        usleep(500);
+        sys_loop_stop(to);
+        atomic_store(&go_on, false);
+        sys_loop_stop(s.loop);
+        struct sys_task late = {.run = never};
+        sys_post(to, &late);
+    }
 }
 
 // ---- timers -----------------------------------------------------------------------------------
@@ -291,13 +331,10 @@ static void offload_and_stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(posts_keep_their_order),
-        cmocka_unit_test(posts_to_self),
-        cmocka_unit_test(many_timers),
-        cmocka_unit_test(timer_always_due),
-        cmocka_unit_test(turn_ends),
-        cmocka_unit_test(clocks_once_a_turn),
-        cmocka_unit_test(offload_and_stop),
+        cmocka_unit_test(posts_keep_their_order),   cmocka_unit_test(posts_to_self),
+        cmocka_unit_test(posts_to_a_stopping_loop), cmocka_unit_test(many_timers),
+        cmocka_unit_test(timer_always_due),         cmocka_unit_test(turn_ends),
+        cmocka_unit_test(clocks_once_a_turn),       cmocka_unit_test(offload_and_stop),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -286,7 +286,7 @@ void sys_stream_shutdown(struct sys_stream *s)
 static void lend_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     struct sys_loop *loop = stream_of(handle)->loop;
-    *buffer = uv_buf_init(loop->read_buffer, sizeof loop->read_buffer);
+    *buffer = uv_buf_init(loop->read_buffer, SYS_READ_BYTES);
 }
 
 static void on_peer_end(struct sys_stream *s, int uv_error)
