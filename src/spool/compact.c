@@ -103,7 +103,7 @@ static void finish(struct compact *c)
         spool->stuck = c->segment->head.number;
     }
     compact_free(c);
-    if (!spool->stopping && !spool->tail_pending)
+    if (!spool->stopping && !spool->tail_pending && !spool->backup)
         free_empty(spool);
 }
 

@@ -17,8 +17,6 @@
 #include "spool/spool_internal.h"
 #include "spool/spool_reader.h"
 
-#define HOLD_FILE "hold"
-
 // ---- frames that are through --------------------------------------------------------------------
 
 static void finish(struct spool_frame *f)
@@ -309,6 +307,7 @@ static void housekeeping(struct spool *spool)
         return;
     make_ahead(spool);
     remove_extents(spool);
+    backup_consider(spool);
     if (!spool->failing)
         compact_consider(spool);
 }
@@ -543,7 +542,7 @@ int spool_open(const struct spool_options *options, const struct spool_recovery 
     spool->options = *options;
     spool->options.directory = NULL;
     set_defaults(&spool->options);
-    spool->on_hold = file_exists(journal->disk, HOLD_FILE);
+    spool->on_hold = file_exists(journal->disk, SPOOL_HOLD_FILE);
     spool->extents = journal->extents;
     spool->extent_bytes = journal->extent_bytes;
     list_init(&spool->pending);
@@ -590,6 +589,7 @@ static void run_stop(struct sys_task *task)
     }
     spool_publish(spool);
     fire_watches(spool);
+    backup_stop(spool);
     sys_timer_stop(&spool->flush_timer);
     sys_timer_stop(&spool->retry_timer);
     sys_timer_stop(&spool->withheld_timer);
@@ -622,7 +622,7 @@ bool spool_is_on_hold(const struct spool *spool)
 
 int spool_release_hold(struct spool *spool)
 {
-    int err = disk_unlink(spool->journal->disk, HOLD_FILE);
+    int err = disk_unlink(spool->journal->disk, SPOOL_HOLD_FILE);
     if (err && err != E_NOT_FOUND)
         return err;
     return disk_sync_dir(spool->journal->disk, "");

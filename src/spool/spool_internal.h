@@ -16,6 +16,8 @@
 // Free segments kept: the reserve, and this many more.
 #define SPOOL_AHEAD_SEGMENTS 1
 #define SPOOL_SPARE_SEGMENTS 4
+// Marks a restored backup: nothing may be sent.
+#define SPOOL_HOLD_FILE "hold"
 #define SPOOL_TICK_MS 1000
 #define SPOOL_RETRY_MS_MIN 50
 #define SPOOL_RETRY_MS_MAX 5000
@@ -120,3 +122,8 @@ void compact_stop(struct spool *spool);
 // True once the event writer has copied the segment, or lags too far behind: `live` segments from s
 // on.
 bool spool_may_free(struct spool *spool, const struct segment *s, uint32_t live);
+
+// spool_backup.c: begins a backup that was asked for, once nothing is being freed.
+void backup_consider(struct spool *spool);
+// Answers one that has not begun, at the stop.
+void backup_stop(struct spool *spool);

@@ -563,6 +563,72 @@ static void test_segments_wait_for_the_copy(void **state)
     log_capture(NULL, NULL);
 }
 
+// ---- backup -------------------------------------------------------------------------------------
+
+static void do_backup(void *ctx)
+{
+    spool_backup(spool, "/copy", on_committed, ctx);
+}
+
+static void test_backup_is_one_cut_and_on_hold(void **state)
+{
+    begin(9);
+    for (uint32_t n = 1; n <= 60; n++)
+        assert_int_equal(commit(accept_frame(n, 2000)), OK);
+    for (uint32_t n = 11; n <= 40; n++)
+        assert_int_equal(commit(settle_frame(n)), OK);
+    assert_int_equal(accept_large(100, 400000), OK);
+    struct commit c = {0}, later = {.frame = accept_frame(101, 10)};
+    on_client(do_backup, &c);
+    on_client(do_commit, &later); // behind the cut, or in it; never half
+    wait_for(&later.done);
+    wait_for(&c.done);
+    assert_int_equal(c.err, OK);
+    for (uint32_t n = 41; n <= 60; n++)
+        assert_int_equal(commit(settle_frame(n)), OK);
+    c = (struct commit){0};
+    on_client(do_backup, &c);
+    wait_for(&c.done);
+    assert_int_equal(c.err, E_EXISTS);
+    stop_spool();
+    options.directory = "/copy";
+    start_spool();
+    assert_true(spool_is_on_hold(spool));
+    assert_in_range(told_messages, 31, 32);
+    assert_reads_back(1, 2000);
+    assert_reads_back(60, 2000);
+    assert_int_equal(read_large(100), 400000);
+    end();
+}
+
+// ---- restarts -----------------------------------------------------------------------------------
+
+// Accepts, delivers, recycles and restarts: nothing was in flight, so nothing is told that was settled.
+static void test_many_restarts_tell_nothing_twice(void **state)
+{
+    const char *wanted = getenv("SPOOL_RESTARTS");
+    uint32_t restarts = wanted ? (uint32_t)strtoul(wanted, NULL, 10) : 200, n = 0;
+    struct spool_stats stats;
+    begin(10);
+    for (uint32_t i = 0; i < restarts; i++) {
+        assert_int_equal(commit(accept_frame(++n, 3000)), OK); // stays
+        for (uint32_t k = 0; k < 5; k++) {
+            assert_int_equal(commit(accept_frame(++n, 3000)), OK);
+            assert_int_equal(commit(settle_frame(n)), OK);
+        }
+        if (i >= 3)
+            assert_int_equal(commit(settle_frame(n - 5 - 3 * 6)), OK);
+        if (i % 2)
+            sim_run_ms(1500);
+        stop_spool();
+        start_spool();
+        assert_int_equal(told_messages, i < 3 ? i + 1 : 3);
+    }
+    spool_get_stats(spool, &stats);
+    assert_in_range(stats.segments, 1, 20);
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -574,6 +640,8 @@ int main(void)
         cmocka_unit_test(test_extent_faults),
         cmocka_unit_test(test_reader_sees_each_record_once),
         cmocka_unit_test(test_segments_wait_for_the_copy),
+        cmocka_unit_test(test_backup_is_one_cut_and_on_hold),
+        cmocka_unit_test(test_many_restarts_tell_nothing_twice),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
