@@ -245,6 +245,29 @@ static void whole_chain(void **state)
     assert_int_equal(setup(NULL), OK);
 }
 
+// An anchor for "test.", which our server can't live up to: its answers are forgeries.
+static void forged_answers(void **state)
+{
+    teardown(NULL);
+    char path[] = "/tmp/dns_unbound_test.XXXXXX", text[64];
+    int fd = mkstemp(path);
+    dprintf(fd, "test. IN DS 12345 8 2 "
+                "49AAC11D7B6F6446702E54A1607371607A1A41855200FD2CE1CDDE32F24E8FB5\n");
+    close(fd);
+    snprintf(text, sizeof text, "127.0.0.1@%u", dns_test_server_port(server));
+    struct bytes servers[] = {bytes_cstr(text)};
+    struct dns_conf conf = {.servers = servers, .server_count = 1, .trust_anchor = path};
+    loop = sys_loop_start("dns");
+    asker = sys_loop_start("asker");
+    assert_int_equal(dns_open(&conf, loop, &dns), OK);
+    struct question q;
+    start_question(&q, "ok.test", DNS_MX, 15000);
+    assert_true(test_wait(&q.done));
+    assert_int_equal(q.answer.code, DNS_BOGUS);
+    assert_true(q.answer.why[0] != '\0' && q.answer.count == 0);
+    unlink(path);
+}
+
 #define FLOOD 3000
 static void many_at_once(void **state)
 {
@@ -271,6 +294,7 @@ static void bad_configuration(void **state)
         {BYTES("127.0.0.1@99999"), NULL, E_SYNTAX},
         {BYTES("unix:/x"), NULL, E_SYNTAX},
         {BYTES("127.0.0.1"), "/nonexistent/anchor", E_NOT_FOUND},
+        {BYTES("127.0.0.1"), "/proc/self/status", E_SYNTAX},
         {BYTES("127.0.0.1"), NULL, OK},
         {BYTES("[::1]:5353"), NULL, OK},
     };
@@ -308,6 +332,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(cancelled, setup, teardown),
         cmocka_unit_test_setup_teardown(recovers, setup, teardown),
         cmocka_unit_test_setup_teardown(whole_chain, setup, teardown),
+        cmocka_unit_test_setup_teardown(forged_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(many_at_once, setup, teardown),
         cmocka_unit_test(bad_configuration),
     };
