@@ -369,7 +369,9 @@ static void start_tls(struct connection *c)
 static void take_over(struct connection *c)
 {
     count(&c->deliver->options.counters->connections_opened, 1);
-    queue_connected(queue_of(c), &c->slot, proof_of(c), acceptance_now());
+    uint64_t kicks = 0;
+    queue_connected(queue_of(c), &c->slot, proof_of(c), acceptance_now(), &kicks);
+    kick(c, kicks);
     c->trouble[0] = '\0';
     c->state = FREE;
 }
@@ -525,7 +527,10 @@ static void take_next(struct connection *c)
         enter_idle(c);
         return;
     }
-    switch (queue_take(queue_of(c), &c->slot, acceptance_now(), &c->batch)) {
+    uint64_t kicks = 0;
+    enum queue_take taken = queue_take(queue_of(c), &c->slot, acceptance_now(), &c->batch, &kicks);
+    kick(c, kicks);
+    switch (taken) {
     case QUEUE_TAKE_BATCH:
         c->state = LOADING;
         c->load.port = c->deliver->options.port;

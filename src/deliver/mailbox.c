@@ -120,14 +120,16 @@ static void on_loaded(struct batch_load *load, struct stored_message *message)
 
 static void take_next(struct mailbox *m)
 {
-    bool blocked = spool_outcomes_blocked(m->deliver->options.port->spool);
-    if (m->stopping || blocked ||
-        queue_take(m->deliver->options.port->queue, &m->slot, acceptance_now(), &m->batch) !=
-            QUEUE_TAKE_BATCH) {
+    struct intake_port *port = m->deliver->options.port;
+    uint64_t kicks = 0;
+    bool taken = !m->stopping && !spool_outcomes_blocked(port->spool) &&
+                 queue_take(port->queue, &m->slot, acceptance_now(), &m->batch, &kicks) == QUEUE_TAKE_BATCH;
+    port->kick(port->kick_ctx, kicks);
+    if (!taken) {
         mailbox_free(m);
         return;
     }
-    m->load.port = m->deliver->options.port;
+    m->load.port = port;
     m->load.batch = m->batch;
     m->load.done = on_loaded;
     batch_load_start(&m->load);
@@ -157,7 +159,9 @@ void mailbox_start(struct deliver *d, const struct queue_work *work, const struc
     if (route)
         m->pattern = arena_dup(&m->arena, route->conf->via.path);
     list_push_back(&d->connections, &m->item.link);
-    queue_connected(d->options.port->queue, &m->slot, QUEUE_PROOF_DANE, acceptance_now());
+    uint64_t kicks = 0;
+    queue_connected(d->options.port->queue, &m->slot, QUEUE_PROOF_DANE, acceptance_now(), &kicks);
+    d->options.port->kick(d->options.port->kick_ctx, kicks);
     if (!route)
         m->stopping = true; // a newer table: its domain is resolved again
     take_next(m);

@@ -87,10 +87,8 @@ void queue_free(
 // next call; returns with nobody reading the old one.
 void queue_configure(struct queue *q, const struct conf *conf, uint32_t connections_max);
 
-// Which workers have something new to do: bit n is worker n. Calls below OR into *kicks (may be
-// NULL only where the caller runs queue_next() for all workers anyway); the caller posts to each so
-// that it calls queue_next() again. A worker that made calls runs queue_next() itself before its
-// turn ends, kicked or not.
+// Which workers have something new to do: bit n is worker n. Calls below OR into *kicks; the caller posts to
+// each, itself included, so that it calls queue_next() again.
 
 // ---- messages in ----
 
@@ -212,7 +210,7 @@ struct queue_connection {
 // The site's greeting, EHLO and TLS went well and prove `proof` (at least connection->proof, law
 // 7). Follow with queue_take().
 void queue_connected(struct queue *q, struct queue_connection *c, enum queue_proof proof,
-                     struct queue_now now);
+                     struct queue_now now, uint64_t *kicks);
 // No host of the site could be used. The slot is free, the lane backs off by the retry schedule;
 // nothing is recorded per recipient. `text` explains (bounded, escaped by whoever shows it).
 void queue_connect_failed(struct queue *q, struct queue_connection *c, struct bytes text,
@@ -231,7 +229,7 @@ enum queue_take {
 // The connection is free (its last transaction, if any, is over; it need not be settled): what
 // next?
 enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct queue_now now,
-                           struct queue_batch **out_batch);
+                           struct queue_batch **out_batch, uint64_t *kicks);
 
 // ---- what a worker does next ----
 

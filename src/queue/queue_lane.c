@@ -605,7 +605,7 @@ static void back_off(struct queue *q, struct queue_lane *l, struct bytes text, s
 }
 
 void queue_connected(struct queue *q, struct queue_connection *c, enum queue_proof proof,
-                     struct queue_now now)
+                     struct queue_now now, uint64_t *kicks)
 {
     (void)now;
     queue_lock(q);
@@ -614,7 +614,7 @@ void queue_connected(struct queue *q, struct queue_connection *c, enum queue_pro
     c->proof = proof;
     set_idle(c->lane, c);
     queue_lane_touch(q, c->lane);
-    queue_unlock(q, NULL, NULL);
+    queue_unlock(q, kicks, NULL);
 }
 
 void queue_connect_failed(struct queue *q, struct queue_connection *c, struct bytes text,
@@ -699,7 +699,7 @@ static bool is_in_the_way(const struct queue_lane *l, enum queue_proof proof,
 }
 
 enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct queue_now now,
-                           struct queue_batch **out_batch)
+                           struct queue_batch **out_batch, uint64_t *kicks)
 {
     *out_batch = NULL;
     queue_lock(q);
@@ -733,7 +733,8 @@ enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct q
         set_idle(l, c);
         result = QUEUE_TAKE_IDLE;
     }
-    queue_lane_touch(q, l);
-    queue_unlock(q, NULL, NULL);
+    if (queue_lane_has_ready(l)) // more connections, a time to wake, a note
+        queue_lane_touch(q, l);
+    queue_unlock(q, kicks, NULL);
     return result;
 }

@@ -33,7 +33,7 @@ static void serve(struct queue_connection *c)
 {
     struct queue_batch *b;
     uint64_t kicks = 0;
-    while (queue_take(queue, c, now(), &b) == QUEUE_TAKE_BATCH) {
+    while (queue_take(queue, c, now(), &b, &kicks) == QUEUE_TAKE_BATCH) {
         atomic_fetch_add(&delivered, b->count);
         queue_settle_all(queue, b, (struct queue_result){.outcome = QUEUE_DONE}, now(), &kicks);
     }
@@ -61,7 +61,7 @@ static void *run_worker(void *arg)
         if (work->kind == QUEUE_RESOLVE)
             resolve(work);
         else if (work->kind == QUEUE_CONNECT) {
-            queue_connected(queue, &work->connection, QUEUE_PROOF_NONE, now());
+            queue_connected(queue, &work->connection, QUEUE_PROOF_NONE, now(), &kicks);
             serve(&work->connection);
         } else
             CHECK(work->kind == QUEUE_IDLE);

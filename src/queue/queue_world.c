@@ -305,8 +305,9 @@ static void hang_up(struct world *w, struct connection *c, bool failed)
 static void take(struct world *w, struct connection *c)
 {
     struct queue_batch *b;
+    uint64_t kicks = 0;
     list_remove(&c->idle);
-    switch (queue_take(w->queue, &c->c, w->now, &b)) {
+    switch (queue_take(w->queue, &c->c, w->now, &b, &kicks)) {
     case QUEUE_TAKE_BATCH:
         lease(w, b, false);
         check_due(w, b);
@@ -360,12 +361,12 @@ static void start_connection(struct world *w, uint32_t worker, const struct queu
 
 static void connected(struct world *w, struct connection *c)
 {
+    uint64_t kicks = 0;
     if (!c->site->refuses) {
-        queue_connected(w->queue, &c->c, c->c.proof, w->now);
+        queue_connected(w->queue, &c->c, c->c.proof, w->now, &kicks);
         take(w, c);
         return;
     }
-    uint64_t kicks = 0;
     queue_connect_failed(w->queue, &c->c, BYTES("connection refused"), w->now, &kicks);
     c->lane->connections--;
     c->lane->refused_at_us = w->now.mono.us;
