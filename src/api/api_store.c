@@ -25,7 +25,8 @@ void api_store_post(struct api_request *r)
     struct buf error = {0};
     int err = store_apply(r->api->options.store, &op, &answer, &error);
     if (err) {
-        api_reply_error(r, err, "%.*s", BYTES_FMT(buf_bytes(&error)));
+        // E_DENIED speaks of the account (it is closed), not of who asks.
+        api_reply_error(r, err == E_DENIED ? E_EXISTS : err, "%.*s", BYTES_FMT(buf_bytes(&error)));
     } else {
         if (answer.changed)
             tell_change(r->api);

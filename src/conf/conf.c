@@ -68,8 +68,7 @@ void conf_free(struct conf *conf)
     arena_done(&arena);
 }
 
-// ---- the file
-// ----------------------------------------------------------------------------------------
+// ---- the file ----------------------------------------------------------------------------------------
 
 static int read_all(int fd, struct buf *out)
 {
@@ -153,8 +152,38 @@ int conf_load(const char *path, struct conf **out, struct buf *errors)
     return err;
 }
 
-// ---- matching
-// ----------------------------------------------------------------------------------------
+static void check_file(const struct conf *conf, const char *key, struct bytes path,
+                       struct buf *errors)
+{
+    struct stat st;
+    if (!path.len)
+        return;
+    int fd = open(path.at, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int err = fd < 0 || fstat(fd, &st) != 0 ? err_from_errno(errno)
+              : S_ISDIR(st.st_mode)         ? E_SYNTAX
+                                            : 0;
+    if (fd >= 0)
+        close(fd);
+    if (err)
+        buf_printf(errors, "%s: error: %s: %s: %s\n", conf->file.at, key, path.at,
+                   file_problem(err));
+}
+
+int conf_check_files(const struct conf *conf, struct buf *errors)
+{
+    size_t before = errors->len;
+    check_file(conf, "tls.certificate", conf->tls.certificate, errors);
+    check_file(conf, "tls.key", conf->tls.key, errors);
+    check_file(conf, "tls.authorities", conf->tls.authorities, errors);
+    check_file(conf, "dns.trust_anchor", conf->dns.trust_anchor, errors);
+    for (uint32_t i = 0; i < conf->routes_count; i++) {
+        check_file(conf, "routes[].recipients", conf->routes[i].recipients, errors);
+        check_file(conf, "routes[].password_file", conf->routes[i].password_file, errors);
+    }
+    return errors->len > before ? E_DENIED : 0;
+}
+
+// ---- matching ----------------------------------------------------------------------------------------
 
 static bool cidr_has(const struct conf_cidr *cidr, const uint8_t *ip, bool ip6)
 {

@@ -166,6 +166,9 @@ int conf_load(const char *path, struct conf **out, struct buf *errors) MUST_USE;
 // start.
 int conf_load_text(struct bytes text, const char *name, const char *folder, struct conf **out,
                    struct buf *errors) MUST_USE;
+// Can the files that it names be read by this process? E_DENIED with "FILE: error: KEY: PATH: why"
+// for each that can't.
+int conf_check_files(const struct conf *conf, struct buf *errors) MUST_USE;
 void conf_free(struct conf *conf); // NULL is fine
 // The embedded default configuration, in YAML.
 struct bytes conf_default_text(void);

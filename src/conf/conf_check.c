@@ -40,8 +40,7 @@ static bool is_set(struct bytes value)
     return value.len > 0;
 }
 
-// ---- listeners
-// ---------------------------------------------------------------------------------------
+// ---- listeners ---------------------------------------------------------------------------------------
 
 static void check_trusted(struct check *c, const struct conf_listener *l,
                           const struct conf_node *node)
@@ -167,8 +166,7 @@ static void check_tls(struct check *c)
                         "self_signed makes a certificate, but tls.certificate names one");
 }
 
-// ---- routes, lanes
-// -----------------------------------------------------------------------------------
+// ---- routes, lanes -----------------------------------------------------------------------------------
 
 static bool matches_all(const struct conf_patterns *patterns)
 {
@@ -304,8 +302,7 @@ static void check_lanes(struct check *c)
                                      sizeof *conf->lanes, &last);
 }
 
-// ---- the rest
-// ----------------------------------------------------------------------------------------
+// ---- the rest ----------------------------------------------------------------------------------------
 
 static void check_retry(struct check *c)
 {

@@ -311,6 +311,24 @@ static void test_files(void **state)
     }
 }
 
+static void test_named_files(void **state)
+{
+    struct buf errors = {0};
+    struct conf *c = load(HOST "tls: {certificate: /dev/null, key: /nonexistent/k.pem}\n"
+                               "dns: {trust_anchor: /tmp}\n");
+    assert_int_equal(conf_check_files(c, &errors), E_DENIED);
+    assert_string_equal(buf_cstr(&errors),
+                        "t.yaml: error: tls.key: /nonexistent/k.pem: no such file\n"
+                        "t.yaml: error: dns.trust_anchor: /tmp: is a folder\n");
+    conf_free(c);
+    buf_clear(&errors);
+    c = load(HOST "tls: {certificate: /dev/null, key: /dev/null}\n");
+    assert_int_equal(conf_check_files(c, &errors), 0);
+    assert_int_equal(errors.len, 0);
+    conf_free(c);
+    buf_done(&errors);
+}
+
 static void test_relative_to_the_file(void **state)
 {
     char folder[] = "/tmp/posthaste-conf-XXXXXX", path[64];
@@ -364,6 +382,7 @@ int main(void)
         cmocka_unit_test(test_broken_yaml),
         cmocka_unit_test(test_many_errors_are_counted),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_named_files),
         cmocka_unit_test(test_relative_to_the_file),
         cmocka_unit_test(test_patterns_match),
     };

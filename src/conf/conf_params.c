@@ -136,8 +136,7 @@ struct bytes conf_param_key(const struct conf_param *param)
     return dot < 0 ? name : bytes_skip(name, (size_t)dot + 1);
 }
 
-// ---- what a row accepts
-// ------------------------------------------------------------------------------
+// ---- what a row accepts ------------------------------------------------------------------------------
 
 static void describe_number(const struct conf_param *param, const char *what,
                             void (*format)(uint64_t, struct buf *), struct buf *out)
@@ -227,8 +226,7 @@ void conf_param_describe(const struct conf_param *param, struct buf *out)
         buf_add_cstr(out, ", or none");
 }
 
-// ---- the nearest key
-// ---------------------------------------------------------------------------------
+// ---- the nearest key ---------------------------------------------------------------------------------
 
 #define KEY_MAX 40 // longer ones are near to nothing
 

@@ -21,8 +21,7 @@ struct parse {
     const char *folder;
 };
 
-// ---- one value
-// ---------------------------------------------------------------------------------------
+// ---- one value ---------------------------------------------------------------------------------------
 
 static int set_number(const struct conf_param *param, char *field, uint64_t value)
 {
@@ -116,8 +115,7 @@ static int set_scalar(struct parse *p, const struct conf_param *param, char *fie
     }
 }
 
-// ---- lists of values
-// ---------------------------------------------------------------------------------
+// ---- lists of values ---------------------------------------------------------------------------------
 
 static bool is_value_list(enum conf_type type)
 {
@@ -162,8 +160,7 @@ static void list_fields(const struct conf_param *param, char *base, void ***out_
     }
 }
 
-// ---- errors
-// ------------------------------------------------------------------------------------------
+// ---- errors ------------------------------------------------------------------------------------------
 
 static void bad_value(struct parse *p, const struct conf_param *param, const struct conf_node *node,
                       int err)
@@ -208,8 +205,7 @@ static void unknown_key(struct parse *p, struct bytes section, const struct conf
     buf_done(&known);
 }
 
-// ---- sections
-// ----------------------------------------------------------------------------------------
+// ---- sections ----------------------------------------------------------------------------------------
 
 static void read_section(struct parse *p, const struct conf_node *map, struct bytes section,
                          char *base);

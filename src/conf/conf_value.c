@@ -13,8 +13,7 @@
 #define IP_TEXT_MAX 45
 #define INTEGER_MAX ((uint64_t)INT64_MAX)
 
-// ---- numbers
-// -----------------------------------------------------------------------------------------
+// ---- numbers -----------------------------------------------------------------------------------------
 
 // Takes the digits at the front of *s.
 static int take_digits(struct bytes *s, uint64_t *out)
@@ -160,8 +159,7 @@ int conf_value_bool(struct bytes text, bool *out)
     return E_SYNTAX;
 }
 
-// ---- addresses
-// ---------------------------------------------------------------------------------------
+// ---- addresses ---------------------------------------------------------------------------------------
 
 int conf_value_ip(struct bytes text, uint8_t out_ip[16], bool *out_ip6)
 {
@@ -247,8 +245,7 @@ int conf_value_server(struct bytes text, struct arena *arena, struct bytes *out)
     return 0;
 }
 
-// ---- names
-// -------------------------------------------------------------------------------------------
+// ---- names -------------------------------------------------------------------------------------------
 
 static struct bytes lower_copy(struct bytes text, struct arena *arena)
 {
@@ -360,8 +357,7 @@ int conf_value_pattern(struct bytes text, struct arena *arena, struct bytes *out
     return err;
 }
 
-// ---- via
-// ---------------------------------------------------------------------------------------------
+// ---- via ---------------------------------------------------------------------------------------------
 
 // HOST:PORT, HOST a name, an address or [an IPv6 address].
 static int parse_host_port(struct bytes text, struct arena *arena, struct conf_via *out)
@@ -432,8 +428,7 @@ int conf_value_via(struct bytes text, struct arena *arena, struct conf_via *out)
     return E_SYNTAX;
 }
 
-// ---- numbers to text
-// ---------------------------------------------------------------------------------
+// ---- numbers to text ---------------------------------------------------------------------------------
 
 void conf_format_duration(int64_t ms, struct buf *out)
 {

@@ -117,8 +117,7 @@ static void test_count_and_decimal(void **state)
     }
 }
 
-// ---- text to text
-// ------------------------------------------------------------------------------------
+// ---- text to text ------------------------------------------------------------------------------------
 
 struct text_case {
     const char *input, *want; // NULL: refused
@@ -259,8 +258,7 @@ static void test_name(void **state)
     check_texts(cases, COUNT_OF(cases), conf_value_name);
 }
 
-// ---- networks, via
-// -----------------------------------------------------------------------------------
+// ---- networks, via -----------------------------------------------------------------------------------
 
 static void test_cidr(void **state)
 {

@@ -38,8 +38,7 @@ struct auth_guard {
     struct table proven; // address and login that succeeded together
 };
 
-// ---- tables
-// ------------------------------------------------------------------------------------------
+// ---- tables ------------------------------------------------------------------------------------------
 
 static struct entry *table_find(struct table *t, struct bytes key)
 {
@@ -85,8 +84,7 @@ static void table_done(struct table *t)
     map_done(&t->map);
 }
 
-// ---- keys
-// --------------------------------------------------------------------------------------------
+// ---- keys --------------------------------------------------------------------------------------------
 
 static struct bytes address_key(const uint8_t ip[16], bool ip6, char out[KEY_MAX])
 {
@@ -114,8 +112,7 @@ static struct bytes pair_key(const struct auth_guard_who *who, char out[KEY_MAX]
     return bytes_of(out, len + login.len);
 }
 
-// ---- counting
-// ----------------------------------------------------------------------------------------
+// ---- counting ----------------------------------------------------------------------------------------
 
 static void move_window(struct entry *e, const struct auth_guard_limits *limits, struct mono now)
 {
@@ -158,8 +155,7 @@ static bool is_blocked(struct entry *e, struct mono now)
     return e && e->blocked;
 }
 
-// ---- the guard
-// ---------------------------------------------------------------------------------------
+// ---- the guard ---------------------------------------------------------------------------------------
 
 struct auth_guard *auth_guard_new(struct auth_guard_limits limits)
 {

@@ -79,8 +79,7 @@ int store_db_err(int sqlite_code)
     }
 }
 
-// ---- statements
-// --------------------------------------------------------------------------------------
+// ---- statements --------------------------------------------------------------------------------------
 
 static int bind_text(sqlite3_stmt *stmt, int index, struct bytes text)
 {
@@ -152,8 +151,7 @@ struct bytes store_db_text(sqlite3_stmt *stmt, int column)
     return bytes_of(at, at ? (size_t)sqlite3_column_bytes(stmt, column) : 0);
 }
 
-// ---- opening
-// -----------------------------------------------------------------------------------------
+// ---- opening -----------------------------------------------------------------------------------------
 
 // Opens or makes a file of the store, readable by its owner only. Made by root it is given to the
 // folder's owner, so that a command run before the first start leaves nothing the relay can't use.

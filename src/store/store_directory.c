@@ -55,8 +55,7 @@ static int each_row(struct store *store, struct store_directory *dir, const char
     return err;
 }
 
-// ---- loading
-// -----------------------------------------------------------------------------------------
+// ---- loading -----------------------------------------------------------------------------------------
 
 static int take_count(struct store_directory *dir, sqlite3_stmt *stmt)
 {
@@ -184,8 +183,7 @@ void store_directory_free(struct store_directory *dir)
     free(dir);
 }
 
-// ---- asking
-// ------------------------------------------------------------------------------------------
+// ---- asking ------------------------------------------------------------------------------------------
 
 const struct store_credential *store_directory_credential(const struct store_directory *dir,
                                                           struct bytes login)

@@ -16,8 +16,7 @@
 #define TOKEN_MAX 64
 #define VERIFIER_MAX 256
 
-// ---- arguments
-// ---------------------------------------------------------------------------------------
+// ---- arguments ---------------------------------------------------------------------------------------
 
 static struct bytes arg(struct store_call *call, const char *key)
 {
@@ -82,8 +81,7 @@ static void add_text(struct json_object *object, const char *key, struct bytes t
                            json_object_new_string_len(text.at ? text.at : "", (int)text.len));
 }
 
-// ---- accounts
-// ----------------------------------------------------------------------------------------
+// ---- accounts ----------------------------------------------------------------------------------------
 
 struct account_row {
     int64_t number, created_at;
@@ -287,8 +285,7 @@ static int account_list(struct store_call *call)
     return err;
 }
 
-// ---- credentials
-// -------------------------------------------------------------------------------------
+// ---- credentials -------------------------------------------------------------------------------------
 
 struct credential_row {
     int64_t number;
@@ -455,8 +452,7 @@ static int credential_list(struct store_call *call)
     return err;
 }
 
-// ---- domains
-// -----------------------------------------------------------------------------------------
+// ---- domains -----------------------------------------------------------------------------------------
 
 struct domain_row {
     struct bytes account, name, token;
@@ -658,8 +654,7 @@ static int domain_show(struct store_call *call)
     return 0;
 }
 
-// ---- the table
-// ---------------------------------------------------------------------------------------
+// ---- the table ---------------------------------------------------------------------------------------
 
 static const struct store_op_row rows[] = {
     {"account.add", true, account_add},

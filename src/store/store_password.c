@@ -18,8 +18,7 @@
 static const char nobody[] =
     "$y$j9T$713WDu8X5lcVJrpfXCOpg/$vlGWi19baZBN61UGuLXru9.JNHGyo1YQ0oENKXeBfU9";
 
-// ---- making
-// ------------------------------------------------------------------------------------------
+// ---- making ------------------------------------------------------------------------------------------
 
 void store_password_generate(const uint8_t random[STORE_PASSWORD_RANDOM],
                              char out[STORE_PASSWORD_CHARS + 1])
@@ -90,8 +89,7 @@ int store_password_verifier_chosen(struct bytes password, const uint8_t salt[SAS
     return 0;
 }
 
-// ---- checking
-// ----------------------------------------------------------------------------------------
+// ---- checking ----------------------------------------------------------------------------------------
 
 // What a check needs of a credential, copied, so that it outlives the directory.
 struct verifier {
@@ -144,8 +142,7 @@ bool store_password_is_right(const struct store_credential *credential, struct b
     return verifier_is_right(&v, password);
 }
 
-// ---- on the offload threads
-// --------------------------------------------------------------------------
+// ---- on the offload threads --------------------------------------------------------------------------
 
 struct store_check {
     struct sys_job job;

@@ -32,8 +32,7 @@ int store_password_verifier_chosen(struct bytes password, const uint8_t salt[SAS
 // about 20 ms unless it is the right one of a generated kind. Thread: any but a loop's.
 bool store_password_is_right(const struct store_credential *credential, struct bytes password);
 
-// ---- on the offload threads
-// --------------------------------------------------------------------------
+// ---- on the offload threads --------------------------------------------------------------------------
 
 // One per worker; zeroed is ready.
 struct store_checker {

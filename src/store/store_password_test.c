@@ -112,8 +112,7 @@ static void test_failures_cost_alike(void **state)
     buf_done(&verifier);
 }
 
-// ---- on a loop
-// ---------------------------------------------------------------------------------------
+// ---- on a loop ---------------------------------------------------------------------------------------
 
 struct run {
     struct store_checker checker;

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+#include "cli/cli_commands.h"
+
+#include "base/check.h"
+
+// clang-format off
+const struct cli_command *const cli_commands[] = {
+    &cli_check_config,
+
+    &cli_account_add,
+    &cli_account_list,
+    &cli_account_suspend,
+    &cli_account_activate,
+    &cli_account_close,
+    &cli_credential_add,
+    &cli_credential_list,
+    &cli_credential_remove,
+    &cli_domain_add,
+    &cli_domain_list,
+    &cli_domain_verify,
+    &cli_domain_remove,
+
+    &cli_sink,
+    &cli_load,
+    &cli_help,
+    &cli_version,
+};
+// clang-format on
+const int cli_commands_count = COUNT_OF(cli_commands);

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+//
+// cli_commands - the table of all commands, in the order of the help
+#pragma once
+
+#include "cli/cli.h"
+
+extern const struct cli_command cli_check_config;
+extern const struct cli_command cli_account_add, cli_account_list, cli_account_suspend,
+    cli_account_activate, cli_account_close;
+extern const struct cli_command cli_credential_add, cli_credential_list, cli_credential_remove;
+extern const struct cli_command cli_domain_add, cli_domain_list, cli_domain_verify,
+    cli_domain_remove;
+extern const struct cli_command cli_sink, cli_load;
+extern const struct cli_command cli_help, cli_version;
+
+extern const struct cli_command *const cli_commands[];
+extern const int cli_commands_count;

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+#include "cli/cli_store.h"
+
+#include <errno.h>
+#include <json-c/json.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "cli/control_client.h"
+#include "store/store.h"
+
+#define BUSY_WAIT_MS 5000 // another command holds the lock, or the service starts or stops
+#define BUSY_PAUSE_MS 50
+
+struct bytes cli_json_text(struct json_object *object, const char *key)
+{
+    struct json_object *value = NULL;
+    if (!json_object_object_get_ex(object, key, &value) ||
+        !json_object_is_type(value, json_type_string))
+        return BYTES_NONE;
+    return bytes_of(json_object_get_string(value), (size_t)json_object_get_string_len(value));
+}
+
+void cli_json_add(struct json_object *object, const char *key, struct bytes text)
+{
+    json_object_object_add(object, key,
+                           json_object_new_string_len(text.at ? text.at : "", (int)text.len));
+}
+
+// ---- here --------------------------------------------------------------------------------------------
+
+static struct bytes actor(struct arena *arena)
+{
+    const struct passwd *user = getpwuid(geteuid());
+    return user ? arena_printf(arena, "cli:%s", user->pw_name)
+                : arena_printf(arena, "cli:%u", (unsigned)geteuid());
+}
+
+static struct wall now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (struct wall){(int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000};
+}
+
+// The state folder and those above it, for a command that comes before the first start. The folder
+// itself belongs to the user that the service will run as.
+static int make_folder(const struct conf *conf, struct arena *arena)
+{
+    struct bytes path = conf->state;
+    for (size_t i = 1; i <= path.len; i++) {
+        if (i < path.len && path.at[i] != '/')
+            continue;
+        if (mkdir(arena_cstr(arena, bytes_first(path, i)), i == path.len ? 0700 : 0755) != 0 &&
+            errno != EEXIST)
+            return err_from_errno(errno);
+    }
+    const struct passwd *user = geteuid() == 0 && conf->user.len ? getpwnam(conf->user.at) : NULL;
+    if (user && chown(path.at, user->pw_uid, user->pw_gid) != 0)
+        return err_from_errno(errno);
+    return 0;
+}
+
+static int open_here(const struct conf *conf, struct arena *arena, struct store **out,
+                     struct buf *error)
+{
+    if (access(conf->state.at, F_OK) != 0) {
+        int err = make_folder(conf, arena);
+        if (err) {
+            buf_printf(error, "cannot make the folder %s: %s", conf->state.at, err_text(err));
+            *out = NULL;
+            return err;
+        }
+    }
+    return store_open(conf->state, out, error);
+}
+
+// ---- there -------------------------------------------------------------------------------------------
+
+static int take_reply(const struct control_reply *reply, struct json_object **out_result)
+{
+    if (reply->status == 200 && json_object_is_type(reply->body, json_type_object)) {
+        *out_result = json_object_get(reply->body);
+        return CLI_OK;
+    }
+    struct buf error = {0};
+    control_reply_error(reply, &error);
+    int exit = control_reply_exit(reply);
+    cli_fail(exit, "%s", buf_cstr(&error));
+    buf_done(&error);
+    return exit ? exit : CLI_TEMPORARY;
+}
+
+// 0 with an answer in *out_exit; E_CLOSED: the service does not run (yet, any more).
+static int ask_service(const struct conf *conf, const char *op, struct json_object *args,
+                       struct json_object **out_result, int *out_exit, struct buf *error)
+{
+    struct json_object *request = json_object_new_object();
+    struct control_reply reply;
+    json_object_object_add(request, "op", json_object_new_string(op));
+    if (args)
+        json_object_object_add(request, "args", json_object_get(args));
+    buf_clear(error);
+    int err = control_request(conf->control, "/v1/store", request, &reply, error);
+    if (!err) {
+        *out_exit = take_reply(&reply, out_result);
+        json_object_put(reply.body);
+    }
+    json_object_put(request);
+    return err;
+}
+
+static int apply_here(struct store *store, struct arena *arena, const char *op,
+                      struct json_object *args, struct json_object **out_result)
+{
+    struct store_op operation = {op, args, actor(arena), now()};
+    struct store_answer answer;
+    struct buf error = {0};
+    int err = store_apply(store, &operation, &answer, &error);
+    int exit = err == E_DENIED ? CLI_DATA : cli_exit_of(err); // the account's state, not our rights
+    if (err)
+        cli_fail(exit, "%s", buf_cstr(&error));
+    else
+        *out_result = answer.result;
+    buf_done(&error);
+    return exit;
+}
+
+int cli_store_apply(struct cli *cli, const char *op, struct json_object *args,
+                    struct json_object **out_result)
+{
+    const struct conf *conf = cli_conf(cli);
+    struct buf error = {0};
+    struct store *store = NULL;
+    int exit = CLI_CONFIG, err = 0;
+    *out_result = NULL;
+    if (!conf)
+        return CLI_CONFIG;
+    for (int waited = 0; waited <= BUSY_WAIT_MS; waited += BUSY_PAUSE_MS) {
+        err = open_here(conf, &cli->arena, &store, &error);
+        if (err == E_BUSY || err == E_DENIED) { // the service has it, or may do what we may not
+            int asked = ask_service(conf, op, args, out_result, &exit, &error);
+            if (asked != E_CLOSED || err == E_DENIED) {
+                err = asked == E_CLOSED ? err : asked;
+                break;
+            }
+        }
+        if (err != E_BUSY)
+            break;
+        buf_clear(&error);
+        usleep(BUSY_PAUSE_MS * 1000);
+    }
+    if (store)
+        exit = apply_here(store, &cli->arena, op, args, out_result);
+    else if (err == E_BUSY)
+        exit = cli_fail(CLI_TEMPORARY, "the store in %s is in use, and nobody answers at %s",
+                        conf->state.at, conf->control.at);
+    else if (err)
+        exit = cli_fail(cli_exit_of(err), "%s", buf_cstr(&error));
+    store_close(store);
+    buf_done(&error);
+    return exit;
+}

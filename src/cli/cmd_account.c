@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+#include <json-c/json.h>
+#include <stdio.h>
+
+#include "cli/cli_commands.h"
+#include "cli/cli_store.h"
+#include "cli/cli_table.h"
+
+static bool json_flag(struct json_object *object, const char *key)
+{
+    struct json_object *value = NULL;
+    return json_object_object_get_ex(object, key, &value) && json_object_get_boolean(value);
+}
+
+static int show_account(struct cli *cli, struct json_object *account)
+{
+    struct bytes name = cli_json_text(account, "account");
+    if (cli->json)
+        cli_print_json(account);
+    else
+        printf("account %.*s: %.*s, %.*s%s\n", BYTES_FMT(name),
+               BYTES_FMT(cli_json_text(account, "state")),
+               BYTES_FMT(cli_json_text(account, "class")),
+               json_flag(account, "any_sender") ? ", any sender" : "");
+    json_object_put(account);
+    return CLI_OK;
+}
+
+static int change_account(struct cli *cli, const char *op, struct json_object *args)
+{
+    struct json_object *account;
+    cli_json_add(args, "account", cli_argument(cli, 0));
+    int exit = cli_store_apply(cli, op, args, &account);
+    json_object_put(args);
+    return exit ? exit : show_account(cli, account);
+}
+
+static int run_add(struct cli *cli)
+{
+    struct json_object *args = json_object_new_object();
+    if (cli_value(cli, "class"))
+        cli_json_add(args, "class", bytes_cstr(cli_value(cli, "class")));
+    json_object_object_add(args, "any_sender",
+                           json_object_new_boolean(cli_flag(cli, "any-sender")));
+    return change_account(cli, "account.add", args);
+}
+
+static int run_suspend(struct cli *cli)
+{
+    return change_account(cli, "account.suspend", json_object_new_object());
+}
+
+static int run_activate(struct cli *cli)
+{
+    return change_account(cli, "account.activate", json_object_new_object());
+}
+
+static int run_close(struct cli *cli)
+{
+    return change_account(cli, "account.close", json_object_new_object());
+}
+
+static void print_accounts(struct json_object *list)
+{
+    static const char *const headings[] = {"ACCOUNT", "STATE", "CLASS", "SENDERS", "CREATED", NULL};
+    struct cli_table table;
+    cli_table_init(&table, headings);
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *account = json_object_array_get_idx(list, i);
+        cli_table_add(&table, cli_json_text(account, "account"));
+        cli_table_add(&table, cli_json_text(account, "state"));
+        cli_table_add(&table, cli_json_text(account, "class"));
+        cli_table_add(&table,
+                      json_flag(account, "any_sender") ? BYTES("any") : BYTES("own domains"));
+        cli_table_add(&table, cli_json_text(account, "created_at"));
+    }
+    cli_table_print(&table);
+    cli_table_done(&table);
+}
+
+static int run_list(struct cli *cli)
+{
+    struct json_object *result, *list;
+    int exit = cli_store_apply(cli, "account.list", NULL, &result);
+    if (exit)
+        return exit;
+    if (!json_object_object_get_ex(result, "accounts", &list))
+        exit = cli_fail(CLI_TEMPORARY, "the answer has no accounts");
+    else if (cli->json)
+        for (size_t i = 0; i < json_object_array_length(list); i++)
+            cli_print_json(json_object_array_get_idx(list, i));
+    else
+        print_accounts(list);
+    json_object_put(result);
+    return exit;
+}
+
+static const struct cli_option add_options[] = {
+    {"class", "CLASS", "class of its mail: transactional (default), personal or bulk"},
+    {"any-sender", NULL, "let it send as any domain, not only as those it has verified"},
+    {NULL},
+};
+
+const struct cli_command cli_account_add = {
+    .name = "account add",
+    .arguments = "NAME",
+    .help = "make an account",
+    .more = "The same command again changes nothing. Works while the service is stopped, too.\n",
+    .options = add_options,
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_add,
+};
+const struct cli_command cli_account_list = {
+    .name = "account list", .help = "list the accounts", .run = run_list};
+const struct cli_command cli_account_suspend = {
+    .name = "account suspend",
+    .arguments = "NAME",
+    .help = "refuse its logins and hold its mail",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_suspend,
+};
+const struct cli_command cli_account_activate = {
+    .name = "account activate",
+    .arguments = "NAME",
+    .help = "end a suspension",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_activate,
+};
+const struct cli_command cli_account_close = {
+    .name = "account close",
+    .arguments = "NAME",
+    .help = "end it for ever; its logins and domains go, its name stays taken",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_close,
+};

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+#include <errno.h>
+#include <json-c/json.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "cli/cli_commands.h"
+#include "cli/cli_store.h"
+#include "cli/cli_table.h"
+#include "store/store_password.h"
+#include "sys/sys.h"
+
+// A password and what the store keeps of it. Only the verifiers leave this process.
+struct secret {
+    struct buf password, verifier, scram;
+    bool generated;
+};
+
+static void secret_done(struct secret *s)
+{
+    if (s->password.at)
+        OPENSSL_cleanse(s->password.at, s->password.cap);
+    buf_done(&s->password);
+    buf_done(&s->verifier);
+    buf_done(&s->scram);
+}
+
+static int generate(struct secret *s)
+{
+    uint8_t random[STORE_PASSWORD_RANDOM], salt[SASL_SCRAM_SALT_BYTES];
+    char text[STORE_PASSWORD_CHARS + 1];
+    sys_random(random, sizeof random);
+    sys_random(salt, sizeof salt);
+    store_password_generate(random, text);
+    buf_add_cstr(&s->password, text);
+    store_password_verifier_generated(bytes_cstr(text), &s->verifier);
+    s->generated = true;
+    return store_password_scram(bytes_cstr(text), salt, &s->scram) ? CLI_TEMPORARY : CLI_OK;
+}
+
+// The first line of standard input, without its end.
+static int read_line(struct buf *out)
+{
+    char c;
+    ssize_t n;
+    while (out->len <= SASL_PASSWORD_MAX) {
+        n = read(STDIN_FILENO, &c, 1);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return cli_fail(CLI_DATA, "cannot read the password from standard input");
+        if (n == 0 || c == '\n')
+            break;
+        buf_add_byte(out, c);
+    }
+    if (out->len && out->at[out->len - 1] == '\r')
+        buf_truncate(out, out->len - 1);
+    return CLI_OK;
+}
+
+static int read_password(struct secret *s)
+{
+    uint8_t salt[SASL_SCRAM_SALT_BYTES];
+    sys_random(salt, sizeof salt);
+    int exit = read_line(&s->password);
+    if (exit)
+        return exit;
+    switch (store_password_verifier_chosen(buf_bytes(&s->password), salt, &s->verifier)) {
+    case 0:
+        return CLI_OK;
+    case E_LIMIT:
+        return cli_fail(CLI_DATA, "a password has %d to 511 bytes; this one has %zu",
+                        STORE_PASSWORD_MIN, s->password.len);
+    case E_SYNTAX:
+        return cli_fail(CLI_DATA, "a password is UTF-8 without control characters");
+    default:
+        return cli_fail(CLI_TEMPORARY, "the password could not be hashed");
+    }
+}
+
+static int show_added(struct cli *cli, struct json_object *result, const struct secret *s)
+{
+    if (!s->generated)
+        json_object_object_add(result, "password", NULL);
+    else
+        cli_json_add(result, "password", buf_bytes(&s->password));
+    if (cli->json)
+        cli_print_json(result);
+    else if (s->generated)
+        printf("login     %.*s\npassword  %.*s\n"
+               "The password is not kept and can't be shown again.\n",
+               BYTES_FMT(cli_json_text(result, "login")), BYTES_FMT(buf_bytes(&s->password)));
+    else
+        printf("login %.*s of account %.*s added\n", BYTES_FMT(cli_json_text(result, "login")),
+               BYTES_FMT(cli_json_text(result, "account")));
+    return CLI_OK;
+}
+
+static int add_credential(struct cli *cli, const struct secret *s)
+{
+    struct json_object *args = json_object_new_object(), *result;
+    cli_json_add(args, "account", cli_argument(cli, 0));
+    cli_json_add(args, "login", bytes_cstr(cli_value(cli, "login")));
+    cli_json_add(args, "verifier", buf_bytes(&s->verifier));
+    if (s->scram.len)
+        cli_json_add(args, "scram", buf_bytes(&s->scram));
+    int exit = cli_store_apply(cli, "credential.add", args, &result);
+    json_object_put(args);
+    if (!exit)
+        exit = show_added(cli, result, s);
+    json_object_put(result);
+    return exit;
+}
+
+static int run_add(struct cli *cli)
+{
+    struct secret secret = {0};
+    if (!cli_value(cli, "login"))
+        return cli_fail_usage(cli, "credential add: --login is missing");
+    if (cli_flag(cli, "generate") == cli_flag(cli, "password-stdin"))
+        return cli_fail_usage(cli, "credential add: give either --generate or --password-stdin");
+    if (!cli_conf(cli)) // before anyone types a password
+        return CLI_CONFIG;
+    int exit = cli_flag(cli, "generate") ? generate(&secret) : read_password(&secret);
+    if (!exit)
+        exit = add_credential(cli, &secret);
+    secret_done(&secret);
+    return exit;
+}
+
+static int run_remove(struct cli *cli)
+{
+    struct json_object *args, *result;
+    if (!cli_value(cli, "login"))
+        return cli_fail_usage(cli, "credential remove: --login is missing");
+    args = json_object_new_object();
+    cli_json_add(args, "account", cli_argument(cli, 0));
+    cli_json_add(args, "login", bytes_cstr(cli_value(cli, "login")));
+    int exit = cli_store_apply(cli, "credential.remove", args, &result);
+    json_object_put(args);
+    if (exit)
+        return exit;
+    if (cli->json)
+        cli_print_json(result);
+    else
+        printf("login %.*s removed\n", BYTES_FMT(cli_json_text(result, "login")));
+    json_object_put(result);
+    return CLI_OK;
+}
+
+static void print_credentials(struct json_object *list)
+{
+    static const char *const headings[] = {"ACCOUNT", "LOGIN", "PASSWORD", "CREATED", NULL};
+    struct cli_table table;
+    cli_table_init(&table, headings);
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *credential = json_object_array_get_idx(list, i);
+        cli_table_add(&table, cli_json_text(credential, "account"));
+        cli_table_add(&table, cli_json_text(credential, "login"));
+        cli_table_add(&table, cli_json_text(credential, "password"));
+        cli_table_add(&table, cli_json_text(credential, "created_at"));
+    }
+    cli_table_print(&table);
+    cli_table_done(&table);
+}
+
+static int run_list(struct cli *cli)
+{
+    struct json_object *args = json_object_new_object(), *result, *list;
+    if (cli->arguments_count)
+        cli_json_add(args, "account", cli_argument(cli, 0));
+    int exit = cli_store_apply(cli, "credential.list", args, &result);
+    json_object_put(args);
+    if (exit)
+        return exit;
+    if (!json_object_object_get_ex(result, "credentials", &list))
+        exit = cli_fail(CLI_TEMPORARY, "the answer has no credentials");
+    else if (cli->json)
+        for (size_t i = 0; i < json_object_array_length(list); i++)
+            cli_print_json(json_object_array_get_idx(list, i));
+    else
+        print_credentials(list);
+    json_object_put(result);
+    return exit;
+}
+
+static const struct cli_option add_options[] = {
+    {"login", "LOGIN", "what clients log in as; unique among all accounts"},
+    {"generate", NULL, "make a password and print it, this once"},
+    {"password-stdin", NULL, "take the first line of standard input as the password"},
+    {NULL},
+};
+static const struct cli_option remove_options[] = {
+    {"login", "LOGIN", "the login"},
+    {NULL},
+};
+
+const struct cli_command cli_credential_add = {
+    .name = "credential add",
+    .arguments = "ACCOUNT",
+    .help = "add a login to an account",
+    .more = "A generated password has 160 random bits and works with AUTH PLAIN, LOGIN and\n"
+            "SCRAM-SHA-256. One of your own is kept as yescrypt and works with PLAIN and LOGIN.\n",
+    .options = add_options,
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_add,
+};
+const struct cli_command cli_credential_list = {
+    .name = "credential list",
+    .arguments = "[ACCOUNT]",
+    .help = "list the logins",
+    .arguments_max = 1,
+    .run = run_list,
+};
+const struct cli_command cli_credential_remove = {
+    .name = "credential remove",
+    .arguments = "ACCOUNT",
+    .help = "remove a login",
+    .options = remove_options,
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_remove,
+};

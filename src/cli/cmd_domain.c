@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+#include <json-c/json.h>
+#include <stdio.h>
+
+#include "cli/cli_commands.h"
+#include "cli/cli_store.h"
+#include "cli/cli_table.h"
+#include "cli/cli_txt.h"
+#include "store/store_password.h"
+#include "sys/sys.h"
+
+static bool is_verified(struct json_object *domain)
+{
+    struct json_object *value = NULL;
+    return json_object_object_get_ex(domain, "verified", &value) && json_object_get_boolean(value);
+}
+
+// The first of the records to be published: {"name","type","value","purpose"}.
+static struct json_object *proof_of(struct json_object *domain)
+{
+    struct json_object *records = NULL;
+    if (!json_object_object_get_ex(domain, "records", &records) ||
+        !json_object_is_type(records, json_type_array) || !json_object_array_length(records))
+        return NULL;
+    return json_object_array_get_idx(records, 0);
+}
+
+static void print_domain(struct json_object *domain)
+{
+    struct bytes account = cli_json_text(domain, "account"), name = cli_json_text(domain, "domain");
+    struct json_object *proof = proof_of(domain);
+    printf("domain %.*s of account %.*s: %s\n", BYTES_FMT(name), BYTES_FMT(account),
+           is_verified(domain) ? "verified" : "not verified");
+    if (is_verified(domain) || !proof)
+        return;
+    printf("Publish this record:\n\n  %.*s. TXT \"%.*s\"\n\nthen run: posthaste domain verify "
+           "%.*s %.*s\n",
+           BYTES_FMT(cli_json_text(proof, "name")), BYTES_FMT(cli_json_text(proof, "value")),
+           BYTES_FMT(account), BYTES_FMT(name));
+}
+
+static void show_domain(struct cli *cli, struct json_object *domain)
+{
+    if (cli->json)
+        cli_print_json(domain);
+    else
+        print_domain(domain);
+}
+
+static struct json_object *domain_args(struct cli *cli)
+{
+    struct json_object *args = json_object_new_object();
+    cli_json_add(args, "account", cli_argument(cli, 0));
+    cli_json_add(args, "domain", cli_argument(cli, 1));
+    return args;
+}
+
+// Applies the operation to the domain that the arguments name; takes over `args`.
+static int apply(struct cli *cli, const char *op, struct json_object *args,
+                 struct json_object **out_result)
+{
+    int exit = cli_store_apply(cli, op, args, out_result);
+    json_object_put(args);
+    return exit;
+}
+
+static int run_add(struct cli *cli)
+{
+    uint8_t random[STORE_PASSWORD_RANDOM];
+    char token[STORE_PASSWORD_CHARS + 1];
+    struct json_object *args = domain_args(cli), *domain;
+    sys_random(random, sizeof random);
+    store_password_generate(random, token);
+    cli_json_add(args, "token", bytes_cstr(token));
+    json_object_object_add(args, "trust", json_object_new_boolean(cli_flag(cli, "trust")));
+    int exit = apply(cli, "domain.add", args, &domain);
+    if (!exit)
+        show_domain(cli, domain);
+    json_object_put(domain);
+    return exit;
+}
+
+// The account's own entry of the domain, by name.
+static int find_domain(struct cli *cli, struct json_object **out_domain)
+{
+    struct json_object *result, *list = NULL;
+    *out_domain = NULL;
+    int exit = apply(cli, "domain.show", domain_args(cli), &result);
+    if (exit)
+        return exit;
+    if (json_object_object_get_ex(result, "domains", &list) && json_object_array_length(list) == 1)
+        *out_domain = json_object_get(json_object_array_get_idx(list, 0));
+    json_object_put(result);
+    return *out_domain ? CLI_OK : cli_fail(CLI_TEMPORARY, "the answer has no domain");
+}
+
+static int refuse(enum cli_txt_answer answer, struct bytes name, struct buf *seen)
+{
+    if (answer == CLI_TXT_NONE)
+        return cli_fail(CLI_TEMPORARY, "there is no TXT record at %.*s yet", BYTES_FMT(name));
+    if (answer == CLI_TXT_OTHER)
+        return cli_fail(CLI_TEMPORARY, "the TXT record at %.*s is another one: \"%s\"",
+                        BYTES_FMT(name), buf_cstr(seen));
+    return cli_fail(CLI_TEMPORARY, "looking up %.*s failed: %s", BYTES_FMT(name), buf_cstr(seen));
+}
+
+// Looks for the record; CLI_OK if it is there.
+static int prove(struct cli *cli, struct json_object *domain)
+{
+    struct json_object *proof = proof_of(domain);
+    struct bytes name = cli_json_text(proof, "name");
+    enum cli_txt_answer answer;
+    struct buf seen = {0};
+    int err = cli_txt_ask(cli_conf(cli), name, cli_json_text(proof, "value"), &answer, &seen);
+    int exit = CLI_OK;
+    if (err)
+        exit =
+            cli_fail(CLI_CONFIG, "the resolver does not start (dns.servers, dns.trust_anchor): %s",
+                     err_text(err));
+    else if (answer != CLI_TXT_FOUND)
+        exit = refuse(answer, name, &seen);
+    buf_done(&seen);
+    return exit;
+}
+
+static int run_verify(struct cli *cli)
+{
+    struct json_object *domain, *verified = NULL;
+    int exit = find_domain(cli, &domain);
+    if (!exit && !is_verified(domain))
+        exit = prove(cli, domain);
+    if (!exit)
+        exit = apply(cli, "domain.verified", domain_args(cli), &verified);
+    if (!exit)
+        show_domain(cli, verified);
+    json_object_put(verified);
+    json_object_put(domain);
+    return exit;
+}
+
+static int run_remove(struct cli *cli)
+{
+    struct json_object *result;
+    int exit = apply(cli, "domain.remove", domain_args(cli), &result);
+    if (exit)
+        return exit;
+    if (cli->json)
+        cli_print_json(result);
+    else
+        printf("domain %.*s removed\n", BYTES_FMT(cli_json_text(result, "domain")));
+    json_object_put(result);
+    return CLI_OK;
+}
+
+static void print_domains(struct json_object *list)
+{
+    static const char *const headings[] = {"ACCOUNT", "DOMAIN", "STATE", "TXT RECORD", NULL};
+    struct cli_table table;
+    cli_table_init(&table, headings);
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *domain = json_object_array_get_idx(list, i);
+        cli_table_add(&table, cli_json_text(domain, "account"));
+        cli_table_add(&table, cli_json_text(domain, "domain"));
+        cli_table_add(&table, is_verified(domain) ? BYTES("verified") : BYTES("not verified"));
+        cli_table_add(&table,
+                      is_verified(domain) ? BYTES("-") : cli_json_text(proof_of(domain), "value"));
+    }
+    cli_table_print(&table);
+    cli_table_done(&table);
+}
+
+static int run_list(struct cli *cli)
+{
+    struct json_object *args = json_object_new_object(), *result, *list;
+    if (cli->arguments_count)
+        cli_json_add(args, "account", cli_argument(cli, 0));
+    int exit = apply(cli, "domain.list", args, &result);
+    if (exit)
+        return exit;
+    if (!json_object_object_get_ex(result, "domains", &list))
+        exit = cli_fail(CLI_TEMPORARY, "the answer has no domains");
+    else if (cli->json)
+        for (size_t i = 0; i < json_object_array_length(list); i++)
+            cli_print_json(json_object_array_get_idx(list, i));
+    else
+        print_domains(list);
+    json_object_put(result);
+    return exit;
+}
+
+static const struct cli_option add_options[] = {
+    {"trust", NULL, "take it as verified: you answer for it"},
+    {NULL},
+};
+
+const struct cli_command cli_domain_add = {
+    .name = "domain add",
+    .arguments = "ACCOUNT DOMAIN",
+    .help = "a domain that the account wants to send as",
+    .more = "Prints the TXT record that proves the domain is the account's. Until that is\n"
+            "verified the account can't send as it. Subdomains are domains of their own.\n",
+    .options = add_options,
+    .arguments_min = 2,
+    .arguments_max = 2,
+    .run = run_add,
+};
+const struct cli_command cli_domain_list = {
+    .name = "domain list",
+    .arguments = "[ACCOUNT]",
+    .help = "list the sender domains",
+    .arguments_max = 1,
+    .run = run_list,
+};
+const struct cli_command cli_domain_verify = {
+    .name = "domain verify",
+    .arguments = "ACCOUNT DOMAIN",
+    .help = "look for the TXT record; if it is there, the account may send",
+    .more = "Exit code 75: the record is not there (yet), or DNS did not answer.\n",
+    .arguments_min = 2,
+    .arguments_max = 2,
+    .run = run_verify,
+};
+const struct cli_command cli_domain_remove = {
+    .name = "domain remove",
+    .arguments = "ACCOUNT DOMAIN",
+    .help = "the account can't send as it any more",
+    .arguments_min = 2,
+    .arguments_max = 2,
+    .run = run_remove,
+};
