@@ -5,6 +5,7 @@
 
 // clang-format off
 const struct cli_command *const cli_commands[] = {
+    &cli_serve,
     &cli_check_config,
 
     &cli_account_add,
