@@ -88,6 +88,7 @@ static const struct meaning MEANINGS[] = {
     {"5.7", "The receiving server refuses the message, for reasons of its policy."},
     {"5", "The receiving server refuses the message for good."},
     {"4.2.2", "The mailbox is full at the moment."},
+    {"4.4.7", "The receiving server could not be reached, or postponed the message, so far."},
     {"4.4", "The receiving server cannot be reached at the moment."},
     {"4.7", "The receiving server postpones the message, for reasons of its policy."},
     {"4", "The receiving server postpones the message."},

@@ -608,6 +608,7 @@ static int start_services(struct relay *r)
         log_error("cannot open the history", LOG_ERR(err));
         return err;
     }
+    r->shared.history = r->history;
     for (uint32_t i = 0; i < r->workers_count; i++)
         r->workers[i] = worker_start(&r->shared, i);
     struct api_options options = {.http_fd = r->parts.http,

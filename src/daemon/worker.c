@@ -60,6 +60,7 @@ static void begin(struct worker *w, struct conf_snapshot *snapshot)
                                   .worker = w->number,
                                   .dns = s->dns,
                                   .authorities = s->authorities,
+                                  .history = s->history,
                                   .counters = &s->deliver_counters,
                                   .selves = s->selves,
                                   .selves_count = s->selves_count};

@@ -18,6 +18,7 @@ struct worker_shared {
     struct dns_cache *dns;
     struct net_limits *limits;
     struct net_tls_authorities *authorities;
+    struct history *history;
     struct intake_counters intake_counters;
     struct deliver_counters deliver_counters;
     uint8_t scram_secret[32];

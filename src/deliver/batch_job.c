@@ -6,12 +6,21 @@
 #include <stdlib.h>
 
 #include "deliver/deliver_private.h"
+#include "event/history.h"
 #include "route/route.h"
 
 // ---- judging -------------------------------------------------------------------------------------------
 
+// What the history knows of a recipient's last attempt.
+struct last_answer {
+    char text[VERDICT_TEXT_MAX + 1];
+};
+
 struct batch_job {
     struct deliver_item item;
+    struct sys_job ask; // the history, on the pool
+    struct stored_message *message;
+    struct last_answer *last; // one for each recipient of the batch; NULL: not asked
     struct deliver *deliver;
     struct batch_load load;
     enum queue_work_kind kind;
@@ -44,14 +53,24 @@ static void reroute(struct batch_job *job, struct stored_message *message)
     free(results);
 }
 
-static struct verdict verdict_of(const struct batch_job *job)
+// "WHAT; the last attempt: ANSWER": the server's answer to this recipient, or why its site can't be reached.
+static struct verdict with_last_answer(const struct batch_job *job, uint32_t i, enum verdict_kind kind,
+                                       const char *enhanced, const char *what)
+{
+    const char *last = job->last && job->last[i].text[0] ? job->last[i].text : job->text;
+    char text[VERDICT_TEXT_MAX + 1];
+    snprintf(text, sizeof text, "%s%s%.400s", what, last[0] ? "; the last attempt: " : "", last);
+    return verdict_make(kind, 0, enhanced, bytes_cstr(text));
+}
+
+static struct verdict verdict_of(const struct batch_job *job, uint32_t i)
 {
     switch (job->kind) {
     case QUEUE_EXPIRE:
-        return verdict_make(VERDICT_EXPIRED, 0, "5.4.7",
-                            BYTES("the message could not be delivered within its lifetime"));
+        return with_last_answer(job, i, VERDICT_EXPIRED, "5.4.7",
+                                "the message could not be delivered within its lifetime");
     case QUEUE_WARN:
-        return verdict_make(VERDICT_WARNED, 0, "4.4.7", bytes_cstr(job->text));
+        return with_last_answer(job, i, VERDICT_WARNED, "4.4.7", "the message could not be delivered yet");
     default:
         return verdict_make(VERDICT_FAILED, job->code, job->enhanced, bytes_cstr(job->text));
     }
@@ -62,7 +81,7 @@ static void judge(struct batch_job *job, struct stored_message *message)
     struct queue_batch *batch = job->load.batch;
     struct verdict *verdicts = mem_new(batch->count * sizeof *verdicts);
     for (uint32_t i = 0; i < batch->count; i++) {
-        verdicts[i] = verdict_of(job);
+        verdicts[i] = verdict_of(job, i);
         atomic_fetch_add_explicit(&job->deliver->options.counters->recipients[verdicts[i].kind], 1,
                                   memory_order_relaxed);
     }
@@ -70,16 +89,78 @@ static void judge(struct batch_job *job, struct stored_message *message)
     free(verdicts);
 }
 
+static void job_finish(struct batch_job *job)
+{
+    stored_message_unref(job->message);
+    list_remove(&job->item.link);
+    free(job->last);
+    free(job);
+}
+
+// ---- the last answers, from the history ------------------------------------------------------------------
+
+static void on_history_message(void *ctx, const struct history_message *message)
+{
+    (void)ctx;
+    (void)message;
+}
+
+static void on_history_event(void *ctx, const struct history_event *event)
+{
+    struct batch_job *job = ctx;
+    if (event->type != SPOOL_EVENT_DEFERRED)
+        return;
+    struct queue_batch *batch = job->load.batch;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (batch->recipients[i].number != event->recipient)
+            continue;
+        struct last_answer *last = &job->last[i]; // later ones replace earlier ones
+        snprintf(last->text, sizeof last->text, "%.*s%s", BYTES_FMT(event->mx), event->mx.len ? ": " : "");
+        size_t used = strlen(last->text);
+        if (event->code)
+            snprintf(last->text + used, sizeof last->text - used, "%u %.*s %.*s", event->code,
+                     BYTES_FMT(event->enhanced), BYTES_FMT(event->text));
+        else
+            snprintf(last->text + used, sizeof last->text - used, "%.*s", BYTES_FMT(event->text));
+        return;
+    }
+}
+
+static void ask_history(struct sys_job *ask)
+{
+    struct batch_job *job = container_of(ask, struct batch_job, ask);
+    struct history_reader reader = {job, on_history_message, on_history_event};
+    (void)!history_show(job->deliver->options.history, job->load.batch->id, &reader); // none: none is told
+}
+
+static void on_history_asked(struct sys_job *ask)
+{
+    struct batch_job *job = container_of(ask, struct batch_job, ask);
+    judge(job, job->message);
+    job_finish(job);
+}
+
+static bool wants_last_answer(const struct batch_job *job)
+{
+    return job->deliver->options.history && (job->kind == QUEUE_EXPIRE || job->kind == QUEUE_WARN);
+}
+
 static void on_loaded(struct batch_load *load, struct stored_message *message)
 {
     struct batch_job *job = container_of(load, struct batch_job, load);
+    job->message = message;
+    if (message && wants_last_answer(job)) {
+        job->last = mem_new(load->batch->count * sizeof *job->last);
+        job->ask.run = ask_history;
+        job->ask.done = on_history_asked;
+        sys_offload(&job->ask);
+        return;
+    }
     if (message && job->kind == QUEUE_REROUTE)
         reroute(job, message);
     else if (message)
         judge(job, message);
-    stored_message_unref(message);
-    list_remove(&job->item.link);
-    free(job);
+    job_finish(job);
 }
 
 static void on_stop(struct deliver_item *item)

@@ -27,11 +27,14 @@ struct deliver_counters {
     _Atomic uint64_t bytes_sent;
 };
 
+struct history; // event/history.h
+
 struct deliver_options {
     struct intake_port *port;
     uint32_t worker; // its number in the queue
     struct dns_cache *dns;
     struct net_tls_authorities *authorities; // NULL: nothing can be verified
+    struct history *history;                 // asked for the last answers; NULL: nobody to ask
     struct deliver_counters *counters;
     // Addresses and ports that are ours: mail must not be sent there (5.4.6). Borrowed.
     const struct sys_addr *selves;

@@ -42,6 +42,17 @@ static struct queue_batch *lease_where(struct queue *q, struct queue_message *m,
     return chain ? queue_batch_new(q, m, chain, now) : NULL;
 }
 
+// Why nothing came of it so far, as far as its domain or its lane knows.
+static void explain(const struct queue_message *m, struct queue_work *out)
+{
+    out->text[0] = '\0';
+    for (const struct queue_bundle *b = m->bundles; b && !out->text[0]; b = b->next) {
+        const struct queue_domain *d = b->domain;
+        const char *text = d->refusal ? d->refusal->text : d->lane && d->lane->text ? d->lane->text : "";
+        snprintf(out->text, sizeof(out->text), "%s", text);
+    }
+}
+
 static enum step step_messages(struct queue *q, struct queue_worker *w, struct queue_now now,
                                struct queue_work *out)
 {
@@ -49,6 +60,7 @@ static enum step step_messages(struct queue *q, struct queue_worker *w, struct q
     if (!first || first->key > now.mono.us)
         return STEP_NOTHING;
     struct queue_message *m = container_of(first, struct queue_message, timer);
+    explain(m, out);
     if (m->expires_us <= now.mono.us) {
         heap_remove(&w->messages, &m->timer); // set again when something comes back
         out->kind = QUEUE_EXPIRE;
