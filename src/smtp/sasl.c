@@ -19,6 +19,7 @@
 
 #include "base/check.h"
 #include "mail/mail_encode.h"
+#include "mail/mail_text.h"
 
 #define NONCE_MAX 256
 
@@ -51,16 +52,29 @@ int sasl_mechanism_find(struct bytes name, enum sasl_mechanism *out)
     return E_NOT_FOUND;
 }
 
+// UTF-8 without what SASLprep prohibits and terminals or logs could take for something else (RFC 4013
+// section 2.3): controls, also those beyond ASCII, and the Unicode line separators.
+static bool is_plain_text(struct bytes s, size_t max)
+{
+    if (s.len == 0 || s.len > max || bytes_has_control(s, NULL))
+        return false;
+    for (size_t i = 0; i < s.len;) {
+        size_t n = (unsigned char)s.at[i] < 0x80 ? 1 : mail_utf8_non_ascii(bytes_skip(s, i));
+        if (n == 0)
+            return false;
+        i += n;
+    }
+    return true;
+}
+
 bool sasl_name_is_valid(struct bytes name)
 {
-    return name.len > 0 && name.len <= SASL_NAME_MAX && bytes_is_utf8(name) &&
-           !bytes_has_control(name, NULL);
+    return is_plain_text(name, SASL_NAME_MAX);
 }
 
 bool sasl_password_is_valid(struct bytes password)
 {
-    return password.len > 0 && password.len <= SASL_PASSWORD_MAX && bytes_is_utf8(password) &&
-           !bytes_has_control(password, NULL);
+    return is_plain_text(password, SASL_PASSWORD_MAX);
 }
 
 // ---- SCRAM arithmetic (RFC 5802 section 3)

@@ -32,6 +32,10 @@ static void test_plain(void **state)
         {BYTES("\0us\ner\0secret"), SASL_MALFORMED},
         {BYTES("\0user\0sec\x7fret"), SASL_MALFORMED},
         {BYTES("\0us\xff\0secret"), SASL_MALFORMED},
+        {BYTES("\0us\xc2\x85"
+               "er\0secret"),
+         SASL_MALFORMED},
+        {BYTES("\0user\0sec\xe2\x80\xa8ret"), SASL_MALFORMED},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct sasl_server s;

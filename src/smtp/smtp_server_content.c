@@ -181,6 +181,7 @@ size_t server_feed_chunk(struct smtp_server *s, struct bytes in)
 void server_answer_data(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot)
 {
     if (smtp_reply_is_ok(id)) {
+        CHECK(id == SMTP_REPLY_START_MAIL);
         server_go(s, s->chunked ? ST_BDAT : ST_DATA);
         if (!s->chunked)
             server_reply(s, id, slot);
