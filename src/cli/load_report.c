@@ -21,7 +21,7 @@ static uint64_t bucket_end(uint32_t bucket)
     if (bucket < (1u << SUB_BITS))
         return bucket;
     uint32_t shift = (bucket >> SUB_BITS) - 1;
-    uint64_t base = (uint64_t)((bucket & ((1u << SUB_BITS) - 1)) + (1u << SUB_BITS));
+    uint64_t base = (bucket & ((1u << SUB_BITS) - 1)) + (UINT64_C(1) << SUB_BITS);
     return ((base + 1) << shift) - 1;
 }
 

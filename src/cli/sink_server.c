@@ -161,6 +161,11 @@ void sink_server_close(struct sink_server *server)
     free(server);
 }
 
+void sink_server_set_rules(struct sink_server *server, struct sink_rules *rules)
+{
+    server->config.smtp.rules = rules;
+}
+
 uint32_t sink_server_connections(const struct sink_server *server)
 {
     return server->conn_count;

@@ -22,6 +22,8 @@ struct sink_server_config {
 struct sink_server *sink_server_new(const struct sink_server_config *config);
 // Takes over a listening descriptor; may be called several times.
 void sink_server_listen(struct sink_server *server, int fd);
+// Sessions to come follow these rules (borrowed, as those before, until the server is closed).
+void sink_server_set_rules(struct sink_server *server, struct sink_rules *rules);
 // Stops listening, resets what is open.
 void sink_server_close(struct sink_server *server);
 uint32_t sink_server_connections(const struct sink_server *server);

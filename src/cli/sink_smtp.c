@@ -23,6 +23,7 @@ struct sink_smtp {
     struct buf delayed; // replies that wait for wake_at
     struct mono wake_at;
     bool close_after, wants_tls, tls, hello, drop_after_delay, reply_lost;
+    uint32_t messages;     // taken on this connection
     bool take_after_delay; // a message counts as taken when its reply goes out
     bool has_mail, content_open, bdat_last;
     uint64_t bdat_left, drop_after; // of the chunk; content bytes until a drop (UINT64_MAX: none)
@@ -145,6 +146,7 @@ static void tell_message(struct sink_smtp *s, const struct bytes *recipients, si
         .header = header,
         .body = buf_bytes(&s->content.body),
         .is_lost = s->reply_lost,
+        .number = ++s->messages,
     };
     if (!m.id.len)
         m.id = received_id(header);

@@ -44,6 +44,7 @@ struct sink_message {
     struct bytes header;    // its first SINK_HEADER_MAX bytes
     struct bytes body;      // its first keep_body_max bytes
     bool is_lost;           // a rule says that the sender does not see the reply
+    uint32_t number;        // of the message on its connection, from 1
 };
 
 struct sink_smtp_config {
@@ -59,8 +60,9 @@ struct sink_smtp_config {
 
 struct sink_smtp;
 
+// The greeting stands in the output already, unless a rule says otherwise. config is copied. Never NULL.
 struct sink_smtp *sink_smtp_new(const struct sink_smtp_config *config, struct mono now);
-void sink_smtp_free(struct sink_smtp *s);
+void sink_smtp_free(struct sink_smtp *s); // NULL is fine
 
 enum sink_wants {
     SINK_WANTS_INPUT,

@@ -159,9 +159,9 @@ static void give_slot_back(struct connection *c, bool failed)
     kick(c, kicks);
 }
 
+// The slot goes back when the connection is closed: until then the receiver counts it (law 7).
 static void start_quit(struct connection *c)
 {
-    give_slot_back(c, false);
     c->state = QUITTING;
     smtp_client_quit(c->client, sys_mono());
 }

@@ -57,6 +57,7 @@ static int strike(struct sim_disk *d, enum sim_disk_op op)
     if (!fault->in || --fault->in > 0)
         return OK;
     fault->in = --fault->times ? 1 : 0;
+    d->struck++;
     sim_note("disk fault", op, (uint64_t)-fault->err);
     return fault->err;
 }
@@ -99,6 +100,11 @@ void sim_disk_sync_us(struct sim_disk *d, uint32_t min, uint32_t max)
 uint64_t sim_disk_count(const struct sim_disk *d, enum sim_disk_op op)
 {
     return d->counts[op];
+}
+
+uint64_t sim_disk_struck(const struct sim_disk *d)
+{
+    return d->struck;
 }
 
 uint64_t sim_disk_used_bytes(const struct sim_disk *d)

@@ -49,6 +49,8 @@ bool sim_disk_has_durable(const struct sim_disk *d, struct bytes needle);
 // Operations so far.
 uint64_t sim_disk_count(const struct sim_disk *d, enum sim_disk_op op);
 uint64_t sim_disk_used_bytes(const struct sim_disk *d);
+// Planned faults that have struck.
+uint64_t sim_disk_struck(const struct sim_disk *d);
 // Each file on the disk (cache view): name and size.
 void sim_disk_each(const struct sim_disk *d, void (*fn)(void *ctx, const char *name, uint64_t size),
                    void *ctx);

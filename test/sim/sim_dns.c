@@ -5,22 +5,12 @@
 
 #include "base/check.h"
 #include "base/map.h"
+#include "dns/dns_request.h"
 #include "sim_internal.h"
 
 struct row {
     const char *name; // borrowed: the test's literals
     struct dns_record record;
-};
-
-// The deadline's timer leads back from the query; the request is the world's until it is answered.
-struct dns_request {
-    struct dns_query *query; // NULL: cancelled
-    struct bytes name;
-    enum dns_type type;
-};
-
-struct dns {
-    struct sys_loop *loop;
 };
 
 static struct {
@@ -94,93 +84,85 @@ static enum sim_dns_mood mood_of(struct bytes name)
 
 // ---- answering ---------------------------------------------------------------------------------
 
-// Copies the matching records to `out`; a name with records of other types only is NODATA.
-static enum dns_code look_up(const struct dns_request *r, struct dns_record *out, size_t *out_count)
+static void add_name(struct buf *out, struct bytes name)
 {
-    bool exists = false;
-    *out_count = 0;
+    struct bytes label;
+    while (name.len && bytes_cut(&name, '.', &label)) {
+        buf_add_byte(out, (char)label.len);
+        buf_add(out, label);
+    }
+    buf_add_byte(out, '\0');
+}
+
+// As it stands in a DNS message (RFC 1035 3.3, RFC 3596).
+static void add_wire(struct dns_request *r, const struct dns_record *record)
+{
+    struct buf wire = {0};
+    switch (record->type) {
+    case DNS_A:
+    case DNS_AAAA:
+        buf_add(&wire, bytes_of(record->ip, record->type == DNS_A ? 4 : 16));
+        break;
+    case DNS_MX:
+        buf_add_byte(&wire, (char)(record->preference >> 8));
+        buf_add_byte(&wire, (char)record->preference);
+        add_name(&wire, record->name);
+        break;
+    default:
+        buf_add_byte(&wire, (char)record->text.len);
+        buf_add(&wire, record->text);
+    }
+    dns_request_add(r, buf_bytes(&wire));
+    buf_done(&wire);
+}
+
+// A name with records of other types only is NODATA.
+static void look_up(struct dns_request *r)
+{
+    bool exists = false, found = false;
+    r->answer.ttl_s = 60;
     for (uint32_t i = 0; i < zone.count; i++) {
-        if (!bytes_eq_nocase(bytes_cstr(zone.rows[i].name), r->name))
+        if (!bytes_eq_nocase(bytes_cstr(zone.rows[i].name), bytes_cstr(r->name)))
             continue;
         exists = true;
-        if (zone.rows[i].record.type == r->type && *out_count < DNS_RECORDS_MAX)
-            out[(*out_count)++] = zone.rows[i].record;
+        if (zone.rows[i].record.type != r->type)
+            continue;
+        found = true;
+        add_wire(r, &zone.rows[i].record);
     }
-    return *out_count ? DNS_OK : exists ? DNS_NODATA : DNS_NXDOMAIN;
-}
-
-static void answer(struct dns_request *r, enum sim_dns_mood mood)
-{
-    struct dns_record records[DNS_RECORDS_MAX];
-    struct dns_answer a = {.ttl_s = 60, .records = records};
-    if (mood == SIM_DNS_FINE)
-        a.code = look_up(r, records, &a.count);
-    else
-        a.code = mood == SIM_DNS_GONE    ? DNS_NXDOMAIN
-                 : mood == SIM_DNS_BOGUS ? DNS_BOGUS
-                                         : DNS_SERVFAIL;
-    struct dns_query *query = r->query;
-    query->request = NULL;
-    sys_timer_stop(&query->deadline);
-    sim_note("dns answer", a.code, a.count);
-    query->done(query, &a);
-}
-
-static void request_free(struct dns_request *r)
-{
-    free((char *)(uintptr_t)r->name.at);
-    free(r);
+    r->answer.code = found ? DNS_OK : exists ? DNS_NODATA : DNS_NXDOMAIN;
+    dns_request_answer(r);
 }
 
 static void fire_answer(struct sim_event *event)
 {
     struct dns_request *r = event->about;
-    if (r->query)
-        answer(r, (enum sim_dns_mood)event->code);
-    request_free(r);
+    sim_note("dns answer", (uint64_t)event->code, r->type);
+    switch ((enum sim_dns_mood)event->code) {
+    case SIM_DNS_FINE:
+        look_up(r);
+        break;
+    case SIM_DNS_GONE:
+        dns_request_fail(r, DNS_NXDOMAIN, "gone");
+        break;
+    case SIM_DNS_BOGUS:
+        dns_request_fail(r, DNS_BOGUS, "bogus");
+        break;
+    default:
+        dns_request_fail(r, DNS_SERVFAIL, "the servers fail");
+    }
 }
 
-static void out_of_time(struct sys_timer *timer)
+void dns_backend_start(struct dns_request *r)
 {
-    struct dns_query *query = container_of(timer, struct dns_query, deadline);
-    query->request->query = NULL; // its late answer finds nobody
-    query->request = NULL;
-    struct dns_answer a = {.code = DNS_TIMEOUT};
-    query->done(query, &a);
-}
-
-void dns_ask(struct dns *dns, struct dns_query *query, struct bytes name, enum dns_type type,
-             struct mono deadline)
-{
-    CHECK(dns && !query->request);
     if (sim_op_crashes())
         sim_crash_now();
     zone.questions++;
-    struct dns_request *r = mem_new(sizeof *r);
-    if (bytes_ends(name, BYTES(".")))
-        name.len--;
-    char *copy = mem_new(name.len + 1);
-    if (name.len)
-        memcpy(copy, name.at, name.len);
-    *r = (struct dns_request){query, bytes_of(copy, name.len), type};
-    query->request = r;
-    query->deadline.fire = out_of_time;
-    sys_timer_set(&query->deadline, deadline);
-    enum sim_dns_mood mood = mood_of(r->name);
-    int64_t delay =
-        mood == SIM_DNS_SILENT ? INT64_C(3600000000) : sim_between(DICE_DNS, 100, 30000);
+    enum sim_dns_mood mood = mood_of(bytes_cstr(r->name));
+    int64_t delay = mood == SIM_DNS_SILENT ? INT64_C(120000000) : sim_between(DICE_DNS, 100, 30000);
     struct sim_event *event =
         sim_event_add(sys_loop_self(), sim_turn_us() + delay, fire_answer, r, BYTES_NONE);
     event->code = (int)mood;
-}
-
-void dns_cancel(struct dns_query *query)
-{
-    if (!query->request)
-        return;
-    query->request->query = NULL;
-    query->request = NULL;
-    sys_timer_stop(&query->deadline);
 }
 
 int dns_open(const struct dns_conf *conf, struct sys_loop *loop, struct dns **out)

@@ -26,7 +26,7 @@ struct sim_disk {
     uint64_t capacity_pages, inodes_max, used_pages, inode_count;
     uint32_t sync_us_min, sync_us_max;
     struct fault faults[SIM_DISK_OPS];
-    uint64_t counts[SIM_DISK_OPS];
+    uint64_t counts[SIM_DISK_OPS], struck;
 };
 
 struct page {

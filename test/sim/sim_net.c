@@ -344,6 +344,16 @@ void sys_stream_write(struct sys_stream *s, struct bytes data)
     s->owes_drained = s->tx.len > 0;
 }
 
+void sys_stream_write_chain(struct sys_stream *s, struct chain *from)
+{
+    struct buf data = {0};
+    for (const struct chunk *chunk = from->first; chunk; chunk = chunk->next)
+        buf_add(&data, bytes_of(chunk->data, chunk->len));
+    chain_done(from);
+    sys_stream_write(s, buf_bytes(&data));
+    buf_done(&data);
+}
+
 size_t sys_stream_pending(const struct sys_stream *s)
 {
     return s->tx.len;

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+//
+// sim - runs seeds, each in a process of its own, and tells the result as TAP
+//
+//     build/sim --seeds 200 --seed0 1        the laws, over 200 seeds
+//     build/sim --seeds 1 --seed0 17         one of them again; SIM_TRACE=1 prints every event
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "run.h"
+
+#define JOBS_MAX 64
+#define SEED_SECONDS_MAX 120 // of real time
+#define LINES_KEPT 30
+
+struct child {
+    pid_t pid; // 0: free
+    uint64_t seed;
+    FILE *output;
+};
+
+static struct {
+    uint64_t seeds, seed0, number, failed;
+    uint32_t jobs;
+    bool twice, quiet;
+    struct child children[JOBS_MAX];
+} sim = {.seeds = 20, .seed0 = 1, .jobs = 2};
+
+// ---- the log: its last lines are shown when a CHECK fails ------------------------------------------
+
+static char lines[LINES_KEPT][400];
+static uint32_t line_count;
+
+static void keep_line(void *ctx, struct bytes line)
+{
+    ptrdiff_t space = bytes_find(line, ' '); // the real time says nothing
+    line = bytes_skip(line, (size_t)(space + 1));
+    snprintf(lines[line_count++ % LINES_KEPT], sizeof lines[0], "%.6f %.*s",
+             (double)sim_now_us() / 1e6, BYTES_FMT(line));
+    if (getenv("SIM_LOG"))
+        fprintf(stderr, "%.6f %.*s\n", (double)sim_now_us() / 1e6, BYTES_FMT(line));
+}
+
+// write(2) and _exit(2) are all that a signal handler may do here.
+static void on_abort(int signal_number)
+{
+    uint32_t from = line_count > LINES_KEPT ? line_count - LINES_KEPT : 0;
+    for (uint32_t i = from; i < line_count; i++) {
+        const char *line = lines[i % LINES_KEPT];
+        if (write(STDOUT_FILENO, "# ", 2) < 0 || write(STDOUT_FILENO, line, strlen(line)) < 0 ||
+            write(STDOUT_FILENO, "\n", 1) < 0)
+            break;
+    }
+    _exit(signal_number == SIGALRM ? 4 : 3);
+}
+
+// ---- one seed ------------------------------------------------------------------------------------
+
+static void print_facts(const struct run_facts *f)
+{
+    const struct book_counts *c = &f->counts;
+    printf("%u sent, %u accepted, %u refused, %u broken; %u taken, %u excused copies, %u failed; "
+           "%u crashes, %u disk faults, %u peer faults; %lld s, %llu turns, %016llx\n",
+           c->sent, c->accepted, c->refused, c->unknown, c->taken, c->excused, c->failed,
+           f->crashes, f->disk_faults, f->peer_faults, (long long)f->virtual_ms / 1000,
+           (unsigned long long)f->turns, (unsigned long long)f->trace_hash);
+}
+
+static int check_facts(const struct run_facts *f)
+{
+    if (f->law)
+        printf("# law %s\n", f->law);
+    bool enough = f->counts.sent >= 500 && f->crashes >= RUN_CRASHES &&
+                  f->disk_faults >= RUN_DISK_FAULTS && f->peer_faults >= RUN_PEER_FAULTS;
+    if (!enough)
+        printf("# law HARNESS: too little happened\n");
+    return f->law || !enough;
+}
+
+static _Noreturn void run_child(uint64_t seed)
+{
+    struct run_facts facts, again;
+    signal(SIGABRT, on_abort);
+#ifndef __SANITIZE_ADDRESS__
+    signal(SIGSEGV, on_abort);
+#endif
+    signal(SIGALRM, on_abort);
+    alarm(SEED_SECONDS_MAX);
+    log_setup(getenv("SIM_LOG") ? LOG_DEBUG : LOG_INFO, LOG_TEXT);
+    log_capture(keep_line, NULL);
+    run_seed(seed, &facts);
+    int code = check_facts(&facts);
+    if (sim.twice) {
+        run_seed(seed, &again);
+        if (again.trace_hash != facts.trace_hash) {
+            printf("# law DETERMINISM: %016llx, then %016llx\n",
+                   (unsigned long long)facts.trace_hash, (unsigned long long)again.trace_hash);
+            code = 1;
+        }
+    }
+    print_facts(&facts);
+    fflush(stdout);
+    _exit(code);
+}
+
+static void start_child(struct child *child, uint64_t seed)
+{
+    fflush(stdout);
+    child->seed = seed;
+    child->output = tmpfile();
+    CHECK(child->output);
+    child->pid = fork();
+    CHECK(child->pid >= 0);
+    if (child->pid > 0)
+        return;
+    dup2(fileno(child->output), STDOUT_FILENO);
+    run_child(seed);
+}
+
+// ---- results -------------------------------------------------------------------------------------
+
+static void print_output(struct child *child, bool ok)
+{
+    char line[1024], last[1024] = "";
+    rewind(child->output);
+    while (fgets(line, sizeof line, child->output)) {
+        if (line[0] == '#' && (!ok || !sim.quiet))
+            fputs(line, stdout);
+        else if (line[0] != '#')
+            snprintf(last, sizeof last, "%s", line);
+    }
+    last[strcspn(last, "\n")] = '\0';
+    printf("%s %llu - seed %llu: %s\n", ok ? "ok" : "not ok", (unsigned long long)++sim.number,
+           (unsigned long long)child->seed, last);
+}
+
+static void finish_child(pid_t pid, int status)
+{
+    for (uint32_t i = 0; i < sim.jobs; i++) {
+        struct child *child = &sim.children[i];
+        if (child->pid != pid)
+            continue;
+        bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        print_output(child, ok);
+        if (WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) >= 3))
+            printf("# law %s\n", WIFEXITED(status) && WEXITSTATUS(status) == 4 ? "HUNG" : "CHECK");
+        if (!ok)
+            printf("# reproduce: build/sim --seeds 1 --seed0 %llu\n",
+                   (unsigned long long)child->seed);
+        sim.failed += !ok;
+        fclose(child->output);
+        child->pid = 0;
+    }
+}
+
+static void run_all(void)
+{
+    uint64_t next = 0;
+    printf("1..%llu\n", (unsigned long long)sim.seeds);
+    while (sim.number < sim.seeds) {
+        for (uint32_t i = 0; i < sim.jobs && next < sim.seeds; i++)
+            if (!sim.children[i].pid)
+                start_child(&sim.children[i], sim.seed0 + next++);
+        int status;
+        pid_t pid = wait(&status);
+        if (pid > 0)
+            finish_child(pid, status);
+    }
+}
+
+// ---- options -------------------------------------------------------------------------------------
+
+static const char usage[] = "usage: sim [--seeds N] [--seed0 N] [--jobs N] [--twice]\n"
+                            "  --twice  run each seed two times and compare the traces\n";
+
+static bool take_number(const char *text, uint64_t max, uint64_t *out)
+{
+    return bytes_to_u64(bytes_cstr(text), max, out) == OK && *out > 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {{"seeds", required_argument, NULL, 'n'},
+                                            {"seed0", required_argument, NULL, '0'},
+                                            {"jobs", required_argument, NULL, 'j'},
+                                            {"twice", no_argument, NULL, 't'},
+                                            {NULL, 0, NULL, 0}};
+    int option;
+    uint64_t jobs = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
+    bool ok = true;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == 'n')
+            ok = take_number(optarg, 1000000, &sim.seeds) && ok;
+        else if (option == '0')
+            ok = take_number(optarg, UINT64_MAX >> 1, &sim.seed0) && ok;
+        else if (option == 'j')
+            ok = take_number(optarg, JOBS_MAX, &jobs) && ok;
+        else if (option == 't')
+            sim.twice = true;
+        else
+            ok = false;
+    }
+    if (!ok || optind < argc) {
+        fputs(usage, stderr);
+        return 64;
+    }
+    sim.jobs = jobs < JOBS_MAX ? (uint32_t)jobs : JOBS_MAX;
+    run_all();
+    return sim.failed ? 1 : 0;
+}
