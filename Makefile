@@ -41,6 +41,9 @@ lint: build/build.ninja ## layout, clang-tidy, layers, undocumented functions, b
 format: ## lay out all C files as lint wants them
 	git ls-files -co --exclude-standard 'src/*.[ch]' 'test/*.[ch]' 'bench/*.[ch]' | xargs clang-format -i
 
+config-doc: all ## write the configuration's keys into docs/INTERFACE.md
+	build/src/conf/conf_doc_test docs/INTERFACE.md --write
+
 bench: all ## measure against Postfix, side by side
 	tools/deps build check bench
 	tools/peers

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <json-c/json.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 
 #include "base/check.h"
 #include "cli/cli_commands.h"
+#include "conf/conf_doc.h"
 
 #define USUAL_CONFIG "/etc/posthaste/posthaste.yaml"
 #define WORDS_MAX 3 // of a command's name
@@ -330,6 +332,8 @@ static int run_help(struct cli *cli)
         exit = command->run_itself(2, (char *[]){(char[]){"posthaste"}, (char[]){"--help"}, NULL});
     else if (command && words == cli->arguments_count)
         cli_help_command(command, &out);
+    else if (bytes_eq(cli_argument(cli, 0), BYTES("configuration")))
+        conf_doc_text(&out);
     else if (cli->arguments_count > 1 || !cli_help_group(cli->arguments[0], &out))
         exit = cli_fail(CLI_USAGE, "there is no command '%s'", cli->arguments[0]);
     fputs(buf_cstr(&out), stdout);
@@ -340,7 +344,7 @@ static int run_help(struct cli *cli)
 const struct cli_command cli_help = {
     .name = "help",
     .arguments = "[COMMAND]",
-    .help = "what there is, or how a command is used",
+    .help = "what there is, or how a command is used; help configuration: its keys",
     .arguments_max = WORDS_MAX,
     .no_config = true,
     .run = run_help,
@@ -420,7 +424,8 @@ static int run_words(int argc, char **argv)
 int cli_main(int argc, char **argv)
 {
     int exit = run_words(argc - 1, argv + 1);
-    if ((fflush(stdout) != 0 || ferror(stdout)) && exit == CLI_OK)
+    bool written = fflush(stdout) == 0 && !ferror(stdout);
+    if (!written && errno != EPIPE && exit == CLI_OK) // EPIPE: the reader has seen enough
         return cli_fail(CLI_TEMPORARY, "cannot write to standard output");
     return exit;
 }

@@ -5,7 +5,7 @@
 
 #include "cli/cli.h"
 
-#define CLI_TXT_TIMEOUT_MS 20000
+#define CLI_TXT_TIMEOUT_MS 10000
 
 enum cli_txt_answer {
     CLI_TXT_FOUND,   // one of the records is exactly `want`

@@ -8,15 +8,17 @@ static int run(struct cli *cli)
 }
 
 static const struct cli_option options[] = {
-    {"ready-file", "PATH", "written, whole, once every listener accepts; gone when the service ends"},
+    {"ready-file", "PATH",
+     "written, whole, once every listener accepts; gone when the service ends"},
     {NULL},
 };
 
 const struct cli_command cli_serve = {
     .name = "serve",
     .help = "run the service in the foreground",
-    .more = "SIGHUP reads the configuration again; SIGTERM lets running transactions end and stops.\n"
-            "The log goes to standard error.\n",
+    .more =
+        "SIGHUP reads the configuration again; SIGTERM lets running transactions end and stops.\n"
+        "The log goes to standard error.\n",
     .options = options,
     .run = run,
 };

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#include "conf/conf_doc.h"
+
+#include "conf/conf_params.h"
+
+static bool is_section(const struct conf_param *param)
+{
+    return param->type == CONF_MAP || param->type == CONF_ENTRIES;
+}
+
+static const char *default_of(const struct conf_param *param)
+{
+    if (param->required)
+        return "required";
+    if (param->shown_default)
+        return param->shown_default;
+    return param->initial ? param->initial : "not set";
+}
+
+static void add_text_row(const struct conf_param *param, struct buf *out)
+{
+    buf_printf(out, "%s\n    %s\n", param->name, param->help);
+    if (is_section(param)) {
+        buf_add_byte(out, '\n');
+        return;
+    }
+    buf_add_cstr(out, "    ");
+    conf_param_describe(param, out);
+    buf_printf(out, "\n    default: %s%s\n\n", default_of(param),
+               param->reloadable ? "; read again by SIGHUP" : "");
+}
+
+void conf_doc_text(struct buf *out)
+{
+    for (uint32_t i = 0; i < conf_params_count; i++)
+        add_text_row(&conf_params[i], out);
+}
+
+// What would be markup in a cell of a table.
+static void add_cell(struct buf *out, struct bytes text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (memchr("|*<_", text.at[i], 4))
+            buf_add_byte(out, '\\');
+        buf_add_byte(out, text.at[i]);
+    }
+}
+
+static void add_markdown_row(const struct conf_param *param, struct buf *out)
+{
+    struct buf accepted = {0};
+    conf_param_describe(param, &accepted);
+    buf_printf(out, "| `%s` | ", param->name);
+    add_cell(out, bytes_cstr(param->help));
+    buf_add_cstr(out, " | ");
+    add_cell(out, buf_bytes(&accepted));
+    buf_add_cstr(out, " | ");
+    add_cell(out, bytes_cstr(default_of(param)));
+    buf_printf(out, " | %s |\n", param->reloadable ? "yes" : "no");
+    buf_done(&accepted);
+}
+
+static void start_table(struct buf *out)
+{
+    buf_add_cstr(out, "\n| key | what | accepted | default | SIGHUP |\n|---|---|---|---|---|\n");
+}
+
+void conf_doc_markdown(struct buf *out)
+{
+    start_table(out);
+    for (uint32_t i = 0; i < conf_params_count; i++) {
+        const struct conf_param *param = &conf_params[i];
+        bool outermost = bytes_find(bytes_cstr(param->name), '.') < 0;
+        if (!is_section(param)) {
+            add_markdown_row(param, out);
+        } else if (outermost) {
+            buf_printf(out, "\n`%s`: %s", param->name, param->help);
+            if (param->shown_default)
+                buf_printf(out, " (default: %s)", param->shown_default);
+            buf_add_cstr(out, ".\n");
+            start_table(out);
+        }
+    }
+}
