@@ -21,6 +21,18 @@ const struct cli_command *const cli_commands[] = {
     &cli_domain_verify,
     &cli_domain_remove,
 
+    &cli_message_show,
+    &cli_message_find,
+    &cli_message_why,
+    &cli_queue_list,
+    &cli_queue_lanes,
+    &cli_queue_hold,
+    &cli_queue_release,
+    &cli_queue_retry,
+    &cli_queue_bounce,
+    &cli_queue_delete,
+    &cli_events,
+
     &cli_sink,
     &cli_load,
     &cli_help,
