@@ -112,8 +112,8 @@ struct json_object *api_json_id(struct message_id id)
 
 void api_add_line(struct api_request *r, struct json_object *object)
 {
-    buf_add_cstr(&r->answer,
-                 json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    buf_add_cstr(&r->answer, json_object_to_json_string_ext(
+                                 object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
     buf_add_byte(&r->answer, '\n');
     json_object_put(object);
 }
@@ -123,7 +123,9 @@ bool api_take_id(struct api_request *r, struct message_id *out)
     const char *text = api_argument(r, "id");
     if (text && message_id_parse(bytes_cstr(text), out) == OK)
         return true;
-    api_reply_error(r, E_SYNTAX, "an id has %d characters, like 0HZX3M8T5K0G000100AB", MESSAGE_ID_CHARS);
+    api_reply_error(r, E_NOT_FOUND,
+                    "no message has this id: ids have %d characters, like 0HZX3M8T5K0G000100AB",
+                    MESSAGE_ID_CHARS);
     return false;
 }
 
@@ -191,17 +193,19 @@ static bool parse_body(struct api_request *r)
     return ok;
 }
 
-static enum MHD_Result send_text(struct MHD_Connection *connection, unsigned status, const char *type, struct bytes text)
+static enum MHD_Result send_text(struct MHD_Connection *connection, unsigned status,
+                                 const char *type, struct bytes text)
 {
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(text.len, (void *)(uintptr_t)(text.at ? text.at : ""), MHD_RESPMEM_MUST_COPY);
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        text.len, (void *)(uintptr_t)(text.at ? text.at : ""), MHD_RESPMEM_MUST_COPY);
     MHD_add_response_header(response, "Content-Type", type);
     enum MHD_Result result = MHD_queue_response(connection, status, response);
     MHD_destroy_response(response);
     return result;
 }
 
-static enum MHD_Result answer_health(struct api *api, struct MHD_Connection *connection, const char *path)
+static enum MHD_Result answer_health(struct api *api, struct MHD_Connection *connection,
+                                     const char *path)
 {
     struct buf text = {0};
     unsigned status = MHD_HTTP_OK;
@@ -238,21 +242,24 @@ static void handle(struct api_request *r, const char *method, const char *path)
     else if (atomic_load(&r->api->stopping))
         api_reply_error(r, E_CLOSED, "the service is stopping");
     else if (!identify(r))
-        api_reply_error(r, E_DENIED, "only root and the user the service runs as may use the control socket");
+        api_reply_error(r, E_DENIED,
+                        "only root and the user the service runs as may use the control socket");
     else if (r->body.err || !parse_body(r))
-        api_reply_error(r, E_SYNTAX, "the body is not a JSON object of at most %zu bytes", API_BODY_MAX);
+        api_reply_error(r, E_SYNTAX, "the body is not a JSON object of at most %zu bytes",
+                        API_BODY_MAX);
     else
         row->handle(r);
 }
 
 static bool is_health_path(const char *path)
 {
-    return strcmp(path, "/metrics") == 0 || strcmp(path, "/healthz") == 0 || strcmp(path, "/readyz") == 0;
+    return strcmp(path, "/metrics") == 0 || strcmp(path, "/healthz") == 0 ||
+           strcmp(path, "/readyz") == 0;
 }
 
-static enum MHD_Result answer_control(void *cls, struct MHD_Connection *connection, const char *path,
-                                      const char *method, const char *version, const char *upload,
-                                      size_t *upload_size, void **state)
+static enum MHD_Result answer_control(void *cls, struct MHD_Connection *connection,
+                                      const char *path, const char *method, const char *version,
+                                      const char *upload, size_t *upload_size, void **state)
 {
     (void)version;
     struct api *api = cls;
@@ -271,10 +278,14 @@ static enum MHD_Result answer_control(void *cls, struct MHD_Connection *connecti
     }
     if (is_health_path(path))
         return answer_health(api, connection, path);
-    if (r->status == 0)
+    if (!r->started) {
+        r->started = true;
         handle(r, method, path);
-    if (r->status == 0)
-        return MHD_YES; // suspended
+        if (r->suspended)
+            return MHD_YES; // it comes back here once resumed; the main loop may have r already
+    } else if (r->finish) {
+        r->finish(r);
+    }
     return send_text(connection, r->status, "application/json", buf_bytes(&r->answer));
 }
 
@@ -306,7 +317,8 @@ static enum MHD_Result answer_http(void *cls, struct MHD_Connection *connection,
         return MHD_YES;
     }
     if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
-        return send_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "text/plain", BYTES("GET only\n"));
+        return send_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "text/plain",
+                         BYTES("GET only\n"));
     return answer_health(cls, connection, path);
 }
 
@@ -317,8 +329,8 @@ static int bind_control(struct api *api)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     if (api->options.control.len >= sizeof addr.sun_path) {
-        log_error("the path of the control socket is too long", LOG_STR("path", api->options.control),
-                  LOG_INT("max", sizeof addr.sun_path - 1));
+        log_error("the path of the control socket is too long",
+                  LOG_STR("path", api->options.control), LOG_INT("max", sizeof addr.sun_path - 1));
         return E_LIMIT;
     }
     snprintf(addr.sun_path, sizeof addr.sun_path, "%.*s", BYTES_FMT(api->options.control));
@@ -346,13 +358,14 @@ static int bind_control(struct api *api)
     return OK;
 }
 
-static struct MHD_Daemon *start_daemon(struct api *api, int fd, unsigned flags, MHD_AccessHandlerCallback handler)
+static struct MHD_Daemon *start_daemon(struct api *api, int fd, unsigned flags,
+                                       MHD_AccessHandlerCallback handler)
 {
-    return MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG | flags, 0, NULL,
-                            NULL, handler, api, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_TIMEOUT,
-                            (unsigned)CONNECTION_TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT,
-                            (unsigned)CONNECTIONS_MAX, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-                            MHD_OPTION_END);
+    return MHD_start_daemon(
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG | flags, 0, NULL, NULL,
+        handler, api, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)CONNECTION_TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
 }
 
 int api_start(const struct api_options *options, struct conf_snapshot *snapshot, struct api **out)

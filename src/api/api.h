@@ -39,7 +39,8 @@ struct api_options {
 };
 
 // E_BUSY (another process serves the control socket), E_DENIED, E_IO.
-int api_start(const struct api_options *options, struct conf_snapshot *snapshot, struct api **out) MUST_USE;
+int api_start(const struct api_options *options, struct conf_snapshot *snapshot,
+              struct api **out) MUST_USE;
 // From now on requests see this snapshot. On the main loop.
 void api_set_snapshot(struct api *api, struct conf_snapshot *snapshot);
 // Answers what is under way, then ends. The main loop must still run.

@@ -2,9 +2,15 @@
 //
 // How it works: what happened to a message is folded from its events (law 8); only what has not been copied to the
 // history yet, and the time of the next attempt, comes from the queue.
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "api/api_private.h"
+
+static struct bytes argument(struct api_request *r, const char *name)
+{
+    return bytes_cstr(api_argument(r, name));
+}
 
 // ---- show --------------------------------------------------------------------------------------------------
 
@@ -39,7 +45,8 @@ static void on_message(void *ctx, const struct history_message *m)
 static struct shown_recipient *find_row(struct show *s, const struct history_event *e)
 {
     // Numbers come in order, so the row is nearly always at its number.
-    if (e->recipient >= 1 && e->recipient <= s->count && s->rows[e->recipient - 1].number == e->recipient)
+    if (e->recipient >= 1 && e->recipient <= s->count &&
+        s->rows[e->recipient - 1].number == e->recipient)
         return &s->rows[e->recipient - 1];
     for (size_t i = 0; i < s->count; i++)
         if (s->rows[i].number == e->recipient)
@@ -90,8 +97,8 @@ static void on_event(void *ctx, const struct history_event *e)
     json_object_object_add(row->object, "state", json_object_new_string(state_word(e->state)));
     if (e->attempts)
         json_object_object_add(row->object, "attempts", json_object_new_int64(e->attempts));
-    if (e->type == SPOOL_EVENT_DEFERRED || e->type == SPOOL_EVENT_DELIVERED || e->type == SPOOL_EVENT_BOUNCED ||
-        e->type == SPOOL_EVENT_EXPIRED)
+    if (e->type == SPOOL_EVENT_DEFERRED || e->type == SPOOL_EVENT_DELIVERED ||
+        e->type == SPOOL_EVENT_BOUNCED || e->type == SPOOL_EVENT_EXPIRED)
         json_object_object_add(row->object, "last", last_of(e));
 }
 
@@ -101,20 +108,24 @@ static void add_places(struct show *s)
     for (size_t i = 0; i < s->count; i++) {
         struct queue_place place;
         if (!recipient_state_is_live(s->rows[i].state) ||
-            queue_find(s->request->api->options.port->queue, s->id, s->rows[i].number, now, &place) != OK)
+            queue_find(s->request->api->options.port->queue, s->id, s->rows[i].number, now,
+                       &place) != OK)
             continue;
         if (place.state == QUEUE_STATE_HELD)
             json_object_object_add(s->rows[i].object, "state", json_object_new_string("held"));
         json_object_object_add(s->rows[i].object, "next_attempt_at",
                                place.state == QUEUE_STATE_HELD ? NULL
-                               : place.next_attempt_at.us      ? api_json_time(place.next_attempt_at)
-                                                               : api_json_time(now.wall));
+                               : place.next_attempt_at.us ? api_json_time(place.next_attempt_at)
+                                                          : api_json_time(now.wall));
     }
 }
 
 static int show_message(struct api_request *r, struct message_id id, struct json_object **out)
 {
-    struct show s = {.request = r, .id = id, .object = json_object_new_object(), .recipients = json_object_new_array()};
+    struct show s = {.request = r,
+                     .id = id,
+                     .object = json_object_new_object(),
+                     .recipients = json_object_new_array()};
     struct history_reader reader = {&s, on_message, on_event};
     int err = history_show(r->api->options.history, id, &reader);
     json_object_object_add(s.object, "recipients", s.recipients);
@@ -131,6 +142,7 @@ void api_message_get(struct api_request *r)
     if (!api_take_id(r, &id))
         return;
     struct json_object *object;
+    history_wait(r->api->options.history);
     int err = show_message(r, id, &object);
     if (!err) {
         api_reply(r, object);
@@ -141,6 +153,88 @@ void api_message_get(struct api_request *r)
         api_reply_error(r, err, "no message has this id (history is kept for events.keep)");
     else
         api_reply_error(r, err, "history not readable: %s", err_text(err));
+}
+
+// ---- why ---------------------------------------------------------------------------------------------------
+
+// The recipient asked for, by number or address (neither: any), and what last became of it.
+struct why {
+    uint64_t number; // 0: any
+    struct bytes address;
+    uint32_t found; // its number
+    enum recipient_state state;
+    struct wall at;
+};
+
+static void ignore_message(void *ctx, const struct history_message *m)
+{
+    (void)ctx;
+    (void)m;
+}
+
+static void on_why_event(void *ctx, const struct history_event *e)
+{
+    struct why *w = ctx;
+    bool is_it = w->number ? e->recipient == w->number
+                           : !w->address.len || bytes_eq_nocase(e->address, w->address);
+    if (!w->found && e->recipient && is_it)
+        w->found = e->recipient;
+    if (e->recipient == 0 || e->recipient != w->found)
+        return;
+    w->state = e->type == SPOOL_EVENT_ACCEPTED ? RECIPIENT_QUEUED : e->state;
+    w->at = e->at;
+}
+
+static void reply_reason(struct api_request *r, const struct queue_reason *reason)
+{
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "limit", json_object_new_string(queue_limit_name(reason->limit)));
+    json_object_object_add(o, "until", api_json_time(reason->until));
+    json_object_object_add(o, "setting",
+                           reason->setting[0] ? json_object_new_string(reason->setting) : NULL);
+    json_object_object_add(o, "text", api_json_text(bytes_cstr(reason->text)));
+    api_reply(r, o);
+}
+
+// Nothing holds back what is no longer there.
+static void reply_settled(struct api_request *r, const struct why *w)
+{
+    struct queue_reason reason = {.limit = QUEUE_LIMIT_NONE};
+    struct buf at = {0};
+    wall_format(w->at, &at);
+    snprintf(reason.text, sizeof reason.text, "it waits for nothing: %s at %s",
+             state_word(w->state), buf_cstr(&at));
+    buf_done(&at);
+    reply_reason(r, &reason);
+}
+
+void api_why_get(struct api_request *r)
+{
+    struct message_id id;
+    struct bytes text = argument(r, "recipient");
+    struct why w = {0};
+    struct history_reader reader = {&w, ignore_message, on_why_event};
+    struct queue_reason reason;
+    if (!api_take_id(r, &id))
+        return;
+    if (text.len && bytes_to_u64(text, UINT32_MAX, &w.number) != OK)
+        w.address = text;
+    if (!text.len && queue_why(r->api->options.port->queue, id, 0, api_now(), &reason) == OK) {
+        reply_reason(r, &reason);
+        return;
+    }
+    history_wait(r->api->options.history);
+    int err = history_show(r->api->options.history, id, &reader);
+    if (!err && w.found &&
+        queue_why(r->api->options.port->queue, id, w.found, api_now(), &reason) == OK)
+        reply_reason(r, &reason);
+    else if (!err && w.found)
+        reply_settled(r, &w);
+    else if (err && err != E_NOT_FOUND)
+        api_reply_error(r, err, "history not readable: %s", err_text(err));
+    else
+        api_reply_error(r, E_NOT_FOUND,
+                        err ? "no message has this id" : "this message has no such recipient");
 }
 
 // ---- find --------------------------------------------------------------------------------------------------
@@ -157,24 +251,32 @@ static void on_found(void *ctx, struct message_id id)
         f->ids[f->count++] = id;
 }
 
-static struct bytes argument(struct api_request *r, const char *name)
+// People copy a Message-ID with or without its brackets.
+static void add_brackets(struct bytes *message_id, struct buf *space)
 {
-    return bytes_cstr(api_argument(r, name));
+    if (!message_id->len || message_id->at[0] == '<')
+        return;
+    buf_printf(space, "<%.*s>", BYTES_FMT(*message_id));
+    *message_id = buf_bytes(space);
 }
 
 void api_messages_get(struct api_request *r)
 {
+    struct buf space = {0};
     struct history_filter filter = {.recipient = argument(r, "recipient"),
                                     .sender = argument(r, "sender"),
                                     .message_id = argument(r, "message_id"),
                                     .envid = argument(r, "envid"),
                                     .tag = argument(r, "tag")};
+    add_brackets(&filter.message_id, &space);
     struct bytes since = argument(r, "since");
     if (since.len && wall_parse(since, &filter.since) != OK) {
         api_reply_error(r, E_SYNTAX, "since must be a time like 2026-11-22T05:57:00Z");
+        buf_done(&space);
         return;
     }
     struct found *found = mem_new(sizeof *found);
+    history_wait(r->api->options.history);
     int err = history_find(r->api->options.history, &filter, API_PAGE, on_found, found);
     for (size_t i = 0; i < found->count && !err; i++) {
         struct json_object *object;
@@ -189,25 +291,63 @@ void api_messages_get(struct api_request *r)
     else
         r->status = MHD_HTTP_OK;
     free(found);
+    buf_done(&space);
 }
 
 // ---- events ------------------------------------------------------------------------------------------------
 
-static void on_event_line(void *ctx, const struct history_event *e)
+static struct json_object *event_line(const struct history_event *e, enum spool_event type,
+                                      struct bytes text)
 {
-    struct api_request *r = ctx;
+    bool reply = type == e->type; // an attempt has none yet
     struct json_object *o = json_object_new_object();
     json_object_object_add(o, "cursor", json_object_new_uint64(e->cursor));
     json_object_object_add(o, "at", api_json_time(e->at));
-    json_object_object_add(o, "type", json_object_new_string(spool_event_name(e->type)));
+    json_object_object_add(o, "type", json_object_new_string(spool_event_name(type)));
     json_object_object_add(o, "id", api_json_id(e->id));
     json_object_object_add(o, "recipient", e->address.len ? api_json_text(e->address) : NULL);
     json_object_object_add(o, "lane", e->lane.len ? api_json_text(e->lane) : NULL);
-    json_object_object_add(o, "code", e->code ? json_object_new_int(e->code) : NULL);
-    json_object_object_add(o, "enhanced", e->enhanced.len ? api_json_text(e->enhanced) : NULL);
-    struct bytes text = e->text.len ? e->text : e->reason;
+    json_object_object_add(o, "code", reply && e->code ? json_object_new_int(e->code) : NULL);
+    json_object_object_add(o, "enhanced",
+                           reply && e->enhanced.len ? api_json_text(e->enhanced) : NULL);
     json_object_object_add(o, "text", text.len ? api_json_text(text) : NULL);
-    api_add_line(r, o);
+    return o;
+}
+
+// An attempt and what came of it are one record (law 8) with one cursor, told as two events.
+static void add_attempt_line(struct api_request *r, const struct history_event *e)
+{
+    struct buf text = {0};
+    buf_printf(&text, "%.*s [%.*s], TLS %.*s", BYTES_FMT(e->mx), BYTES_FMT(e->ip),
+               BYTES_FMT(e->tls.len ? e->tls : BYTES("none")));
+    api_add_line(r, event_line(e, SPOOL_EVENT_ATTEMPTED, buf_bytes(&text)));
+    buf_done(&text);
+}
+
+static void add_event_text(const struct history_event *e, struct buf *out)
+{
+    if (e->text.len) {
+        buf_add(out, e->text);
+    } else if (e->related.high) {
+        char id[MESSAGE_ID_CHARS + 1];
+        message_id_format(e->related, id);
+        buf_printf(out, "the sender is told by message %s", id);
+    } else {
+        buf_add(out, e->reason);
+    }
+    if (e->actor.len)
+        buf_printf(out, "%sby %.*s", out->len ? " " : "", BYTES_FMT(e->actor));
+}
+
+static void on_event_line(void *ctx, const struct history_event *e)
+{
+    struct api_request *r = ctx;
+    struct buf text = {0};
+    if (e->mx.len && e->type != SPOOL_EVENT_ATTEMPTED)
+        add_attempt_line(r, e);
+    add_event_text(e, &text);
+    api_add_line(r, event_line(e, e->type, buf_bytes(&text)));
+    buf_done(&text);
 }
 
 void api_events_get(struct api_request *r)
@@ -216,9 +356,11 @@ void api_events_get(struct api_request *r)
     struct bytes after_text = argument(r, "after"), max_text = argument(r, "max");
     if ((after_text.len && bytes_to_u64(after_text, INT64_MAX, &after) != OK) ||
         (max_text.len && bytes_to_u64(max_text, HISTORY_PAGE_MAX, &max) != OK)) {
-        api_reply_error(r, E_SYNTAX, "after and max must be numbers (max at most %d)", HISTORY_PAGE_MAX);
+        api_reply_error(r, E_SYNTAX, "after and max must be numbers (max at most %d)",
+                        HISTORY_PAGE_MAX);
         return;
     }
+    history_wait(r->api->options.history);
     int err = history_events(r->api->options.history, after, max, on_event_line, r, &last);
     if (err)
         api_reply_error(r, err, "history not readable: %s", err_text(err));

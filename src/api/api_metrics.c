@@ -15,7 +15,8 @@ static void head(struct buf *out, const char *name, const char *type, const char
     buf_printf(out, "# HELP posthaste_%s %s\n# TYPE posthaste_%s %s\n", name, help, name, type);
 }
 
-static void one(struct buf *out, const char *name, const char *type, uint64_t value, const char *help)
+static void one(struct buf *out, const char *name, const char *type, uint64_t value,
+                const char *help)
 {
     head(out, name, type, help);
     buf_printf(out, "posthaste_%s %llu\n", name, (unsigned long long)value);
@@ -23,18 +24,24 @@ static void one(struct buf *out, const char *name, const char *type, uint64_t va
 
 static void intake_metrics(const struct intake_counters *c, struct buf *out)
 {
-    one(out, "messages_accepted_total", "counter", load(&c->messages_accepted), "messages answered with 250");
-    one(out, "recipients_accepted_total", "counter", load(&c->recipients_accepted), "recipients of accepted messages");
-    one(out, "bytes_accepted_total", "counter", load(&c->bytes_accepted), "bytes of accepted messages");
+    one(out, "messages_accepted_total", "counter", load(&c->messages_accepted),
+        "messages answered with 250");
+    one(out, "recipients_accepted_total", "counter", load(&c->recipients_accepted),
+        "recipients of accepted messages");
+    one(out, "bytes_accepted_total", "counter", load(&c->bytes_accepted),
+        "bytes of accepted messages");
     one(out, "messages_refused_total", "counter", load(&c->messages_refused),
         "messages refused at MAIL or at the end of their content");
-    one(out, "recipients_refused_total", "counter", load(&c->recipients_refused), "recipients refused at RCPT");
+    one(out, "recipients_refused_total", "counter", load(&c->recipients_refused),
+        "recipients refused at RCPT");
     one(out, "sessions_total", "counter", load(&c->sessions), "client sessions begun");
-    one(out, "sessions_refused_total", "counter", load(&c->sessions_refused), "sessions turned away by a limit");
+    one(out, "sessions_refused_total", "counter", load(&c->sessions_refused),
+        "sessions turned away by a limit");
     one(out, "sessions_tls_total", "counter", load(&c->tls_sessions), "sessions that began TLS");
     one(out, "logins_total", "counter", load(&c->logins), "logins that succeeded");
     one(out, "logins_failed_total", "counter", load(&c->logins_failed), "logins that failed");
-    int64_t open = atomic_load_explicit((_Atomic int64_t *)(uintptr_t)&c->sessions_open, memory_order_relaxed);
+    int64_t open =
+        atomic_load_explicit((_Atomic int64_t *)(uintptr_t)&c->sessions_open, memory_order_relaxed);
     one(out, "sessions", "gauge", open < 0 ? 0 : (uint64_t)open, "client sessions open now");
 }
 
@@ -43,14 +50,16 @@ static void deliver_metrics(const struct deliver_counters *c, struct buf *out)
     static const struct {
         enum verdict_kind kind;
         const char *name;
-    } OUTCOMES[] = {{VERDICT_DELIVERED, "delivered"}, {VERDICT_RELAYED, "relayed"}, {VERDICT_PASSED, "passed"},
-                    {VERDICT_FAILED, "failed"},       {VERDICT_DEFERRED, "deferred"}, {VERDICT_EXPIRED, "expired"}};
+    } OUTCOMES[] = {{VERDICT_DELIVERED, "delivered"}, {VERDICT_RELAYED, "relayed"},
+                    {VERDICT_PASSED, "passed"},       {VERDICT_FAILED, "failed"},
+                    {VERDICT_DEFERRED, "deferred"},   {VERDICT_EXPIRED, "expired"}};
     head(out, "recipients_total", "counter", "what delivery attempts and decisions came to");
     for (size_t i = 0; i < COUNT_OF(OUTCOMES); i++)
         buf_printf(out, "posthaste_recipients_total{outcome=\"%s\"} %llu\n", OUTCOMES[i].name,
                    (unsigned long long)load(&c->recipients[OUTCOMES[i].kind]));
     one(out, "transactions_total", "counter", load(&c->transactions), "outgoing transactions");
-    one(out, "connections_opened_total", "counter", load(&c->connections_opened), "outgoing connections opened");
+    one(out, "connections_opened_total", "counter", load(&c->connections_opened),
+        "outgoing connections opened");
     one(out, "connections_failed_total", "counter", load(&c->connections_failed),
         "times that no address of a site could be used");
     one(out, "bytes_sent_total", "counter", load(&c->bytes_sent), "bytes of messages sent");
@@ -64,16 +73,20 @@ static void spool_metrics(struct spool *spool, struct buf *out)
     one(out, "spool_flush_failures_total", "counter", s.flush_failures, "flushes that failed");
     one(out, "spool_frames_total", "counter", s.frames, "atomic frames written");
     one(out, "spool_records_total", "counter", s.records, "records written");
-    one(out, "spool_written_bytes_total", "counter", s.written_bytes, "bytes written to the journal");
-    one(out, "spool_compacted_bytes_total", "counter", s.compacted_bytes, "bytes copied by compaction");
-    one(out, "spool_damaged_records_total", "counter", s.damaged_records, "records set aside as damaged");
+    one(out, "spool_written_bytes_total", "counter", s.written_bytes,
+        "bytes written to the journal");
+    one(out, "spool_compacted_bytes_total", "counter", s.compacted_bytes,
+        "bytes copied by compaction");
+    one(out, "spool_damaged_records_total", "counter", s.damaged_records,
+        "records set aside as damaged");
     one(out, "spool_segments", "gauge", s.segments, "segment files");
     one(out, "spool_segments_free", "gauge", s.free_segments, "segment files ready for reuse");
     one(out, "spool_live_messages", "gauge", s.live_messages, "messages with undecided recipients");
     one(out, "spool_live_bytes", "gauge", s.live_bytes, "bytes of their records");
     one(out, "spool_extents", "gauge", s.extents, "large bodies in files of their own");
     one(out, "spool_extent_bytes", "gauge", s.extent_bytes, "bytes of these");
-    one(out, "spool_accepting", "gauge", spool_accepting(spool), "1: there is room for new messages");
+    one(out, "spool_accepting", "gauge", spool_accepting(spool),
+        "1: there is room for new messages");
 }
 
 static void queue_metrics(struct queue *queue, struct buf *out)
@@ -82,14 +95,15 @@ static void queue_metrics(struct queue *queue, struct buf *out)
     queue_count(queue, &c);
     head(out, "queue_recipients", "gauge", "recipients in the queue");
     for (int i = 0; i < 4; i++)
-        buf_printf(out, "posthaste_queue_recipients{state=\"%s\"} %llu\n", queue_state_name((enum queue_state)i),
-                   (unsigned long long)c.recipients[i]);
+        buf_printf(out, "posthaste_queue_recipients{state=\"%s\"} %llu\n",
+                   queue_state_name((enum queue_state)i), (unsigned long long)c.recipients[i]);
     one(out, "queue_messages", "gauge", c.messages, "messages in the queue");
     one(out, "queue_domains", "gauge", c.domains, "recipient domains known");
     one(out, "queue_lanes", "gauge", c.lanes, "lanes known");
     one(out, "queue_connections", "gauge", c.connections, "outgoing connections open or opening");
     one(out, "queue_memory_bytes", "gauge", c.memory_bytes, "memory of the queue itself");
-    one(out, "queue_stored_bytes", "gauge", c.stored_bytes, "message bytes kept in memory for their first attempt");
+    one(out, "queue_stored_bytes", "gauge", c.stored_bytes,
+        "message bytes kept in memory for their first attempt");
 }
 
 static void process_metrics(struct buf *out)
@@ -97,7 +111,8 @@ static void process_metrics(struct buf *out)
     struct timespec cpu;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
     head(out, "process_cpu_seconds_total", "counter", "CPU time of the relay process");
-    buf_printf(out, "posthaste_process_cpu_seconds_total %lld.%06ld\n", (long long)cpu.tv_sec, cpu.tv_nsec / 1000);
+    buf_printf(out, "posthaste_process_cpu_seconds_total %lld.%06ld\n", (long long)cpu.tv_sec,
+               cpu.tv_nsec / 1000);
     head(out, "build_info", "gauge", "the version that runs");
     buf_printf(out, "posthaste_build_info{version=\"%s\"} 1\n", POSTHASTE_VERSION);
 }
@@ -120,7 +135,8 @@ bool api_is_ready(struct api *api, struct buf *out_why)
         return false;
     }
     if (!spool_accepting(api->options.port->spool)) {
-        buf_add_cstr(out_why, "the spool has no room or its disk fails: new mail is answered 452\n");
+        buf_add_cstr(out_why,
+                     "the spool has no room or its disk fails: new mail is answered 452\n");
         return false;
     }
     buf_add_cstr(out_why, "ready\n");

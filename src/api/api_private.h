@@ -17,7 +17,7 @@ struct api {
     int control_fd;
     char control_path[108];
     struct conf_snapshot *snapshot; // the current; main loop only
-    atomic_int waiting; // suspended requests
+    atomic_int waiting;             // suspended requests
     atomic_bool stopping;
 };
 
@@ -31,8 +31,9 @@ struct api_request {
     char actor_text[80];
     unsigned status; // HTTP; 0: not answered yet
     struct buf answer;
-    bool suspended;
-    struct sys_task task; // for work on the main loop
+    bool started, suspended;
+    struct sys_task task;                  // for work on the main loop
+    void (*finish)(struct api_request *r); // on the control thread, once resumed; may be NULL
 };
 
 // A query parameter, or NULL.

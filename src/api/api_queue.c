@@ -10,46 +10,21 @@
 #include "deliver/report.h"
 #include "mail/mail_address.h"
 
-#define IN_FLIGHT_MAX 64 // leased batches whose records are not flushed yet
-#define RECORDS_MAX 100  // in one frame
+#define IN_FLIGHT_MAX 64    // leased batches whose records are not flushed yet
+#define RECORDS_MAX 100     // in one frame
 #define SELECTED_MAX 100000 // recipients that --recipient can select
 
 // ---- questions -------------------------------------------------------------------------------------------
 
-void api_why_get(struct api_request *r)
-{
-    struct message_id id;
-    if (!api_take_id(r, &id))
-        return;
-    uint64_t number = 0;
-    struct bytes text = bytes_cstr(api_argument(r, "recipient"));
-    if (text.len && bytes_to_u64(text, UINT32_MAX, &number) != OK) {
-        api_reply_error(r, E_SYNTAX, "recipient must be its number, from 1");
-        return;
-    }
-    struct queue_reason reason;
-    int err = queue_why(r->api->options.port->queue, id, (uint32_t)number, api_now(), &reason);
-    if (err) {
-        api_reply_error(r, E_NOT_FOUND, "this message has no such recipient in the queue");
-        return;
-    }
-    struct json_object *o = json_object_new_object();
-    json_object_object_add(o, "limit", json_object_new_string(queue_limit_name(reason.limit)));
-    json_object_object_add(o, "until", api_json_time(reason.until));
-    json_object_object_add(o, "setting", reason.setting[0] ? json_object_new_string(reason.setting) : NULL);
-    json_object_object_add(o, "text", api_json_text(bytes_cstr(reason.text)));
-    api_reply(r, o);
-}
-
-static bool take_filter(struct api_request *r, const char *id, const char *domain, const char *account,
-                        struct buf *domain_buf, struct queue_filter *out)
+static bool take_filter(struct api_request *r, const char *id, const char *domain,
+                        const char *account, struct buf *domain_buf, struct queue_filter *out)
 {
     *out = (struct queue_filter){.by = QUEUE_SELECT_ALL};
     if (id) {
         out->by = QUEUE_SELECT_ID;
         if (message_id_parse(bytes_cstr(id), &out->id) == OK)
             return true;
-        api_reply_error(r, E_SYNTAX, "\"%.60s\" is no message id", id);
+        api_reply_error(r, E_NOT_FOUND, "no message has the id \"%.60s\"", id);
         return false;
     }
     if (domain) {
@@ -62,23 +37,14 @@ static bool take_filter(struct api_request *r, const char *id, const char *domai
         return false;
     }
     if (account) {
-        struct json_object *args = json_object_new_object(), *found = NULL, *row, *value;
-        struct store_op op = {.name = "account.list", .args = args, .actor = r->actor, .time = api_now().wall};
-        struct store_answer answer = {0};
-        struct buf error = {0};
+        struct store_directory *directory = NULL;
         out->by = QUEUE_SELECT_ACCOUNT;
-        if (store_apply(r->api->options.store, &op, &answer, &error) == OK)
-            json_object_object_get_ex(answer.result, "accounts", &found);
-        for (size_t i = 0; found && i < json_object_array_length(found); i++) {
-            row = json_object_array_get_idx(found, i);
-            if (json_object_object_get_ex(row, "account", &value) &&
-                bytes_eq_nocase(bytes_cstr(json_object_get_string(value)), bytes_cstr(account)) &&
-                json_object_object_get_ex(row, "number", &value))
-                out->account = (uint32_t)json_object_get_int64(value);
+        if (store_directory_load(r->api->options.store, &directory) == OK) {
+            const struct store_account *found =
+                store_directory_account(directory, bytes_cstr(account));
+            out->account = found ? found->number : 0;
         }
-        json_object_put(answer.result);
-        json_object_put(args);
-        buf_done(&error);
+        store_directory_free(directory);
         if (out->account)
             return true;
         api_reply_error(r, E_NOT_FOUND, "there is no account \"%.100s\"", account);
@@ -87,11 +53,13 @@ static bool take_filter(struct api_request *r, const char *id, const char *domai
     return true;
 }
 
-static struct json_object *queue_row_json(const struct queue_row *row)
+static struct json_object *queue_row_json(const struct queue_row *row,
+                                          const struct store_directory *directory)
 {
+    const struct store_account *account = store_directory_account_number(directory, row->account);
     struct json_object *o = json_object_new_object();
     json_object_object_add(o, "id", api_json_id(row->id));
-    json_object_object_add(o, "account", json_object_new_int64(row->account));
+    json_object_object_add(o, "account", account ? api_json_text(account->name) : NULL);
     json_object_object_add(o, "class", json_object_new_string(mail_class_name(row->class)));
     json_object_object_add(o, "domain", api_json_text(bytes_cstr(row->domain)));
     json_object_object_add(o, "state", json_object_new_string(queue_state_name(row->state)));
@@ -113,17 +81,21 @@ void api_queue_get(struct api_request *r)
         api_reply_error(r, E_SYNTAX, "cursor must be what the last page ended with");
         return;
     }
-    if (!take_filter(r, api_argument(r, "id"), api_argument(r, "domain"), api_argument(r, "account"), &domain,
-                     &filter)) {
+    if (!take_filter(r, api_argument(r, "id"), api_argument(r, "domain"),
+                     api_argument(r, "account"), &domain, &filter)) {
         buf_done(&domain);
         return;
     }
+    struct store_directory *directory;
+    if (store_directory_load(r->api->options.store, &directory) != OK)
+        directory = store_directory_empty();
     struct queue_row *rows = mem_new(API_PAGE * sizeof *rows);
     size_t total = 0;
     while (total == 0 && cursor != UINT64_MAX) {
-        total = queue_list(r->api->options.port->queue, &filter, &cursor, api_now(), rows, API_PAGE);
+        total =
+            queue_list(r->api->options.port->queue, &filter, &cursor, api_now(), rows, API_PAGE);
         for (size_t i = 0; i < total; i++)
-            api_add_line(r, queue_row_json(&rows[i]));
+            api_add_line(r, queue_row_json(&rows[i], directory));
     }
     if (cursor != UINT64_MAX) {
         struct json_object *next = json_object_new_object();
@@ -132,6 +104,7 @@ void api_queue_get(struct api_request *r)
     }
     r->status = MHD_HTTP_OK;
     free(rows);
+    store_directory_free(directory);
     buf_done(&domain);
 }
 
@@ -150,11 +123,13 @@ void api_lanes_get(struct api_request *r)
             json_object_object_add(o, "connections", json_object_new_int64(row->connections));
             json_object_object_add(o, "connecting", json_object_new_int64(row->connecting));
             json_object_object_add(o, "busy", json_object_new_int64(row->busy));
-            json_object_object_add(o, "connections_max", json_object_new_int64(row->connections_max));
+            json_object_object_add(o, "connections_max",
+                                   json_object_new_int64(row->connections_max));
             json_object_object_add(o, "hour_used", json_object_new_uint64(row->hour_used));
             json_object_object_add(o, "day_used", json_object_new_uint64(row->day_used));
             json_object_object_add(o, "backoff_until", api_json_time(row->backoff_until));
-            json_object_object_add(o, "text", row->text[0] ? api_json_text(bytes_cstr(row->text)) : NULL);
+            json_object_object_add(o, "text",
+                                   row->text[0] ? api_json_text(bytes_cstr(row->text)) : NULL);
             api_add_line(r, o);
         }
     } while (count > 0);
@@ -267,8 +242,9 @@ static void on_loaded(struct batch_load *load, struct stored_message *message)
     if (message) {
         struct verdict *verdicts = mem_new(b->batch->count * sizeof *verdicts);
         for (uint32_t i = 0; i < b->batch->count; i++)
-            verdicts[i] = verdict_make(VERDICT_FAILED, 550, "5.0.0",
-                                       BYTES("the operator of this mail service returned the message"));
+            verdicts[i] =
+                verdict_make(VERDICT_FAILED, 550, "5.0.0",
+                             BYTES("the operator of this mail service returned the message"));
         a->changed += b->batch->count;
         report_batch(&a->reporter, b->batch, message, verdicts, &(struct report_facts){0});
         stored_message_unref(message);
@@ -302,8 +278,9 @@ static void act_finish(struct act *a)
     json_object_object_add(o, "matched", json_object_new_uint64(a->matched));
     json_object_object_add(o, "changed", json_object_new_uint64(a->changed));
     json_object_object_add(o, "dry_run", json_object_new_boolean(a->dry_run));
-    log_info("operator", LOG_STR("actor", r->actor), LOG_CSTR("action", ACTION_ROWS[a->action].name),
-             LOG_INT("matched", a->matched), LOG_INT("changed", a->changed), LOG_INT("dry_run", a->dry_run));
+    log_info("operator", LOG_STR("actor", r->actor),
+             LOG_CSTR("action", ACTION_ROWS[a->action].name), LOG_INT("matched", a->matched),
+             LOG_INT("changed", a->changed), LOG_INT("dry_run", a->dry_run));
     api_reply(r, o);
     free(a->selected);
     buf_done(&a->domain);
@@ -338,9 +315,9 @@ static void act_go_on(struct act *a)
             return;
         }
         struct queue_batch *batch = NULL;
-        bool more = a->dry_run
-                        ? queue_match(port_of(a)->queue, &a->filter, &a->cursor, &a->matched)
-                        : queue_claim(port_of(a)->queue, &a->filter, &a->cursor, acceptance_now(), &batch);
+        bool more = a->dry_run ? queue_match(port_of(a)->queue, &a->filter, &a->cursor, &a->matched)
+                               : queue_claim(port_of(a)->queue, &a->filter, &a->cursor,
+                                             acceptance_now(), &batch);
         if (batch) {
             a->matched += batch->count;
             act_on(a, batch);
@@ -479,8 +456,8 @@ void api_queue_post(struct api_request *r)
     enum action action;
     if (!take_action(r, &action))
         return;
-    const char *id = text_of(r, "id"), *domain = text_of(r, "domain"), *account = text_of(r, "account"),
-               *recipient = text_of(r, "recipient");
+    const char *id = text_of(r, "id"), *domain = text_of(r, "domain"),
+               *account = text_of(r, "account"), *recipient = text_of(r, "recipient");
     if (!!id + !!domain + !!account + !!recipient + flag_of(r, "all") != 1) {
         api_reply_error(r, E_SYNTAX, "name exactly one of id, domain, account, recipient and all");
         return;
@@ -494,6 +471,11 @@ void api_queue_post(struct api_request *r)
         api_reply_error(r, E_IO, "history not readable");
         ok = false;
     }
+    if (ok && action == ACTION_RELEASE && flag_of(r, "all") && !a->dry_run &&
+        spool_release_hold(r->api->options.port->spool) != OK) {
+        api_reply_error(r, E_IO, "the mark of a restored backup cannot be removed from the spool");
+        ok = false;
+    }
     if (!ok) {
         free(a->selected);
         buf_done(&a->domain);
@@ -502,8 +484,6 @@ void api_queue_post(struct api_request *r)
     }
     a->filter.unheld_only = action == ACTION_HOLD;
     a->filter.held_only = action == ACTION_RELEASE;
-    if (action == ACTION_RELEASE && a->filter.by == QUEUE_SELECT_ALL && !recipient && !a->dry_run)
-        (void)!spool_release_hold(r->api->options.port->spool);
     buf_clear(&r->body);
     buf_add(&r->body, bytes_of(&a, sizeof a));
     api_to_main(r, on_act);
@@ -511,16 +491,32 @@ void api_queue_post(struct api_request *r)
 
 // ---- backup --------------------------------------------------------------------------------------------------
 
+// On the control thread again. The accounts come last: no message of the copy belongs to an account it lacks.
+static void copy_accounts(struct api_request *r)
+{
+    struct buf path = {0};
+    const char *to = text_of(r, "to");
+    if (r->status != MHD_HTTP_OK)
+        return; // the spool's copy has failed
+    buf_printf(&path, "%s/accounts.db", to);
+    int err = store_copy(r->api->options.store, buf_cstr(&path));
+    buf_done(&path);
+    if (err) {
+        api_reply_error(r, err, "accounts not copied to %.400s: %s", to, err_text(err));
+        return;
+    }
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "backup", json_object_new_string(to));
+    api_reply(r, o);
+}
+
 static void on_backed_up(void *ctx, int err)
 {
     struct api_request *r = ctx;
-    if (err) {
-        api_reply_error(r, err, "backup failed: %s", err_text(err));
-    } else {
-        struct json_object *o = json_object_new_object();
-        json_object_object_add(o, "backup", json_object_new_string(text_of(r, "to")));
-        api_reply(r, o);
-    }
+    r->status = MHD_HTTP_OK;
+    if (err)
+        api_reply_error(r, err, "the spool is not copied to %.400s: %s", text_of(r, "to"),
+                        err_text(err));
     api_resume(r);
 }
 
@@ -529,8 +525,7 @@ static void on_backup(struct sys_task *task)
     struct api_request *r = container_of(task, struct api_request, task);
     struct buf path = {0};
     buf_printf(&path, "%s/spool", text_of(r, "to"));
-    // TODO spool_backup(r->api->options.port->spool, buf_cstr(&path), on_backed_up, r);
-    on_backed_up(r, E_AGAIN);
+    spool_backup(r->api->options.port->spool, buf_cstr(&path), on_backed_up, r);
     buf_done(&path);
 }
 
@@ -538,15 +533,10 @@ void api_backup_post(struct api_request *r)
 {
     const char *to = text_of(r, "to");
     if (!to || to[0] != '/') {
-        api_reply_error(r, E_SYNTAX, "\"to\" must be an absolute path of a new or empty folder");
+        api_reply_error(r, E_SYNTAX,
+                        "\"to\" must be an absolute path of a folder that is new or empty");
         return;
     }
-    struct buf path = {0};
-    buf_printf(&path, "%s/accounts.db", to);
-    int err = store_copy(r->api->options.store, buf_cstr(&path));
-    buf_done(&path);
-    if (err)
-        api_reply_error(r, err, "accounts not copied to %.400s: %s", to, err_text(err));
-    else
-        api_to_main(r, on_backup);
+    r->finish = copy_accounts;
+    api_to_main(r, on_backup);
 }

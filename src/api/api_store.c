@@ -20,7 +20,10 @@ void api_store_post(struct api_request *r)
         api_reply_error(r, E_SYNTAX, "\"op\" must be the name of an operation");
         return;
     }
-    struct store_op op = {.name = json_object_get_string(name), .args = args, .actor = r->actor, .time = api_now().wall};
+    struct store_op op = {.name = json_object_get_string(name),
+                          .args = args,
+                          .actor = r->actor,
+                          .time = api_now().wall};
     struct store_answer answer;
     struct buf error = {0};
     int err = store_apply(r->api->options.store, &op, &answer, &error);

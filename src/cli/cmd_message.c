@@ -217,7 +217,7 @@ static int run_why(struct cli *cli)
 const struct cli_command cli_message_why = {
     .name = "message why",
     .arguments = "ID [RECIPIENT]",
-    .help = "what a message is waiting for, until when, and the setting that would change it",
+    .help = "what a message waits for, until when, and which setting counts",
     .more =
         "RECIPIENT is an address or its number in the message; default: the first one queued.\n",
     .arguments_min = 1,

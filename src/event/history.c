@@ -16,10 +16,10 @@
 #include "base/log.h"
 #include "event/history_file.h"
 
-#define GATHER_MS 25          // after something new, before it is copied
-#define ROWS_A_TURN 2000      // records in one transaction
-#define CHECKPOINT_MS 2000    // how often what is copied is flushed, so that the journal may forget it
-#define RETRY_MS 1000         // after a failure
+#define GATHER_MS 25       // after something new, before it is copied
+#define ROWS_A_TURN 2000   // records in one transaction
+#define CHECKPOINT_MS 2000 // how often what is copied is flushed, so that the journal may forget it
+#define RETRY_MS 1000      // after a failure
 #define RETENTION_MS 3600000
 #define FILES_MAX 4096
 
@@ -157,8 +157,11 @@ struct copy {
 
 static int copy_commit(struct copy *c)
 {
-    if (!c->open)
+    if (!c->open) { // notes only: nothing to keep, but whoever waits for them need not
+        if (c->upto > atomic_load(&c->history->sequence))
+            atomic_store(&c->history->sequence, c->upto);
         return OK;
+    }
     c->open = false;
     int err = history_file_commit(&c->history->file, c->upto);
     if (err) {
@@ -284,7 +287,8 @@ static void on_start(struct sys_task *task)
     on_retention(&h->retention);
 }
 
-int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_ms, struct history **out)
+int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_ms,
+                  struct history **out)
 {
     struct history *h = mem_new(sizeof *h);
     h->spool = spool;
@@ -330,6 +334,16 @@ void history_stop(struct history *h)
 uint64_t history_sequence(const struct history *h)
 {
     return atomic_load(&h->sequence);
+}
+
+void history_wait(const struct history *h)
+{
+    struct spool_stats stats;
+    struct timespec pause = {0, 2000000};
+    spool_get_stats(h->spool, &stats);
+    for (int waited = 0; history_sequence(h) < stats.sequence && waited < HISTORY_WAIT_MS;
+         waited += 2)
+        nanosleep(&pause, NULL);
 }
 
 // ---- questions -------------------------------------------------------------------------------------------
@@ -434,7 +448,8 @@ static void pass_event(void *ctx, const struct history_event *event)
 }
 
 int history_events(struct history *h, uint64_t after, size_t max,
-                   void (*on_event)(void *ctx, const struct history_event *event), void *ctx, uint64_t *out_last)
+                   void (*on_event)(void *ctx, const struct history_event *event), void *ctx,
+                   uint64_t *out_last)
 {
     struct events_pass pass = {h, on_event, ctx};
     struct days days = list_days(h);
@@ -447,7 +462,8 @@ int history_events(struct history *h, uint64_t after, size_t max,
             continue;
         size_t count = 0;
         if (history_file_sequence(db) > after)
-            err = history_file_events_after(db, *out_last, want, pass_event, &pass, &count, out_last);
+            err =
+                history_file_events_after(db, *out_last, want, pass_event, &pass, &count, out_last);
         want -= count < want ? count : want;
         sqlite3_close(db);
     }

@@ -18,11 +18,16 @@ struct history;
 
 // Opens (and makes) the folder and starts to follow the journal. keep_ms: older day files are deleted. E_IO,
 // E_DENIED, E_DAMAGED, E_VERSION.
-int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_ms, struct history **out) MUST_USE;
+int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_ms,
+                  struct history **out) MUST_USE;
 // Copies what is flushed, then ends. Before spool_close().
 void history_stop(struct history *h);
 // Sequence number of the last record copied; any thread.
 uint64_t history_sequence(const struct history *h);
+// Waits, at most HISTORY_WAIT_MS, until all that is flushed now is copied: who was answered 250 finds
+// his message. A thread that may block.
+#define HISTORY_WAIT_MS 2000
+void history_wait(const struct history *h);
 
 // ---- questions; all slices are borrowed for the callback ---------------------------------------------------
 
@@ -53,7 +58,8 @@ struct history_reader {
     void (*on_message)(void *ctx, const struct history_message *message);
     void (*on_event)(void *ctx, const struct history_event *event);
 };
-int history_show(struct history *h, struct message_id id, const struct history_reader *reader) MUST_USE;
+int history_show(struct history *h, struct message_id id,
+                 const struct history_reader *reader) MUST_USE;
 
 // Messages that match all that is set, the newest first, at most `max`.
 struct history_filter {
