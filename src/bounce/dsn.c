@@ -68,7 +68,8 @@ struct meaning {
 // The longest matching prefix explains the code to a person. RFC 3463.
 static const struct meaning MEANINGS[] = {
     {"5.1.1", "The address does not exist. Please check it for typing errors."},
-    {"5.1.2", "The part after the @ does not exist as a mail domain. Please check it for typing errors."},
+    {"5.1.2",
+     "The part after the @ does not exist as a mail domain. Please check it for typing errors."},
     {"5.1.3", "The address is not written in a valid form."},
     {"5.1.6", "The mailbox has moved and left no new address."},
     {"5.1.10", "The domain says that it accepts no mail at all."},
@@ -80,7 +81,8 @@ static const struct meaning MEANINGS[] = {
     {"5.3.4", "The message is larger than the receiving server accepts."},
     {"5.3", "The receiving server's mail system has a problem that will not go away by itself."},
     {"5.4.6", "The message goes in circles: two servers keep passing it to each other."},
-    {"5.4.7", "The receiving server could not be reached, or kept postponing the message, for too long."},
+    {"5.4.7",
+     "The receiving server could not be reached, or kept postponing the message, for too long."},
     {"5.4.4", "No server could be found that takes mail for this domain."},
     {"5.4", "The receiving server could not be reached."},
     {"5.6.7", "The address has letters that one of the servers on the way does not support."},
@@ -188,7 +190,9 @@ static void add_person_recipient(struct writer *w, const struct dsn_recipient *r
     case DSN_RELAYED:
         buf_add_cstr(w->out, "    was passed to ");
         add_clean(w, r->remote_mta, 255);
-        buf_add_cstr(w->out, ", which gives no\r\n    confirmations of its own. You may hear no more of it.\r\n");
+        buf_add_cstr(
+            w->out,
+            ", which gives no\r\n    confirmations of its own. You may hear no more of it.\r\n");
         return;
     case DSN_EXPANDED:
         buf_add_cstr(w->out, "    was passed on to the addresses this one stands for.\r\n");
@@ -265,7 +269,8 @@ static void add_status_recipient(struct writer *w, const struct dsn_recipient *r
     }
     if (r->diagnostic.len) {
         // RFC 3464 2.3.6: "smtp" is for what an SMTP server said; our own words carry our own type.
-        buf_printf(w->out, "Diagnostic-Code: %s; ", r->diagnostic_is_remote ? "smtp" : "x-posthaste");
+        buf_printf(w->out, "Diagnostic-Code: %s; ",
+                   r->diagnostic_is_remote ? "smtp" : "x-posthaste");
         add_clean(w, r->diagnostic, LINE_MAX_SHOWN);
         buf_add_cstr(w->out, "\r\n");
     }
@@ -386,7 +391,8 @@ int dsn_build(const struct dsn_request *request, struct dsn *out)
     add_status(&w);
     add_returned(&w);
     out->smtputf8 = w.utf8;
-    out->eight_bit = !bytes_is_ascii(buf_bytes(&out->body)) || !bytes_is_ascii(buf_bytes(&out->header));
+    out->eight_bit =
+        !bytes_is_ascii(buf_bytes(&out->body)) || !bytes_is_ascii(buf_bytes(&out->header));
     int err = out->header.err ? out->header.err : out->body.err;
     if (err)
         dsn_done(out);

@@ -19,17 +19,17 @@ enum dsn_action { DSN_FAILED, DSN_DELAYED, DSN_DELIVERED, DSN_RELAYED, DSN_EXPAN
 struct dsn_recipient {
     const struct recipient *recipient;
     enum dsn_action action;
-    struct bytes status;      // "5.1.1"
-    struct bytes remote_mta;  // host that answered, or empty
-    struct bytes diagnostic;  // its reply "550 5.1.1 no such user", or our own words
+    struct bytes status;       // "5.1.1"
+    struct bytes remote_mta;   // host that answered, or empty
+    struct bytes diagnostic;   // its reply "550 5.1.1 no such user", or our own words
     bool diagnostic_is_remote; // false: our own words, no "smtp;" Diagnostic-Code
-    struct wall last_attempt; // 0: none
+    struct wall last_attempt;  // 0: none
 };
 
 struct dsn_request {
     const struct envelope *envelope; // of the message reported on
-    struct bytes header; // as stored, its empty line included
-    struct bytes body;   // empty when it is not to be returned (dsn_returns_body)
+    struct bytes header;             // as stored, its empty line included
+    struct bytes body;               // empty when it is not to be returned (dsn_returns_body)
     struct bytes hostname;           // Reporting-MTA
     struct bytes postmaster;         // From address of the notification
     struct message_id id;            // of the notification
@@ -39,7 +39,7 @@ struct dsn_request {
 };
 
 struct dsn {
-    struct buf header, body; // header with its empty line
+    struct buf header, body;  // header with its empty line
     bool eight_bit, smtputf8; // what the notification's own envelope must declare
 };
 

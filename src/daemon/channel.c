@@ -53,7 +53,8 @@ int channel_send(int channel, enum channel_kind kind, struct bytes text, int fd)
     return OK;
 }
 
-int channel_send_contents(int channel, enum channel_kind kind, struct bytes text, struct bytes contents)
+int channel_send_contents(int channel, enum channel_kind kind, struct bytes text,
+                          struct bytes contents)
 {
     int fd = memfd_create("posthaste", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd == -1)

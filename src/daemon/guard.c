@@ -99,7 +99,8 @@ static int read_file(const char *what, const char *path, size_t max, struct buf 
     return OK;
 }
 
-static int load_certificate(struct guard *g, const struct conf *conf, struct buf *cert, struct buf *key)
+static int load_certificate(struct guard *g, const struct conf *conf, struct buf *cert,
+                            struct buf *key)
 {
     if (conf->tls.self_signed)
         return tls_certificate_make(conf->hostname, cert, key);
@@ -210,7 +211,8 @@ static int own_directory(const char *path, const struct passwd *user)
 {
     if (mkdir(path, 0700) == -1 && errno != EEXIST) {
         int e = errno;
-        log_error("cannot make directory", LOG_CSTR("directory", path), LOG_CSTR("error", strerror(e)));
+        log_error("cannot make directory", LOG_CSTR("directory", path),
+                  LOG_CSTR("error", strerror(e)));
         return err_from_errno(e);
     }
     if (user && chown(path, user->pw_uid, user->pw_gid) == -1) {
@@ -257,7 +259,8 @@ static void drop_privileges(const struct passwd *user)
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-static _Noreturn void become_relay(struct guard *g, int channel, const struct passwd *user, pid_t guard_pid)
+static _Noreturn void become_relay(struct guard *g, int channel, const struct passwd *user,
+                                   pid_t guard_pid)
 {
     sigset_t all;
     sigemptyset(&all);
@@ -364,9 +367,10 @@ static void on_message(struct guard *g, const struct channel_message *m)
         log_info("ready", LOG_INT("pid", getpid()), LOG_CSTR("control", m->text));
         for (int i = 0; i < g->sockets.count; i++) {
             char text[SYS_ADDR_TEXT];
-            log_info("listening",
-                     LOG_CSTR("listener", g->sockets.at[i].name[0] ? g->sockets.at[i].name : "http"),
-                     LOG_CSTR("address", sys_addr_format(&g->sockets.at[i].address, text)));
+            log_info(
+                "listening",
+                LOG_CSTR("listener", g->sockets.at[i].name[0] ? g->sockets.at[i].name : "http"),
+                LOG_CSTR("address", sys_addr_format(&g->sockets.at[i].address, text)));
         }
         break;
     case CHANNEL_APPLIED:
@@ -414,7 +418,8 @@ static void on_relay_gone(struct guard *g, int status)
               LOG_INT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
               LOG_INT("after_ms", g->restart_delay_ms));
     g->restart_at_ms = now_ms() + g->restart_delay_ms;
-    g->restart_delay_ms = g->restart_delay_ms * 2 < RESTART_MAX_MS ? g->restart_delay_ms * 2 : RESTART_MAX_MS;
+    g->restart_delay_ms =
+        g->restart_delay_ms * 2 < RESTART_MAX_MS ? g->restart_delay_ms * 2 : RESTART_MAX_MS;
 }
 
 static void on_signal(struct guard *g)
@@ -464,7 +469,8 @@ static int poll_timeout(const struct guard *g)
 static void run(struct guard *g)
 {
     while (!(g->stopping && g->relay == 0)) {
-        struct pollfd fds[2] = {{.fd = g->signals, .events = POLLIN}, {.fd = g->channel, .events = POLLIN}};
+        struct pollfd fds[2] = {{.fd = g->signals, .events = POLLIN},
+                                {.fd = g->channel, .events = POLLIN}};
         int n = poll(fds, 2, poll_timeout(g));
         if (n == -1 && errno != EINTR)
             break;

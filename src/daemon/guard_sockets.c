@@ -98,7 +98,8 @@ static const char *remedy(int errno_value)
     }
 }
 
-static struct guard_socket *find(struct guard_sockets *sockets, struct bytes name, struct bytes asked)
+static struct guard_socket *find(struct guard_sockets *sockets, struct bytes name,
+                                 struct bytes asked)
 {
     for (int i = 0; i < sockets->count; i++)
         if (bytes_eq(bytes_cstr(sockets->at[i].name), name) &&
@@ -107,7 +108,8 @@ static struct guard_socket *find(struct guard_sockets *sockets, struct bytes nam
     return NULL;
 }
 
-static int open_one(struct guard_sockets *sockets, struct bytes name, struct bytes asked, bool any_family)
+static int open_one(struct guard_sockets *sockets, struct bytes name, struct bytes asked,
+                    bool any_family)
 {
     struct guard_socket *s = find(sockets, name, asked);
     if (s) {

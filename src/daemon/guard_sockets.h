@@ -13,9 +13,9 @@
 #define GUARD_SOCKETS_MAX 256
 
 struct guard_socket {
-    char name[64];            // the listener's; "" for HTTP
+    char name[64];             // the listener's; "" for HTTP
     char asked[SYS_ADDR_TEXT]; // as configured: a socket is kept while this stays the same
-    struct sys_addr address;  // as bound: the port that the kernel chose for 0
+    struct sys_addr address;   // as bound: the port that the kernel chose for 0
     int fd;
     bool wanted; // still in the configuration
 };

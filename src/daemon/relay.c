@@ -16,6 +16,7 @@
 #include "api/api.h"
 #include "base/map.h"
 #include "daemon/channel.h"
+#include "daemon/holds.h"
 #include "daemon/sandbox.h"
 #include "daemon/worker.h"
 #include "event/history.h"
@@ -26,6 +27,7 @@
 #define CLOCK_LOOK_MS 1000
 #define CLOCK_JUMP_TOLD_MS 3600000 // beyond this someone must know
 #define CLOCK_JUMP_MS 500
+#define NOTES_A_FRAME 50
 #define AUTHORITIES_MAX ((size_t)16 << 20)
 
 // What the guard has sent since the last COMMIT.
@@ -77,7 +79,8 @@ int relay_parse_config(struct bytes text, const char *path, struct conf **out, s
     ptrdiff_t slash = bytes_find_last(buf_bytes(&full), '/');
     if (path)
         buf_truncate(&full, slash > 0 ? (size_t)slash : 1);
-    int err = conf_load_text(text, path ? path : "default", path ? buf_cstr(&full) : folder, out, errors);
+    int err =
+        conf_load_text(text, path ? path : "default", path ? buf_cstr(&full) : folder, out, errors);
     buf_done(&full);
     return err;
 }
@@ -192,11 +195,13 @@ static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
     struct parts *parts = &r->parts;
     char reason[NET_TLS_REASON];
     *p = (struct prepared){0};
-    int err = relay_parse_config(buf_bytes(&parts->config), parts->name[0] ? parts->name : NULL, &p->conf, errors);
+    int err = relay_parse_config(buf_bytes(&parts->config), parts->name[0] ? parts->name : NULL,
+                                 &p->conf, errors);
     if (!err)
         err = prepare_routes(r, p, errors);
     if (!err && parts->certificate.len) {
-        err = net_tls_server_new(buf_bytes(&parts->certificate), buf_bytes(&parts->key), &p->tls, reason);
+        err = net_tls_server_new(buf_bytes(&parts->certificate), buf_bytes(&parts->key), &p->tls,
+                                 reason);
         if (err)
             buf_printf(errors, "certificate or key: %s\n", reason);
     }
@@ -234,7 +239,8 @@ static void adopt(struct relay *r, struct prepared *p)
 static void apply_to_workers(struct relay *r)
 {
     for (uint32_t i = 0; i < r->workers_count; i++)
-        worker_apply(r->workers[i], r->snapshot, r->tls_server, r->tls, r->parts.listeners, r->parts.count);
+        worker_apply(r->workers[i], r->snapshot, r->tls_server, r->tls, r->parts.listeners,
+                     r->parts.count);
 }
 
 static void tell_guard(struct relay *r, enum channel_kind kind, struct bytes text)
@@ -279,6 +285,7 @@ static void on_accounts_changed(struct sys_task *task)
 {
     struct accounts_changed *c = container_of(task, struct accounts_changed, task);
     struct relay *r = c->relay;
+    holds_change(&r->shared.port, r->snapshot->accounts, c->directory);
     replace(&r->accounts, conf_part_new(c->directory, free_directory));
     make_snapshot(r);
     for (uint32_t i = 0; i < r->workers_count; i++)
@@ -299,14 +306,39 @@ static void accounts_changed(void *ctx, struct store_directory *directory)
 
 // ---- stopping --------------------------------------------------------------------------------------------
 
+static void on_notes_saved(void *ctx, int err)
+{
+    struct relay *r = ctx;
+    if (err)
+        log_warn("counts of lanes not saved", LOG_ERR(err));
+    if (write(r->finished[1], "", 1) != 1)
+        _exit(EX_SOFTWARE);
+}
+
+// The exact counts of the lanes, so that the next start need not take the ones counted ahead for sent.
+static void save_notes(struct relay *r)
+{
+    struct spool_frame *frame = spool_frame_new(SPOOL_OUTCOME);
+    struct queue_note *note = mem_new(sizeof *note);
+    uint64_t cursor = 0;
+    for (int n = 1; queue_save_next(r->queue, &cursor, acceptance_now(), note); n++) {
+        spool_frame_add_note(frame, bytes_cstr(note->name), bytes_of(note->value, note->value_len));
+        if (n % NOTES_A_FRAME == 0) {
+            spool_commit(r->spool, frame, NULL, NULL);
+            frame = spool_frame_new(SPOOL_OUTCOME);
+        }
+    }
+    free(note);
+    spool_commit(r->spool, frame, on_notes_saved, r);
+}
+
 static void on_worker_drained(void *ctx)
 {
     struct relay *r = ctx;
     if (++r->drained < r->workers_count)
         return;
     sys_timer_stop(&r->grace);
-    if (write(r->finished[1], "", 1) != 1)
-        _exit(EX_SOFTWARE);
+    save_notes(r);
 }
 
 static void on_grace_over(struct sys_timer *timer)
@@ -347,7 +379,8 @@ static void on_clock(struct sys_timer *timer)
 {
     struct relay *r = container_of(timer, struct relay, clock);
     struct queue_now now = acceptance_now();
-    int64_t delta = wall_ms_between(r->clock_wall, now.wall) - mono_ms_between(r->clock_mono, now.mono);
+    int64_t delta =
+        wall_ms_between(r->clock_wall, now.wall) - mono_ms_between(r->clock_mono, now.mono);
     if (delta > CLOCK_JUMP_MS || delta < -CLOCK_JUMP_MS) {
         uint64_t kicks = 0;
         if (delta > CLOCK_JUMP_TOLD_MS || delta < -CLOCK_JUMP_TOLD_MS)
@@ -387,24 +420,9 @@ static void kick_workers(void *ctx, uint64_t workers)
     }
 }
 
-// Can a route be picked without reading the message, from domain and account alone?
-static bool routes_need_message(const struct conf *conf)
-{
-    for (uint32_t i = 0; i < conf->routes_count; i++) {
-        const struct conf_route *route = &conf->routes[i];
-        if (route->match.sender.count || route->match.listener.count || route->match.account.count)
-            return true;
-        for (uint32_t k = 0; k < route->match.recipient.count; k++)
-            if (bytes_find(route->match.recipient.at[k], '@') != -1)
-                return true;
-    }
-    return false;
-}
-
 struct recovery {
     struct relay *relay;
     struct queue_now now;
-    bool by_message;
     uint64_t messages;
 };
 
@@ -414,12 +432,9 @@ static uint32_t recovered_route(void *ctx, const struct spool_summary *summary,
     (void)summary;
     struct recovery *rec = ctx;
     const struct route_table *routes = rec->relay->snapshot->routes;
-    if (rec->by_message) // a key of no table: looked up from the message when it is due
-        return (route_table_generation(routes) ^ 0x8000u) << 16;
-    char any[QUEUE_NAME_MAX + 3];
-    int n = snprintf(any, sizeof any, "x@%.*s", BYTES_FMT(recipient->domain));
-    struct route_question question = {.recipient = bytes_of(any, (size_t)n), .domain = recipient->domain};
-    return route_key(routes, route_pick(routes, &question));
+    const struct route *route = route_pick_domain(routes, recipient->domain);
+    // Where more than the domain decides, it is looked up from the message when it is due.
+    return route ? route_key(routes, route) : ROUTE_KEY_UNKNOWN;
 }
 
 static void on_recovered(void *ctx, const struct spool_summary *summary)
@@ -464,7 +479,7 @@ static void hold_restored(struct relay *r, struct queue_now now)
 static int open_spool(struct relay *r)
 {
     const struct conf *conf = r->snapshot->conf;
-    struct recovery rec = {.relay = r, .by_message = routes_need_message(conf)};
+    struct recovery rec = {.relay = r};
     read_clocks(&rec.now);
     struct spool_options options = {.directory = conf->spool.at, .copied = true};
     struct spool_recovery recovery = {&rec, on_recovered, on_recovered_note};
@@ -476,6 +491,10 @@ static int open_spool(struct relay *r)
     if (!err && spool_is_on_hold(r->spool))
         hold_restored(r, rec.now);
     r->shared.port.spool = r->spool;
+    if (!err && spool_is_on_hold(r->spool)) {
+        log_warn("a restored backup: all mail is held until `posthaste queue release --all`");
+        holds_all(r->queue, rec.now);
+    }
     return err;
 }
 
@@ -524,7 +543,8 @@ static void load_scram_secret(struct relay *r)
         return;
     sys_random(r->shared.scram_secret, sizeof r->shared.scram_secret);
     f = fopen(path, "wbe");
-    if (!f || fwrite(r->shared.scram_secret, 1, sizeof r->shared.scram_secret, f) != sizeof r->shared.scram_secret)
+    if (!f || fwrite(r->shared.scram_secret, 1, sizeof r->shared.scram_secret, f) !=
+                  sizeof r->shared.scram_secret)
         log_warn("cannot keep the secret for made-up logins", LOG_CSTR("file", path));
     if (f)
         fclose(f);
@@ -533,7 +553,8 @@ static void load_scram_secret(struct relay *r)
 static void load_authorities(struct relay *r)
 {
     const struct conf *conf = r->snapshot->conf;
-    const char *path = conf->tls.authorities.len ? conf->tls.authorities.at : net_tls_system_bundle();
+    const char *path =
+        conf->tls.authorities.len ? conf->tls.authorities.at : net_tls_system_bundle();
     struct buf pem = {0};
     char reason[NET_TLS_REASON] = "no file";
     FILE *f = path ? fopen(path, "rbe") : NULL;
@@ -604,7 +625,8 @@ static int open_dns(struct relay *r)
     const struct conf *conf = r->snapshot->conf;
     struct dns_conf options = {.servers = conf->dns.servers,
                                .server_count = conf->dns.servers_count,
-                               .trust_anchor = conf->dns.trust_anchor.len ? conf->dns.trust_anchor.at : NULL};
+                               .trust_anchor =
+                                   conf->dns.trust_anchor.len ? conf->dns.trust_anchor.at : NULL};
     r->dns_loop = sys_loop_start("dns");
     int err = dns_open(&options, r->dns_loop, &r->dns);
     if (err)
@@ -694,6 +716,7 @@ static int start(struct relay *r)
     r->shared.port.kick = kick_workers;
     r->shared.port.kick_ctx = r;
     make_queue(r);
+    holds_begin(r->queue, r->snapshot->accounts);
     err = open_spool(r);
     if (!err)
         err = open_dns(r);

@@ -81,8 +81,8 @@ static void open_gates(struct worker *w, struct update *u)
     for (size_t i = 0; i < u->count; i++) {
         const struct conf_listener *l = find_listener(u->snapshot->conf, u->listeners[i].name);
         if (l)
-            intake_open_gate(w->intake, l, u->listeners[i].fd, l->tls == CONF_TLS_NONE ? NULL : u->tls,
-                             u->tls_part);
+            intake_open_gate(w->intake, l, u->listeners[i].fd,
+                             l->tls == CONF_TLS_NONE ? NULL : u->tls, u->tls_part);
         else
             close(u->listeners[i].fd);
     }
@@ -126,7 +126,8 @@ void worker_apply(struct worker *w, struct conf_snapshot *snapshot, struct net_t
     for (size_t i = 0; i < count; i++) {
         int fd = fcntl(listeners[i].fd, F_DUPFD_CLOEXEC, 3);
         if (fd == -1) {
-            log_error("cannot duplicate a listening socket", LOG_CSTR("listener", listeners[i].name));
+            log_error("cannot duplicate a listening socket",
+                      LOG_CSTR("listener", listeners[i].name));
             continue;
         }
         u->listeners[u->count] = listeners[i];

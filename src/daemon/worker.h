@@ -39,7 +39,8 @@ struct worker *worker_start(struct worker_shared *shared, uint32_t number);
 // Takes over configuration and listeners: all gates are opened anew over dups of the descriptors. `tls` may be
 // NULL; tls_part keeps it alive. References are taken.
 void worker_apply(struct worker *w, struct conf_snapshot *snapshot, struct net_tls_server *tls,
-                  struct conf_part *tls_part, const struct worker_listener *listeners, size_t count);
+                  struct conf_part *tls_part, const struct worker_listener *listeners,
+                  size_t count);
 // Only the accounts changed.
 void worker_set_accounts(struct worker *w, struct conf_snapshot *snapshot);
 // The queue has work for it. Any thread.

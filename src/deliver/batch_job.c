@@ -43,8 +43,8 @@ static void reroute(struct batch_job *job, struct stored_message *message)
                                           .sender = e->reverse_path,
                                           .account = e->account_name,
                                           .listener = e->listener};
-        results[i] = (struct queue_result){.outcome = QUEUE_REROUTED,
-                                           .route = route_key(routes, route_pick(routes, &question))};
+        results[i] = (struct queue_result){
+            .outcome = QUEUE_REROUTED, .route = route_key(routes, route_pick(routes, &question))};
     }
     uint64_t kicks = 0;
     struct intake_port *port = d->options.port;
@@ -54,8 +54,9 @@ static void reroute(struct batch_job *job, struct stored_message *message)
 }
 
 // "WHAT; the last attempt: ANSWER": the server's answer to this recipient, or why its site can't be reached.
-static struct verdict with_last_answer(const struct batch_job *job, uint32_t i, enum verdict_kind kind,
-                                       const char *enhanced, const char *what)
+static struct verdict with_last_answer(const struct batch_job *job, uint32_t i,
+                                       enum verdict_kind kind, const char *enhanced,
+                                       const char *what)
 {
     const char *last = job->last && job->last[i].text[0] ? job->last[i].text : job->text;
     char text[VERDICT_TEXT_MAX + 1];
@@ -70,7 +71,8 @@ static struct verdict verdict_of(const struct batch_job *job, uint32_t i)
         return with_last_answer(job, i, VERDICT_EXPIRED, "5.4.7",
                                 "the message could not be delivered within its lifetime");
     case QUEUE_WARN:
-        return with_last_answer(job, i, VERDICT_WARNED, "4.4.7", "the message could not be delivered yet");
+        return with_last_answer(job, i, VERDICT_WARNED, "4.4.7",
+                                "the message could not be delivered yet");
     default:
         return verdict_make(VERDICT_FAILED, job->code, job->enhanced, bytes_cstr(job->text));
     }
@@ -115,7 +117,8 @@ static void on_history_event(void *ctx, const struct history_event *event)
         if (batch->recipients[i].number != event->recipient)
             continue;
         struct last_answer *last = &job->last[i]; // later ones replace earlier ones
-        snprintf(last->text, sizeof last->text, "%.*s%s", BYTES_FMT(event->mx), event->mx.len ? ": " : "");
+        snprintf(last->text, sizeof last->text, "%.*s%s", BYTES_FMT(event->mx),
+                 event->mx.len ? ": " : "");
         size_t used = strlen(last->text);
         if (event->code)
             snprintf(last->text + used, sizeof last->text - used, "%u %.*s %.*s", event->code,
@@ -130,7 +133,8 @@ static void ask_history(struct sys_job *ask)
 {
     struct batch_job *job = container_of(ask, struct batch_job, ask);
     struct history_reader reader = {job, on_history_message, on_history_event};
-    (void)!history_show(job->deliver->options.history, job->load.batch->id, &reader); // none: none is told
+    (void)!history_show(job->deliver->options.history, job->load.batch->id,
+                        &reader); // none: none is told
 }
 
 static void on_history_asked(struct sys_job *ask)
@@ -177,7 +181,8 @@ void batch_job_start(struct deliver *d, const struct queue_work *work)
     job->code = work->code;
     snprintf(job->enhanced, sizeof job->enhanced, "%s", work->enhanced);
     snprintf(job->text, sizeof job->text, "%s", work->text);
-    job->load = (struct batch_load){.port = d->options.port, .batch = work->batch, .done = on_loaded};
+    job->load =
+        (struct batch_load){.port = d->options.port, .batch = work->batch, .done = on_loaded};
     list_push_back(&d->jobs, &job->item.link);
     batch_load_start(&job->load);
 }

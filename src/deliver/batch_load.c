@@ -26,7 +26,12 @@ static void on_removed(void *ctx, int err)
 static void remove_damaged(struct batch_load *load)
 {
     struct spool_frame *frame = spool_frame_new(SPOOL_OUTCOME);
-    for (uint32_t i = 0; i < load->batch->count && i < SPOOL_FRAME_RECORDS; i++) {
+    for (uint32_t i = 0; i < load->batch->count; i++) {
+        if (i > 0 && i % SPOOL_FRAME_RECORDS ==
+                         0) { // frames are flushed in order: the last one speaks for all
+            spool_commit(load->port->spool, frame, NULL, NULL);
+            frame = spool_frame_new(SPOOL_OUTCOME);
+        }
         struct spool_outcome outcome = {
             .id = load->batch->id,
             .recipient = load->batch->recipients[i].number,
@@ -35,7 +40,8 @@ static void remove_damaged(struct batch_load *load)
             .attempts = load->batch->recipients[i].attempts,
             .at = sys_wall(),
             .actor = BYTES("posthaste"),
-            .reason = BYTES("its record was damaged on the disk and is set aside in the spool's damaged/"),
+            .reason = BYTES(
+                "its record was damaged on the disk and is set aside in the spool's damaged/"),
         };
         spool_frame_add_outcome(frame, &outcome);
     }

@@ -57,7 +57,8 @@ static void open_next(struct connection *c);
 
 // ---- small things ----------------------------------------------------------------------------------------
 
-static void note_trouble(struct connection *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void note_trouble(struct connection *c, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 static void note_trouble(struct connection *c, const char *format, ...)
 {
     va_list args;
@@ -217,13 +218,15 @@ static void on_failed(void *ctx, const struct smtp_outcome *why)
     const char *host = arena_cstr(&c->arena, c->address->host);
     if (why->reply)
         note_trouble(c, "%.100s answered to %s: %u %.*s", host, smtp_step_name(why->step),
-                     why->reply->code, (int)(why->reply->text.len < 300 ? why->reply->text.len : 300),
+                     why->reply->code,
+                     (int)(why->reply->text.len < 300 ? why->reply->text.len : 300),
                      why->reply->text.at ? why->reply->text.at : "");
     else if (why->err != E_TLS || !c->trouble[0])
         note_trouble(c, "%.100s at %s: %s", host, smtp_step_name(why->step), err_text(why->err));
 }
 
-static const struct smtp_client_handlers CLIENT_HANDLERS = {on_ready, on_outcome, on_done, on_failed};
+static const struct smtp_client_handlers CLIENT_HANDLERS = {on_ready, on_outcome, on_done,
+                                                            on_failed};
 
 // ---- events of the connection ------------------------------------------------------------------------------
 
@@ -245,7 +248,7 @@ static enum smtp_client_tls tls_wish(const struct connection *c)
         break;
     }
     return c->without_tls || c->address->addr.kind == SYS_ADDR_UNIX ? SMTP_CLIENT_TLS_NEVER
-                                                                      : SMTP_CLIENT_TLS_IF_OFFERED;
+                                                                    : SMTP_CLIENT_TLS_IF_OFFERED;
 }
 
 static void on_connected(void *ctx)
@@ -463,7 +466,8 @@ static bool fill_recipients(struct connection *c)
     c->rcpts = mem_new(c->batch->count * sizeof *c->rcpts);
     c->verdicts = mem_new(c->batch->count * sizeof *c->verdicts);
     for (uint32_t i = 0; i < c->batch->count; i++) {
-        const struct recipient *r = report_recipient(c->message->envelope, c->batch->recipients[i].number);
+        const struct recipient *r =
+            report_recipient(c->message->envelope, c->batch->recipients[i].number);
         if (!r)
             return false;
         c->rcpts[i] = (struct smtp_client_rcpt){r->address, r->notify, r->orcpt};
@@ -489,12 +493,14 @@ static void begin(struct connection *c)
         send_rendered(c, RENDER_SEVEN_BIT, utf8);
         break;
     case SMTP_CARRY_NEEDS_SMTPUTF8: // RFC 6531 3.4: never silently changed
-        decide_all(c, verdict_make(VERDICT_FAILED, 550, "5.6.7",
-                                   BYTES("the receiving server does not support internationalised mail")));
+        decide_all(
+            c, verdict_make(VERDICT_FAILED, 550, "5.6.7",
+                            BYTES("the receiving server does not support internationalised mail")));
         break;
     case SMTP_CARRY_TOO_LARGE:
-        decide_all(c, verdict_make(VERDICT_FAILED, 552, "5.3.4",
-                                   BYTES("the message is larger than the receiving server accepts")));
+        decide_all(c,
+                   verdict_make(VERDICT_FAILED, 552, "5.3.4",
+                                BYTES("the message is larger than the receiving server accepts")));
         break;
     }
 }
@@ -562,11 +568,12 @@ static void write_output(struct connection *c)
 // A 7-bit form that does not exist, or a stored message that can't be read, is not the server's doing.
 static void explain_render_failure(struct connection *c)
 {
-    struct verdict v =
-        c->render.err == E_DENIED
-            ? verdict_make(VERDICT_FAILED, 554, "5.6.3",
-                           BYTES("the receiving server takes 7-bit mail only, and this message has no such form"))
-            : verdict_make(VERDICT_DEFERRED, 451, "4.3.0", BYTES("the stored message cannot be read"));
+    struct verdict v = c->render.err == E_DENIED
+                           ? verdict_make(VERDICT_FAILED, 554, "5.6.3",
+                                          BYTES("the receiving server takes 7-bit mail only, and "
+                                                "this message has no such form"))
+                           : verdict_make(VERDICT_DEFERRED, 451, "4.3.0",
+                                          BYTES("the stored message cannot be read"));
     for (uint32_t i = 0; i < c->batch->count; i++)
         if (!c->verdicts[i].remote)
             c->verdicts[i] = v;

@@ -14,16 +14,17 @@
 #include "dns/dns_cache.h"
 #include "net/net_tls.h"
 
-#define DELIVER_TURN_WORK 128          // pieces of work between two looks at the sockets
-#define DELIVER_CONNECT_MS 30000       // one address
-#define DELIVER_IDLE_MS 5000           // an open connection without work is kept this long
+#define DELIVER_TURN_WORK 128    // pieces of work between two looks at the sockets
+#define DELIVER_CONNECT_MS 30000 // one address
+#define DELIVER_IDLE_MS 5000     // an open connection without work is kept this long
 #define DELIVER_BROKEN_TLS_MS ((int64_t)3 * 86400 * 1000) // a host's broken STARTTLS is remembered
-#define DELIVER_BROKEN_TLS_MAX 10000   // hosts
+#define DELIVER_BROKEN_TLS_MAX 10000                      // hosts
 #define DELIVER_SELVES_MAX 256
 
 // What workers count for the metrics; read with relaxed atomics from any thread.
 struct deliver_counters {
-    _Atomic uint64_t connections_opened, connections_failed, transactions, recipients[8]; // by verdict_kind
+    _Atomic uint64_t connections_opened, connections_failed, transactions,
+        recipients[8]; // by verdict_kind
     _Atomic uint64_t bytes_sent;
 };
 

@@ -33,7 +33,8 @@ static inline void deliver_later(struct deliver *d)
 }
 
 // connection.c: an outgoing SMTP or LMTP connection for a lane.
-void connection_start(struct deliver *d, const struct queue_work *work, const struct target *target);
+void connection_start(struct deliver *d, const struct queue_work *work,
+                      const struct target *target);
 // An idle one of this lane takes work; false: there is none.
 bool connection_wake(struct deliver *d, struct queue_lane *lane, enum queue_proof proof);
 // mailbox.c: the same for Maildir and discard routes.

@@ -114,7 +114,8 @@ static void on_loaded(struct batch_load *load, struct stored_message *message)
         return;
     }
     for (uint32_t i = 0; i < m->batch->count; i++)
-        m->verdicts[i] = verdict_make(VERDICT_DELIVERED, 250, "2.0.0", BYTES("discarded by the route"));
+        m->verdicts[i] =
+            verdict_make(VERDICT_DELIVERED, 250, "2.0.0", BYTES("discarded by the route"));
     finish_batch(m);
 }
 
@@ -122,8 +123,9 @@ static void take_next(struct mailbox *m)
 {
     struct intake_port *port = m->deliver->options.port;
     uint64_t kicks = 0;
-    bool taken = !m->stopping && !spool_outcomes_blocked(port->spool) &&
-                 queue_take(port->queue, &m->slot, acceptance_now(), &m->batch, &kicks) == QUEUE_TAKE_BATCH;
+    bool taken =
+        !m->stopping && !spool_outcomes_blocked(port->spool) &&
+        queue_take(port->queue, &m->slot, acceptance_now(), &m->batch, &kicks) == QUEUE_TAKE_BATCH;
     port->kick(port->kick_ctx, kicks);
     if (!taken) {
         mailbox_free(m);

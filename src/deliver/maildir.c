@@ -70,7 +70,8 @@ static int sync_folder(const char *path)
 
 static int finish_file(struct maildir_delivery *d)
 {
-    char from[sizeof d->folder + sizeof d->name + 8], to[sizeof from], new_folder[sizeof d->folder + 8];
+    char from[sizeof d->folder + sizeof d->name + 8], to[sizeof from],
+        new_folder[sizeof d->folder + 8];
     snprintf(from, sizeof from, "%s/tmp/%s", d->folder, d->name);
     snprintf(to, sizeof to, "%s/new/%s", d->folder, d->name);
     snprintf(new_folder, sizeof new_folder, "%s/new", d->folder);
@@ -115,9 +116,8 @@ static void fail(struct maildir_delivery *d, int err)
 {
     char text[200];
     snprintf(text, sizeof text, "mailbox %.100s: %s", d->folder, err_text(err));
-    finish(d, err == E_FULL
-                  ? verdict_make(VERDICT_DEFERRED, 452, "4.2.2", bytes_cstr(text))
-                  : verdict_make(VERDICT_DEFERRED, 451, "4.3.0", bytes_cstr(text)));
+    finish(d, err == E_FULL ? verdict_make(VERDICT_DEFERRED, 452, "4.2.2", bytes_cstr(text))
+                            : verdict_make(VERDICT_DEFERRED, 451, "4.3.0", bytes_cstr(text)));
 }
 
 // CRLF becomes LF, also where a piece is cut between the two.

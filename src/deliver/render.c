@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-void render_init(struct render *r, struct spool *spool, struct stored_message *m, enum render_kind kind,
-                 void (*ready)(void *ctx), void *ctx)
+void render_init(struct render *r, struct spool *spool, struct stored_message *m,
+                 enum render_kind kind, void (*ready)(void *ctx), void *ctx)
 {
     r->message = stored_message_ref(m);
     r->kind = kind;

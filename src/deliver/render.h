@@ -27,14 +27,14 @@ struct render {
     struct mail_downgrade *downgrade; // NULL while planning
     struct buf out;                   // what the downgrade has given and is not taken yet
     size_t out_taken;
-    bool ended;                    // the second reading is over
-    int err;                       // the first failure of render_next()
-    char *piece;                   // RENDER_PIECE_BYTES of the body
+    bool ended;  // the second reading is over
+    int err;     // the first failure of render_next()
+    char *piece; // RENDER_PIECE_BYTES of the body
 };
 
 // `ready(ctx)` is called once after each E_AGAIN of render_next().
-void render_init(struct render *r, struct spool *spool, struct stored_message *m, enum render_kind kind,
-                 void (*ready)(void *ctx), void *ctx);
+void render_init(struct render *r, struct spool *spool, struct stored_message *m,
+                 enum render_kind kind, void (*ready)(void *ctx), void *ctx);
 void render_done(struct render *r);
 // Octets of the whole rendering; 0: not known beforehand.
 uint64_t render_size(const struct render *r);

@@ -135,7 +135,8 @@ static void notice_add(struct report *r, struct notice **notice, uint32_t i)
         .remote_mta = r->facts.mx,
         .diagnostic = buf_bytes(text),
         .diagnostic_is_remote = v->remote,
-        .last_attempt = r->batch->recipients[i].attempts || ROWS[v->kind].counts ? r->at : (struct wall){0},
+        .last_attempt =
+            r->batch->recipients[i].attempts || ROWS[v->kind].counts ? r->at : (struct wall){0},
     };
     n->count++;
 }
@@ -224,9 +225,8 @@ static uint32_t route_of(struct report *r, const struct stored_message *m)
 {
     const struct route_table *routes = r->reporter->snapshot->routes;
     const struct recipient *to = &m->envelope->recipients[0];
-    struct route_question question = {.recipient = to->address,
-                                      .domain = to->domain,
-                                      .account = m->envelope->account_name};
+    struct route_question question = {
+        .recipient = to->address, .domain = to->domain, .account = m->envelope->account_name};
     return route_key(routes, route_pick(routes, &question));
 }
 
@@ -326,17 +326,18 @@ static void log_outcomes(const struct report *r)
             continue;
         const struct recipient *to =
             report_recipient(r->message->envelope, r->batch->recipients[i].number);
-        log_info("recipient", LOG_CSTR("id", id), LOG_STR("to", to ? to->address : BYTES_NONE),
-                 LOG_CSTR("outcome", v->kind == VERDICT_WARNED
-                                         ? "delayed"
-                                         : spool_event_name(ROWS[v->kind].event)),
-                 LOG_STR("lane", r->facts.lane), LOG_STR("mx", r->facts.mx), LOG_STR("ip", r->facts.ip),
-                 LOG_STR("tls", r->facts.tls), LOG_INT("code", v->code), LOG_CSTR("text", v->text));
+        log_info(
+            "recipient", LOG_CSTR("id", id), LOG_STR("to", to ? to->address : BYTES_NONE),
+            LOG_CSTR("outcome",
+                     v->kind == VERDICT_WARNED ? "delayed" : spool_event_name(ROWS[v->kind].event)),
+            LOG_STR("lane", r->facts.lane), LOG_STR("mx", r->facts.mx), LOG_STR("ip", r->facts.ip),
+            LOG_STR("tls", r->facts.tls), LOG_INT("code", v->code), LOG_CSTR("text", v->text));
     }
 }
 
-void report_batch(struct reporter *reporter, struct queue_batch *batch, struct stored_message *message,
-                  const struct verdict *verdicts, const struct report_facts *facts)
+void report_batch(struct reporter *reporter, struct queue_batch *batch,
+                  struct stored_message *message, const struct verdict *verdicts,
+                  const struct report_facts *facts)
 {
     struct report *r = mem_new(sizeof *r + batch->count * sizeof r->verdicts[0]);
     r->reporter = reporter;
@@ -344,9 +345,9 @@ void report_batch(struct reporter *reporter, struct queue_batch *batch, struct s
     r->message = stored_message_ref(message);
     r->at = sys_wall();
     r->retry_at = queue_retry_at(batch, r->at);
-    r->facts = (struct report_facts){
-        arena_dup(&r->arena, facts->mx), arena_dup(&r->arena, facts->ip),
-        arena_dup(&r->arena, facts->tls), arena_dup(&r->arena, facts->lane)};
+    r->facts =
+        (struct report_facts){arena_dup(&r->arena, facts->mx), arena_dup(&r->arena, facts->ip),
+                              arena_dup(&r->arena, facts->tls), arena_dup(&r->arena, facts->lane)};
     memcpy(r->verdicts, verdicts, batch->count * sizeof r->verdicts[0]);
     reporter->open++;
     log_outcomes(r);

@@ -24,8 +24,8 @@ struct resolution {
 
 // ---- answers to the queue --------------------------------------------------------------------------------
 
-static void tell(struct deliver *d, struct queue_domain *domain, enum queue_unresolved how, uint16_t code,
-                 const char *enhanced, struct bytes text)
+static void tell(struct deliver *d, struct queue_domain *domain, enum queue_unresolved how,
+                 uint16_t code, const char *enhanced, struct bytes text)
 {
     struct queue_failure failure = {code, bytes_cstr(enhanced), text};
     uint64_t kicks = 0;
@@ -59,7 +59,8 @@ static void add_distinction(const struct route *route, struct buf *site)
 }
 
 static void tell_target(struct deliver *d, struct queue_domain *domain, const struct route *route,
-                        struct target *target, struct buf *site, struct bytes match_names, int64_t ttl_ms)
+                        struct target *target, struct buf *site, struct bytes match_names,
+                        int64_t ttl_ms)
 {
     target->tls = target_tls_of(route->conf->tls);
     target->route = route_key(d->snapshot->routes, route);
@@ -90,7 +91,8 @@ static bool is_self(const struct deliver *d, const struct sys_addr *addr)
 }
 
 // RFC 5321 5.1: hosts from our own preference on are no way forward. Returns how many hosts may be used.
-static size_t hosts_before_ourselves(const struct deliver *d, const struct dns_mx *mx, uint16_t port)
+static size_t hosts_before_ourselves(const struct deliver *d, const struct dns_mx *mx,
+                                     uint16_t port)
 {
     for (size_t i = 0; i < mx->host_count; i++)
         for (size_t k = 0; k < mx->hosts[i].address_count; k++) {
@@ -108,7 +110,8 @@ static size_t hosts_before_ourselves(const struct deliver *d, const struct dns_m
 static void add_hosts(struct target *target, const struct dns_mx *mx, size_t hosts, uint16_t port)
 {
     for (size_t i = 0; i < hosts; i++)
-        for (size_t k = 0; k < mx->hosts[i].address_count && target->count < TARGET_ADDRESSES_MAX; k++) {
+        for (size_t k = 0; k < mx->hosts[i].address_count && target->count < TARGET_ADDRESSES_MAX;
+             k++) {
             struct target_address *a = &target->addresses[target->count++];
             a->host = mx->hosts[i].name;
             a->addr = dns_ip_addr(&mx->hosts[i].addresses[k], port);
@@ -125,7 +128,8 @@ static void tell_found(struct resolution *r, const struct route *route, const st
              BYTES("mail for this domain would come back to this server (routing loop)"));
         return;
     }
-    struct target target = {.kind = route->conf->via.kind == CONF_VIA_LMTP ? TARGET_LMTP : TARGET_SMTP};
+    struct target target = {.kind =
+                                route->conf->via.kind == CONF_VIA_LMTP ? TARGET_LMTP : TARGET_SMTP};
     add_hosts(&target, mx, hosts, port);
     struct buf site = {0}, names = {0};
     struct bytes host_names[DNS_MX_HOSTS_MAX];
@@ -152,7 +156,8 @@ static void tell_missing(struct resolution *r, const struct route *route, const 
         tell(d, r->domain, QUEUE_UNRESOLVED_DEFER, 451, ours ? "4.3.5" : "4.4.3",
              why.len ? why : BYTES("the domain name service does not answer"));
     else if (mx->outcome == DNS_MX_NULL)
-        tell(d, r->domain, QUEUE_UNRESOLVED_FAIL, 556, "5.1.10", BYTES("the domain accepts no mail"));
+        tell(d, r->domain, QUEUE_UNRESOLVED_FAIL, 556, "5.1.10",
+             BYTES("the domain accepts no mail"));
     else if (mx->outcome == DNS_MX_NO_DOMAIN)
         tell(d, r->domain, QUEUE_UNRESOLVED_FAIL, 550, "5.1.2", BYTES("the domain does not exist"));
     else
@@ -263,7 +268,8 @@ void resolve_start(struct deliver *d, const struct queue_work *work)
     }
     const struct conf_via *via = &route->conf->via;
     struct sys_addr address;
-    bool by_name = via->kind == CONF_VIA_MX || via->kind == CONF_VIA_SMTP || via->kind == CONF_VIA_LMTP;
+    bool by_name =
+        via->kind == CONF_VIA_MX || via->kind == CONF_VIA_SMTP || via->kind == CONF_VIA_LMTP;
     if (by_name && !has_address(via, &address))
         ask_dns(d, work, route);
     else

@@ -42,7 +42,9 @@ static struct verdict of_reply(enum smtp_step step, const struct smtp_reply *rep
                  reply->enhanced.subject, reply->enhanced.detail);
     else // RFC 3463: a class is all that a bare code tells
         snprintf(v.enhanced, sizeof v.enhanced, "%u.0.0",
-                 v.kind == VERDICT_FAILED ? 5u : v.kind == VERDICT_DEFERRED ? 4u : 2u);
+                 v.kind == VERDICT_FAILED     ? 5u
+                 : v.kind == VERDICT_DEFERRED ? 4u
+                                              : 2u);
     set_text(&v, reply->text);
     return v;
 }

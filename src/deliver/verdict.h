@@ -25,9 +25,9 @@ enum verdict_kind {
 
 struct verdict {
     enum verdict_kind kind;
-    uint16_t code;      // 550; 0: none
+    uint16_t code;     // 550; 0: none
     char enhanced[16]; // "5.1.1"
-    bool remote;        // the remote server's words
+    bool remote;       // the remote server's words
     char text[VERDICT_TEXT_MAX + 1];
 };
 

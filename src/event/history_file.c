@@ -2,14 +2,20 @@
 #include "event/history_file.h"
 
 static const char SCHEMA[] =
-    "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS message(id BLOB PRIMARY KEY, seq INTEGER, accepted_at INTEGER, account TEXT,"
-    " class TEXT, tag TEXT, sender TEXT, message_id TEXT, envid TEXT, size INTEGER, listener TEXT, client TEXT,"
+    "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT "
+    "ROWID;"
+    "CREATE TABLE IF NOT EXISTS message(id BLOB PRIMARY KEY, seq INTEGER, accepted_at INTEGER, "
+    "account TEXT,"
+    " class TEXT, tag TEXT, sender TEXT, message_id TEXT, envid TEXT, size INTEGER, listener TEXT, "
+    "client TEXT,"
     " credential TEXT) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS recipient(id BLOB, n INTEGER, address TEXT COLLATE NOCASE, PRIMARY KEY(id, n))"
+    "CREATE TABLE IF NOT EXISTS recipient(id BLOB, n INTEGER, address TEXT COLLATE NOCASE, PRIMARY "
+    "KEY(id, n))"
     " STRICT, WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS event(seq INTEGER PRIMARY KEY, at INTEGER, type INTEGER, id BLOB, n INTEGER,"
-    " state INTEGER, attempts INTEGER, next_at INTEGER, code INTEGER, enhanced TEXT, text TEXT, mx TEXT, ip TEXT,"
+    "CREATE TABLE IF NOT EXISTS event(seq INTEGER PRIMARY KEY, at INTEGER, type INTEGER, id BLOB, "
+    "n INTEGER,"
+    " state INTEGER, attempts INTEGER, next_at INTEGER, code INTEGER, enhanced TEXT, text TEXT, mx "
+    "TEXT, ip TEXT,"
     " tls TEXT, lane TEXT, actor TEXT, reason TEXT, related BLOB) STRICT;"
     "CREATE INDEX IF NOT EXISTS event_id ON event(id);"
     "CREATE INDEX IF NOT EXISTS recipient_address ON recipient(address);"
@@ -119,11 +125,13 @@ static int check_version(sqlite3 *db)
 
 static int prepare_all(struct history_file *f)
 {
-    int err = prepare(f->db, "INSERT OR IGNORE INTO message VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)", &f->add_message);
+    int err = prepare(f->db, "INSERT OR IGNORE INTO message VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                      &f->add_message);
     if (!err)
         err = prepare(f->db, "INSERT OR IGNORE INTO recipient VALUES(?,?,?)", &f->add_recipient);
     if (!err)
-        err = prepare(f->db, "INSERT OR IGNORE INTO event VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        err = prepare(f->db,
+                      "INSERT OR IGNORE INTO event VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                       &f->add_event);
     if (!err)
         err = prepare(f->db, "INSERT OR REPLACE INTO meta VALUES('sequence', ?)", &f->set_sequence);
@@ -133,13 +141,15 @@ static int prepare_all(struct history_file *f)
 int history_file_open(const char *path, struct history_file *out)
 {
     *out = (struct history_file){0};
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;
+    int flags =
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;
     int err = of_sqlite(sqlite3_open_v2(path, &out->db, flags, NULL));
     if (!err)
         err = check_version(out->db);
     if (!err)
-        err = run_sql(out->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;"
-                               "PRAGMA wal_autocheckpoint=0; PRAGMA user_version=1");
+        err = run_sql(
+            out->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;"
+                     "PRAGMA wal_autocheckpoint=0; PRAGMA user_version=1");
     if (!err)
         err = run_sql(out->db, SCHEMA);
     if (!err)
@@ -176,7 +186,8 @@ static int add_event_row(struct history_file *f, uint64_t sequence, const struct
     sqlite3_bind_int64(st, 7, o->attempts);
     sqlite3_bind_int64(st, 8, o->next_attempt_at.us);
     sqlite3_bind_int(st, 9, o->code);
-    const struct bytes texts[] = {o->enhanced, o->text, o->mx, o->ip, o->tls, o->lane, o->actor, o->reason};
+    const struct bytes texts[] = {o->enhanced, o->text, o->mx,    o->ip,
+                                  o->tls,      o->lane, o->actor, o->reason};
     for (size_t i = 0; i < COUNT_OF(texts); i++)
         bind_text(st, 10 + (int)i, texts[i]);
     if (o->related.high)
@@ -209,7 +220,8 @@ static int add_message(struct history_file *f, uint64_t sequence, const struct e
         bind_text(f->add_recipient, 3, e->recipients[i].address);
         err = step_once(f->add_recipient);
     }
-    struct spool_outcome accepted = {.id = e->id, .event = SPOOL_EVENT_ACCEPTED, .at = e->accepted_at};
+    struct spool_outcome accepted = {
+        .id = e->id, .event = SPOOL_EVENT_ACCEPTED, .at = e->accepted_at};
     return err ? err : add_event_row(f, sequence, &accepted);
 }
 
@@ -270,11 +282,15 @@ uint64_t history_file_sequence(sqlite3 *db)
     return sequence;
 }
 
-int history_file_find_message(sqlite3 *db, struct message_id id, const struct history_reader *reader)
+int history_file_find_message(sqlite3 *db, struct message_id id,
+                              const struct history_reader *reader)
 {
     sqlite3_stmt *st;
-    int err = prepare(db, "SELECT account, class, tag, sender, message_id, envid, listener, client, credential,"
-                          " size, accepted_at FROM message WHERE id = ?", &st);
+    int err = prepare(
+        db,
+        "SELECT account, class, tag, sender, message_id, envid, listener, client, credential,"
+        " size, accepted_at FROM message WHERE id = ?",
+        &st);
     if (err)
         return err;
     bind_id(st, 1, id);
@@ -299,9 +315,11 @@ int history_file_find_message(sqlite3 *db, struct message_id id, const struct hi
 }
 
 // An acceptance is one row; it is told once for each recipient.
-#define EVENT_COLUMNS                                                                                        \
-    "SELECT e.seq, e.at, e.type, e.id, coalesce(nullif(e.n, 0), r.n), r.address, e.state, e.attempts, e.next_at," \
-    " e.code, e.enhanced, e.text, e.mx, e.ip, e.tls, e.lane, e.actor, e.reason, e.related FROM event e"       \
+#define EVENT_COLUMNS                                                                              \
+    "SELECT e.seq, e.at, e.type, e.id, coalesce(nullif(e.n, 0), r.n), r.address, e.state, "        \
+    "e.attempts, e.next_at,"                                                                       \
+    " e.code, e.enhanced, e.text, e.mx, e.ip, e.tls, e.lane, e.actor, e.reason, e.related FROM "   \
+    "event e"                                                                                      \
     " LEFT JOIN recipient r ON r.id = e.id AND (r.n = e.n OR e.n = 0) "
 
 static void read_event(sqlite3_stmt *st, struct history_event *e)
@@ -344,8 +362,8 @@ int history_file_events_of(sqlite3 *db, struct message_id id, const struct histo
 }
 
 int history_file_events_after(sqlite3 *db, uint64_t after, size_t max,
-                              void (*on_event)(void *ctx, const struct history_event *event), void *ctx,
-                              size_t *out_count, uint64_t *out_last)
+                              void (*on_event)(void *ctx, const struct history_event *event),
+                              void *ctx, size_t *out_count, uint64_t *out_last)
 {
     sqlite3_stmt *st;
     int rc, err = prepare(db, EVENT_COLUMNS "WHERE e.seq > ? ORDER BY e.seq, r.n", &st);

@@ -32,13 +32,17 @@ bool history_file_checkpoint(struct history_file *f);
 int history_file_open_reader(const char *path, sqlite3 **out) MUST_USE;
 // The sequence number stored; 0: none.
 uint64_t history_file_sequence(sqlite3 *db);
-int history_file_find_message(sqlite3 *db, struct message_id id, const struct history_reader *reader) MUST_USE;
-int history_file_events_of(sqlite3 *db, struct message_id id, const struct history_reader *reader) MUST_USE;
+int history_file_find_message(sqlite3 *db, struct message_id id,
+                              const struct history_reader *reader) MUST_USE;
+int history_file_events_of(sqlite3 *db, struct message_id id,
+                           const struct history_reader *reader) MUST_USE;
 int history_file_find(sqlite3 *db, const struct history_filter *filter, size_t max,
-                      void (*found)(void *ctx, struct message_id id), void *ctx, size_t *out_found) MUST_USE;
+                      void (*found)(void *ctx, struct message_id id), void *ctx,
+                      size_t *out_found) MUST_USE;
 // addresses of recipients whose message lies in another file are left empty
 int history_file_events_after(sqlite3 *db, uint64_t after, size_t max,
-                              void (*on_event)(void *ctx, const struct history_event *event), void *ctx,
-                              size_t *out_count, uint64_t *out_last) MUST_USE;
+                              void (*on_event)(void *ctx, const struct history_event *event),
+                              void *ctx, size_t *out_count, uint64_t *out_last) MUST_USE;
 // The address of a recipient. E_NOT_FOUND.
-int history_file_address(sqlite3 *db, struct message_id id, uint32_t number, struct buf *out) MUST_USE;
+int history_file_address(sqlite3 *db, struct message_id id, uint32_t number,
+                         struct buf *out) MUST_USE;

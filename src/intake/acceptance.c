@@ -65,8 +65,9 @@ static void on_committed(void *ctx, int err)
     free(a);
 }
 
-void acceptance_commit(struct intake_port *port, struct spool_frame *frame, struct stored_message *m,
-                       const uint32_t *routes, void (*done)(void *ctx, int err), void *ctx)
+void acceptance_commit(struct intake_port *port, struct spool_frame *frame,
+                       struct stored_message *m, const uint32_t *routes,
+                       void (*done)(void *ctx, int err), void *ctx)
 {
     uint32_t count = m->envelope->recipients_count;
     struct acceptance *a = mem_new(sizeof *a + count * sizeof a->routes[0]);
@@ -101,7 +102,8 @@ void acceptance_recover(struct intake_port *port, const struct spool_summary *su
         .not_before = summary->not_before,
         .expires_at = summary->expires_at,
         .size = summary->size,
-        .flags = flags_of(summary->null_sender, summary->smtputf8, summary->body, summary->requiretls),
+        .flags =
+            flags_of(summary->null_sender, summary->smtputf8, summary->body, summary->requiretls),
         .recipients = recipients,
         .recipients_count = summary->recipients_count,
     };

@@ -15,7 +15,8 @@
 struct intake_port {
     struct spool *spool;
     struct queue *queue;
-    void (*kick)(void *ctx, uint64_t workers); // have these workers (bits) ask queue_next(); any thread
+    void (*kick)(void *ctx,
+                 uint64_t workers); // have these workers (bits) ask queue_next(); any thread
     void *kick_ctx;
 };
 
@@ -24,8 +25,9 @@ struct queue_now acceptance_now(void);
 
 // Takes over one reference to m and the frame (which has m already). routes[i] is the queue's route key of
 // recipient i (copied). done(ctx, err): OK after the flush; otherwise as spool_commit().
-void acceptance_commit(struct intake_port *port, struct spool_frame *frame, struct stored_message *m,
-                       const uint32_t *routes, void (*done)(void *ctx, int err), void *ctx);
+void acceptance_commit(struct intake_port *port, struct spool_frame *frame,
+                       struct stored_message *m, const uint32_t *routes,
+                       void (*done)(void *ctx, int err), void *ctx);
 // Puts a message found by recovery into the queue; route_of gives a recipient's route key.
 void acceptance_recover(struct intake_port *port, const struct spool_summary *summary,
                         struct queue_now now,

@@ -32,7 +32,8 @@ struct auth_request {
     const struct sys_addr *peer;
     struct bytes login, password; // copied
     bool proven;
-    void (*done)(void *ctx, enum auth_result result, uint32_t account); // account: for RIGHT passwords
+    void (*done)(void *ctx, enum auth_result result,
+                 uint32_t account); // account: for RIGHT passwords
     void *ctx;
 };
 

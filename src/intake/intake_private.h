@@ -22,7 +22,7 @@ struct gate {
     struct conf_snapshot *snapshot; // the one its sessions keep
     const struct conf_listener *conf;
     struct net_listener *listener; // NULL: retired
-    struct net_tls_server *tls; // kept alive by tls_part
+    struct net_tls_server *tls;    // kept alive by tls_part
     struct conf_part *tls_part;
     struct smtp_server_config config;
     uint32_t sessions;

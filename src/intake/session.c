@@ -203,7 +203,8 @@ static void on_tls_done(void *ctx, const struct net_tls_result *result)
     struct session *s = ctx;
     if (result->err) {
         char ip[SYS_ADDR_TEXT];
-        log_info("TLS handshake failed", LOG_CSTR("client", sys_addr_format_ip(net_conn_peer(s->conn), ip)),
+        log_info("TLS handshake failed",
+                 LOG_CSTR("client", sys_addr_format_ip(net_conn_peer(s->conn), ip)),
                  LOG_CSTR("because", result->reason));
         s->over = true;
         pump(s);
@@ -270,8 +271,8 @@ static void pump(struct session *s)
 
 // ---- beginnings --------------------------------------------------------------------------------------------
 
-static void on_accept(void *ctx, struct sys_stream *stream, bool is_trusted, enum net_admission admission,
-                      struct net_place place)
+static void on_accept(void *ctx, struct sys_stream *stream, bool is_trusted,
+                      enum net_admission admission, struct net_place place)
 {
     struct gate *g = ctx;
     struct intake *in = g->intake;
@@ -335,12 +336,13 @@ void intake_open_gate(struct intake *in, const struct conf_listener *listener, i
     };
     memcpy(g->config.scram_secret, in->options.scram_secret, sizeof g->config.scram_secret);
     list_push_back(&in->gates, &g->link);
-    g->listener = net_listener_open(&(struct net_listener_conf){.fd = fd,
-                                                                .limits = in->options.limits,
-                                                                .trusted = listener->trusted,
-                                                                .trusted_count = listener->trusted_count,
-                                                                .on_accept = on_accept,
-                                                                .ctx = g});
+    g->listener =
+        net_listener_open(&(struct net_listener_conf){.fd = fd,
+                                                      .limits = in->options.limits,
+                                                      .trusted = listener->trusted,
+                                                      .trusted_count = listener->trusted_count,
+                                                      .on_accept = on_accept,
+                                                      .ctx = g});
 }
 
 struct intake *intake_new(const struct intake_options *options, struct conf_snapshot *snapshot)

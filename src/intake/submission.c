@@ -11,8 +11,22 @@ struct field_rule {
     struct bytes name;
     bool single, addresses, identity; // identity: who the message is from
 };
-enum { FIELD_FROM, FIELD_SENDER, FIELD_REPLY_TO, FIELD_TO, FIELD_CC, FIELD_BCC, FIELD_DATE,
-       FIELD_MESSAGE_ID, FIELD_SUBJECT, FIELD_RECEIVED, FIELD_CLASS, FIELD_TAG, FIELD_SEND_AT, FIELDS };
+enum {
+    FIELD_FROM,
+    FIELD_SENDER,
+    FIELD_REPLY_TO,
+    FIELD_TO,
+    FIELD_CC,
+    FIELD_BCC,
+    FIELD_DATE,
+    FIELD_MESSAGE_ID,
+    FIELD_SUBJECT,
+    FIELD_RECEIVED,
+    FIELD_CLASS,
+    FIELD_TAG,
+    FIELD_SEND_AT,
+    FIELDS
+};
 static const struct field_rule RULES[FIELDS] = {
     [FIELD_FROM] = {{"From", 4}, true, true, true},
     [FIELD_SENDER] = {{"Sender", 6}, true, true, true},
@@ -71,7 +85,9 @@ static bool check_owner(struct check *c, const struct mail_address *address)
     enum submission_ownership owned =
         err ? SUBMISSION_NOT_OWNED : s->owns(s->owns_ctx, buf_bytes(&domain));
     bool ok = owned == SUBMISSION_OWNED ||
-              refuse(c, owned == SUBMISSION_UNVERIFIED ? SMTP_REPLY_FROM_UNVERIFIED : SMTP_REPLY_FROM_NOT_OWNED,
+              refuse(c,
+                     owned == SUBMISSION_UNVERIFIED ? SMTP_REPLY_FROM_UNVERIFIED
+                                                    : SMTP_REPLY_FROM_NOT_OWNED,
                      err ? address->domain : buf_bytes(&domain));
     buf_done(&domain);
     return ok;
@@ -161,7 +177,8 @@ static bool check_field(struct check *c, const struct mail_field *field)
         return check_addresses(c, field, rule);
     switch (rule) {
     case FIELD_RECEIVED: // RFC 5321 6.3
-        return c->seen[rule] <= s->received_max || refuse_number(c, SMTP_REPLY_TOO_MANY_HOPS, s->received_max);
+        return c->seen[rule] <= s->received_max ||
+               refuse_number(c, SMTP_REPLY_TOO_MANY_HOPS, s->received_max);
     case FIELD_MESSAGE_ID:
         s->message_id = unfolded(c, field->value);
         return true;
@@ -227,7 +244,8 @@ static void add_received(struct submission *s)
         buf_printf(out, "from %.*s ([%s%.*s])\r\n\t", BYTES_FMT(s->helo), ip6 ? "IPv6:" : "",
                    BYTES_FMT(s->client_ip));
     }
-    buf_printf(out, "by %.*s (posthaste) with %.*s id %s", BYTES_FMT(s->hostname), BYTES_FMT(s->protocol), id);
+    buf_printf(out, "by %.*s (posthaste) with %.*s id %s", BYTES_FMT(s->hostname),
+               BYTES_FMT(s->protocol), id);
     if (s->tls.len)
         buf_printf(out, "\r\n\t(%.*s)", BYTES_FMT(s->tls));
     if (s->single_recipient.len)

@@ -16,8 +16,9 @@
 #include "mail/envelope.h"
 #include "smtp/smtp_reply.h"
 
-#define SUBMISSION_TAG_MAX 64                                // bytes of X-Posthaste-Tag
-#define SUBMISSION_SEND_AT_MAX_MS ((int64_t)366 * 86400 * 1000) // how far ahead X-Posthaste-Send-At may be
+#define SUBMISSION_TAG_MAX 64 // bytes of X-Posthaste-Tag
+#define SUBMISSION_SEND_AT_MAX_MS                                                                  \
+    ((int64_t)366 * 86400 * 1000) // how far ahead X-Posthaste-Send-At may be
 
 enum submission_ownership { SUBMISSION_OWNED, SUBMISSION_UNVERIFIED, SUBMISSION_NOT_OWNED };
 
@@ -33,9 +34,9 @@ struct submission {
     struct bytes hostname;
     struct message_id id;
     // for Received (RFC 5321 4.4)
-    struct bytes helo, client_ip; // client_ip empty: hidden
-    struct bytes protocol;        // "ESMTPSA"
-    struct bytes tls;             // "TLSv1.3 TLS_AES_128_GCM_SHA256", or empty
+    struct bytes helo, client_ip;  // client_ip empty: hidden
+    struct bytes protocol;         // "ESMTPSA"
+    struct bytes tls;              // "TLSv1.3 TLS_AES_128_GCM_SHA256", or empty
     struct bytes single_recipient; // for "for <...>"; empty: several, or hidden
     // May the account send as this routing domain? NULL: as anybody.
     enum submission_ownership (*owns)(void *ctx, struct bytes domain);
@@ -44,7 +45,7 @@ struct submission {
     // found
     enum smtp_reply_id refusal; // SMTP_REPLY_NONE: accepted
     struct bytes slot;          // in the arena
-    struct buf out;             // the completed header with its empty line; the caller's: buf_done()
+    struct buf out; // the completed header with its empty line; the caller's: buf_done()
     bool has_class;
     enum mail_class class;
     struct bytes tag, message_id; // in the arena

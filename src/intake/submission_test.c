@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "intake/submission.h"
 
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <cmocka.h>
 
 #include <stdio.h>
 
@@ -16,7 +16,8 @@ static enum submission_ownership owns(void *ctx, struct bytes domain)
     (void)ctx;
     if (bytes_eq(domain, BYTES("own.example")) || bytes_eq(domain, BYTES("xn--bcher-kva.example")))
         return SUBMISSION_OWNED;
-    return bytes_eq(domain, BYTES("pending.example")) ? SUBMISSION_UNVERIFIED : SUBMISSION_NOT_OWNED;
+    return bytes_eq(domain, BYTES("pending.example")) ? SUBMISSION_UNVERIFIED
+                                                      : SUBMISSION_NOT_OWNED;
 }
 
 static void make(struct submission *s, enum conf_submission mode, const char *header)
@@ -38,7 +39,8 @@ static void make(struct submission *s, enum conf_submission mode, const char *he
     };
 }
 
-#define DATED "Date: Sun, 22 Nov 2026 06:00:00 +0000\r\nMessage-ID: <a@own.example>\r\nTo: b@c.example\r\n"
+#define DATED                                                                                      \
+    "Date: Sun, 22 Nov 2026 06:00:00 +0000\r\nMessage-ID: <a@own.example>\r\nTo: b@c.example\r\n"
 
 struct refusal_case {
     const char *name, *header;
@@ -51,59 +53,75 @@ static const struct refusal_case REFUSALS[] = {
     {"fine", "From: a@own.example\r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_NONE, NULL},
     {"no From", DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_NO_FROM, NULL},
     {"empty From", "From: \r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_NO_FROM, NULL},
-    {"From with an empty group", "From: nobody:;\r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_NO_FROM, NULL},
+    {"From with an empty group", "From: nobody:;\r\n" DATED, CONF_SUBMISSION_FIX,
+     SMTP_REPLY_NO_FROM, NULL},
     {"two From fields", "From: a@own.example\r\nFrom: a@own.example\r\n" DATED, CONF_SUBMISSION_FIX,
      SMTP_REPLY_SEVERAL_FROM, NULL},
-    {"two From fields, second foreign, mode off", "From: a@own.example\r\nfrom: x@bank.example\r\n" DATED,
-     CONF_SUBMISSION_OFF, SMTP_REPLY_FROM_NOT_OWNED, "bank.example"},
-    {"two authors without Sender", "From: a@own.example, b@own.example\r\n" DATED, CONF_SUBMISSION_FIX,
-     SMTP_REPLY_SENDER_MISSING, NULL},
-    {"two authors with Sender", "From: a@own.example, b@own.example\r\nSender: a@own.example\r\n" DATED,
-     CONF_SUBMISSION_FIX, SMTP_REPLY_NONE, NULL},
-    {"foreign From", "From: ceo@bank.example\r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_FROM_NOT_OWNED,
-     "bank.example"},
+    {"two From fields, second foreign, mode off",
+     "From: a@own.example\r\nfrom: x@bank.example\r\n" DATED, CONF_SUBMISSION_OFF,
+     SMTP_REPLY_FROM_NOT_OWNED, "bank.example"},
+    {"two authors without Sender", "From: a@own.example, b@own.example\r\n" DATED,
+     CONF_SUBMISSION_FIX, SMTP_REPLY_SENDER_MISSING, NULL},
+    {"two authors with Sender",
+     "From: a@own.example, b@own.example\r\nSender: a@own.example\r\n" DATED, CONF_SUBMISSION_FIX,
+     SMTP_REPLY_NONE, NULL},
+    {"foreign From", "From: ceo@bank.example\r\n" DATED, CONF_SUBMISSION_FIX,
+     SMTP_REPLY_FROM_NOT_OWNED, "bank.example"},
     {"subdomain of an own domain", "From: a@sub.own.example\r\n" DATED, CONF_SUBMISSION_FIX,
      SMTP_REPLY_FROM_NOT_OWNED, "sub.own.example"},
-    {"unverified", "From: a@pending.example\r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_FROM_UNVERIFIED,
-     "pending.example"},
-    {"foreign second author", "From: a@own.example, x@bank.example\r\nSender: a@own.example\r\n" DATED,
-     CONF_SUBMISSION_FIX, SMTP_REPLY_FROM_NOT_OWNED, "bank.example"},
-    {"foreign in a group", "From: staff: a@own.example, x@bank.example;\r\nSender: a@own.example\r\n" DATED,
-     CONF_SUBMISSION_FIX, SMTP_REPLY_FROM_NOT_OWNED, "bank.example"},
-    {"foreign Sender", "From: a@own.example\r\nSender: x@bank.example\r\n" DATED, CONF_SUBMISSION_FIX,
+    {"unverified", "From: a@pending.example\r\n" DATED, CONF_SUBMISSION_FIX,
+     SMTP_REPLY_FROM_UNVERIFIED, "pending.example"},
+    {"foreign second author",
+     "From: a@own.example, x@bank.example\r\nSender: a@own.example\r\n" DATED, CONF_SUBMISSION_FIX,
      SMTP_REPLY_FROM_NOT_OWNED, "bank.example"},
+    {"foreign in a group",
+     "From: staff: a@own.example, x@bank.example;\r\nSender: a@own.example\r\n" DATED,
+     CONF_SUBMISSION_FIX, SMTP_REPLY_FROM_NOT_OWNED, "bank.example"},
+    {"foreign Sender", "From: a@own.example\r\nSender: x@bank.example\r\n" DATED,
+     CONF_SUBMISSION_FIX, SMTP_REPLY_FROM_NOT_OWNED, "bank.example"},
     {"own in a comment, foreign as address", "From: (a@own.example) x@bank.example\r\n" DATED,
      CONF_SUBMISSION_FIX, SMTP_REPLY_FROM_NOT_OWNED, "bank.example"},
-    {"own as display name", "From: \"a@own.example\" <x@bank.example>\r\n" DATED, CONF_SUBMISSION_FIX,
+    {"own as display name", "From: \"a@own.example\" <x@bank.example>\r\n" DATED,
+     CONF_SUBMISSION_FIX, SMTP_REPLY_FROM_NOT_OWNED, "bank.example"},
+    {"folded", "From: a\r\n <x@bank.example>\r\n" DATED, CONF_SUBMISSION_FIX,
      SMTP_REPLY_FROM_NOT_OWNED, "bank.example"},
-    {"folded", "From: a\r\n <x@bank.example>\r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_FROM_NOT_OWNED,
-     "bank.example"},
-    {"upper case is the same domain", "From: a@OWN.Example\r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_NONE, NULL},
-    {"U-label is the same domain", "From: a@b\xc3\xbc" "cher.example\r\n" DATED, CONF_SUBMISSION_FIX,
+    {"upper case is the same domain", "From: a@OWN.Example\r\n" DATED, CONF_SUBMISSION_FIX,
      SMTP_REPLY_NONE, NULL},
-    {"address literal", "From: a@[192.0.2.1]\r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_FROM_NOT_OWNED, NULL},
-    {"broken From", "From: <a@own.example\r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_BAD_ADDRESS, "From"},
-    {"broken From is refused in mode off, too", "From: <a@own.example\r\n" DATED, CONF_SUBMISSION_OFF,
-     SMTP_REPLY_BAD_ADDRESS, "From"},
-    {"broken To", "From: a@own.example\r\nCc: b@@c\r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_BAD_ADDRESS, "Cc"},
-    {"subject twice", "From: a@own.example\r\nSubject: a\r\nSubject: b\r\n" DATED, CONF_SUBMISSION_FIX,
-     SMTP_REPLY_FIELD_TWICE, "Subject"},
-    {"no field", "From: a@own.example\r\nhello\r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_BAD_HEADER, "hello"},
-    {"too many hops", "Received: a\r\nReceived: b\r\nReceived: c\r\nReceived: d\r\nFrom: a@own.example\r\n" DATED,
+    {"U-label is the same domain",
+     "From: a@b\xc3\xbc"
+     "cher.example\r\n" DATED,
+     CONF_SUBMISSION_FIX, SMTP_REPLY_NONE, NULL},
+    {"address literal", "From: a@[192.0.2.1]\r\n" DATED, CONF_SUBMISSION_FIX,
+     SMTP_REPLY_FROM_NOT_OWNED, NULL},
+    {"broken From", "From: <a@own.example\r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_BAD_ADDRESS,
+     "From"},
+    {"broken From is refused in mode off, too", "From: <a@own.example\r\n" DATED,
+     CONF_SUBMISSION_OFF, SMTP_REPLY_BAD_ADDRESS, "From"},
+    {"broken To", "From: a@own.example\r\nCc: b@@c\r\n" DATED, CONF_SUBMISSION_FIX,
+     SMTP_REPLY_BAD_ADDRESS, "Cc"},
+    {"subject twice", "From: a@own.example\r\nSubject: a\r\nSubject: b\r\n" DATED,
+     CONF_SUBMISSION_FIX, SMTP_REPLY_FIELD_TWICE, "Subject"},
+    {"no field", "From: a@own.example\r\nhello\r\n" DATED, CONF_SUBMISSION_FIX,
+     SMTP_REPLY_BAD_HEADER, "hello"},
+    {"too many hops",
+     "Received: a\r\nReceived: b\r\nReceived: c\r\nReceived: d\r\nFrom: a@own.example\r\n" DATED,
      CONF_SUBMISSION_OFF, SMTP_REPLY_TOO_MANY_HOPS, "3"},
     {"no Date, fix", "From: a@own.example\r\n", CONF_SUBMISSION_FIX, SMTP_REPLY_NONE, NULL},
-    {"no Date, strict", "From: a@own.example\r\n", CONF_SUBMISSION_STRICT, SMTP_REPLY_NO_DATE, NULL},
+    {"no Date, strict", "From: a@own.example\r\n", CONF_SUBMISSION_STRICT, SMTP_REPLY_NO_DATE,
+     NULL},
     {"no Message-ID, strict", "From: a@own.example\r\nDate: x\r\n", CONF_SUBMISSION_STRICT,
      SMTP_REPLY_NO_MESSAGE_ID, NULL},
-    {"no destination, strict", "From: a@own.example\r\nDate: x\r\nMessage-ID: <a@b>\r\n", CONF_SUBMISSION_STRICT,
-     SMTP_REPLY_NO_DESTINATION, NULL},
+    {"no destination, strict", "From: a@own.example\r\nDate: x\r\nMessage-ID: <a@b>\r\n",
+     CONF_SUBMISSION_STRICT, SMTP_REPLY_NO_DESTINATION, NULL},
     {"nothing at all, off", "", CONF_SUBMISSION_OFF, SMTP_REPLY_NONE, NULL},
-    {"class", "From: a@own.example\r\nX-Posthaste-Class: bulk\r\n" DATED, CONF_SUBMISSION_FIX, SMTP_REPLY_NONE, NULL},
-    {"unknown class", "From: a@own.example\r\nX-Posthaste-Class: fast\r\n" DATED, CONF_SUBMISSION_FIX,
-     SMTP_REPLY_BAD_CLASS, "fast"},
+    {"class", "From: a@own.example\r\nX-Posthaste-Class: bulk\r\n" DATED, CONF_SUBMISSION_FIX,
+     SMTP_REPLY_NONE, NULL},
+    {"unknown class", "From: a@own.example\r\nX-Posthaste-Class: fast\r\n" DATED,
+     CONF_SUBMISSION_FIX, SMTP_REPLY_BAD_CLASS, "fast"},
     {"send-at that is no time", "From: a@own.example\r\nX-Posthaste-Send-At: tomorrow\r\n" DATED,
      CONF_SUBMISSION_FIX, SMTP_REPLY_BAD_SEND_AT, "tomorrow"},
-    {"send-at too far", "From: a@own.example\r\nX-Posthaste-Send-At: 2036-01-01T00:00:00Z\r\n" DATED,
+    {"send-at too far",
+     "From: a@own.example\r\nX-Posthaste-Send-At: 2036-01-01T00:00:00Z\r\n" DATED,
      CONF_SUBMISSION_FIX, SMTP_REPLY_BAD_SEND_AT, NULL},
 };
 
@@ -150,19 +168,23 @@ static const struct header_case HEADERS[] = {
     {"complete: only Received is added", "From: a@own.example\r\n" DATED, CONF_SUBMISSION_FIX, true,
      "From: a@own.example\r\n" DATED "\r\n"},
     {"fix adds what is missing", "From: a@own.example\r\nSubject: x\r\n", CONF_SUBMISSION_FIX, true,
-     "From: a@own.example\r\nSubject: x\r\nDate: Sun, 22 Nov 2026 06:00:00 +0000\r\nMessage-ID: <ID@mx.own.example>\r\n"
+     "From: a@own.example\r\nSubject: x\r\nDate: Sun, 22 Nov 2026 06:00:00 +0000\r\nMessage-ID: "
+     "<ID@mx.own.example>\r\n"
      "To: undisclosed-recipients:;\r\n\r\n"},
-    {"only Bcc left", "From: a@own.example\r\nBcc: secret@x.example\r\nDate: x\r\nMessage-ID: <m@x>\r\n",
+    {"only Bcc left",
+     "From: a@own.example\r\nBcc: secret@x.example\r\nDate: x\r\nMessage-ID: <m@x>\r\n",
      CONF_SUBMISSION_FIX, true,
      "From: a@own.example\r\nDate: x\r\nMessage-ID: <m@x>\r\nTo: undisclosed-recipients:;\r\n\r\n"},
-    {"Bcc goes, folded and in any case", "From: a@own.example\r\nbCC: a@x.example,\r\n b@x.example\r\n" DATED,
-     CONF_SUBMISSION_STRICT, true, "From: a@own.example\r\n" DATED "\r\n"},
+    {"Bcc goes, folded and in any case",
+     "From: a@own.example\r\nbCC: a@x.example,\r\n b@x.example\r\n" DATED, CONF_SUBMISSION_STRICT,
+     true, "From: a@own.example\r\n" DATED "\r\n"},
     {"off leaves Bcc", "From: a@own.example\r\nBcc: b@x.example\r\n", CONF_SUBMISSION_OFF, true,
      "From: a@own.example\r\nBcc: b@x.example\r\n\r\n"},
-    {"instructions go", "X-Posthaste-Tag: t\r\nFrom: a@own.example\r\nx-posthaste-class: bulk\r\n" DATED,
+    {"instructions go",
+     "X-Posthaste-Tag: t\r\nFrom: a@own.example\r\nx-posthaste-class: bulk\r\n" DATED,
      CONF_SUBMISSION_FIX, true, "From: a@own.example\r\n" DATED "\r\n"},
-    {"nobody's instructions stay", "X-Posthaste-Tag: t\r\nFrom: a@own.example\r\n" DATED, CONF_SUBMISSION_FIX, false,
-     "X-Posthaste-Tag: t\r\nFrom: a@own.example\r\n" DATED "\r\n"},
+    {"nobody's instructions stay", "X-Posthaste-Tag: t\r\nFrom: a@own.example\r\n" DATED,
+     CONF_SUBMISSION_FIX, false, "X-Posthaste-Tag: t\r\nFrom: a@own.example\r\n" DATED "\r\n"},
     {"odd spacing and folding are kept", "From : a@own.example\r\nSubject:\ta\r\n\t b  \r\n" DATED,
      CONF_SUBMISSION_FIX, true, "From : a@own.example\r\nSubject:\ta\r\n\t b  \r\n" DATED "\r\n"},
 };
@@ -182,8 +204,10 @@ static void test_headers(void **state)
         message_id_format(s.id, id);
         struct buf want = {0};
         buf_printf(&want,
-                   "Received: from client.example ([192.0.2.7])\r\n\tby mx.own.example (posthaste) with ESMTPSA id %s;"
-                   "\r\n\tSun, 22 Nov 2026 06:00:00 +0000\r\n", id);
+                   "Received: from client.example ([192.0.2.7])\r\n\tby mx.own.example (posthaste) "
+                   "with ESMTPSA id %s;"
+                   "\r\n\tSun, 22 Nov 2026 06:00:00 +0000\r\n",
+                   id);
         for (const char *at = c->want; *at; at++) {
             if (strncmp(at, "<ID@", 4) == 0) {
                 buf_printf(&want, "<%s", id);
@@ -228,9 +252,11 @@ static void test_hidden_client(void **state)
     s.tls = BYTES("TLSv1.3 X");
     s.single_recipient = BYTES("b@c.example");
     assert_true(submission_check(&s, &arena));
-    assert_true(bytes_starts(buf_bytes(&s.out), BYTES("Received: by mx.own.example (posthaste) with ESMTPSA id ")));
+    assert_true(bytes_starts(buf_bytes(&s.out),
+                             BYTES("Received: by mx.own.example (posthaste) with ESMTPSA id ")));
     assert_int_equal(bytes_search(buf_bytes(&s.out), BYTES("client.example")), -1);
-    assert_true(bytes_search(buf_bytes(&s.out), BYTES("\r\n\t(TLSv1.3 X)\r\n\tfor <b@c.example>;\r\n")) > 0);
+    assert_true(bytes_search(buf_bytes(&s.out),
+                             BYTES("\r\n\t(TLSv1.3 X)\r\n\tfor <b@c.example>;\r\n")) > 0);
     buf_done(&s.out);
     arena_done(&arena);
 }
@@ -238,8 +264,8 @@ static void test_hidden_client(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_utf8_header_needs_smtputf8),
-        cmocka_unit_test(test_headers),         cmocka_unit_test(test_instructions_are_read),
+        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_utf8_header_needs_smtputf8),
+        cmocka_unit_test(test_headers),       cmocka_unit_test(test_instructions_are_read),
         cmocka_unit_test(test_hidden_client),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -120,7 +120,8 @@ static bool is_restricted(const struct transaction *t)
 }
 
 // Law 3, first half: the reverse-path. The null sender has no domain; its From fields are still checked.
-static enum smtp_reply_id check_sender(struct transaction *t, struct bytes reverse_path, struct buf *slot)
+static enum smtp_reply_id check_sender(struct transaction *t, struct bytes reverse_path,
+                                       struct buf *slot)
 {
     if (!is_restricted(t) || reverse_path.len == 0)
         return SMTP_REPLY_NONE;
@@ -167,7 +168,8 @@ static void fill_envelope(struct transaction *t, const struct smtp_mail *mail)
     e->account = t->account ? t->account->number : 0;
     e->account_name = t->account ? arena_dup(arena, t->account->name) : BYTES_NONE;
     e->class = t->account ? t->account->class : MAIL_PERSONAL;
-    e->credential = smtp_server_is_authenticated(s->server) ? arena_dup(arena, buf_bytes(&s->login)) : BYTES_NONE;
+    e->credential = smtp_server_is_authenticated(s->server) ? arena_dup(arena, buf_bytes(&s->login))
+                                                            : BYTES_NONE;
     e->listener = arena_dup(arena, s->gate->conf->name);
     e->client = arena_dup(arena, bytes_cstr(sys_addr_format(net_conn_peer(s->conn), client)));
     e->helo = arena_dup(arena, smtp_server_helo(s->server));
@@ -315,7 +317,8 @@ static void add_local(struct transaction *t, struct recipient *r, const struct r
     for (size_t i = 0; i < count; i++) {
         struct recipient target = *r;
         if (set_address(t, &target, targets[i]) != OK) {
-            log_error("alias target is no address", LOG_STR("alias", r->address), LOG_STR("target", targets[i]));
+            log_error("alias target is no address", LOG_STR("alias", r->address),
+                      LOG_STR("target", targets[i]));
             continue;
         }
         add_recipient(t, &target, route_key(t->snapshot->routes, pick_route(t, &target)));
@@ -391,7 +394,10 @@ static struct bytes protocol_name(struct transaction *t)
     const struct envelope *e = envelope_of(t);
     struct session *s = t->session;
     bool extended = smtp_server_is_extended(s->server);
-    return arena_printf(arena_of(t), "%s%s%s", e->smtputf8 ? "UTF8SMTP" : extended ? "ESMTP" : "SMTP",
+    return arena_printf(arena_of(t), "%s%s%s",
+                        e->smtputf8 ? "UTF8SMTP"
+                        : extended  ? "ESMTP"
+                                    : "SMTP",
                         e->tls ? "S" : "", smtp_server_is_authenticated(s->server) ? "A" : "");
 }
 
@@ -424,7 +430,8 @@ static void fill_submission(struct transaction *t, struct submission *sub)
         .helo = e->helo,
         .client_ip = listener->hide_client
                          ? BYTES_NONE
-                         : arena_dup(arena_of(t), bytes_cstr(sys_addr_format_ip(net_conn_peer(s->conn), ip))),
+                         : arena_dup(arena_of(t),
+                                     bytes_cstr(sys_addr_format_ip(net_conn_peer(s->conn), ip))),
         .protocol = protocol_name(t),
         .tls = tls_words(t),
         .single_recipient = single ? e->recipients[0].address : BYTES_NONE,
@@ -441,7 +448,8 @@ static void take_submission(struct transaction *t, struct submission *sub)
     e->header_bytes = sub->out.len;
     e->accepted_at = sub->now;
     e->not_before = sub->send_at;
-    e->expires_at = wall_add_ms(sub->send_at.us > sub->now.us ? sub->send_at : sub->now, conf->retry.lifetime_ms);
+    e->expires_at = wall_add_ms(sub->send_at.us > sub->now.us ? sub->send_at : sub->now,
+                                conf->retry.lifetime_ms);
     e->message_id = sub->message_id;
     e->tag = sub->tag;
     if (sub->has_class)
@@ -485,9 +493,10 @@ static void on_committed(void *ctx, int err)
     }
     transaction_free(t);
     if (s)
-        session_answer(s, err == OK       ? SMTP_REPLY_ACCEPTED
-                          : err == E_FULL ? SMTP_REPLY_DISK_FULL
-                                          : SMTP_REPLY_LOCAL_ERROR,
+        session_answer(s,
+                       err == OK       ? SMTP_REPLY_ACCEPTED
+                       : err == E_FULL ? SMTP_REPLY_DISK_FULL
+                                       : SMTP_REPLY_LOCAL_ERROR,
                        err ? BYTES_NONE : bytes_cstr(id));
 }
 
@@ -511,8 +520,9 @@ static void refuse_message(struct transaction *t, enum smtp_reply_id reply, stru
     struct session *s = t->session;
     intake_count(&t->intake->options.counters->messages_refused, 1);
     log_info("message refused", LOG_STR("account", envelope_of(t)->account_name),
-             LOG_STR("from", envelope_of(t)->reverse_path), LOG_CSTR("reply", smtp_reply_row(reply)->name),
-             LOG_STR("detail", slot), LOG_STR("client", envelope_of(t)->client));
+             LOG_STR("from", envelope_of(t)->reverse_path),
+             LOG_CSTR("reply", smtp_reply_row(reply)->name), LOG_STR("detail", slot),
+             LOG_STR("client", envelope_of(t)->client));
     session_answer(s, reply, slot);
     if (s->current == t)
         transaction_free(t);

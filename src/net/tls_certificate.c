@@ -32,8 +32,8 @@ static int fill(X509 *cert, EVP_PKEY *key, struct bytes hostname)
            ASN1_INTEGER_set_uint64(X509_get_serialNumber(cert), serial >> 1) &&
            X509_gmtime_adj(X509_getm_notBefore(cert), -3600) &&
            X509_gmtime_adj(X509_getm_notAfter(cert), VALID_SECONDS) &&
-           X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)"posthaste trial", -1,
-                                      -1, 0) &&
+           X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
+                                      (const unsigned char *)"posthaste trial", -1, -1, 0) &&
            X509_set_issuer_name(cert, name) && X509_set_pubkey(cert, key) &&
            add_extension(cert, NID_subject_alt_name, names) &&
            add_extension(cert, NID_basic_constraints, "critical,CA:FALSE") &&
@@ -52,8 +52,8 @@ static int write_pem(X509 *cert, EVP_PKEY *key, struct buf *out_certificate, str
 {
     BIO *c = BIO_new(BIO_s_mem()), *k = BIO_new(BIO_s_mem());
     int ok = c && k && PEM_write_bio_X509(c, cert) &&
-             PEM_write_bio_PrivateKey(k, key, NULL, NULL, 0, NULL, NULL) && take_pem(c, out_certificate) &&
-             take_pem(k, out_key);
+             PEM_write_bio_PrivateKey(k, key, NULL, NULL, 0, NULL, NULL) &&
+             take_pem(c, out_certificate) && take_pem(k, out_key);
     BIO_free(c);
     BIO_free(k);
     return ok;
@@ -63,7 +63,8 @@ int tls_certificate_make(struct bytes hostname, struct buf *out_certificate, str
 {
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *cert = X509_new();
-    int ok = key && cert && fill(cert, key, hostname) && write_pem(cert, key, out_certificate, out_key);
+    int ok =
+        key && cert && fill(cert, key, hostname) && write_pem(cert, key, out_certificate, out_key);
     X509_free(cert);
     EVP_PKEY_free(key);
     return ok ? OK : E_TLS;
