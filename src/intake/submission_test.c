@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "intake/submission.h"
 
-#include <cmocka.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <stdio.h>
-
 #include "base/check.h"
+#include "base/test_base.h"
 
 // The account owns own.example; pending.example is not verified yet.
 static enum submission_ownership owns(void *ctx, struct bytes domain)
@@ -261,13 +255,9 @@ static void test_hidden_client(void **state)
     arena_done(&arena);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_utf8_header_needs_smtputf8),
-        cmocka_unit_test(test_headers),       cmocka_unit_test(test_instructions_are_read),
-        cmocka_unit_test(test_hidden_client),
-    };
-    cmocka_set_message_output(CM_OUTPUT_TAP);
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest TESTS[] = {
+    cmocka_unit_test(test_refusals),      cmocka_unit_test(test_utf8_header_needs_smtputf8),
+    cmocka_unit_test(test_headers),       cmocka_unit_test(test_instructions_are_read),
+    cmocka_unit_test(test_hidden_client),
+};
+RUN_TESTS(TESTS)

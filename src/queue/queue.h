@@ -238,7 +238,7 @@ enum queue_work_kind {
     QUEUE_RESOLVE, // domain, route, name -> queue_resolved() or queue_unresolved(), on any thread
     QUEUE_CONNECT, // connection (a reserved slot), name (the lane's), hosts
     QUEUE_WAKE,    // an idle connection of `lane` with exactly `proof` should call queue_take()
-    QUEUE_EXPIRE,  // batch: past its lifetime (text: why, if known) -> failure outcomes, DSN, QUEUE_DONE
+    QUEUE_EXPIRE, // batch: past its lifetime (text: why, if known) -> failure outcomes, DSN, QUEUE_DONE
     QUEUE_WARN,    // batch: warn_after has passed (text: why) -> delayed-DSN, QUEUE_WARNED
     QUEUE_FAIL,    // batch: its domain can't be delivered to (code, enhanced, text) -> QUEUE_DONE
     QUEUE_REROUTE, // batch: its route is no longer of the table -> QUEUE_REROUTED

@@ -48,7 +48,9 @@ static void explain(const struct queue_message *m, struct queue_work *out)
     out->text[0] = '\0';
     for (const struct queue_bundle *b = m->bundles; b && !out->text[0]; b = b->next) {
         const struct queue_domain *d = b->domain;
-        const char *text = d->refusal ? d->refusal->text : d->lane && d->lane->text ? d->lane->text : "";
+        const char *text = d->refusal                 ? d->refusal->text
+                           : d->lane && d->lane->text ? d->lane->text
+                                                      : "";
         snprintf(out->text, sizeof(out->text), "%s", text);
     }
 }

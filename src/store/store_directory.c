@@ -202,7 +202,8 @@ const struct store_account *store_directory_account(const struct store_directory
     return map_find(&dir->by_name, bytes_of(lower, name.len));
 }
 
-const struct store_account *store_directory_account_at(const struct store_directory *dir, uint32_t i)
+const struct store_account *store_directory_account_at(const struct store_directory *dir,
+                                                       uint32_t i)
 {
     return i < dir->accounts_count ? &dir->accounts[i] : NULL;
 }

@@ -51,7 +51,8 @@ const struct store_account *store_directory_account(const struct store_directory
 const struct store_account *store_directory_account_number(const struct store_directory *dir,
                                                            uint32_t number);
 // The i-th account by number, closed ones too; NULL behind the last.
-const struct store_account *store_directory_account_at(const struct store_directory *dir, uint32_t i);
+const struct store_account *store_directory_account_at(const struct store_directory *dir,
+                                                       uint32_t i);
 // Whether that account may send as exactly this domain (lower-case A-labels).
 enum store_domain_state store_directory_domain(const struct store_directory *dir,
                                                const struct store_account *account,
