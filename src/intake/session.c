@@ -290,8 +290,9 @@ static void on_accept(void *ctx, struct sys_stream *stream, bool is_trusted,
     s->server = smtp_server_new(&g->config, start_of(s, implicit), &SERVER_HANDLERS, s, sys_mono());
     if (admission != NET_ADMITTED) {
         intake_count(&in->options.counters->sessions_refused, 1);
-        smtp_server_close(s->server, implicit ? SMTP_REPLY_NONE : SMTP_REPLY_TOO_MANY_CONNECTIONS,
-                          BYTES_NONE);
+        enum smtp_reply_id refusal =
+            admission == NET_TOTAL_FULL ? SMTP_REPLY_BUSY : SMTP_REPLY_TOO_MANY_CONNECTIONS;
+        smtp_server_close(s->server, implicit ? SMTP_REPLY_NONE : refusal, BYTES_NONE);
     } else if (implicit) {
         net_conn_start_tls_server(s->conn, g->tls);
     } else {

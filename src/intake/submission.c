@@ -160,11 +160,31 @@ static bool take_instruction(struct check *c, const struct mail_field *field, in
 
 // ---- fields ----------------------------------------------------------------------------------------------
 
+// RFC 5322 3.6.8, with the obsolete white space before the colon. What some take for a field and others don't
+// ("From x: y", a folded first line) could hide an author.
+static bool is_named(const struct mail_field *field)
+{
+    struct bytes name = field->name;
+    for (size_t i = 0; i < name.len; i++)
+        if (name.at[i] < 33 || name.at[i] > 126)
+            return false;
+    return name.len && field->raw.at[0] == name.at[0];
+}
+
+static bool refuse_line(struct check *c, struct bytes block)
+{
+    struct bytes line;
+    bytes_cut(&block, '\r', &line);
+    return refuse(c, SMTP_REPLY_BAD_HEADER, line);
+}
+
 static bool check_field(struct check *c, const struct mail_field *field)
 {
     struct submission *s = c->s;
     if (!s->smtputf8 && s->mode != CONF_SUBMISSION_OFF && !bytes_is_ascii(field->raw))
         return refuse(c, SMTP_REPLY_HEADER_UTF8, field->name);
+    if (!is_named(field) && (s->mode != CONF_SUBMISSION_OFF || s->owns))
+        return refuse_line(c, field->raw);
     int rule = rule_of(field->name);
     if (rule == -1)
         return true;
@@ -202,11 +222,7 @@ static bool check_fields(struct check *c)
         if (!check_field(c, &field))
             return false;
     }
-    if (block.len == 0)
-        return true;
-    struct bytes line;
-    bytes_cut(&block, '\r', &line);
-    return refuse(c, SMTP_REPLY_BAD_HEADER, line);
+    return block.len == 0 || refuse_line(c, block);
 }
 
 static bool check_presence(struct check *c)

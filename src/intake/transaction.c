@@ -350,6 +350,8 @@ void transaction_on_rcpt(struct session *s, const struct smtp_rcpt *rcpt)
         refuse_recipient(t, SMTP_REPLY_RELAY_DENIED, r.domain);
     else if (route->locals)
         add_local(t, &r, route);
+    else if (route->conf->via.kind == CONF_VIA_MX && r.domain.at[0] == '[')
+        refuse_recipient(t, SMTP_REPLY_ADDRESS_LITERAL, BYTES_NONE);
     else if (route->conf->via.kind == CONF_VIA_MX)
         ask_domain(t, &r, route_key(t->snapshot->routes, route));
     else

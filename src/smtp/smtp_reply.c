@@ -72,12 +72,11 @@ static const struct smtp_reply_row rows[SMTP_REPLY_COUNT] = {
 
     ROW(AUTH_OK, 235, "2.7.0", "Logged in", DECISION, "AUTH"),
     ROW(AUTH_BAD, 535, "5.7.8", "Login or password wrong", DECISION, "AUTH"),
-    ROW(AUTH_TOO_MANY, 454, "4.7.0", "Too many failed logins from your address; try again in 15 minutes", DECISION, "AUTH"),
+    ROW(AUTH_TOO_MANY, 454, "4.7.0", "Too many failed logins from your address; try again later", DECISION, "AUTH"),
     ROW(AUTH_UNAVAILABLE, 454, "4.7.0", "Logins can't be checked at the moment; try again later", DECISION, "AUTH"),
     ROW(MAIL_OK, 250, "2.1.0", "Ok", DECISION, "MAIL"),
     ROW(RCPT_OK, 250, "2.1.5", "Ok", DECISION, "RCPT"),
     ROW(ACCEPTED, 250, "2.0.0", "Ok: queued as %s", DECISION, "end of content"),
-    ROW(DISCARDED, 250, "2.0.0", "Ok: discarded as %s", DECISION, "end of content"),
     ROW(TOO_MANY_CONNECTIONS, 421, "4.7.0", "Too many connections from your address; try again later", DECISION, "connection opened"),
     ROW(BUSY, 421, "4.3.2", "Too busy for another connection; try again later", DECISION, "connection opened"),
     ROW(DISK_FULL, 452, "4.3.1", "No room for mail at the moment; try again later", DECISION, "MAIL, end of content"),
@@ -87,12 +86,10 @@ static const struct smtp_reply_row rows[SMTP_REPLY_COUNT] = {
     ROW(SENDER_UNVERIFIED, 550, "5.7.1", "Domain %s is not verified yet; publish its TXT record and run posthaste domain verify", DECISION, "MAIL"),
     ROW(FROM_NOT_OWNED, 550, "5.7.1", "The From or Sender field names %s, which your account may not send as; use one of its domains, or have this one added (posthaste domain add) and verified", DECISION, "end of content"),
     ROW(FROM_UNVERIFIED, 550, "5.7.1", "The From or Sender field names %s, which is not verified yet; publish its TXT record and run posthaste domain verify", DECISION, "end of content"),
-    ROW(NULL_SENDER, 550, "5.7.1", "Your account may not send with an empty sender; use an address of one of its domains", DECISION, "MAIL"),
     ROW(RELAY_DENIED, 550, "5.7.1", "Relaying to %s needs a login", DECISION, "RCPT"),
     ROW(UNKNOWN_USER, 550, "5.1.1", "No such recipient here: %s", DECISION, "RCPT"),
     ROW(UNKNOWN_DOMAIN, 550, "5.1.2", "Domain does not exist: %s", DECISION, "RCPT"),
     ROW(NULL_MX, 556, "5.1.10", "Domain takes no mail (null MX): %s", DECISION, "RCPT"),
-    ROW(RCPT_DOMAIN_MISSING, 501, "5.1.3", "Address without a domain: %s", DECISION, "RCPT"),
     ROW(ADDRESS_LITERAL, 550, "5.1.2", "Mail to an address in brackets is not relayed; use a domain name", DECISION, "RCPT"),
     ROW(NO_FROM, 550, "5.6.0", "Message has no From field; add one with the author's address", DECISION, "end of content"),
     ROW(SEVERAL_FROM, 550, "5.6.0", "Message has several From fields; put all authors in one", DECISION, "end of content"),
@@ -109,7 +106,6 @@ static const struct smtp_reply_row rows[SMTP_REPLY_COUNT] = {
     ROW(BAD_SEND_AT, 550, "5.6.0", "X-Posthaste-Send-At is not a time within reach like 2026-11-22T09:00:00Z: %s", DECISION, "end of content"),
     ROW(BAD_CLASS, 550, "5.6.0", "X-Posthaste-Class is not transactional, personal or bulk: %s", DECISION, "end of content"),
     ROW(BAD_TAG, 550, "5.6.0", "X-Posthaste-Tag is too long or has control characters", DECISION, "end of content"),
-    ROW(CONTENT_8BIT, 550, "5.6.0", "Message has 8-bit characters but was declared BODY=7BIT; declare BODY=8BITMIME", DECISION, "end of content"),
 };
 // clang-format on
 

@@ -84,7 +84,6 @@ enum smtp_reply_id {
     SMTP_REPLY_MAIL_OK,
     SMTP_REPLY_RCPT_OK,
     SMTP_REPLY_ACCEPTED,  // slot: the message id
-    SMTP_REPLY_DISCARDED, // slot: the message id
     SMTP_REPLY_TOO_MANY_CONNECTIONS,
     SMTP_REPLY_BUSY,
     SMTP_REPLY_DISK_FULL,
@@ -94,12 +93,10 @@ enum smtp_reply_id {
     SMTP_REPLY_SENDER_UNVERIFIED, // slot: the domain
     SMTP_REPLY_FROM_NOT_OWNED,    // slot: the domain
     SMTP_REPLY_FROM_UNVERIFIED,   // slot: the domain
-    SMTP_REPLY_NULL_SENDER,
     SMTP_REPLY_RELAY_DENIED,        // slot: the domain
     SMTP_REPLY_UNKNOWN_USER,        // slot: the address
     SMTP_REPLY_UNKNOWN_DOMAIN,      // slot: the domain
     SMTP_REPLY_NULL_MX,             // slot: the domain
-    SMTP_REPLY_RCPT_DOMAIN_MISSING, // slot: the address
     SMTP_REPLY_ADDRESS_LITERAL,
     SMTP_REPLY_NO_FROM,
     SMTP_REPLY_SEVERAL_FROM,
@@ -116,7 +113,6 @@ enum smtp_reply_id {
     SMTP_REPLY_BAD_SEND_AT,      // slot: the value
     SMTP_REPLY_BAD_CLASS,        // slot: the value
     SMTP_REPLY_BAD_TAG,
-    SMTP_REPLY_CONTENT_8BIT,
 
     SMTP_REPLY_COUNT
 };

@@ -153,6 +153,12 @@ class Receiver:
                    f"{count} messages for {recipient or 'anyone'} at {self.address}; commands: {self.commands[-20:]}")
         return self.messages(recipient)
 
+    def wait_for(self, marker, seconds=15.0):
+        """The first accepted transaction whose content has these bytes."""
+        def look():
+            return next((t for t in self.messages() if marker in t.data), None)
+        return wait_until(look, seconds, f"a message with {marker!r} at {self.address}")
+
     def wait_one(self, recipient=None, seconds=15.0):
         return self.wait(1, recipient, seconds)[0]
 

@@ -89,7 +89,7 @@ class Relay:
     def write_config(self, changes=None):
         """Writes the configuration, changed for good by `changes`; start() or reload() makes it hold."""
         self.config = merge(self.config, changes)
-        self.config_file.write_text(yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+        self.config_file.write_text(yaml.safe_dump(json.loads(json.dumps(self.config)), sort_keys=False, allow_unicode=True))
 
     # ---- its life
 
