@@ -98,6 +98,7 @@ static void fire_watches(struct spool *spool)
     spool->watches = NULL;
     while (w) {
         struct spool_watch *next = w->next;
+        w->armed = false;
         sys_post(w->loop, &w->task);
         w = next;
     }
@@ -488,6 +489,7 @@ static void run_watch(struct sys_task *task)
 {
     struct spool_watch *w = container_of(task, struct spool_watch, arm);
     if (atomic_load(&w->spool->watermark) != w->seen || w->spool->stopping) {
+        w->armed = false;
         sys_post(w->loop, &w->task);
         return;
     }
@@ -497,7 +499,8 @@ static void run_watch(struct sys_task *task)
 
 void spool_watch_from(struct spool *spool, struct spool_watch *w, uint64_t seen)
 {
-    CHECK(spool->loop && w->loop && w->task.run);
+    CHECK(spool->loop && w->loop && w->task.run && !w->armed);
+    w->armed = true;
     w->spool = spool;
     w->seen = seen;
     w->arm.run = run_watch;

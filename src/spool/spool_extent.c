@@ -33,6 +33,7 @@ struct spool_extent {
     int err;
     struct sys_job job;
     // the job's
+    int job_err;
     struct chain row;
     bool last;
     struct disk_file *file;
@@ -126,7 +127,7 @@ static void remove_file(struct disk *disk, struct message_id id)
 static void run_write(struct sys_job *job)
 {
     struct spool_extent *e = container_of(job, struct spool_extent, job);
-    e->err = write_all(e);
+    e->job_err = write_all(e);
     chain_done(&e->row);
 }
 
@@ -188,6 +189,7 @@ static void on_written(struct sys_job *job)
     struct spool_extent *e = container_of(job, struct spool_extent, job);
     e->running = false;
     e->row_bytes = 0;
+    e->err = e->job_err;
     if (e->over_window && spool_extent_pending(e) <= SPOOL_EXTENT_WINDOW / 2 && !e->finishing &&
         !e->aborted) {
         e->over_window = false;
@@ -234,7 +236,7 @@ struct spool_extent *spool_extent_begin(struct spool *spool, struct message_id i
 void spool_extent_write(struct spool_extent *e, struct chain *from)
 {
     CHECK(!e->finishing && !e->aborted);
-    if (e->err && !e->running) {
+    if (e->err) {
         chain_done(from);
         return;
     }
@@ -252,7 +254,7 @@ size_t spool_extent_pending(const struct spool_extent *e)
 
 int spool_extent_error(const struct spool_extent *e)
 {
-    return e->running ? OK : e->err;
+    return e->err;
 }
 
 void spool_extent_finish(struct spool_extent *e, struct stored_message *m,

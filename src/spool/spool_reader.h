@@ -48,6 +48,7 @@ struct spool_watch {
     struct sys_task arm;
     struct spool_watch *next;
     uint64_t seen;
+    bool armed;
 };
 void spool_watch(struct spool_reader *r, struct spool_watch *watch);
 
