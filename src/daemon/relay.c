@@ -236,6 +236,39 @@ static void adopt(struct relay *r, struct prepared *p)
     conf_part_release(old_conf); // the queue has let go of it
 }
 
+static bool verifies(const struct conf *conf)
+{
+    for (uint32_t i = 0; i < conf->routes_count; i++)
+        if (conf->routes[i].tls == CONF_ROUTE_TLS_VERIFY)
+            return true;
+    return false;
+}
+
+// Reading a system's authorities takes longer than all else at a start: only for whom a route verifies, and once.
+static void load_authorities(struct relay *r)
+{
+    const struct conf *conf = r->snapshot->conf;
+    if (r->shared.authorities || !verifies(conf))
+        return;
+    const char *path =
+        conf->tls.authorities.len ? conf->tls.authorities.at : net_tls_system_bundle();
+    struct buf pem = {0};
+    char reason[NET_TLS_REASON] = "no file";
+    FILE *f = path ? fopen(path, "rbe") : NULL;
+    buf_init(&pem, AUTHORITIES_MAX);
+    for (size_t n = 1; f && n > 0;) {
+        char *room = buf_reserve(&pem, 65536);
+        n = room ? fread(room, 1, 65536, f) : 0;
+        buf_commit(&pem, n);
+    }
+    if (f)
+        fclose(f);
+    if (!pem.len || net_tls_authorities_new(buf_bytes(&pem), &r->shared.authorities, reason) != OK)
+        log_warn("no certificate authorities: routes with tls: verify will not deliver",
+                 LOG_CSTR("file", path ? path : ""), LOG_CSTR("because", reason));
+    buf_done(&pem);
+}
+
 static void apply_to_workers(struct relay *r)
 {
     for (uint32_t i = 0; i < r->workers_count; i++)
@@ -263,6 +296,7 @@ static void reload(struct relay *r)
         adopt(r, &p);
         auth_set_limits(r->shared.auth, guard_limits(r->snapshot->conf));
         log_setup(r->snapshot->conf->log.level, r->snapshot->conf->log.format);
+        load_authorities(r);
         apply_to_workers(r);
         api_set_snapshot(r->api, r->snapshot);
         tell_guard(r, CHANNEL_APPLIED, r->snapshot->conf->control);
@@ -471,7 +505,8 @@ static void hold_restored(struct relay *r, struct queue_now now)
         struct queue_batch *batch = NULL;
         more = queue_claim(r->queue, &all, &cursor, now, &batch);
         if (batch)
-            queue_settle_all(r->queue, batch, (struct queue_result){.outcome = QUEUE_HELD}, now, &kicks);
+            queue_settle_all(r->queue, batch, (struct queue_result){.outcome = QUEUE_HELD}, now,
+                             &kicks);
     }
     log_warn("the spool is a restored backup: mail is held until `posthaste queue release --all`");
 }
@@ -548,28 +583,6 @@ static void load_scram_secret(struct relay *r)
         log_warn("cannot keep the secret for made-up logins", LOG_CSTR("file", path));
     if (f)
         fclose(f);
-}
-
-static void load_authorities(struct relay *r)
-{
-    const struct conf *conf = r->snapshot->conf;
-    const char *path =
-        conf->tls.authorities.len ? conf->tls.authorities.at : net_tls_system_bundle();
-    struct buf pem = {0};
-    char reason[NET_TLS_REASON] = "no file";
-    FILE *f = path ? fopen(path, "rbe") : NULL;
-    buf_init(&pem, AUTHORITIES_MAX);
-    for (size_t n = 1; f && n > 0;) {
-        char *room = buf_reserve(&pem, 65536);
-        n = room ? fread(room, 1, 65536, f) : 0;
-        buf_commit(&pem, n);
-    }
-    if (f)
-        fclose(f);
-    if (!pem.len || net_tls_authorities_new(buf_bytes(&pem), &r->shared.authorities, reason) != OK)
-        log_warn("no certificate authorities: routes with tls: verify will not deliver",
-                 LOG_CSTR("file", path ? path : ""), LOG_CSTR("because", reason));
-    buf_done(&pem);
 }
 
 // All addresses under which a listener of ours can be reached: mail must not be sent there.

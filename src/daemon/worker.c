@@ -99,6 +99,7 @@ static void on_update(struct sys_task *task)
         if (!w->intake)
             begin(w, u->snapshot);
         intake_set_snapshot(w->intake, u->snapshot);
+        deliver_set_authorities(w->deliver, w->shared->authorities);
         deliver_set_snapshot(w->deliver, u->snapshot);
         if (!w->draining)
             open_gates(w, u);

@@ -206,6 +206,15 @@ void deliver_stop(struct deliver *d)
     }
 }
 
+void deliver_set_authorities(struct deliver *d, struct net_tls_authorities *authorities)
+{
+    if (d->options.authorities == authorities)
+        return;
+    d->options.authorities = authorities;
+    net_tls_client_free(d->tls); // sessions keep what they need of it
+    d->tls = net_tls_client_new(authorities);
+}
+
 bool deliver_is_idle(const struct deliver *d)
 {
     return list_is_empty(&d->connections) && list_is_empty(&d->jobs) && d->reporter.open == 0;

@@ -49,6 +49,8 @@ struct deliver *deliver_new(const struct deliver_options *options, struct conf_s
 void deliver_free(struct deliver *d);
 // A reload: routes and policies of the new snapshot hold from the next attempt on.
 void deliver_set_snapshot(struct deliver *d, struct conf_snapshot *snapshot);
+// Authorities to verify against, when there were none so far: for connections made from now on.
+void deliver_set_authorities(struct deliver *d, struct net_tls_authorities *authorities);
 // There is work: looks at the queue in one of the worker's next turns. Any thread; cheap when repeated.
 void deliver_kick(struct deliver *d);
 // Starts no more work; transactions under way go on, idle connections quit.
