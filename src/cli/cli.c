@@ -196,6 +196,7 @@ const struct conf *cli_conf(struct cli *cli)
 
 // ---- what a command says -----------------------------------------------------------------------------
 
+static void complain(const char *format, va_list args) __attribute__((format(printf, 1, 0)));
 static void complain(const char *format, va_list args)
 {
     char text[2048];
