@@ -482,7 +482,8 @@ void api_queue_post(struct api_request *r)
         free(a);
         return;
     }
-    a->filter.unheld_only = action == ACTION_HOLD;
+    a->filter.unheld_only =
+        action == ACTION_HOLD || action == ACTION_RETRY; // what is held stays so
     a->filter.held_only = action == ACTION_RELEASE;
     buf_clear(&r->body);
     buf_add(&r->body, bytes_of(&a, sizeof a));

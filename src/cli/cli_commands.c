@@ -32,6 +32,8 @@ const struct cli_command *const cli_commands[] = {
     &cli_queue_bounce,
     &cli_queue_delete,
     &cli_events,
+    &cli_backup,
+    &cli_restore,
 
     &cli_sink,
     &cli_load,

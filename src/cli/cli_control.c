@@ -22,7 +22,11 @@ static int fail_reply(const struct control_reply *reply)
     return exit;
 }
 
-int cli_ask(struct cli *cli, const char *path, struct json_object *body, struct json_object **out)
+typedef int request_function(struct bytes socket, const char *path, struct json_object *body,
+                             struct control_reply *out, struct buf *error);
+
+static int ask(struct cli *cli, request_function *request, const char *path,
+               struct json_object *body, struct json_object **out)
 {
     const struct conf *conf = cli_conf(cli);
     struct control_reply reply;
@@ -30,7 +34,7 @@ int cli_ask(struct cli *cli, const char *path, struct json_object *body, struct 
     *out = NULL;
     if (!conf)
         return CLI_CONFIG;
-    int err = control_request(conf->control, path, body, &reply, &error);
+    int err = request(conf->control, path, body, &reply, &error);
     int exit = err ? fail_transport(err, &error) : CLI_OK;
     buf_done(&error);
     if (err)
@@ -43,6 +47,17 @@ int cli_ask(struct cli *cli, const char *path, struct json_object *body, struct 
         *out = json_object_get(reply.body);
     json_object_put(reply.body);
     return exit;
+}
+
+int cli_ask(struct cli *cli, const char *path, struct json_object *body, struct json_object **out)
+{
+    return ask(cli, control_request, path, body, out);
+}
+
+int cli_ask_long(struct cli *cli, const char *path, struct json_object *body,
+                 struct json_object **out)
+{
+    return ask(cli, control_request_long, path, body, out);
 }
 
 // ---- lists -------------------------------------------------------------------------------------------

@@ -11,6 +11,10 @@ struct json_object;
 // standard error and the exit code comes back: 69 when the service does not run.
 int cli_ask(struct cli *cli, const char *path, struct json_object *body, struct json_object **out);
 
+// The same for what may take longer than CONTROL_TIMEOUT_S; it waits for as long as it takes.
+int cli_ask_long(struct cli *cli, const char *path, struct json_object *body,
+                 struct json_object **out);
+
 // A question whose answer is one object a line: on_object() for each, borrowed; false ends it.
 int cli_ask_lines(struct cli *cli, const char *path,
                   bool (*on_object)(void *ctx, struct json_object *object), void *ctx);

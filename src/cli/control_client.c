@@ -19,7 +19,8 @@ struct transfer {
     struct buf received; // the body; of a stream, the line under way
     bool (*on_line)(void *ctx, struct bytes line);
     void *ctx;
-    bool ended; // by on_line
+    bool ended;   // by on_line
+    bool is_long; // no time-out
 };
 
 static void give_lines(struct transfer *t)
@@ -72,7 +73,7 @@ static void set_up(struct transfer *t, const char *socket, const char *url)
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 10L);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, t);
-    if (!t->on_line)
+    if (!t->on_line && !t->is_long)
         curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)CONTROL_TIMEOUT_S);
 }
 
@@ -125,6 +126,13 @@ int control_request(struct bytes socket, const char *path, struct json_object *b
                     struct control_reply *out, struct buf *error)
 {
     struct transfer t = {0};
+    return run(&t, CONTROL_REPLY_MAX, socket, path, body, out, error);
+}
+
+int control_request_long(struct bytes socket, const char *path, struct json_object *body,
+                         struct control_reply *out, struct buf *error)
+{
+    struct transfer t = {.is_long = true};
     return run(&t, CONTROL_REPLY_MAX, socket, path, body, out, error);
 }
 

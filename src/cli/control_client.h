@@ -23,6 +23,10 @@ struct control_reply {
 int control_request(struct bytes socket, const char *path, struct json_object *body,
                     struct control_reply *out, struct buf *error) MUST_USE;
 
+// The same without a limit of time.
+int control_request_long(struct bytes socket, const char *path, struct json_object *body,
+                         struct control_reply *out, struct buf *error) MUST_USE;
+
 // A GET that answers with one JSON object a line: on_line() for each line, without its newline;
 // return false there to end. 0 when the stream ended or was ended. A status other than 200 comes as
 // *out.

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works: a backup is a folder with `spool` (one consistent cut, marked as on hold) and
+// `accounts.db`. The service writes it; the command makes the folder and gives it to the service's
+// user. A restore is made while the service is stopped: each part is copied beside its place, under
+// a name of its own, and renamed there once it is whole and flushed; the spool last, so that there
+// is no spool before all is there.
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <json-c/json.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "cli/cli_commands.h"
+#include "cli/cli_control.h"
+#include "cli/cli_store.h"
+#include "cli/control_client.h"
+
+#define PIECE_BYTES ((size_t)1 << 20)
+#define TREE_DEPTH_MAX 4 // folders of a spool in each other
+
+static const struct passwd *service_user(const struct conf *conf)
+{
+    return geteuid() == 0 && conf->user.len ? getpwnam(conf->user.at) : NULL;
+}
+
+static int give(const char *path, const struct passwd *user)
+{
+    return user && chown(path, user->pw_uid, user->pw_gid) != 0 ? errno : 0;
+}
+
+// Makes a folder, or takes an empty one. 0 or an errno value.
+static int make_empty(const char *path, const struct passwd *user)
+{
+    struct dirent *entry;
+    bool empty = true;
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return errno;
+    DIR *dir = opendir(path);
+    if (!dir)
+        return errno;
+    while ((entry = readdir(dir)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            empty = false;
+    closedir(dir);
+    return empty ? give(path, user) : ENOTEMPTY;
+}
+
+static int fail_errno(int e, const char *what, const char *path)
+{
+    int exit = e == ENOTEMPTY || e == EEXIST || e == ENOTDIR ? CLI_DATA
+               : e == ENOENT                                 ? CLI_NOT_FOUND
+               : e == EACCES || e == EPERM || e == EROFS     ? CLI_PERMISSION
+                                                             : CLI_TEMPORARY;
+    return cli_fail(exit, "%s %s: %s", what, path, strerror(e));
+}
+
+// ---- backup ------------------------------------------------------------------------------------------
+
+static bool ignore_object(void *ctx, struct json_object *object)
+{
+    (void)ctx;
+    (void)object;
+    return true;
+}
+
+static int run_backup(struct cli *cli)
+{
+    const struct conf *conf = cli_conf(cli);
+    const char *to = cli->arguments[0];
+    if (!conf)
+        return CLI_CONFIG;
+    if (to[0] != '/') {
+        char *here = getcwd(NULL, 0);
+        if (!here)
+            return fail_errno(errno, "cannot find", ".");
+        to = arena_printf(&cli->arena, "%s/%s", here, to).at;
+        free(here);
+    }
+    struct json_object *answer = NULL;
+    int exit =
+        cli_ask_lines(cli, "/v1/lanes", ignore_object, NULL); // before a folder is made for nothing
+    if (exit)
+        return exit;
+    const struct passwd *user = service_user(conf);
+    const char *spool = arena_printf(&cli->arena, "%s/spool", to).at;
+    int e = make_empty(to, user);
+    if (!e)
+        e = make_empty(spool, user);
+    if (e)
+        return fail_errno(e, "cannot back up to", to);
+    struct json_object *request = json_object_new_object();
+    cli_json_add(request, "to", bytes_cstr(to));
+    exit = cli_ask_long(cli, "/v1/backup", request, &answer);
+    json_object_put(request);
+    if (exit)
+        return exit;
+    if (cli->json)
+        cli_print_json(answer);
+    else
+        printf("backup of spool and accounts: %s\n", to);
+    json_object_put(answer);
+    return CLI_OK;
+}
+
+const struct cli_command cli_backup = {
+    .name = "backup",
+    .arguments = "DIR",
+    .help = "copy spool and accounts, as of one moment, into a new folder",
+    .more = "The service goes on meanwhile. Its user must be able to write in DIR. The history\n"
+            "(STATE/events) is not copied.\n",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_backup,
+};
+
+// ---- restore -----------------------------------------------------------------------------------------
+
+struct restore {
+    const struct passwd *user;
+    char *piece;
+    const char *failed; // the path, when something fails
+    uint64_t files, bytes;
+};
+
+static bool is_zero(const char *at, size_t len)
+{
+    return at[0] == 0 && memcmp(at, at + 1, len - 1) == 0;
+}
+
+// Holes stay holes.
+static int copy_bytes(struct restore *r, int from, int to)
+{
+    off_t at = 0;
+    for (;;) {
+        ssize_t n = read(from, r->piece, PIECE_BYTES);
+        if (n <= 0)
+            return n < 0 ? errno : ftruncate(to, at) != 0 || fsync(to) != 0 ? errno : 0;
+        ssize_t written = 0;
+        while (!is_zero(r->piece, (size_t)n) && written < n) {
+            ssize_t m = pwrite(to, r->piece + written, (size_t)(n - written), at + written);
+            if (m < 0)
+                return errno;
+            written += m;
+        }
+        at += n;
+        r->bytes += (uint64_t)n;
+    }
+}
+
+static int copy_file(struct restore *r, const char *from, const char *to)
+{
+    int in = open(from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int out = in < 0 ? -1 : open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int e = out < 0 ? errno : copy_bytes(r, in, out);
+    if (out >= 0)
+        close(out);
+    if (in >= 0)
+        close(in);
+    if (!e)
+        e = give(to, r->user);
+    r->files++;
+    return e;
+}
+
+static int sync_folder(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int e = fd < 0 || fsync(fd) != 0 ? errno : 0;
+    if (fd >= 0)
+        close(fd);
+    return e;
+}
+
+static int copy_tree(struct restore *r, const char *from, const char *to, int depth);
+
+static int copy_entry(struct restore *r, const char *from, const char *to, const char *name,
+                      int depth)
+{
+    struct arena arena = {0};
+    struct stat st;
+    const char *source = arena_printf(&arena, "%s/%s", from, name).at;
+    const char *target = arena_printf(&arena, "%s/%s", to, name).at;
+    int e = lstat(source, &st) != 0 ? errno : 0;
+    if (!e && S_ISDIR(st.st_mode))
+        e = depth == TREE_DEPTH_MAX ? ELOOP : copy_tree(r, source, target, depth + 1);
+    else if (!e && S_ISREG(st.st_mode))
+        e = copy_file(r, source, target);
+    else if (!e)
+        e = EINVAL; // a backup has no such thing
+    arena_done(&arena);
+    return e;
+}
+
+static int copy_tree(struct restore *r, const char *from, const char *to, int depth)
+{
+    struct dirent *entry;
+    int e = 0;
+    DIR *dir = opendir(from);
+    if (!dir || mkdir(to, 0700) != 0)
+        e = errno;
+    while (!e && (entry = readdir(dir)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            strcmp(entry->d_name, "lock") != 0)
+            e = copy_entry(r, from, to, entry->d_name, depth);
+    if (dir)
+        closedir(dir);
+    if (!e)
+        e = give(to, r->user);
+    return e ? e : sync_folder(to);
+}
+
+static bool exists(struct cli *cli, const char *folder, const char *name)
+{
+    return access(arena_printf(&cli->arena, "%s/%s", folder, name).at, F_OK) == 0;
+}
+
+static bool is_running(const struct conf *conf)
+{
+    struct control_reply reply;
+    struct buf error = {0};
+    int err = control_request(conf->control, "/healthz", NULL, &reply, &error);
+    buf_done(&error);
+    if (!err)
+        json_object_put(reply.body);
+    return err != E_CLOSED;
+}
+
+// Nothing that is there is ever overwritten.
+static int check_targets(struct cli *cli, const struct conf *conf, const char *from)
+{
+    struct stat st;
+    if (stat(from, &st) != 0)
+        return cli_fail(CLI_NOT_FOUND, "there is no backup %s: %s", from, strerror(errno));
+    if (!exists(cli, from, "spool/hold") || !exists(cli, from, "accounts.db"))
+        return cli_fail(CLI_DATA, "%s is no complete backup: it lacks %s", from,
+                        exists(cli, from, "accounts.db") ? "spool/hold" : "accounts.db");
+    if (is_running(conf))
+        return cli_fail(CLI_TEMPORARY, "posthaste is running: stop it first");
+    if (exists(cli, conf->state.at, "accounts.db") || exists(cli, conf->state.at, "events"))
+        return cli_fail(CLI_DATA, "%s has accounts or a history: restore needs a new state",
+                        conf->state.at);
+    return CLI_OK;
+}
+
+// Copies one part beside its place and moves it there; an empty folder may be there.
+static int restore_part(struct restore *r, struct cli *cli, const char *from, const char *to,
+                        bool tree)
+{
+    const char *beside = arena_printf(&cli->arena, "%s.restoring", to).at;
+    const char *folder =
+        arena_dup(&cli->arena, bytes_first(bytes_cstr(to), (size_t)(strrchr(to, '/') - to))).at;
+    r->failed = beside;
+    int e = tree ? copy_tree(r, from, beside, 0) : copy_file(r, from, beside);
+    if (!e) {
+        r->failed = to;
+        e = tree && rmdir(to) != 0 && errno != ENOENT ? errno : 0;
+    }
+    if (!e)
+        e = rename(beside, to) != 0 ? errno : 0;
+    return e ? e : sync_folder(folder);
+}
+
+static int restore(struct cli *cli, const struct conf *conf, const char *from, struct restore *r)
+{
+    const char *accounts = arena_printf(&cli->arena, "%s/accounts.db", from).at;
+    const char *spool = arena_printf(&cli->arena, "%s/spool", from).at;
+    const char *to = arena_printf(&cli->arena, "%s/accounts.db", conf->state.at).at;
+    r->failed = conf->state.at;
+    int e = mkdir(conf->state.at, 0700) != 0 && errno != EEXIST ? errno : 0;
+    if (!e)
+        e = give(conf->state.at, r->user);
+    if (!e)
+        e = restore_part(r, cli, accounts, to, false);
+    return e ? e : restore_part(r, cli, spool, conf->spool.at, true);
+}
+
+static int run_restore(struct cli *cli)
+{
+    const struct conf *conf = cli_conf(cli);
+    const char *from = cli->arguments[0];
+    int exit = conf ? check_targets(cli, conf, from) : CLI_CONFIG;
+    if (exit)
+        return exit;
+    struct restore r = {.user = service_user(conf), .piece = mem_new(PIECE_BYTES)};
+    int e = restore(cli, conf, from, &r);
+    free(r.piece);
+    if (e)
+        return fail_errno(e, "cannot restore", r.failed);
+    if (cli->json) {
+        struct json_object *o = json_object_new_object();
+        cli_json_add(o, "restored", bytes_cstr(from));
+        json_object_object_add(o, "files", json_object_new_uint64(r.files));
+        json_object_object_add(o, "bytes", json_object_new_uint64(r.bytes));
+        cli_print_json(o);
+        json_object_put(o);
+    } else {
+        printf("restored from %s: %llu files, %llu bytes; all mail is held until `posthaste queue "
+               "release --all`\n",
+               from, (unsigned long long)r.files, (unsigned long long)r.bytes);
+    }
+    return CLI_OK;
+}
+
+const struct cli_command cli_restore = {
+    .name = "restore",
+    .arguments = "DIR",
+    .help = "bring a backup back, while the service is stopped",
+    .more =
+        "There must be no spool and no accounts where the configuration wants them. The service\n"
+        "then starts with all mail held, as some may have been delivered since the backup: look "
+        "at\n"
+        "it, and `posthaste queue release --all`.\n",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_restore,
+};
