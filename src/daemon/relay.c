@@ -494,23 +494,6 @@ static void read_clocks(struct queue_now *out)
     out->wall.us = (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-// A restored backup sends nothing by itself: what it holds may have been delivered since.
-static void hold_restored(struct relay *r, struct queue_now now)
-{
-    struct queue_filter all = {.by = QUEUE_SELECT_ALL, .unheld_only = true};
-    uint64_t kicks = 0, cursor = 0;
-    bool more = true;
-    queue_hold_all(r->queue, true, &kicks);
-    while (more) {
-        struct queue_batch *batch = NULL;
-        more = queue_claim(r->queue, &all, &cursor, now, &batch);
-        if (batch)
-            queue_settle_all(r->queue, batch, (struct queue_result){.outcome = QUEUE_HELD}, now,
-                             &kicks);
-    }
-    log_warn("the spool is a restored backup: mail is held until `posthaste queue release --all`");
-}
-
 static int open_spool(struct relay *r)
 {
     const struct conf *conf = r->snapshot->conf;
@@ -523,8 +506,6 @@ static int open_spool(struct relay *r)
         log_error("cannot open the spool", LOG_STR("folder", conf->spool), LOG_ERR(err));
     else
         log_info("spool open", LOG_INT("messages", rec.messages));
-    if (!err && spool_is_on_hold(r->spool))
-        hold_restored(r, rec.now);
     r->shared.port.spool = r->spool;
     if (!err && spool_is_on_hold(r->spool)) {
         log_warn("a restored backup: all mail is held until `posthaste queue release --all`");
