@@ -50,13 +50,18 @@ static void deliver_metrics(const struct deliver_counters *c, struct buf *out)
     static const struct {
         enum verdict_kind kind;
         const char *name;
-    } OUTCOMES[] = {{VERDICT_DELIVERED, "delivered"}, {VERDICT_RELAYED, "relayed"},
-                    {VERDICT_PASSED, "passed"},       {VERDICT_FAILED, "failed"},
-                    {VERDICT_DEFERRED, "deferred"},   {VERDICT_EXPIRED, "expired"}};
+    } OTHERS[] = {
+        {VERDICT_FAILED, "failed"}, {VERDICT_DEFERRED, "deferred"}, {VERDICT_EXPIRED, "expired"}};
     head(out, "recipients_total", "counter", "what delivery attempts and decisions came to");
-    for (size_t i = 0; i < COUNT_OF(OUTCOMES); i++)
-        buf_printf(out, "posthaste_recipients_total{outcome=\"%s\"} %llu\n", OUTCOMES[i].name,
-                   (unsigned long long)load(&c->recipients[OUTCOMES[i].kind]));
+    // Handed to the mailbox, or to a server that goes on with it: delivered, as `message show` says.
+    uint64_t delivered = load(&c->recipients[VERDICT_DELIVERED]) +
+                         load(&c->recipients[VERDICT_RELAYED]) +
+                         load(&c->recipients[VERDICT_PASSED]);
+    buf_printf(out, "posthaste_recipients_total{outcome=\"delivered\"} %llu\n",
+               (unsigned long long)delivered);
+    for (size_t i = 0; i < COUNT_OF(OTHERS); i++)
+        buf_printf(out, "posthaste_recipients_total{outcome=\"%s\"} %llu\n", OTHERS[i].name,
+                   (unsigned long long)load(&c->recipients[OTHERS[i].kind]));
     one(out, "transactions_total", "counter", load(&c->transactions), "outgoing transactions");
     one(out, "connections_opened_total", "counter", load(&c->connections_opened),
         "outgoing connections opened");

@@ -14,7 +14,7 @@
 #include "sys/sys_sockaddr.h"
 #include "sys/sys_uv.h"
 
-#define ACCEPTS_A_TURN 32 // then others have their turn
+#define ACCEPTS_A_TURN 4 // then other loops on the same socket have their turn
 #define PAUSE_MS 100
 
 struct sys_listener {
