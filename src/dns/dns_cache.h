@@ -11,7 +11,7 @@
 // Limits:   DNS_CACHE_ENTRIES_MAX domains, the least recently asked go first;
 //           DNS_CACHE_LOOKUPS_MAX lookups under way, the others wait for their turn. Results are
 //           kept for their TTL, at least 1 min and at most 1 day; permanent failures at most 5
-//           min, temporary ones 30 s.
+//           min, temporary ones 5 s.
 // Never:    calls done() from inside dns_cache_ask().
 #pragma once
 
@@ -23,7 +23,7 @@
 #define DNS_CACHE_TTL_MIN_S 60
 #define DNS_CACHE_TTL_MAX_S 86400
 #define DNS_CACHE_TTL_PERMANENT_S 300
-#define DNS_CACHE_TTL_TEMPORARY_S 30
+#define DNS_CACHE_TTL_TEMPORARY_S 5
 
 struct dns_cache;
 struct dns_cache_request;

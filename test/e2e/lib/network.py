@@ -5,9 +5,11 @@ As root each pytest process moves into a network namespace of its own: nothing b
 free (25 and 53 too), no way out to the world, gone with the process. Without root the host's loopback
 serves, and servers take ports that happen to be free.
 """
+import contextlib
 import ctypes
 import itertools
 import os
+import pathlib
 import socket
 import subprocess
 
@@ -30,6 +32,8 @@ def enter_private():
     # Documentation addresses, so that tests have IPv6 hosts in plenty (none where the kernel has no IPv6).
     subprocess.run(["ip", "-6", "addr", "add", "2001:db8::/64", "dev", "lo"], capture_output=True)
     subprocess.run(["ip", "-6", "route", "add", "local", "2001:db8::/64", "dev", "lo"], capture_output=True)
+    with contextlib.suppress(OSError):  # unlike IPv4's, the kernel lets one bind only to addresses listed one by one
+        pathlib.Path("/proc/sys/net/ipv6/ip_nonlocal_bind").write_text("1")
     PRIVATE = True
     return True
 
