@@ -142,11 +142,16 @@ struct queue_now api_now(void)
 
 // ---- the main loop ---------------------------------------------------------------------------------------
 
-void api_to_main(struct api_request *r, void (*run)(struct sys_task *task))
+void api_suspend(struct api_request *r)
 {
     r->suspended = true;
     atomic_fetch_add(&r->api->waiting, 1);
     MHD_suspend_connection(r->connection);
+}
+
+void api_to_main(struct api_request *r, void (*run)(struct sys_task *task))
+{
+    api_suspend(r);
     r->task.run = run;
     sys_post(r->api->options.main, &r->task);
 }

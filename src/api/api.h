@@ -33,8 +33,10 @@ struct api_options {
     struct net_limits *limits;
     const struct intake_counters *intake_counters;
     const struct deliver_counters *deliver_counters;
-    // The store has changed; on the control thread. The receiver owns the directory.
-    void (*accounts_changed)(void *ctx, struct store_directory *directory);
+    // The store has changed; on the control thread. The receiver owns the directory. done() is called once, on any
+    // thread, when every session goes by it.
+    void (*accounts_changed)(void *ctx, struct store_directory *directory, void (*done)(void *done_ctx),
+                             void *done_ctx);
     void *ctx;
 };
 

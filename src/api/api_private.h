@@ -45,6 +45,8 @@ void api_reply_error(struct api_request *r, int err, const char *format, ...)
 // The request goes to the main loop: run() there must end in api_resume().
 void api_to_main(struct api_request *r, void (*run)(struct sys_task *task));
 void api_resume(struct api_request *r);
+// For what answers by api_resume() from elsewhere.
+void api_suspend(struct api_request *r);
 
 // Both clocks, on the control thread.
 struct queue_now api_now(void);

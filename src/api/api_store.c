@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: MIT
 #include "api/api_private.h"
 
-static void tell_change(struct api *api)
+static void on_told(void *ctx)
 {
+    api_resume(ctx);
+}
+
+// The answer goes out once the change holds everywhere, so that who reads it may log in at once.
+static void tell_change(struct api_request *r)
+{
+    struct api *api = r->api;
     struct store_directory *directory;
     int err = store_directory_load(api->options.store, &directory);
-    if (err)
+    if (err) {
         log_error("accounts not read again: the old ones hold", LOG_ERR(err));
-    else
-        api->options.accounts_changed(api->options.ctx, directory);
+        return;
+    }
+    api_suspend(r);
+    api->options.accounts_changed(api->options.ctx, directory, on_told, r);
 }
 
 void api_store_post(struct api_request *r)
@@ -31,9 +40,9 @@ void api_store_post(struct api_request *r)
         // E_DENIED speaks of the account (it is closed), not of who asks.
         api_reply_error(r, err == E_DENIED ? E_EXISTS : err, "%.*s", BYTES_FMT(buf_bytes(&error)));
     } else {
-        if (answer.changed)
-            tell_change(r->api);
         api_reply(r, answer.result);
+        if (answer.changed)
+            tell_change(r);
     }
     buf_done(&error);
 }

@@ -7,6 +7,7 @@
 
 #include <ifaddrs.h>
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
@@ -313,7 +314,19 @@ struct accounts_changed {
     struct sys_task task;
     struct relay *relay;
     struct store_directory *directory;
+    atomic_uint waiting; // workers that do not go by it yet, and the main loop
+    void (*done)(void *ctx);
+    void *ctx;
 };
+
+static void one_has_changed(void *ctx)
+{
+    struct accounts_changed *c = ctx;
+    if (atomic_fetch_sub(&c->waiting, 1) != 1)
+        return;
+    c->done(c->ctx);
+    free(c);
+}
 
 static void on_accounts_changed(struct sys_task *task)
 {
@@ -322,18 +335,22 @@ static void on_accounts_changed(struct sys_task *task)
     holds_change(&r->shared.port, r->snapshot->accounts, c->directory);
     replace(&r->accounts, conf_part_new(c->directory, free_directory));
     make_snapshot(r);
+    atomic_store(&c->waiting, r->workers_count + 1);
     for (uint32_t i = 0; i < r->workers_count; i++)
-        worker_set_accounts(r->workers[i], r->snapshot);
+        worker_set_accounts(r->workers[i], r->snapshot, one_has_changed, c);
     api_set_snapshot(r->api, r->snapshot);
-    free(c);
+    one_has_changed(c);
 }
 
 // From the API's thread, after an operation has changed the store.
-static void accounts_changed(void *ctx, struct store_directory *directory)
+static void accounts_changed(void *ctx, struct store_directory *directory, void (*done)(void *done_ctx),
+                             void *done_ctx)
 {
     struct accounts_changed *c = mem_new(sizeof *c);
     c->relay = ctx;
     c->directory = directory;
+    c->done = done;
+    c->ctx = done_ctx;
     c->task.run = on_accounts_changed;
     sys_post(c->relay->main, &c->task);
 }

@@ -40,6 +40,8 @@ struct update {
     struct worker *worker;
     struct conf_snapshot *snapshot;
     bool accounts_only;
+    void (*done)(void *ctx); // when it holds; accounts only
+    void *ctx;
     struct net_tls_server *tls;
     struct conf_part *tls_part;
     size_t count;
@@ -95,6 +97,7 @@ static void on_update(struct sys_task *task)
     if (u->accounts_only) {
         intake_set_accounts(w->intake, u->snapshot);
         deliver_set_snapshot(w->deliver, u->snapshot);
+        u->done(u->ctx);
     } else {
         if (!w->intake)
             begin(w, u->snapshot);
@@ -137,10 +140,13 @@ void worker_apply(struct worker *w, struct conf_snapshot *snapshot, struct net_t
     sys_post(w->loop, &u->task);
 }
 
-void worker_set_accounts(struct worker *w, struct conf_snapshot *snapshot)
+void worker_set_accounts(struct worker *w, struct conf_snapshot *snapshot, void (*done)(void *ctx),
+                         void *ctx)
 {
     struct update *u = update_new(w, snapshot, 0);
     u->accounts_only = true;
+    u->done = done;
+    u->ctx = ctx;
     sys_post(w->loop, &u->task);
 }
 

@@ -41,8 +41,9 @@ struct worker *worker_start(struct worker_shared *shared, uint32_t number);
 void worker_apply(struct worker *w, struct conf_snapshot *snapshot, struct net_tls_server *tls,
                   struct conf_part *tls_part, const struct worker_listener *listeners,
                   size_t count);
-// Only the accounts changed.
-void worker_set_accounts(struct worker *w, struct conf_snapshot *snapshot);
+// Only the accounts changed. done(ctx) runs on the worker's loop once it goes by them.
+void worker_set_accounts(struct worker *w, struct conf_snapshot *snapshot, void (*done)(void *ctx),
+                         void *ctx);
 // The queue has work for it. Any thread.
 void worker_kick(struct worker *w);
 // Drains: done(ctx) is posted to the main loop once nothing is under way.
