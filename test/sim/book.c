@@ -122,6 +122,12 @@ static bool is_awaited(const struct book_message *m)
     return false;
 }
 
+// Looking through the whole disk takes its time: of very many messages only some.
+static bool is_checked(void)
+{
+    return book.count < 2000 || book.count % 100 == 0;
+}
+
 // "2.0.0 Ok: queued as ID"
 static void accepted(struct book_message *m, struct bytes text)
 {
@@ -133,7 +139,8 @@ static void accepted(struct book_message *m, struct bytes text)
     struct book_message *other = map_set(&book.by_id, bytes_cstr(m->id), m);
     if (other)
         book_violation("ID", "%s is the id of %s and of %s", m->id, other->token, m->token);
-    if (book.disk && is_awaited(m) && !sim_disk_has_durable(book.disk, bytes_cstr(m->token)))
+    if (book.disk && is_checked() && is_awaited(m) &&
+        !sim_disk_has_durable(book.disk, bytes_cstr(m->token)))
         book_violation("FLUSH", "%s got its 250, but is not on the platter", m->token);
 }
 

@@ -3,7 +3,9 @@
 // sim - runs seeds, each in a process of its own, and tells the result as TAP
 //
 //     build/sim --seeds 200 --seed0 1        the laws, over 200 seeds
-//     build/sim --seeds 1 --seed0 17         one of them again; SIM_TRACE=1 prints every event
+//     build/sim --seeds 1 --seed0 17         one of them again; SIM_TRACE=1 prints every event, SIM_LOG=1 the
+//                                            relay's log
+//     build/sim test/scenario/*.scn          scenarios instead
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +16,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "run.h"
+#include "scenario.h"
 
 #define JOBS_MAX 64
 #define SEED_SECONDS_MAX 120 // of real time
@@ -30,6 +33,7 @@ static struct {
     uint32_t jobs;
     bool twice, quiet;
     struct child children[JOBS_MAX];
+    char **files; // scenarios; NULL: seeds
 } sim = {.seeds = 20, .seed0 = 1, .jobs = 2};
 
 // ---- the log: its last lines are shown when a CHECK fails ------------------------------------------
@@ -83,9 +87,8 @@ static int check_facts(const struct run_facts *f)
     return f->law || !enough;
 }
 
-static _Noreturn void run_child(uint64_t seed)
+static void prepare_child(void)
 {
-    struct run_facts facts, again;
     signal(SIGABRT, on_abort);
 #ifndef __SANITIZE_ADDRESS__
     signal(SIGSEGV, on_abort);
@@ -94,6 +97,22 @@ static _Noreturn void run_child(uint64_t seed)
     alarm(SEED_SECONDS_MAX);
     log_setup(getenv("SIM_LOG") ? LOG_DEBUG : LOG_INFO, LOG_TEXT);
     log_capture(keep_line, NULL);
+}
+
+static _Noreturn void run_scenario(const char *file)
+{
+    prepare_child();
+    bool ok = scenario_run(file, sim.seed0);
+    if (!ok)
+        printf("# law %s\n", book_first_law() ? book_first_law() : "SCENARIO");
+    fflush(stdout);
+    _exit(ok ? 0 : 1);
+}
+
+static _Noreturn void run_child(uint64_t seed)
+{
+    struct run_facts facts, again;
+    prepare_child();
     run_seed(seed, &facts);
     int code = check_facts(&facts);
     if (sim.twice) {
@@ -120,6 +139,8 @@ static void start_child(struct child *child, uint64_t seed)
     if (child->pid > 0)
         return;
     dup2(fileno(child->output), STDOUT_FILENO);
+    if (sim.files)
+        run_scenario(sim.files[seed - sim.seed0]);
     run_child(seed);
 }
 
@@ -136,8 +157,14 @@ static void print_output(struct child *child, bool ok)
             snprintf(last, sizeof last, "%s", line);
     }
     last[strcspn(last, "\n")] = '\0';
-    printf("%s %llu - seed %llu: %s\n", ok ? "ok" : "not ok", (unsigned long long)++sim.number,
-           (unsigned long long)child->seed, last);
+    printf("%s %llu - ", ok ? "ok" : "not ok", (unsigned long long)++sim.number);
+    if (sim.files) {
+        const char *slash = strrchr(sim.files[child->seed - sim.seed0], '/');
+        const char *name = slash ? slash + 1 : sim.files[child->seed - sim.seed0];
+        printf("%.*s\n", (int)strcspn(name, "."), name);
+    } else {
+        printf("seed %llu\n# %s\n", (unsigned long long)child->seed, last);
+    }
 }
 
 static void finish_child(pid_t pid, int status)
@@ -150,7 +177,7 @@ static void finish_child(pid_t pid, int status)
         print_output(child, ok);
         if (WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) >= 3))
             printf("# law %s\n", WIFEXITED(status) && WEXITSTATUS(status) == 4 ? "HUNG" : "CHECK");
-        if (!ok)
+        if (!ok && !sim.files)
             printf("# reproduce: build/sim --seeds 1 --seed0 %llu\n",
                    (unsigned long long)child->seed);
         sim.failed += !ok;
@@ -176,8 +203,9 @@ static void run_all(void)
 
 // ---- options -------------------------------------------------------------------------------------
 
-static const char usage[] = "usage: sim [--seeds N] [--seed0 N] [--jobs N] [--twice]\n"
-                            "  --twice  run each seed two times and compare the traces\n";
+static const char usage[] =
+    "usage: sim [--seeds N] [--seed0 N] [--jobs N] [--twice] [SCENARIO ...]\n"
+    "  --twice  run each seed two times and compare the traces\n";
 
 static bool take_number(const char *text, uint64_t max, uint64_t *out)
 {
@@ -206,9 +234,13 @@ int main(int argc, char **argv)
         else
             ok = false;
     }
-    if (!ok || optind < argc) {
+    if (!ok) {
         fputs(usage, stderr);
         return 64;
+    }
+    if (optind < argc) {
+        sim.files = argv + optind;
+        sim.seeds = (uint64_t)(argc - optind);
     }
     sim.jobs = jobs < JOBS_MAX ? (uint32_t)jobs : JOBS_MAX;
     run_all();

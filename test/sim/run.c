@@ -212,7 +212,7 @@ static void do_deed(enum deed deed)
     switch (deed) {
     case DEED_CRASH:
         if (run.jumped)
-            break; // nobody can tell a jump from a long sleep after it
+            break;
         sim_host_crash_at(run.relay, some_crash(), 1 + sim_roll(DICE_TEST, 200));
         tell("a crash is armed");
         break;
@@ -233,6 +233,8 @@ static void do_deed(enum deed deed)
         break;
     case DEED_WALL_JUMP:
         run.jumped = true;
+        // What a jump is, only who ran through it can tell: no crash from here on.
+        sim_host_crash_at(run.relay, SIM_KILL, 0);
         sim_wall_jump_ms(sim_chance(DICE_TEST, 1, 2) ? WALL_JUMP_MS : -WALL_JUMP_MS);
         break;
     case DEED_RESTART:

@@ -67,6 +67,11 @@ static struct {
         struct sim_path path;
     } paths[PATHS_MAX];
     uint32_t path_count;
+    struct {
+        struct sys_addr address;
+        uint64_t count;
+    } attempts[PATHS_MAX];
+    uint32_t attempts_count;
 } net;
 
 static void stream_pump(struct sys_stream *s);
@@ -533,6 +538,21 @@ static void connect_start(struct sys_stream *s)
         connect_to(s, l);
 }
 
+static uint64_t *attempts_to(const struct sys_addr *to)
+{
+    for (uint32_t i = 0; i < net.attempts_count; i++)
+        if (sys_addr_eq(&net.attempts[i].address, to))
+            return &net.attempts[i].count;
+    CHECK(net.attempts_count < PATHS_MAX);
+    net.attempts[net.attempts_count].address = *to;
+    return &net.attempts[net.attempts_count++].count;
+}
+
+uint64_t sim_attempts_to(const struct sys_addr *to)
+{
+    return *attempts_to(to);
+}
+
 struct sys_stream *sys_stream_connect(const struct sys_addr *to, const struct sys_addr *from,
                                       const struct sys_stream_events *events, void *ctx)
 {
@@ -546,6 +566,7 @@ struct sys_stream *sys_stream_connect(const struct sys_addr *to, const struct sy
     s->local.port = ++s->host->next_port;
     s->path = *path_find(to);
     sim_note("connect", s->local.port, to->port);
+    ++*attempts_to(to);
     connect_start(s);
     return s;
 }
