@@ -83,7 +83,7 @@ enum smtp_reply_id {
     SMTP_REPLY_AUTH_UNAVAILABLE,
     SMTP_REPLY_MAIL_OK,
     SMTP_REPLY_RCPT_OK,
-    SMTP_REPLY_ACCEPTED,  // slot: the message id
+    SMTP_REPLY_ACCEPTED, // slot: the message id
     SMTP_REPLY_TOO_MANY_CONNECTIONS,
     SMTP_REPLY_BUSY,
     SMTP_REPLY_DISK_FULL,
@@ -93,10 +93,10 @@ enum smtp_reply_id {
     SMTP_REPLY_SENDER_UNVERIFIED, // slot: the domain
     SMTP_REPLY_FROM_NOT_OWNED,    // slot: the domain
     SMTP_REPLY_FROM_UNVERIFIED,   // slot: the domain
-    SMTP_REPLY_RELAY_DENIED,        // slot: the domain
-    SMTP_REPLY_UNKNOWN_USER,        // slot: the address
-    SMTP_REPLY_UNKNOWN_DOMAIN,      // slot: the domain
-    SMTP_REPLY_NULL_MX,             // slot: the domain
+    SMTP_REPLY_RELAY_DENIED,      // slot: the domain
+    SMTP_REPLY_UNKNOWN_USER,      // slot: the address
+    SMTP_REPLY_UNKNOWN_DOMAIN,    // slot: the domain
+    SMTP_REPLY_NULL_MX,           // slot: the domain
     SMTP_REPLY_ADDRESS_LITERAL,
     SMTP_REPLY_NO_FROM,
     SMTP_REPLY_SEVERAL_FROM,

@@ -69,7 +69,8 @@ static uint64_t flags_of(const struct stored_message *m)
 static void encode_summary(const struct stored_message *m, struct buf *nested, struct buf *out)
 {
     const struct envelope *e = m->envelope;
-    int priority = e->priority;
+    const int priority =
+        (int)e->priority; // NOLINT(bugprone-signed-char-misuse): it is a number, -9 to 9
     tlv_add_u64(out, TAG_RECIPIENTS, e->recipients_count);
     tlv_add_u64(out, TAG_ACCOUNT, e->account);
     tlv_add_u64(out, TAG_CLASS, e->class);
