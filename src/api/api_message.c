@@ -97,8 +97,10 @@ static void on_event(void *ctx, const struct history_event *e)
     json_object_object_add(row->object, "state", json_object_new_string(state_word(e->state)));
     if (e->attempts)
         json_object_object_add(row->object, "attempts", json_object_new_int64(e->attempts));
+    struct json_object *last = NULL;
+    json_object_object_get_ex(row->object, "last", &last);
     if (e->type == SPOOL_EVENT_DEFERRED || e->type == SPOOL_EVENT_DELIVERED ||
-        e->type == SPOOL_EVENT_BOUNCED || e->type == SPOOL_EVENT_EXPIRED)
+        e->type == SPOOL_EVENT_BOUNCED || (e->type == SPOOL_EVENT_EXPIRED && !last))
         json_object_object_add(row->object, "last", last_of(e));
 }
 

@@ -45,8 +45,7 @@ static size_t on_data(char *at, size_t size, size_t count, void *ctx)
 
 static int explain(CURLcode code, struct bytes socket, struct buf *error)
 {
-    if (code == CURLE_COULDNT_CONNECT && access(socket.at, F_OK) == 0 &&
-        access(socket.at, W_OK) != 0) {
+    if (code == CURLE_COULDNT_CONNECT && access(socket.at, W_OK) != 0 && errno == EACCES) {
         buf_printf(error, "no permission to use the control socket %s", socket.at);
         return E_DENIED;
     }

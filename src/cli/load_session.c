@@ -17,7 +17,8 @@ struct load_session {
     struct load_run *run;
     struct net_conn *net;
     struct smtp_client *smtp;
-    struct sys_timer timer; // waits for the rate, or before the next connection
+    struct smtp_client_config config; // borrowed by smtp
+    struct sys_timer timer;           // waits for the rate, or before the next connection
     struct sys_turn_end reap;
     struct arena arena; // of the message
     struct smtp_transaction transaction;
@@ -337,15 +338,10 @@ static void start_tls(struct load_session *s)
     net_conn_start_tls_client(s->net, s->run->tls_client, &params);
 }
 
-static void random_bytes(void *ctx, void *out, size_t n)
-{
-    sys_random(out, n);
-}
-
 static void start_smtp(struct load_session *s)
 {
     const struct load_run *run = s->run;
-    struct smtp_client_config config = {
+    s->config = (struct smtp_client_config){
         .helo_name = run->helo,
         .lmtp = run->lmtp,
         .tls = run->tls == LOAD_TLS_NONE       ? SMTP_CLIENT_TLS_NEVER
@@ -354,9 +350,9 @@ static void start_smtp(struct load_session *s)
         .login = run->login,
         .password = run->password,
         .auth_without_tls = true,
-        .random = random_bytes,
+        // no random: PLAIN, which goes with every password
     };
-    s->smtp = smtp_client_new(&config, &handlers, s, sys_mono());
+    s->smtp = smtp_client_new(&s->config, &handlers, s, sys_mono());
     s->run->report.connections++;
     act(s);
 }

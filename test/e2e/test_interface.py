@@ -1,20 +1,531 @@
 # SPDX-License-Identifier: MIT
 """docs/INTERFACE.md, line by line, on the running program."""
+import contextlib
+import datetime
+import hashlib
 import json
+import os
 import pathlib
+import re
+import shutil
+import signal
+import smtplib
+import socket
+import subprocess
+import tempfile
+import time
 
 import pytest
 from lib.message import text_message
-from lib.process import wait_until
-from lib.relay import CliError, submit
+from lib.process import Process, wait_until
+from lib.relay import BINARY, Refused, submit
 
-ALICE = "alice@client.test"
+ALICE, BOB = "alice@client.test", "bob@example.org"
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+MESSAGE_KEYS = ["id", "account", "class", "tag", "sender", "message_id", "envid", "size", "accepted_at", "recipients"]
+RECIPIENT_KEYS = ["address", "state", "attempts", "next_attempt_at", "last"]
+LAST_KEYS = ["at", "mx", "ip", "tls", "code", "enhanced", "text"]
+EVENT_KEYS = ["cursor", "at", "type", "id", "recipient", "lane", "code", "enhanced", "text"]
+SLOW = {"retry": {"first": "1h", "max": "1h", "lifetime": "1d", "warn_after": "none"}}  # one attempt, then it waits
 
 
-def send(relay, recipients="bob@example.org", **kwargs):
+def send(relay, recipients=BOB, mail_options=(), rcpt_options=(), **headers):
+    recipients = [recipients] if isinstance(recipients, str) else recipients
     with relay.client(login="alice") as client:
-        return submit(client, ALICE, recipients, text_message(ALICE, recipients if isinstance(recipients, str) else recipients[0]), **kwargs)
+        return submit(client, ALICE, recipients, text_message(ALICE, recipients[0], **headers), mail_options, rcpt_options)
 
+
+def recipient(relay, ident, address=BOB):
+    return next(r for r in relay.message(ident)["recipients"] if r["address"] == address)
+
+
+def wait_attempt(relay, ident, address=BOB):
+    wait_until(lambda: recipient(relay, ident, address)["attempts"] > 0, 15, "an attempt", every=0.1)
+
+
+@pytest.fixture
+def slow_relay(make_relay):
+    relay = make_relay(SLOW)
+    relay.add_account("alice", domains=["client.test"])
+    return relay
+
+
+# ---- serve -----------------------------------------------------------------------------------------------
+
+def test_ready_file(make_relay):
+    relay = make_relay(start=False)
+    relay.process = Process([BINARY, "serve", "--config", relay.config_file, "--ready-file", relay.ready_file],
+                            relay.folder / "relay.log")
+    wait_until(lambda: relay.process.check_running() and relay.ready_file.exists(), 20)
+    text = relay.ready_file.read_text()  # at once: it is whole from the first moment
+    ready = json.loads(text)
+    assert list(ready) == ["pid", "version", "control", "listeners", "http"]
+    assert ready["pid"] == relay.process.pid
+    assert re.fullmatch(r"\d+\.\d+\.\d+", ready["version"])
+    assert [one["name"] for one in ready["listeners"]] == ["submission", "submissions", "trusted"]
+    for one in [*ready["listeners"], ready["http"]]:
+        assert one["address"] == "127.0.0.1" and 1024 <= one["port"] <= 65535  # port 0 was asked for
+        socket.create_connection((one["address"], one["port"]), timeout=5).close()
+    assert pathlib.Path(ready["control"]).is_socket()
+    assert list(relay.folder.glob("ready.json*")) == [relay.ready_file]
+    assert relay.stop() == 0
+    assert not relay.ready_file.exists()
+
+
+def test_foreground_and_streams(relay_):
+    """The log is standard error: nothing but it comes out."""
+    assert relay_.process.running()
+    lines = relay_.log().splitlines()
+    assert lines and all(re.match(TIME.pattern + r" (error|warn|info|debug) ", line) for line in lines)
+
+
+def test_sighup_reloads(relay_, receiver_):
+    before = relay_.ready
+    more = relay_.config["listeners"] + [{"name": "extra", "address": "127.0.0.1:0", "tls": "starttls"}]
+    relay_.reload({"listeners": more})
+    wait_until(lambda: len(json.loads(relay_.ready_file.read_text())["listeners"]) == 4, 10, "the new listener")
+    relay_.ready = json.loads(relay_.ready_file.read_text())
+    assert relay_.ready["listeners"][:3] == before["listeners"] and relay_.ready["pid"] == before["pid"]
+    with relay_.client("extra", login="alice") as client:
+        submit(client, ALICE, BOB, text_message(ALICE, BOB))
+    receiver_.wait_one(BOB)
+
+
+def test_sighup_with_a_bad_file(relay_, receiver_):
+    good = relay_.config_file.read_text()
+    relay_.config_file.write_text(good + "nonsense: 1\n")
+    relay_.process.signal(signal.SIGHUP)
+    wait_until(lambda: "the old configuration goes on" in relay_.log(), 10)
+    assert "nonsense" in relay_.log()
+    assert send(relay_)
+    relay_.config_file.write_text(good)
+    assert relay_.stop() == 0
+
+
+def begin_data(client, to=BOB):
+    assert client.mail(ALICE)[0] == 250 and client.rcpt(to)[0] == 250
+    assert client.docmd("DATA")[0] == 354
+
+
+def test_sigterm_ends_running_transactions(relay_, receiver_):
+    idle = relay_.client(login="alice")
+    busy = relay_.client(login="alice")
+    begin_data(busy)
+    busy.sock.sendall(b"From: alice@client.test\r\nSubject: late\r\n\r\n")
+    relay_.process.signal(signal.SIGTERM)
+    code, text = idle.getreply()
+    assert code == 421 and text.startswith(b"4.3.2")
+    assert relay_.process.running()
+    busy.sock.sendall(b"the rest\r\n.\r\n")
+    code, text = busy.getreply()
+    assert code == 250 and re.fullmatch(rb"2\.0\.0 Ok: queued as [0-9A-Za-z]{12,26}", text)
+    assert relay_.process.wait(10) == 0
+    relay_.start()  # what was answered 250 is there
+    ident = text.split()[-1].decode()
+    relay_.wait_state(ident, "delivered")
+    assert b"the rest" in receiver_.wait_one(BOB).data
+
+
+def test_sigterm_waits_no_longer_than_the_grace(make_relay, receiver_):
+    relay = make_relay({"shutdown_grace": "1s"})
+    relay.add_account("alice", domains=["client.test"])
+    client = relay.client(login="alice")
+    begin_data(client)
+    started = time.monotonic()
+    assert relay.stop(10) == 0
+    assert 0.9 < time.monotonic() - started < 5
+
+
+# ---- all commands ----------------------------------------------------------------------------------------
+
+def test_exit_codes(slow_relay, tmp_path):
+    def exit_of(*words, **kwargs):
+        result = slow_relay.run(*words, check=False, **kwargs)
+        assert result.returncode == 0 or (result.stderr.strip() and not result.stdout)
+        return result.returncode
+    unknown = "0" * 20
+    assert exit_of("queue", "list") == 0
+    assert exit_of("queue") == exit_of("message") == exit_of("nonsense") == 64
+    assert exit_of("message", "show") == exit_of("queue", "hold") == exit_of("queue", "hold", "--all", "--id", unknown) == 64
+    assert exit_of("message", "find") == exit_of("events", "--after", "x") == exit_of("queue", "list", "--nonsense") == 64
+    assert exit_of("message", "find", "--tag", "x", "--since", "yesterday") == 65
+    assert exit_of("queue", "hold", "--domain", "not a domain") == 65
+    assert exit_of("message", "show", unknown) == exit_of("message", "why", unknown) == 66
+    assert exit_of("message", "show", "nosuchid0000") == exit_of("queue", "retry", "--id", "nosuchid0000") == 66
+    assert exit_of("queue", "list", "--account", "nobody") == 66
+    assert slow_relay.stop() == 0
+    for words in (["message", "show", unknown], ["queue", "list"], ["queue", "hold", "--all"], ["events"], ["queue", "lanes"],
+                  ["message", "find", "--tag", "x"], ["message", "why", unknown], ["backup", tmp_path / "b"]):
+        assert exit_of(*words) == 69, words
+    assert not (tmp_path / "b").exists()
+    assert exit_of("account", "list") == 0
+    slow_relay.config_file.write_text("hostname: [\n")
+    assert exit_of("queue", "list") == exit_of("serve") == exit_of("check-config") == 78
+
+
+def test_exit_when_a_port_is_busy(make_relay):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        relay = make_relay({"http": {"address": f"127.0.0.1:{taken.getsockname()[1]}"}}, start=False)
+        result = relay.run("serve", check=False)
+    assert result.returncode == 75 and "in use" in result.stderr
+
+
+def test_exit_without_permission():
+    """As another user: a port below 1024, and the control socket of a running service."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become somebody else")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        folder.chmod(0o755)
+        binary = folder / "posthaste"
+        shutil.copy(BINARY, binary)
+        for name, owner in (("theirs", 65534), ("ours", 0)):
+            (folder / name).mkdir()
+            os.chown(folder / name, owner, owner)
+            (folder / f"{name}.yaml").write_text(
+                f"hostname: relay.test\nspool: {folder / name / 'spool'}\nstate: {folder / name / 'state'}\n"
+                "tls: {self_signed: yes}\nhttp: {address: none}\ndns: {servers: [127.0.0.1@9], trust_anchor: none}\n"
+                f"listeners: [{{name: low, address: '127.0.0.1:{5 if name == 'theirs' else 0}'}}]\n")
+
+        def as_nobody(*words):
+            return subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", binary, *words],
+                                  capture_output=True, text=True, timeout=20)
+        result = as_nobody("serve", "--config", folder / "theirs.yaml")
+        assert result.returncode == 77, result.stderr
+        ours = Process([binary, "serve", "--config", folder / "ours.yaml", "--ready-file", folder / "ready"], folder / "log")
+        try:
+            wait_until(lambda: ours.check_running() and (folder / "ready").exists(), 20)
+            result = as_nobody("queue", "list", "--config", folder / "ours.yaml")
+            assert result.returncode == 77 and "permission" in result.stderr
+        finally:
+            assert ours.stop() == 0
+
+
+# ---- accepted mail ---------------------------------------------------------------------------------------
+
+def test_accepted_reply_and_received_field(relay_, receiver_):
+    idents = [send(relay_) for _ in range(5)]  # submit() insists on the exact reply
+    assert len(set(idents)) == 5
+    relay_.restart()
+    idents.append(send(relay_))
+    assert len(set(idents)) == 6
+    got = receiver_.wait(6)
+    for ident in idents:
+        fields = [m.data.split(b"\r\n\r\n")[0].replace(b"\r\n\t", b" ").replace(b"\r\n ", b" ") for m in got]
+        assert sum(bool(re.search(rb"^Received: .* id " + ident.encode() + rb"\b", f, re.M)) for f in fields) == 1
+
+
+# ---- messages --------------------------------------------------------------------------------------------
+
+def test_message_show(slow_relay, receiver_):
+    to = [f"{name}@example.org" for name in ("ok", "later", "never")]
+    receiver_.script("rcpt", "451 4.7.1 come back later", when="later@")
+    receiver_.script("rcpt", "550 5.1.1 no such user", when="never@")
+    ident = send(slow_relay, to, mail_options=["ENVID=env-7"], X_Posthaste_Tag="welcome", X_Posthaste_Class="bulk")
+    for address in to:
+        wait_attempt(slow_relay, ident, address)
+    message = slow_relay.message(ident)
+    assert list(message) == MESSAGE_KEYS
+    assert message["id"] == ident and message["account"] == "alice" and message["class"] == "bulk"
+    assert message["tag"] == "welcome" and message["sender"] == ALICE and message["envid"] == "env-7"
+    assert re.fullmatch(r"<.+@client.test>", message["message_id"]) and message["size"] > 300
+    assert TIME.fullmatch(message["accepted_at"])
+    rows = {r["address"]: r for r in message["recipients"]}
+    assert list(rows) == to
+    for row in rows.values():
+        assert list(row) == RECIPIENT_KEYS and list(row["last"]) == LAST_KEYS and row["attempts"] == 1
+        assert TIME.fullmatch(row["last"]["at"]) and row["last"]["mx"] == "mx1.example.org"
+        assert row["last"]["ip"].startswith(receiver_.address)
+    assert rows[to[0]]["state"] == "delivered" and rows[to[0]]["last"]["code"] == 250
+    assert rows[to[1]]["state"] == "queued" and rows[to[1]]["last"]["code"] == 451
+    assert rows[to[1]]["last"]["enhanced"] == "4.7.1" and "come back later" in rows[to[1]]["last"]["text"]
+    assert rows[to[2]]["state"] == "failed" and rows[to[2]]["last"]["enhanced"] == "5.1.1"
+    assert rows[to[0]]["next_attempt_at"] is None and rows[to[2]]["next_attempt_at"] is None
+    due = datetime.datetime.fromisoformat(rows[to[1]]["next_attempt_at"].replace("Z", "+00:00"))
+    left = (due - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+    assert 1500 < left < 7200
+    shown = slow_relay.run("message", "show", ident).stdout  # for people
+    assert ident in shown and "come back later" in shown and "RECIPIENT" in shown
+
+
+def test_message_show_at_once(relay_, receiver_):
+    """Who was answered 250 finds his message, and mail that waits has a state."""
+    for _ in range(10):
+        ident = send(relay_)
+        assert relay_.states(ident)[BOB] in ("queued", "delivered")
+
+
+def test_message_show_held_expired_removed(make_relay, receiver_):
+    receiver_.script("rcpt", "451 4.7.1 come back later")
+    relay = make_relay({"retry": {"first": "1s", "max": "1s", "lifetime": "3s", "warn_after": "none"}})
+    relay.add_account("alice", domains=["client.test"])
+    expired = send(relay)
+    relay.wait_state(expired, "expired")
+    assert recipient(relay, expired)["attempts"] >= 2
+    assert recipient(relay, expired)["last"]["code"] == 451  # the last answer, not our own words
+    relay.cli("queue", "hold", "--domain", "example.org")
+    held = send(relay)
+    assert relay.states(held) == {BOB: "held"} and recipient(relay, held)["next_attempt_at"] is None
+    relay.cli("queue", "delete", "--id", held)
+    assert relay.states(held) == {BOB: "removed"}
+
+
+def test_message_find(slow_relay, receiver_):
+    receiver_.script("rcpt", "451 4.7.1 come back later")
+    one = send(slow_relay, ["x@example.org", BOB], mail_options=["ENVID=first"], X_Posthaste_Tag="red")
+    two = send(slow_relay, mail_options=["ENVID=second"], X_Posthaste_Tag="blue")
+
+    def find(*words):
+        found = slow_relay.cli_list("message", "find", *words)
+        assert all(list(message) == MESSAGE_KEYS for message in found)
+        return [message["id"] for message in found]
+    assert find("--recipient", BOB) == [two, one]  # the newest first
+    assert find("--recipient", "X@Example.org") == [one]
+    assert find("--sender", ALICE) == [two, one]
+    assert find("--tag", "red") == [one] and find("--envid", "second") == [two]
+    ident = slow_relay.message(one)["message_id"]
+    assert find("--message-id", ident) == find("--message-id", ident.strip("<>")) == [one]
+    assert find("--recipient", BOB, "--tag", "blue") == [two]
+    assert find("--recipient", "nobody@example.org") == []
+    accepted = slow_relay.message(two)["accepted_at"]
+    assert find("--recipient", BOB, "--since", accepted) == [two]
+    table = slow_relay.run("message", "find", "--sender", ALICE).stdout
+    assert len(table.splitlines()) == 3 and "x@example.org and 1 more" in table
+
+
+def test_message_why(slow_relay, receiver_, dns):
+    receiver_.script("rcpt", "451 4.7.1 come back later", when="bob@")
+
+    def why(ident, *words):
+        reason = slow_relay.cli("message", "why", ident, *words)
+        assert list(reason) == ["limit", "until", "setting", "text"] and reason["text"]
+        return reason
+    ident = send(slow_relay, ["ok@example.org", BOB])
+    wait_attempt(slow_relay, ident, "ok@example.org")
+    wait_attempt(slow_relay, ident)
+    reason = why(ident)
+    assert reason["limit"] == "retry_time" and reason["setting"].startswith("retry.") and TIME.fullmatch(reason["until"])
+    assert reason == why(ident, BOB) == why(ident, "2")
+    assert why(ident, "ok@example.org") == why(ident, "1")
+    assert why(ident, "1")["limit"] == "none" and "delivered" in why(ident, "1")["text"]
+    assert slow_relay.run("message", "why", ident, "who@example.org", check=False).returncode == 66
+    slow_relay.cli("queue", "hold", "--id", ident)
+    assert why(ident)["limit"] == "hold"
+    dns.servfail("broken.test")
+    ident = send(slow_relay, "x@broken.test")
+    wait_until(lambda: why(ident)["limit"] == "dns", 15, "limit dns", every=0.2)
+    later = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert why(send(slow_relay, X_Posthaste_Send_At=later))["limit"] == "scheduled"
+
+
+# ---- the queue -------------------------------------------------------------------------------------------
+
+def test_queue_lists(slow_relay, receiver_):
+    receiver_.script("rcpt", "451 4.7.1 come back later")
+    assert slow_relay.cli_list("queue", "list") == []
+    ident = send(slow_relay, [BOB, "eve@example.org"])
+    wait_attempt(slow_relay, ident)
+    wait_attempt(slow_relay, ident, "eve@example.org")
+    rows = slow_relay.cli_list("queue", "list")
+    assert sum(row["recipients"] for row in rows) == 2
+    for row in rows:
+        assert list(row) == ["id", "account", "class", "domain", "state", "recipients", "attempts", "next_attempt_at", "size"]
+        assert (row["id"], row["account"], row["class"], row["domain"]) == (ident, "alice", "transactional", "example.org")
+        assert row["state"] == "queued" and row["attempts"] == 1 and TIME.fullmatch(row["next_attempt_at"])
+    for words in (["--id", ident], ["--domain", "EXAMPLE.org"], ["--account", "alice"]):
+        assert slow_relay.cli_list("queue", "list", *words) == rows
+    assert slow_relay.cli_list("queue", "list", "--domain", "example.com") == []
+    lane = slow_relay.cli_list("queue", "lanes")[0]
+    assert list(lane) == ["lane", "ready", "connections", "connecting", "busy", "connections_max", "hour_used", "day_used",
+                          "backoff_until", "text"]
+    assert "mx1.example.org" in lane["lane"] and lane["connections_max"] == 20
+    assert ident in slow_relay.run("queue", "list").stdout and "mx1.example.org" in slow_relay.run("queue", "lanes").stdout
+
+
+def test_queue_actions(slow_relay, receiver_):
+    receiver_.script("rcpt", "451 4.7.1 come back later", times=3)
+    ident = send(slow_relay, [BOB, "eve@example.org", "joe@example.org"])
+    for name in ("bob", "eve", "joe"):
+        wait_attempt(slow_relay, ident, f"{name}@example.org")
+
+    def act(action, *words):
+        answer = slow_relay.cli("queue", action, *words)
+        assert list(answer) == ["matched", "changed", "dry_run"]
+        return answer["matched"], answer["changed"], answer["dry_run"]
+    for action in ("hold", "retry", "bounce", "delete"):
+        assert act(action, "--all", "--dry-run") == (3, 0, True)
+    assert set(slow_relay.states(ident).values()) == {"queued"}
+    assert act("hold", "--recipient", BOB) == (1, 1, False)
+    assert slow_relay.states(ident)[BOB] == "held"
+    assert act("hold", "--recipient", BOB)[1] == 0
+    assert act("release", "--all", "--dry-run") == (1, 0, True)
+    assert act("release", "--recipient", BOB) == (1, 1, False)
+    assert act("hold", "--id", ident) == act("release", "--account", "alice") == (3, 3, False)
+    assert act("delete", "--recipient", "eve@example.org") == (1, 1, False)
+    assert slow_relay.states(ident)["eve@example.org"] == "removed"
+    assert act("bounce", "--recipient", "joe@example.org") == (1, 1, False)
+    assert slow_relay.states(ident)["joe@example.org"] == "failed"
+    assert act("retry", "--domain", "example.org") == (1, 1, False)
+    slow_relay.wait_state(ident, "delivered", recipient=BOB)
+    assert act("retry", "--id", ident) == (0, 0, False)
+    told = [e for e in slow_relay.cli_list("events") if e["id"] == ident and e["recipient"] == "joe@example.org"]
+    assert [e["type"] for e in told][-2:] == ["bounced", "dsn"]
+
+
+@pytest.mark.parametrize("words", [["--domain", "example.org"], ["--account", "alice"], ["--all"]])
+def test_hold_holds_later_mail(relay_, receiver_, words):
+    assert relay_.cli("queue", "hold", *words)["matched"] == 0
+    ident = send(relay_)
+    assert relay_.states(ident) == {BOB: "held"}
+    relay_.restart()
+    later = send(relay_)
+    time.sleep(0.5)
+    assert relay_.states(ident) == relay_.states(later) == {BOB: "held"} and not receiver_.messages()
+    assert relay_.cli("queue", "release", *words)["changed"] == 2
+    relay_.wait_state(ident, "delivered")
+    relay_.wait_state(later, "delivered")
+    relay_.wait_state(send(relay_), "delivered")  # the rule is gone, too
+
+
+# ---- events ----------------------------------------------------------------------------------------------
+
+def test_events(slow_relay, receiver_):
+    receiver_.script("rcpt", "451 4.7.1 come back later", times=1)
+    first = send(slow_relay)
+    wait_attempt(slow_relay, first)
+    slow_relay.cli("queue", "hold", "--id", first)
+    slow_relay.cli("queue", "release", "--id", first)
+    slow_relay.cli("queue", "retry", "--id", first)
+    slow_relay.wait_state(first, "delivered")
+    events = slow_relay.cli_list("events")
+    assert all(list(e) == EVENT_KEYS and TIME.fullmatch(e["at"]) and e["id"] == first and e["recipient"] == BOB for e in events)
+    assert [e["type"] for e in events] == ["accepted", "attempted", "deferred", "held", "released", "attempted", "delivered"]
+    assert events[2]["code"] == 451 and events[2]["enhanced"] == "4.7.1" and "mx1.example.org" in events[2]["lane"]
+    cursors = [e["cursor"] for e in events]
+    assert cursors == sorted(cursors)
+    assert slow_relay.cli_list("events", "--after", cursors[2]) == events[3:]
+    assert slow_relay.cli_list("events", "--after", cursors[-1]) == []
+    assert first in slow_relay.run("events").stdout
+    with open(slow_relay.folder / "followed", "wb") as out:
+        follow = subprocess.Popen([BINARY, "events", "--json", "--follow", "--after", str(cursors[-1]), "--config",
+                                   slow_relay.config_file], stdout=out)
+    try:
+        second = send(slow_relay)
+        slow_relay.wait_state(second, "delivered")
+
+        def followed():
+            return [json.loads(line) for line in (slow_relay.folder / "followed").read_text().splitlines()]
+        wait_until(lambda: len(followed()) >= 3, 10, "followed events")
+        assert [(e["id"], e["type"]) for e in followed()] == [(second, t) for t in ("accepted", "attempted", "delivered")]
+        assert follow.poll() is None
+    finally:
+        follow.kill()
+        follow.wait()
+
+
+# ---- sink and load ---------------------------------------------------------------------------------------
+
+@pytest.fixture
+def start_sink(tmp_path):
+    started = []
+
+    def start(*words, rules=None):
+        folder = tmp_path / f"sink{len(started)}"
+        folder.mkdir()
+        if rules is not None:
+            (folder / "rules").write_text(rules)
+            words = (*words, "--rules", folder / "rules")
+        sink = Process([BINARY, "sink", "--listen", "127.0.0.1:0", "--log", folder / "log", "--ready-file", folder / "ready",
+                        *words], folder / "out")
+        started.append(sink)
+        wait_until(lambda: sink.check_running() and (folder / "ready").exists(), 10)
+        sink.port = json.loads((folder / "ready").read_text())["listeners"][0]["port"]
+        sink.lines = lambda: [json.loads(line) for line in (folder / "log").read_text().splitlines()]
+        return sink
+    yield start
+    for sink in started:
+        sink.kill()
+
+
+def test_sink(start_sink):
+    sink = start_sink("--count", "3", rules="refused@example.org rcpt refuse\nexample.com rcpt first 1 defer\n"
+                                            "* final first 1 delay 200\n")
+    data = b"Subject: x\r\n\r\nbody\r\n.dot\r\n"
+    with smtplib.SMTP("127.0.0.1", sink.port, "client.test", timeout=10) as client:
+        client.ehlo()
+        client.mail(ALICE)
+        assert client.rcpt("refused@example.org")[0] // 100 == 5
+        assert client.rcpt("x@example.com")[0] // 100 == 4 and client.rcpt("x@example.com")[0] == 250
+        assert client.rcpt(BOB)[0] == 250
+        began = time.monotonic()
+        assert client.data(data)[0] == 250 and time.monotonic() - began >= 0.2
+    lines = sink.lines()
+    assert [line["recipient"] for line in lines] == ["x@example.com", BOB]
+    for line in lines:
+        assert {"at", "id", "sender", "recipient", "sha256"} <= set(line)
+        assert TIME.fullmatch(line["at"]) and line["sender"] == ALICE and line["sha256"] == hashlib.sha256(data).hexdigest()
+    with smtplib.SMTP("127.0.0.1", sink.port, "client.test", timeout=10) as client:
+        client.sendmail(ALICE, [BOB], data)
+    assert sink.wait(10) == 0  # --count
+
+
+@pytest.mark.parametrize("tls", ["none", "starttls", "implicit"])
+def test_load(make_relay, start_sink, tmp_path, tls):
+    sink = start_sink()
+    relay = make_relay({"routes": [{"match": {}, "via": f"smtp://127.0.0.1:{sink.port}"}]})
+    login, password = relay.add_account("alice", domains=["load.example"])
+    relay.add_account("trusted", domains=["load.example"])
+    (tmp_path / "password").write_text(password + "\n")
+    words = ["--login", login, "--password-file", tmp_path / "password"] if tls != "none" else []
+    port = relay.listener({"none": "trusted", "starttls": "submission", "implicit": "submissions"}[tls])[1]
+    result = subprocess.run([BINARY, "load", "--to", f"127.0.0.1:{port}", "--count", "20", "--sessions", "4", "--rate", "200",
+                             "--size", "2000", "--recipients", "3", "--tls", tls, "--ids", tmp_path / "ids", "--json", *words],
+                            capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["messages"] == report["accepted"] == 20 and report["recipients_accepted"] == 60
+    ids = [json.loads(line) for line in (tmp_path / "ids").read_text().splitlines()]
+    assert len({line["id"] for line in ids}) == 20
+    wait_until(lambda: len(sink.lines()) == 60, 30, "all at the sink")
+
+
+# ---- metrics and health ----------------------------------------------------------------------------------
+
+METRICS = """messages_accepted_total recipients_accepted_total bytes_accepted_total messages_refused_total
+    recipients_refused_total sessions_total sessions_refused_total sessions_tls_total logins_total logins_failed_total
+    sessions recipients_total{outcome="delivered"} recipients_total{outcome="failed"}
+    recipients_total{outcome="deferred"} recipients_total{outcome="expired"} transactions_total connections_opened_total
+    connections_failed_total bytes_sent_total spool_flushes_total spool_flush_failures_total spool_frames_total
+    spool_records_total spool_written_bytes_total spool_compacted_bytes_total spool_damaged_records_total spool_segments
+    spool_segments_free spool_live_messages spool_live_bytes spool_extents spool_extent_bytes spool_accepting
+    queue_recipients{state="queued"} queue_recipients{state="scheduled"} queue_recipients{state="held"}
+    queue_recipients{state="active"} queue_messages queue_domains queue_lanes queue_connections queue_memory_bytes
+    queue_stored_bytes history_sequence process_cpu_seconds_total""".split()
+
+
+def test_metrics(relay_, receiver_):
+    ident = send(relay_)
+    relay_.wait_state(ident, "delivered")
+    metrics = relay_.metrics()
+    for name in METRICS:
+        assert f"posthaste_{name}" in metrics, name
+    assert metrics["posthaste_messages_accepted_total"] == 1 and metrics["posthaste_spool_flushes_total"] >= 1
+    assert metrics['posthaste_recipients_total{outcome="delivered"}'] == 1 and metrics['posthaste_queue_recipients{state="queued"}'] == 0
+    status, text = relay_.http("/metrics")
+    for line in text.splitlines():  # the text format, version 0.0.4
+        assert re.fullmatch(r"# (HELP|TYPE) posthaste_[a-z_]+ .+|posthaste_[a-z_]+(\{[a-z_]+=\"[^\"]*\"\})? [0-9.]+", line), line
+    documented = (pathlib.Path(__file__).parents[2] / "docs" / "INTERFACE.md").read_text()
+    for name in {name.partition("{")[0] for name in METRICS}:
+        assert f"`posthaste_{name}" in documented, name
+
+
+def test_health(relay_):
+    assert relay_.http("/healthz") == (200, "ok\n")
+    assert relay_.http("/readyz") == (200, "ready\n")
+    assert relay_.http("/v1/queue")[0] == 404  # what changes things is not on TCP
+
+
+# ---- backup ----------------------------------------------------------------------------------------------
 
 def test_backup_and_restore(make_relay, receiver_, tmp_path):
     relay = make_relay({"retry": {"first": "1h", "max": "1h", "lifetime": "1d"}})
