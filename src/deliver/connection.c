@@ -211,6 +211,8 @@ static void on_done(void *ctx, bool reusable)
     c->reusable = reusable;
 }
 
+static void remember_broken_tls(struct connection *c);
+
 static void on_failed(void *ctx, const struct smtp_outcome *why)
 {
     struct connection *c = ctx;
@@ -223,6 +225,9 @@ static void on_failed(void *ctx, const struct smtp_outcome *why)
                      why->reply->text.at ? why->reply->text.at : "");
     else if (why->err != E_TLS || !c->trouble[0])
         note_trouble(c, "%.100s at %s: %s", host, smtp_step_name(why->step), err_text(why->err));
+    // Hung up on, or answered with nonsense: as broken as a handshake that fails.
+    if (why->step == SMTP_STEP_STARTTLS && !why->reply && !c->without_tls)
+        remember_broken_tls(c);
 }
 
 static const struct smtp_client_handlers CLIENT_HANDLERS = {on_ready, on_outcome, on_done,

@@ -2,6 +2,7 @@
 """What the tests of everything behind the 250 share: a relay that takes anything, and one-line submissions."""
 from . import relay as relay_module
 from .message import text_message
+from .process import wait_until
 
 SENDER = "alice@client.test"
 
@@ -38,17 +39,19 @@ def attempts_of(message, recipient=None):
     return rows[0]["attempts"]
 
 
+def wait_empty(relay, seconds=20.0):
+    """Waits until nothing is queued any more."""
+    wait_until(lambda: relay.cli("queue", "list") == [], seconds, "empty queue", every=0.2)
+
+
 def wait_attempts(relay, ident, count, seconds=20.0):
     """Waits until the (only) recipient was attempted `count` times; the message."""
-    from .process import wait_until
     return wait_until(lambda: (m := relay.message(ident)) and attempts_of(m) >= count and m, seconds,
                       f"{count} attempts of {ident}; is {relay.message(ident)}", every=0.1)
 
 
 def wait_event(relay, ident, kind, seconds=20.0, count=1):
     """Waits for `count` events of that type about a message; the events."""
-    from .process import wait_until
-
     def found():
         events = [e for e in relay.cli_list("events") if e["id"] == ident and e["type"] == kind]
         return events if len(events) >= count else None
