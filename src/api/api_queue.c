@@ -11,6 +11,7 @@
 #include "mail/mail_address.h"
 
 #define IN_FLIGHT_MAX 64    // leased batches whose records are not flushed yet
+#define REPORT_LOOK_MS 5    // between two looks whether the last reports are flushed
 #define RECORDS_MAX 100     // in one frame
 #define SELECTED_MAX 100000 // recipients that --recipient can select
 
@@ -171,7 +172,10 @@ struct act {
     bool no_more;
     uint64_t matched, changed;
     uint32_t in_flight;
+    bool going;               // in act_claim(): what is answered at once must not enter it again
     struct reporter reporter; // BOUNCE
+    struct conf_snapshot *snapshot; // the reporter's
+    struct sys_timer look;          // while reports are being flushed
 };
 
 struct act_batch {
@@ -282,6 +286,7 @@ static void act_finish(struct act *a)
              LOG_CSTR("action", ACTION_ROWS[a->action].name), LOG_INT("matched", a->matched),
              LOG_INT("changed", a->changed), LOG_INT("dry_run", a->dry_run));
     api_reply(r, o);
+    conf_snapshot_release(a->snapshot);
     free(a->selected);
     buf_done(&a->domain);
     free(a);
@@ -305,15 +310,17 @@ static bool next_search(struct act *a)
 
 static void on_more(struct sys_task *task);
 
-static void act_go_on(struct act *a)
+static void on_look(struct sys_timer *timer)
+{
+    act_go_on(container_of(timer, struct act, look));
+}
+
+// Claims until enough is under way. True: others on this loop first.
+static bool act_claim(struct act *a)
 {
     for (int steps = 0; !a->no_more && a->in_flight < IN_FLIGHT_MAX; steps++) {
-        if (steps == IN_FLIGHT_MAX) { // others on this loop first
-            a->request->task.run = on_more;
-            sys_post(a->request->api->options.main, &a->request->task);
-            a->in_flight++; // the post, so that nobody finishes meanwhile
-            return;
-        }
+        if (steps == IN_FLIGHT_MAX)
+            return true;
         struct queue_batch *batch = NULL;
         bool more = a->dry_run ? queue_match(port_of(a)->queue, &a->filter, &a->cursor, &a->matched)
                                : queue_claim(port_of(a)->queue, &a->filter, &a->cursor,
@@ -325,12 +332,25 @@ static void act_go_on(struct act *a)
         if (!more && !next_search(a))
             a->no_more = true;
     }
-    if (a->no_more && a->in_flight == 0 && a->reporter.open == 0)
-        act_finish(a);
-    else if (a->no_more && a->in_flight == 0) { // reports are being flushed: look again
-        a->in_flight++;
+    return false;
+}
+
+static void act_go_on(struct act *a)
+{
+    if (a->going)
+        return; // a batch was answered at once: the loop above goes on
+    a->going = true;
+    bool later = act_claim(a);
+    a->going = false;
+    if (later) {
+        a->in_flight++; // the post, so that nobody finishes meanwhile
         a->request->task.run = on_more;
         sys_post(a->request->api->options.main, &a->request->task);
+    } else if (a->no_more && a->in_flight == 0 && a->reporter.open == 0) {
+        act_finish(a);
+    } else if (a->no_more && a->in_flight == 0) { // reports are being flushed
+        a->look.fire = on_look;
+        sys_timer_set(&a->look, mono_add_ms(sys_mono(), REPORT_LOOK_MS));
     }
 }
 
@@ -367,7 +387,8 @@ static void set_rules(struct act *a)
 static void on_act(struct sys_task *task)
 {
     struct act *a = act_of(container_of(task, struct api_request, task));
-    a->reporter = (struct reporter){.port = port_of(a), .snapshot = a->request->api->snapshot};
+    a->snapshot = conf_snapshot_hold(a->request->api->snapshot); // a reload may replace it
+    a->reporter = (struct reporter){.port = port_of(a), .snapshot = a->snapshot};
     set_rules(a);
     if (a->selected && !next_search(a))
         a->no_more = true;

@@ -396,6 +396,7 @@ static void on_grace_over(struct sys_timer *timer)
 {
     struct relay *r = container_of(timer, struct relay, grace);
     log_warn("transactions still running at the end of shutdown_grace are cut");
+    r->shared.cut = true;
     for (uint32_t i = 0; i < r->workers_count; i++)
         worker_abort(r->workers[i]);
 }
@@ -739,6 +740,7 @@ static int start(struct relay *r)
 static void stop(struct relay *r)
 {
     api_stop(r->api);
+    sys_loop_stop(r->main); // from here on nobody kicks a worker
     for (uint32_t i = 0; i < r->workers_count; i++)
         worker_free(r->workers[i]);
     spool_stop(r->spool);

@@ -94,13 +94,13 @@ static void on_update(struct sys_task *task)
 {
     struct update *u = container_of(task, struct update, task);
     struct worker *w = u->worker;
+    if (!w->intake)
+        begin(w, u->snapshot);
     if (u->accounts_only) {
         intake_set_accounts(w->intake, u->snapshot);
         deliver_set_snapshot(w->deliver, u->snapshot);
         u->done(u->ctx);
     } else {
-        if (!w->intake)
-            begin(w, u->snapshot);
         intake_set_snapshot(w->intake, u->snapshot);
         deliver_set_authorities(w->deliver, w->shared->authorities);
         deliver_set_snapshot(w->deliver, u->snapshot);
@@ -222,8 +222,8 @@ static void on_farewell(struct sys_task *task)
 {
     struct worker *w = container_of(task, struct farewell, task)->worker;
     sys_timer_stop(&w->drain_timer);
-    if (w->aborted)
-        return; // pieces of it are still with the spool and the pool; the process ends now
+    if (w->shared->cut)
+        return; // pieces of it are still with the spool and with other workers; the process ends now
     intake_free(w->intake);
     deliver_free(w->deliver);
 }
@@ -233,5 +233,6 @@ void worker_free(struct worker *w)
     struct farewell farewell = {.task.run = on_farewell, .worker = w};
     sys_post(w->loop, &farewell.task);
     sys_loop_stop(w->loop); // runs what was posted, then joins
-    free(w);
+    if (!w->shared->cut)
+        free(w);
 }

@@ -24,6 +24,7 @@ struct worker_shared {
     uint8_t scram_secret[32];
     struct sys_addr selves[DELIVER_SELVES_MAX];
     uint32_t selves_count;
+    bool cut; // the grace time ended before the workers were idle: they are left as they are
 };
 
 struct worker;
@@ -50,5 +51,5 @@ void worker_kick(struct worker *w);
 void worker_drain(struct worker *w, struct sys_loop *main_loop, void (*done)(void *ctx), void *ctx);
 // The grace time is over: what is under way is dropped, then done() follows.
 void worker_abort(struct worker *w);
-// After done(): ends the loop and frees the worker. Not on a loop.
+// After done(): ends the loop and frees the worker, unless shared->cut. Not on a loop.
 void worker_free(struct worker *w);

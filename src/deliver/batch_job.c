@@ -93,8 +93,11 @@ static void judge(struct batch_job *job, struct stored_message *message)
 
 static void job_finish(struct batch_job *job)
 {
+    struct deliver *d = job->deliver;
     stored_message_unref(job->message);
     list_remove(&job->item.link);
+    if (d->judging-- == DELIVER_JUDGING_MAX)
+        deliver_later(d); // it had stopped asking for work
     free(job->last);
     free(job);
 }
@@ -184,5 +187,6 @@ void batch_job_start(struct deliver *d, const struct queue_work *work)
     job->load =
         (struct batch_load){.port = d->options.port, .batch = work->batch, .done = on_loaded};
     list_push_back(&d->jobs, &job->item.link);
+    d->judging++;
     batch_load_start(&job->load);
 }

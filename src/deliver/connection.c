@@ -33,7 +33,7 @@ struct connection {
     const struct target_address *address;
     struct bytes lane;
     bool final; // the target holds the mailboxes
-    bool without_tls, tls_started, stopping, waits_for_spool;
+    bool without_tls, tls_started, stopping, waits_for_spool, went_through;
 
     struct net_conn *conn;
     struct smtp_client *client;
@@ -589,6 +589,8 @@ static void finish_transaction(struct connection *c)
     c->done = false;
     if (c->render.err)
         explain_render_failure(c);
+    for (uint32_t i = 0; i < c->batch->count; i++)
+        c->went_through = c->went_through || c->verdicts[i].kind <= VERDICT_PASSED;
     report(c);
     c->state = FREE;
 }
@@ -603,7 +605,8 @@ static void end_session(struct connection *c)
         return;
     }
     leave_idle(c);
-    give_slot_back(c, c->state != QUITTING);
+    // A server may close what is idle, or end a connection that has served: the lane is not to blame.
+    give_slot_back(c, c->state != QUITTING && c->state != IDLE && !c->went_through);
     c->state = OVER;
 }
 

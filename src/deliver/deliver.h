@@ -15,6 +15,7 @@
 #include "net/net_tls.h"
 
 #define DELIVER_TURN_WORK 128    // pieces of work between two looks at the sockets
+#define DELIVER_JUDGING_MAX 64   // batches that expire, fail or are warned of at a time
 #define DELIVER_CONNECT_MS 30000 // one address
 #define DELIVER_IDLE_MS 5000     // an open connection without work is kept this long
 #define DELIVER_BROKEN_TLS_MS ((int64_t)3 * 86400 * 1000) // a host's broken STARTTLS is remembered

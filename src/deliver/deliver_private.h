@@ -23,6 +23,7 @@ struct deliver {
     struct sys_task kick;
     atomic_bool kicked;
     struct sys_timer timer;
+    uint32_t judging; // batch jobs under way
     bool stopping;
 };
 

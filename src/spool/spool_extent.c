@@ -190,6 +190,8 @@ static void on_written(struct sys_job *job)
     e->running = false;
     e->row_bytes = 0;
     e->err = e->job_err;
+    if (e->err) // what waits is for nothing; who was told to wait must hear of it
+        chain_done(&e->queue);
     if (e->over_window && spool_extent_pending(e) <= SPOOL_EXTENT_WINDOW / 2 && !e->finishing &&
         !e->aborted) {
         e->over_window = false;
@@ -207,9 +209,7 @@ static void proceed(struct spool_extent *e)
         start_job(e, run_discard, on_discarded);
     } else if (e->last) {
         succeed(e);
-    } else if (e->err) {
-        chain_done(&e->queue); // finish or abort will follow
-    } else if (e->queue.len || e->finishing) {
+    } else if (!e->err && (e->queue.len || e->finishing)) { // else finish or abort will follow
         e->row = e->queue;
         e->row_bytes = e->row.len;
         e->queue = (struct chain){0};
