@@ -447,26 +447,66 @@ static void pass_event(void *ctx, const struct history_event *event)
     buf_done(&address);
 }
 
+// A day's file and the first event in it that is still to be told; 0: none.
+struct day_next {
+    const char *day;
+    uint64_t next;
+};
+
+static uint64_t next_of(const struct history *h, const char *day, uint64_t after)
+{
+    sqlite3 *db = open_reader(h, day);
+    uint64_t next = db && history_file_sequence(db) > after ? history_file_next(db, after) : 0;
+    sqlite3_close(db);
+    return next;
+}
+
+// The day whose event comes first, and (*out_upto) how far it may be read before another day's turn comes.
+static struct day_next *first_day(struct day_next *days, size_t count, uint64_t limit,
+                                  uint64_t *out_upto)
+{
+    struct day_next *first = NULL;
+    *out_upto = limit;
+    for (size_t i = 0; i < count; i++) {
+        struct day_next *d = &days[i], *other = d;
+        if (d->next == 0 || d->next > limit)
+            continue;
+        if (!first || d->next < first->next) {
+            other = first;
+            first = d;
+        }
+        if (other && other->next - 1 < *out_upto)
+            *out_upto = other->next - 1;
+    }
+    return first;
+}
+
+// Around midnight, and when the clock is set, records of two days alternate in the journal; so the days' files
+// are merged. Nothing beyond what was committed at the start is read: of a day looked at first it might be missing.
 int history_events(struct history *h, uint64_t after, size_t max,
                    void (*on_event)(void *ctx, const struct history_event *event), void *ctx,
                    uint64_t *out_last)
 {
     struct events_pass pass = {h, on_event, ctx};
+    uint64_t limit = history_sequence(h), upto;
     struct days days = list_days(h);
+    struct day_next *nexts = mem_new((days.count + 1) * sizeof *nexts), *first;
     size_t want = max < HISTORY_PAGE_MAX ? max : HISTORY_PAGE_MAX;
     int err = OK;
+    for (size_t i = 0; i < days.count; i++)
+        nexts[i] = (struct day_next){days.at[i], next_of(h, days.at[i], after)};
     *out_last = after;
-    for (size_t i = 0; i < days.count && want > 0 && !err; i++) {
-        sqlite3 *db = open_reader(h, days.at[i]);
-        if (!db)
-            continue;
+    while (!err && want > 0 && (first = first_day(nexts, days.count, limit, &upto)) != NULL) {
+        sqlite3 *db = open_reader(h, first->day);
         size_t count = 0;
-        if (history_file_sequence(db) > after)
-            err =
-                history_file_events_after(db, *out_last, want, pass_event, &pass, &count, out_last);
+        if (db)
+            err = history_file_events_after(db, *out_last, upto, want, pass_event, &pass, &count,
+                                            out_last);
+        first->next = db ? history_file_next(db, *out_last) : 0;
         want -= count < want ? count : want;
         sqlite3_close(db);
     }
+    free(nexts);
     free(days.at);
     return err;
 }

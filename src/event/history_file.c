@@ -361,16 +361,29 @@ int history_file_events_of(sqlite3 *db, struct message_id id, const struct histo
     return of_sqlite(rc);
 }
 
-int history_file_events_after(sqlite3 *db, uint64_t after, size_t max,
+uint64_t history_file_next(sqlite3 *db, uint64_t after)
+{
+    sqlite3_stmt *st;
+    if (prepare(db, "SELECT seq FROM event WHERE seq > ? ORDER BY seq LIMIT 1", &st) != OK)
+        return 0;
+    sqlite3_bind_int64(st, 1, (int64_t)after);
+    uint64_t next = sqlite3_step(st) == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
+    sqlite3_finalize(st);
+    return next;
+}
+
+int history_file_events_after(sqlite3 *db, uint64_t after, uint64_t upto, size_t max,
                               void (*on_event)(void *ctx, const struct history_event *event),
                               void *ctx, size_t *out_count, uint64_t *out_last)
 {
     sqlite3_stmt *st;
-    int rc, err = prepare(db, EVENT_COLUMNS "WHERE e.seq > ? ORDER BY e.seq, r.n", &st);
+    int rc,
+        err = prepare(db, EVENT_COLUMNS "WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq, r.n", &st);
     *out_count = 0;
     if (err)
         return err;
     sqlite3_bind_int64(st, 1, (int64_t)after);
+    sqlite3_bind_int64(st, 2, (int64_t)upto);
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
         struct history_event e;
         read_event(st, &e);

@@ -39,8 +39,11 @@ int history_file_events_of(sqlite3 *db, struct message_id id,
 int history_file_find(sqlite3 *db, const struct history_filter *filter, size_t max,
                       void (*found)(void *ctx, struct message_id id), void *ctx,
                       size_t *out_found) MUST_USE;
-// addresses of recipients whose message lies in another file are left empty
-int history_file_events_after(sqlite3 *db, uint64_t after, size_t max,
+// The smallest sequence number above `after` that an event here has; 0: none.
+uint64_t history_file_next(sqlite3 *db, uint64_t after);
+// Events above `after` and not above `upto`; addresses of recipients whose message lies in another file are
+// left empty.
+int history_file_events_after(sqlite3 *db, uint64_t after, uint64_t upto, size_t max,
                               void (*on_event)(void *ctx, const struct history_event *event),
                               void *ctx, size_t *out_count, uint64_t *out_last) MUST_USE;
 // The address of a recipient. E_NOT_FOUND.

@@ -499,12 +499,12 @@ static void run_watch(struct sys_task *task)
 
 void spool_watch_from(struct spool *spool, struct spool_watch *w, uint64_t seen)
 {
-    CHECK(spool->loop && w->loop && w->task.run && !w->armed);
+    CHECK(spool->home && w->loop && w->task.run && !w->armed);
     w->armed = true;
     w->spool = spool;
     w->seen = seen;
     w->arm.run = run_watch;
-    sys_post(spool->loop, &w->arm);
+    sys_post(spool->home, &w->arm); // a stopped one drops it: nothing more will come
 }
 
 void spool_copied(struct spool *spool, uint64_t sequence)
@@ -572,7 +572,7 @@ void spool_start(struct spool *spool)
 {
     CHECK(!spool->loop);
     spool->flush_started.us = -(int64_t)SPOOL_FLUSH_EVERY_MS * 1000;
-    spool->loop = sys_loop_start("spool");
+    spool->loop = spool->home = sys_loop_start("spool");
     spool->stop.run = run_start;
     sys_post(spool->loop, &spool->stop);
 }

@@ -55,6 +55,7 @@ struct spool {
     struct journal *journal;
     struct spool_options options;
     struct sys_loop *loop; // NULL before the start and after the stop
+    struct sys_loop *home; // the same, but stays after the stop, for late watches: dropped there
     struct sys_task stop;
     bool stopping;
     // group commit

@@ -39,7 +39,7 @@ void spool_reader_close(struct spool_reader *r);
 int spool_reader_next(struct spool_reader *r, struct spool_record *out) MUST_USE;
 
 // One shot: task.run is posted to `loop` once something is flushed behind what the reader has
-// shown, or when the spool stops. `loop` and task.run are the caller's to set; the spool's from
+// shown, or when the spool stops (not once it has). `loop` and task.run are the caller's to set; the spool's from
 // then until it runs.
 struct spool_watch {
     struct sys_task task;
