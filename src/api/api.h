@@ -35,8 +35,8 @@ struct api_options {
     const struct deliver_counters *deliver_counters;
     // The store has changed; on the control thread. The receiver owns the directory. done() is called once, on any
     // thread, when every session goes by it.
-    void (*accounts_changed)(void *ctx, struct store_directory *directory, void (*done)(void *done_ctx),
-                             void *done_ctx);
+    void (*accounts_changed)(void *ctx, struct store_directory *directory,
+                             void (*done)(void *done_ctx), void *done_ctx);
     void *ctx;
 };
 

@@ -4,6 +4,10 @@
 
 #include "cli/cli_commands.h"
 #include "cli/cli_store.h"
+#include "net/net_tls.h"
+#include "route/route.h"
+
+#define PEM_MAX ((size_t)1 << 20)
 
 static const char *plural(uint32_t n)
 {
@@ -25,13 +29,56 @@ static void show_good(const struct cli *cli, const struct conf *conf)
            conf->lanes_count, plural(conf->lanes_count));
 }
 
+static void read_pem(struct bytes path, struct buf *out)
+{
+    FILE *file = fopen(path.at, "re");
+    buf_init(out, PEM_MAX);
+    for (size_t n = 1; file && n > 0;) {
+        char *room = buf_reserve(out, 4096);
+        n = room ? fread(room, 1, 4096, file) : 0;
+        buf_commit(out, n);
+    }
+    if (file)
+        fclose(file);
+}
+
+// What the service would make of the files, as it does at its start.
+static int check_pair(const struct conf *conf, struct buf *errors)
+{
+    struct buf certificate, key;
+    struct net_tls_server *server;
+    char reason[NET_TLS_REASON];
+    if (!conf->tls.certificate.len)
+        return 0;
+    read_pem(conf->tls.certificate, &certificate);
+    read_pem(conf->tls.key, &key);
+    int err = net_tls_server_new(buf_bytes(&certificate), buf_bytes(&key), &server, reason);
+    if (!err)
+        net_tls_server_free(server);
+    else
+        buf_printf(errors, "%s: error: tls.certificate or tls.key: %s\n", conf->file.at, reason);
+    buf_done(&certificate);
+    buf_done(&key);
+    return err;
+}
+
+static int check_contents(const struct conf *conf, struct buf *errors)
+{
+    struct route_table *routes;
+    int pair = check_pair(conf, errors);
+    int err = route_table_new(conf, 1, &routes, errors);
+    if (!err)
+        route_table_free(routes);
+    return pair ? pair : err;
+}
+
 static int run(struct cli *cli)
 {
     struct buf errors = {0};
     const struct conf *conf = cli_conf(cli);
     if (!conf)
         return CLI_CONFIG;
-    bool good = conf_check_files(conf, &errors) == 0;
+    bool good = conf_check_files(conf, &errors) == 0 && check_contents(conf, &errors) == 0;
     if (good)
         show_good(cli, conf);
     else

@@ -204,7 +204,7 @@ static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
         err = net_tls_server_new(buf_bytes(&parts->certificate), buf_bytes(&parts->key), &p->tls,
                                  reason);
         if (err)
-            buf_printf(errors, "certificate or key: %s\n", reason);
+            buf_printf(errors, "error: tls.certificate or tls.key: %s\n", reason);
     }
     if (err)
         prepared_free(p);
@@ -343,8 +343,8 @@ static void on_accounts_changed(struct sys_task *task)
 }
 
 // From the API's thread, after an operation has changed the store.
-static void accounts_changed(void *ctx, struct store_directory *directory, void (*done)(void *done_ctx),
-                             void *done_ctx)
+static void accounts_changed(void *ctx, struct store_directory *directory,
+                             void (*done)(void *done_ctx), void *done_ctx)
 {
     struct accounts_changed *c = mem_new(sizeof *c);
     c->relay = ctx;
@@ -706,7 +706,7 @@ static int receive_first(struct relay *r)
     else
         fprintf(stderr, "%.*s", BYTES_FMT(buf_bytes(&errors)));
     buf_done(&errors);
-    return err;
+    return err ? E_SYNTAX : OK; // the configuration or a file that it names must change
 }
 
 static int start(struct relay *r)

@@ -201,6 +201,26 @@ def test_exit_without_permission():
             assert ours.stop() == 0
 
 
+def test_exit_when_a_key_is_no_use(make_relay, tmp_path):
+    """A missing key, one that is none, and what a table of local recipients should not say."""
+    for name, content in (("missing", None), ("nonsense", b"no key at all\n")):
+        key = tmp_path / name
+        if content:
+            key.write_bytes(content)
+        relay = make_relay(start=False, name=f"relay-{name}")
+        relay.write_config({"tls": {"key": str(key)}})
+        for command in ("check-config", "serve"):
+            result = relay.run(command, check=False, timeout=20)
+            assert result.returncode == 78 and not result.stdout, command
+            assert "key" in result.stderr and (content or str(key) in result.stderr), result.stderr
+    table = tmp_path / "recipients"
+    table.write_text("not an address\n")
+    relay = make_relay({"routes": [{"match": {"recipient": "example.org"}, "via": "discard", "recipients": str(table)}]}, start=False)
+    for command in ("check-config", "serve"):
+        result = relay.run(command, check=False, timeout=20)
+        assert result.returncode == 78 and str(table) in result.stderr, (command, result.stderr)
+
+
 # ---- accepted mail ---------------------------------------------------------------------------------------
 
 def test_accepted_reply_and_received_field(relay_, receiver_):
@@ -268,6 +288,9 @@ def test_message_show_held_expired_removed(make_relay, receiver_):
     assert relay.states(held) == {BOB: "held"} and recipient(relay, held)["next_attempt_at"] is None
     relay.cli("queue", "delete", "--id", held)
     assert relay.states(held) == {BOB: "removed"}
+    types = {ident: [e["type"] for e in relay.cli_list("events") if e["id"] == ident] for ident in (expired, held)}
+    assert types[expired][:3] == ["accepted", "attempted", "deferred"] and types[expired][-2:] == ["expired", "dsn"]
+    assert types[held][0] == "accepted" and types[held][-1] == "removed"
 
 
 def test_message_find(slow_relay, receiver_):
@@ -370,6 +393,25 @@ def test_queue_actions(slow_relay, receiver_):
     assert act("retry", "--id", ident) == (0, 0, False)
     told = [e for e in slow_relay.cli_list("events") if e["id"] == ident and e["recipient"] == "joe@example.org"]
     assert [e["type"] for e in told][-2:] == ["bounced", "dsn"]
+
+
+def test_more_than_a_page(slow_relay, receiver_):
+    """Lists, actions and events of more than the 1000 that the control socket gives at once."""
+    slow_relay.add_account("trusted", domains=["load.example"])
+    slow_relay.cli("queue", "hold", "--all")
+    result = subprocess.run([BINARY, "load", "--to", f"127.0.0.1:{slow_relay.listener('trusted')[1]}", "--count", "1100",
+                             "--sessions", "5", "--size", "200", "--rcpt", "user%m@example.org"],
+                            capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout
+    rows = slow_relay.cli_list("queue", "list")
+    assert len({row["id"] for row in rows}) == len(rows) == 1100 and {row["state"] for row in rows} == {"held"}
+    assert len(slow_relay.cli_list("events")) == 1100
+    assert len(slow_relay.cli_list("message", "find", "--recipient", "user7@example.org")) == 1
+    assert slow_relay.cli("queue", "delete", "--domain", "example.org") == {"matched": 1100, "changed": 1100, "dry_run": False}
+    events = slow_relay.cli_list("events")
+    assert [e["type"] for e in events] == ["accepted"] * 1100 + ["removed"] * 1100
+    assert len({e["recipient"] for e in events}) == 1100 and events[-1]["text"].endswith("by cli:root")
+    assert slow_relay.cli_list("queue", "list") == []
 
 
 @pytest.mark.parametrize("words", [["--domain", "example.org"], ["--account", "alice"], ["--all"]])
