@@ -25,17 +25,24 @@
 #define SESSIONS_MAX 50000
 #define PASSWORD_BYTES_MAX 1024
 #define SHOW_EVERY_MS 200
+#define LOAD_NAME_MAX 32
+
+// A file that the run appends lines to; they are written at the end of a turn.
+struct line_file {
+    const char *path; // NULL: none
+    int fd, err;
+    struct buf lines;
+    struct sys_turn_end end;
+};
 
 struct load {
     struct load_run run;
     struct sys_loop *loop;
     struct sys_task start, stop;
     uint64_t sessions;
-    const char *ids_file, *password_file;
+    const char *password_file;
     char *password;
-    int ids_fd, ids_err;
-    struct buf ids;
-    struct sys_turn_end ids_end;
+    struct line_file ids, refused;
     bool json, has_to;
     atomic_bool over;
 };
@@ -55,7 +62,9 @@ static const char usage[] =
     "  --tls none|starttls|implicit  the server's certificate is not verified (default none)\n"
     "  --login LOGIN --password-file FILE   log in; the password is the file's first line\n"
     "  --lmtp              speak LMTP\n"
+    "  --name NAME         of the run: messages are NAME-1, NAME-2, ... (default: a random one)\n"
     "  --ids FILE          append a JSON line for each accepted message\n"
+    "  --refused FILE      append a JSON line for each message that a reply refused\n"
     "  --json              print the report as JSON\n";
 
 // ---- options -----------------------------------------------------------------------------------
@@ -95,6 +104,15 @@ static int take_tls(struct load_run *run, const char *word)
             return 0;
         }
     return complain("--tls is none, starttls or implicit", word);
+}
+
+static int take_name(struct load_run *run, const char *text)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    if (!*text || strlen(text) > LOAD_NAME_MAX || text[strspn(text, letters)])
+        return complain("--name wants up to 32 lower-case letters and digits", text);
+    run->name = bytes_cstr(text);
+    return 0;
 }
 
 static int take_to(struct load *l, const char *text)
@@ -149,8 +167,13 @@ static int take_option(struct load *l, int option)
         run->lmtp = true;
         return 0;
     case 'i':
-        l->ids_file = optarg;
+        l->ids.path = optarg;
         return 0;
+    case 'x':
+        l->refused.path = optarg;
+        return 0;
+    case 'N':
+        return take_name(run, optarg);
     case 'j':
         l->json = true;
         return 0;
@@ -178,6 +201,8 @@ static int read_options(struct load *l, int argc, char **argv)
         {"password-file", required_argument, NULL, 'w'},
         {"lmtp", no_argument, NULL, 'L'},
         {"ids", required_argument, NULL, 'i'},
+        {"refused", required_argument, NULL, 'x'},
+        {"name", required_argument, NULL, 'N'},
         {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0}};
@@ -205,7 +230,7 @@ static void set_defaults(struct load *l)
     run->rcpt_pattern = BYTES("user%n@load.example");
     run->helo = BYTES("load.localhost");
     l->sessions = 10;
-    l->ids_fd = -1;
+    l->ids.fd = l->refused.fd = -1;
 }
 
 // ---- files -------------------------------------------------------------------------------------
@@ -229,33 +254,43 @@ static int read_password(struct load *l)
     return 0;
 }
 
-static void write_ids(struct sys_turn_end *end)
+static void write_lines(struct sys_turn_end *end)
 {
-    struct load *l = container_of(end, struct load, ids_end);
-    struct bytes left = buf_bytes(&l->ids);
-    while (left.len && !l->ids_err) {
-        ssize_t n = write(l->ids_fd, left.at, left.len);
+    struct line_file *f = container_of(end, struct line_file, end);
+    struct bytes left = buf_bytes(&f->lines);
+    while (left.len && !f->err) {
+        ssize_t n = write(f->fd, left.at, left.len);
         if (n < 0 && errno != EINTR)
-            l->ids_err = err_from_errno(errno);
+            f->err = err_from_errno(errno);
         left = bytes_skip(left, n > 0 ? (size_t)n : 0);
     }
-    buf_clear(&l->ids);
+    buf_clear(&f->lines);
 }
 
-static int open_ids(struct load *l)
+static int line_file_open(struct line_file *f, struct buf **out_lines,
+                          struct sys_turn_end **out_end)
 {
-    if (!l->ids_file)
+    if (!f->path)
         return 0;
-    l->ids_fd = open(l->ids_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (l->ids_fd < 0) {
-        fprintf(stderr, "posthaste load: cannot write %s: %s\n", l->ids_file,
+    f->fd = open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (f->fd < 0) {
+        fprintf(stderr, "posthaste load: cannot write %s: %s\n", f->path,
                 err_text(err_from_errno(errno)));
         return EXIT_UNAVAILABLE;
     }
-    l->ids_end.fn = write_ids;
-    l->run.ids = &l->ids;
-    l->run.ids_end = &l->ids_end;
+    f->end.fn = write_lines;
+    *out_lines = &f->lines;
+    *out_end = &f->end;
     return 0;
+}
+
+static void line_file_close(struct line_file *f)
+{
+    if (f->fd >= 0)
+        close(f->fd);
+    if (f->err)
+        fprintf(stderr, "posthaste load: cannot write %s: %s\n", f->path, err_text(f->err));
+    buf_done(&f->lines);
 }
 
 // ---- the loop ----------------------------------------------------------------------------------
@@ -271,7 +306,8 @@ static void run_start(struct sys_task *task)
     struct load *l = container_of(task, struct load, start);
     static char name[32];
     snprintf(name, sizeof name, "%llx", (unsigned long long)sys_random_below(UINT64_C(1) << 48));
-    l->run.name = bytes_cstr(name);
+    if (!l->run.name.len)
+        l->run.name = bytes_cstr(name);
     l->run.began = sys_mono();
     l->run.on_over = on_over;
     uint64_t sessions = l->sessions < l->run.count ? l->sessions : l->run.count;
@@ -328,7 +364,9 @@ static int exit_code(const struct load *l, uint64_t wanted)
     const struct load_report *r = &l->run.report;
     if (r->messages == 0)
         return EXIT_UNAVAILABLE;
-    return r->accepted == wanted && !r->recipients_refused && !l->ids_err ? 0 : EXIT_TEMPORARY;
+    return r->accepted == wanted && !r->recipients_refused && !l->ids.err && !l->refused.err
+               ? 0
+               : EXIT_TEMPORARY;
 }
 
 static int run_load(struct load *l)
@@ -349,8 +387,6 @@ static int run_load(struct load *l)
     wait_for_end(l, &signals);
     sys_loop_stop(l->loop);
     net_tls_client_free(l->run.tls_client);
-    if (l->ids_err)
-        fprintf(stderr, "posthaste load: cannot write %s: %s\n", l->ids_file, err_text(l->ids_err));
     print_report(l);
     load_run_done(&l->run);
     return exit_code(l, wanted);
@@ -364,16 +400,17 @@ int cmd_load(int argc, char **argv)
     if (!code)
         code = read_password(l);
     if (!code)
-        code = open_ids(l);
+        code = line_file_open(&l->ids, &l->run.ids, &l->run.ids_end);
+    if (!code)
+        code = line_file_open(&l->refused, &l->run.refused, &l->run.refused_end);
     if (!code)
         code = run_load(l);
-    if (l->ids_fd >= 0)
-        close(l->ids_fd);
+    line_file_close(&l->ids);
+    line_file_close(&l->refused);
     if (l->password) {
         explicit_bzero(l->password, PASSWORD_BYTES_MAX + 2);
         free(l->password);
     }
-    buf_done(&l->ids);
     free(l);
     return code < 0 ? 0 : code;
 }

@@ -29,6 +29,7 @@ struct load_session {
     uint64_t on_this_connection;
     struct mono started;
     uint32_t accepted, refused, broken, retries;
+    uint16_t refused_code; // of the last recipient refused
     struct buf queued_id;
     bool has_message, ready, ended, waits;
 };
@@ -185,6 +186,13 @@ static void add_id_line(struct load_session *s)
     sys_at_turn_end(s->run->ids_end);
 }
 
+static void add_refused_line(struct load_session *s)
+{
+    buf_printf(s->run->refused, "{\"load_id\":\"%.*s\",\"code\":%u}\n", BYTES_FMT(s->load_id),
+               s->refused_code);
+    sys_at_turn_end(s->run->refused_end);
+}
+
 static void message_over(struct load_session *s)
 {
     struct load_report *r = &s->run->report;
@@ -205,6 +213,9 @@ static void message_over(struct load_session *s)
     }
     if (s->accepted && s->run->ids)
         add_id_line(s);
+    // With a recipient that was told nothing, nobody knows what became of the message.
+    if (!s->accepted && !s->broken && s->run->refused)
+        add_refused_line(s);
 }
 
 // ---- the session's handlers --------------------------------------------------------------------
@@ -272,6 +283,7 @@ static void on_outcome(void *ctx, uint32_t rcpt, const struct smtp_outcome *outc
         keep_queued_id(s, outcome->reply->text);
     } else {
         s->refused++;
+        s->refused_code = code;
     }
 }
 

@@ -40,6 +40,8 @@ struct load_run {
     EVP_MD_CTX *digest;  // for `ids`
     struct buf *ids;     // JSON lines of what was accepted; NULL: none
     struct sys_turn_end *ids_end;
+    struct buf *refused; // JSON lines of what a reply refused, load_id and code; NULL: none
+    struct sys_turn_end *refused_end;
     struct load_report report;
     struct mono began;
     uint64_t taken;                        // messages given to sessions

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: MIT
+"""lab - a relay, a receiver and loads for tools/fault and bench/run, and the books about every message
+
+The relay's listener takes mail of 127.0.0.0/8 without a login, and routes all of it to the sink. Nothing
+outlives the process that started it: children die with their parent.
+"""
+import collections
+import contextlib
+import ctypes
+import datetime
+import http.client
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+BINARY = pathlib.Path(os.environ.get("POSTHASTE_BINARY", TOP / "build" / "posthaste"))
+_libc = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
+
+
+class Trouble(Exception):
+    """The relay (or the machine) did not do what it must; the text says what."""
+
+
+def die_with_parent():
+    _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def private_mounts():
+    """Mounts made from here on are ours alone and gone with the last of our processes."""
+    if _libc.unshare(CLONE_NEWNS) != 0:
+        raise Trouble(f"unshare: {os.strerror(ctypes.get_errno())}")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
+def spawn(command, log, **options):
+    with open(log, "ab") as out:
+        options = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, **options}
+        return subprocess.Popen([str(word) for word in command], preexec_fn=die_with_parent, **options)
+
+
+def wait_until(ask, seconds, what, every=0.01):
+    end = time.monotonic() + seconds
+    while not (answer := ask()):
+        if time.monotonic() > end:
+            raise Trouble(f"not within {seconds} s: {what() if callable(what) else what}")
+        time.sleep(every)
+    return answer
+
+
+def children(pid):
+    with contextlib.suppress(OSError):
+        return [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def threads(pid, prefixes):
+    """Ids of the process's threads whose names begin so."""
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            if (task / "comm").read_text().strip().startswith(tuple(prefixes)):
+                found.append(int(task.name))
+    return found
+
+
+class Service:
+    """`posthaste serve` in `folder`, its spool and state in `data`."""
+
+    def __init__(self, folder, sink_port, data=None, extra="", listener="tls: none"):
+        self.folder, self.data = pathlib.Path(folder), pathlib.Path(data or folder)
+        self.ready_file, self.log_file = self.folder / "ready.json", self.folder / "relay.log"
+        self.config_file = self.folder / "posthaste.yaml"
+        self.process = self.ready = None
+        self.config_file.write_text(f"""\
+hostname: relay.test
+spool: {self.data}/spool
+state: {self.data}/state
+control: {self.folder}/control.sock
+listeners:
+  - {{name: in, address: "127.0.0.1:0", {listener}, auth: optional, trusted: ["127.0.0.0/8"], account: lab}}
+http: {{address: "127.0.0.1:0"}}
+retry: {{first: 1s, factor: 1, max: 1s, lifetime: 1h}}
+routes:
+  - {{match: {{}}, via: "smtp://127.0.0.1:{sink_port}"}}
+{extra}""")
+
+    def cli(self, *arguments):
+        run = subprocess.run([BINARY, *arguments, "--config", self.config_file], stdin=subprocess.DEVNULL,
+                             capture_output=True, text=True, timeout=60)
+        if run.returncode:
+            raise Trouble(f"posthaste {' '.join(arguments)}: exit {run.returncode}\n{run.stderr}")
+        return run.stdout
+
+    def add_account(self):
+        for folder in ("spool", "state"):
+            (self.data / folder).mkdir(exist_ok=True)
+        self.cli("account", "add", "lab", "--any-sender")
+
+    def start(self, seconds=20):
+        """Seconds until it was ready."""
+        self.ready_file.unlink(missing_ok=True)
+        began = time.monotonic()
+        self.process = spawn([BINARY, "serve", "--config", self.config_file, "--ready-file", self.ready_file],
+                             self.log_file)
+        return self.wait_ready(began, seconds)
+
+    def wait_ready(self, began, seconds=20):
+        def ready():
+            if self.process.poll() is not None:
+                raise Trouble(f"the service ended with {self.process.returncode}\n{self.log_tail()}")
+            return self.ready_file.exists()
+        wait_until(ready, seconds, lambda: f"the service is ready\n{self.log_tail()}", every=0.002)
+        took = time.monotonic() - began
+        self.ready = json.loads(self.ready_file.read_text())
+        return took
+
+    def relay_pid(self):
+        return wait_until(lambda: children(self.process.pid), 5, "a relay process")[0]
+
+    def kill(self, relay_only=False, at_once=lambda: None):
+        """kill -9, then at_once(); when that was. A guard left alone starts another relay."""
+        relay = children(self.process.pid)
+        if relay_only:
+            self.ready_file.unlink(missing_ok=True)
+        at = time.time()
+        for pid in relay + ([] if relay_only else [self.process.pid]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        at_once()
+        if not relay_only:
+            self.process.wait()
+            wait_until(lambda: all(map(is_gone, relay)), 30, "the end of the relay process")
+        return at
+
+    def stop(self, seconds=40):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                return self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise Trouble("SIGTERM did not end the service") from None
+        return 0
+
+    def close(self):
+        if self.process and self.process.poll() is None:
+            self.kill()
+
+    def port(self):
+        return self.ready["listeners"][0]["port"]
+
+    def metrics(self):
+        where = self.ready["http"]
+        connection = http.client.HTTPConnection(where["address"], where["port"], timeout=20)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+        rows = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+        return {name.removeprefix("posthaste_"): float(value) for name, _, value in rows}
+
+    def log_tail(self, lines=20):
+        return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+
+
+def is_gone(pid):
+    """No thread of it runs any more (its files are closed), whether or not somebody has waited for it."""
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "Z" and len(os.listdir(f"/proc/{pid}/task")) <= 1
+    except OSError:
+        return True
+
+
+class Sink:
+    """`posthaste sink`; after stop() start() listens at the same port."""
+
+    def __init__(self, folder):
+        self.folder, self.port, self.process = pathlib.Path(folder), 0, None
+        self.log_file = self.folder / "sink.jsonl"
+
+    def start(self):
+        ready = self.folder / "sink.ready"
+        ready.unlink(missing_ok=True)
+        self.process = spawn([BINARY, "sink", "--listen", f"127.0.0.1:{self.port}", "--log", self.log_file,
+                              "--quiet", "--ready-file", ready], self.folder / "sink.log")
+        wait_until(lambda: ready.exists() and ready.read_text().endswith("\n"), 10, "the sink listens")
+        self.port = json.loads(ready.read_text())["listeners"][0]["port"]
+        return self
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(20)
+
+
+class Load:
+    """One running `posthaste load`; .report once it has ended."""
+
+    def __init__(self, service, name, count, sessions, size, *more):
+        folder = service.folder
+        self.name, self.count, self.out = name, count, folder / f"load-{name}.json"
+        command = [BINARY, "load", "--to", f"127.0.0.1:{service.port()}", "--name", name, "--count", count,
+                   "--sessions", sessions, "--size", size, "--ids", folder / "ids.jsonl",
+                   "--refused", folder / "refused.jsonl", "--json", *more]
+        with open(self.out, "wb") as out:
+            self.process = spawn(command, folder / "load.log", stdout=out)
+        self.report = None
+
+    def wait(self, seconds=60):
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Trouble(f"the load {self.name} does not end") from None
+        # Stopped before it had begun, it has nothing to tell.
+        self.report = json.loads(self.out.read_text() or '{"accepted": 0, "refused": 0, "replies": {}}')
+        return self.report
+
+    def stop(self):
+        """Its server is gone: it takes in what has arrived and ends."""
+        self.process.terminate()
+        return self.wait(20)
+
+
+def json_lines(path):
+    """Whole lines only: a writer may be in the middle of the last one."""
+    try:
+        text = pathlib.Path(path).read_text(errors="replace")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+def seconds_of(at):
+    return datetime.datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
+
+
+class Books:
+    """What was sent, acknowledged, refused and delivered, by (load id, recipient); crashes are told to it."""
+    WINDOW_S = 1.0  # an outcome is on disk this long after the receiver's 250, on the slowest machine
+
+    def __init__(self, folder):
+        self.folder, self.sent, self.crashes = pathlib.Path(folder), {}, []
+        self.in_flight_max = 0
+
+    def load(self, load):
+        self.sent[load.name] = load.count
+        return load
+
+    def read(self):
+        self.acked = {(line["load_id"], recipient): line["sha256"]
+                      for line in json_lines(self.folder / "ids.jsonl") for recipient in line["recipients"]}
+        self.refused = {line["load_id"]: line["code"] for line in json_lines(self.folder / "refused.jsonl")}
+        self.deliveries = collections.defaultdict(list)
+        for line in json_lines(self.folder / "sink.jsonl"):
+            self.deliveries[line["id"], line["recipient"]].append(line)
+        return self
+
+    def missing(self):
+        self.read()
+        return [one for one in self.acked if one not in self.deliveries]
+
+    def crashed(self, at):
+        self.crashes.append(at)
+
+    def was_sent(self, load_id):
+        name, _, number = load_id.rpartition("-")
+        return number.isdigit() and int(number) < self.sent.get(name, 0)
+
+    def judge(self):
+        """(the numbers, what is wrong in words)."""
+        self.read()
+        troubles = []
+        lost = [i for i in self.acked if i not in self.deliveries]
+        ghosts = [i for i in self.deliveries if i[0] in self.refused or not self.was_sent(i[0])]
+        changed = [i for i, sha in self.acked.items() if any(d["sha256"] != sha for d in self.deliveries.get(i, ()))]
+        dup, unexplained, age = 0, [], 0.0
+        for key, copies in self.deliveries.items():
+            times = sorted(seconds_of(c["at"]) for c in copies) if len(copies) > 1 else []
+            dup += len(copies) - 1
+            for first, second in zip(times, times[1:]):
+                ages = [at - first for at in self.crashes if -0.1 <= at - first <= self.WINDOW_S and second >= at - 0.1]
+                age = max([age, *ages])
+                if not ages:
+                    unexplained.append(key)
+        self.count_in_flight()
+        for what, which in (("LOST", lost), ("GHOST", ghosts), ("CHANGED", changed),
+                            ("DUP not in flight at a crash", unexplained)):
+            if which:
+                troubles.append(f"{what} {len(which)}: {' '.join(map('/'.join, which[:10]))}")
+        return {"acked": len(self.acked), "refused": len(self.refused), "delivered": len(self.deliveries),
+                "lost": len(lost), "dup": dup, "ghost": len(ghosts), "in_flight_max": self.in_flight_max,
+                "dup_age_ms_max": round(1000 * age)}, troubles
+
+    def count_in_flight(self):
+        """The most recipients that the sink took in the window before a crash."""
+        if not self.crashes:
+            return
+        times = sorted(seconds_of(d["at"]) for copies in self.deliveries.values() for d in copies)
+        for at in self.crashes:
+            self.in_flight_max = max(self.in_flight_max, sum(at - self.WINDOW_S <= t <= at for t in times))
