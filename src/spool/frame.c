@@ -92,12 +92,16 @@ static uint64_t hash_content(const struct stored_message *m)
 {
     if (!m->body.first)
         return record_hash(m->header);
-    XXH3_state_t state;
-    XXH3_64bits_reset(&state);
-    XXH3_64bits_update(&state, m->header.at, m->header.len);
+    // On a sanitizer's stack it would not be aligned as it must be.
+    XXH3_state_t *state = XXH3_createState();
+    CHECK(state);
+    XXH3_64bits_reset(state);
+    XXH3_64bits_update(state, m->header.at, m->header.len);
     for (const struct chunk *c = m->body.first; c; c = c->next)
-        XXH3_64bits_update(&state, c->data, c->len);
-    return XXH3_64bits_digest(&state);
+        XXH3_64bits_update(state, c->data, c->len);
+    uint64_t hash = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    return hash;
 }
 
 static int check_message(const struct stored_message *m)

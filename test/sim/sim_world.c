@@ -28,6 +28,7 @@ static struct {
     struct sys_loop *current;
     struct sim_host *here;
     uint32_t depth; // of guarded calls
+    struct sim_event *firing;
     jmp_buf crash_exit;
 } world;
 
@@ -295,7 +296,9 @@ static void run_events(struct sys_loop *loop)
     while (left-- && (node = heap_first(&loop->events)) && node->key <= loop->mono_us) {
         struct sim_event *event = container_of(node, struct sim_event, node);
         heap_remove(&loop->events, node);
+        world.firing = event;
         event->fire(event);
+        world.firing = NULL;
         free(event);
     }
 }
@@ -329,6 +332,8 @@ static bool guarded(void (*fn)(void *ctx), void *ctx)
     bool outer = world.depth == 0;
     if (outer && setjmp(world.crash_exit)) {
         world.depth = 0;
+        free(world.firing);
+        world.firing = NULL;
         return false;
     }
     world.depth++;
