@@ -13,6 +13,7 @@
 #define IN_FLIGHT_MAX 64    // leased batches whose records are not flushed yet
 #define REPORT_LOOK_MS 5    // between two looks whether the last reports are flushed
 #define RECORDS_MAX 100     // in one frame
+#define FOUND_MAX 1000000   // messages in the history that are looked at for it
 #define SELECTED_MAX 100000 // recipients that --recipient can select
 
 // ---- questions -------------------------------------------------------------------------------------------
@@ -419,13 +420,20 @@ static void on_selected_event(void *ctx, const struct history_event *e)
 }
 
 struct ids {
-    struct message_id at[API_PAGE];
+    struct queue *queue;
+    struct message_id *at; // SELECTED_MAX
     size_t count;
 };
+
+// Of all the mail that address ever got, what is still queued.
 static void on_id(void *ctx, struct message_id id)
 {
     struct ids *ids = ctx;
-    if (ids->count < API_PAGE)
+    struct queue_filter one = {.by = QUEUE_SELECT_ID, .id = id};
+    uint64_t cursor = 0, matched = 0;
+    while (queue_match(ids->queue, &one, &cursor, &matched))
+        ;
+    if (matched && ids->count < SELECTED_MAX)
         ids->at[ids->count++] = id;
 }
 
@@ -434,15 +442,16 @@ static int select_by_address(struct act *a, struct bytes address)
 {
     struct history *h = a->request->api->options.history;
     struct history_filter filter = {.recipient = address};
-    struct ids *ids = mem_new(sizeof *ids);
+    struct ids ids = {port_of(a)->queue, mem_new(SELECTED_MAX * sizeof *ids.at), 0};
     a->selected = mem_new(SELECTED_MAX * sizeof *a->selected);
-    int err = history_find(h, &filter, API_PAGE, on_id, ids);
-    for (size_t i = 0; i < ids->count && !err; i++) {
-        struct selection s = {a, address, ids->at[i]};
+    history_wait(h);
+    int err = history_find(h, &filter, FOUND_MAX, on_id, &ids);
+    for (size_t i = 0; i < ids.count && !err; i++) {
+        struct selection s = {a, address, ids.at[i]};
         struct history_reader reader = {&s, on_selected_message, on_selected_event};
-        err = history_show(h, ids->at[i], &reader);
+        err = history_show(h, ids.at[i], &reader);
     }
-    free(ids);
+    free(ids.at);
     return err;
 }
 

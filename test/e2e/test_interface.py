@@ -338,7 +338,9 @@ def test_message_why(slow_relay, receiver_, dns):
     ident = send(slow_relay, "x@broken.test")
     wait_until(lambda: why(ident)["limit"] == "dns", 15, "limit dns", every=0.2)
     later = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert why(send(slow_relay, X_Posthaste_Send_At=later))["limit"] == "scheduled"
+    assert why(send(slow_relay, "sched@example.org", X_Posthaste_Send_At=later))["limit"] == "scheduled"
+    assert slow_relay.cli("queue", "hold", "--recipient", "sched@example.org", "--dry-run")["matched"] == 1  # at once
+    assert slow_relay.cli_list("queue", "list", "--domain", "example.org")[-1]["state"] == "scheduled"
 
 
 # ---- the queue -------------------------------------------------------------------------------------------
