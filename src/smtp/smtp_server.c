@@ -158,7 +158,7 @@ static struct smtp_offer offer_of(const struct smtp_server *s)
 
 static void run_mail(struct smtp_server *s, struct bytes args)
 {
-    if (s->config->auth == SMTP_AUTH_REQUIRED && !s->authenticated && !s->trusted) {
+    if (s->config->auth == SMTP_AUTH_REQUIRED && !s->authenticated) {
         server_refuse(s, SMTP_REPLY_AUTH_REQUIRED, BYTES_NONE);
         return;
     }

@@ -42,7 +42,7 @@ enum smtp_auth_policy { SMTP_AUTH_OPTIONAL, SMTP_AUTH_REQUIRED, SMTP_AUTH_NONE }
 struct smtp_server_config {
     struct bytes hostname;      // in the greeting and EHLO
     struct bytes greeting;      // words behind it ["posthaste"]
-    enum smtp_auth_policy auth; // REQUIRED does not hold for trusted peers
+    enum smtp_auth_policy auth; // REQUIRED holds for trusted peers too
     bool starttls;              // offer STARTTLS while TLS is not active
     bool no_pipelining, no_chunking, no_smtputf8, no_dsn; // extensions left out
     uint64_t message_size_max;                            // content octets [52428800]
@@ -63,7 +63,7 @@ struct smtp_server_config {
 
 struct smtp_server_start {
     bool tls;     // TLS is active already (implicit TLS)
-    bool trusted; // may send without a login, and log in without TLS
+    bool trusted; // may log in without TLS and, unless a login is required, send without one
 };
 
 // MAIL FROM (RFC 5321 4.1.1.2).

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: MIT
+"""Guessers are kept out, owners are not, and nothing tells which logins exist."""
+import base64
+import statistics
+import threading
+import time
+
+import pytest
+from lib import network
+from lib.process import wait_until
+from lib.raw import Raw
+from lib.world import PASSWORD, PLAIN, world_fixture
+
+BLOCK = 3.0
+
+
+def config(world):
+    listeners = [PLAIN]
+    if network.PRIVATE and network.has_ipv6():
+        listeners.append({**PLAIN, "name": "ip6", "address": "[2001:db8::4242]:0", "trusted": ["2001:db8::/32"]})
+    return {"listeners": listeners, "workers": 1, "limits": {"auth_failures": 10, "auth_window": "60s", "auth_block": f"{BLOCK:.0f}s"}}
+
+
+def fill(world):
+    world.relay.add_account("alice", domains=["client.test"])
+    world.relay.add_account("carol", domains=["carol.test"])
+    world.relay.add_account("dave", domains=["dave.test"])
+
+
+world = world_fixture(config, fill)
+
+
+def attempt(world, source, login, password, listener="plain"):
+    with Raw(world.relay.listener(listener), source=source) as raw:
+        raw.ehlo()
+        return raw.plain(login, password)
+
+
+def test_address_is_blocked(world):
+    """The eleventh attempt is told 454, right password or not; others go on, and in time so does this one."""
+    guesser, other = world.source(), world.source()
+    for number in range(10):
+        answer = attempt(world, guesser, f"guess{number}", "wrong")
+        assert (answer.code, answer.enhanced) == (535, "5.7.8")
+    blocked = time.monotonic()
+    answer = attempt(world, guesser, "alice", PASSWORD)
+    assert (answer.code, answer.enhanced) == (454, "4.7.0") and "failed logins" in answer.text
+    assert attempt(world, other, "alice", PASSWORD).code == 235
+    wait_until(lambda: attempt(world, guesser, "alice", PASSWORD).code == 235, BLOCK + 10, every=0.2)
+    assert time.monotonic() - blocked >= BLOCK - 0.2
+
+
+def test_network_is_blocked(world):
+    """IPv6 counts by /64: a guesser has plenty of addresses there."""
+    if "ip6" not in [one["name"] for one in world.relay.config["listeners"]]:
+        pytest.skip("no IPv6 here")
+    for number in range(10):
+        assert attempt(world, f"2001:db8::a:{number:x}", f"guess{number}", "wrong", "ip6").code == 535
+    assert attempt(world, "2001:db8::b:1", "alice", PASSWORD, "ip6").code == 454
+    assert attempt(world, world.source(), "alice", PASSWORD).code == 235
+
+
+def test_owner_is_not_locked_out(world):
+    """Guesses at a login from many addresses lock it for strangers, not for where its owner has logged in."""
+    home, stranger = world.source(), world.source()
+    assert attempt(world, home, "carol", PASSWORD).code == 235
+    for _ in range(4):
+        guesser = world.source()
+        for _ in range(3):
+            attempt(world, guesser, "carol", "wrong")
+    assert attempt(world, stranger, "carol", PASSWORD).code == 454
+    assert attempt(world, home, "carol", PASSWORD).code == 235
+    assert attempt(world, stranger, "alice", PASSWORD).code == 235  # the stranger's address itself did nothing
+
+
+def test_unknown_login_is_locked_alike(world):
+    for _ in range(4):
+        guesser = world.source()
+        for _ in range(3):
+            attempt(world, guesser, "nobody", "wrong")
+    assert attempt(world, world.source(), "nobody", "x").code == 454
+
+
+def test_session_ends_after_failures(world):
+    with Raw(world.relay.listener("plain"), source=world.source()) as raw:
+        raw.ehlo()
+        codes = [raw.plain("somebody", "x").code for _ in range(3)]
+        assert codes == [535, 535, 535]
+        assert raw.plain("somebody", "x").code == 421 and raw.is_closed()
+
+
+def exchange(raw, mechanism, login):
+    """What a login that fails is told, step by step, without what is random."""
+    b64 = lambda text: base64.b64encode(text.encode()).decode()
+    if mechanism == "PLAIN":
+        steps = [f"AUTH PLAIN {b64(chr(0) + login + chr(0) + 'wrong')}"]
+    elif mechanism == "LOGIN":
+        steps = ["AUTH LOGIN", b64(login), b64("wrong")]
+    else:
+        steps = [f"AUTH SCRAM-SHA-256 {b64(f'n,,n={login},r=abcdefghijklmnopqrstuvwx')}"]
+    answers = [raw.ask(step) for step in steps]
+    if mechanism == "SCRAM-SHA-256":
+        first = base64.b64decode(answers[0].text).decode()
+        parts = dict(part.split("=", 1) for part in first.split(","))
+        answers.append(raw.ask(b64(f"c=biws,r={parts['r']},p={b64('0' * 32)}")))
+        return [334, len(parts["r"]), parts["i"], len(base64.b64decode(parts["s"])), str(answers[1])], parts["s"]
+    return [str(answer) for answer in answers], None
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-256"])
+def test_unknown_logins_look_alike(world, mechanism):
+    told = []
+    for login in ("dave", "unknown1", "dave", "unknown1"):
+        with Raw(world.relay.listener("plain"), source=world.source()) as raw:
+            raw.ehlo()
+            told.append(exchange(raw, mechanism, login))
+    assert told[0][0] == told[1][0]
+    assert told[0][1] == told[2][1] and told[1][1] == told[3][1]  # a made-up salt stays the same, like a real one
+
+
+def test_unknown_logins_cost_alike(make_relay):
+    relay = make_relay({"listeners": [PLAIN], "limits": {"auth_failures": 1000}})
+    relay.add_account("dave", domains=["dave.test"])
+    took = {"dave": [], "unknown": []}
+    for _ in range(12):
+        for login, times in took.items():
+            with Raw(relay.listener("plain")) as raw:
+                raw.ehlo()
+                start = time.monotonic()
+                assert raw.plain(login, "wrong").code == 535
+                times.append(time.monotonic() - start)
+    known, unknown = (statistics.median(took[login]) for login in ("dave", "unknown"))
+    assert 0.4 < known / unknown < 2.5, took
+    assert min(known, unknown) > 0.003, "no password hash was computed"
+
+
+def test_hashing_blocks_no_loop(world):
+    """While many passwords are checked, the one worker answers others as ever."""
+    def guess():
+        attempt(world, world.source(), "dave", "wrong")
+    guessers = [threading.Thread(target=guess) for _ in range(16)]
+    with Raw(world.relay.listener("plain"), source=world.source()) as raw:
+        raw.ehlo()
+        start, took = time.monotonic(), []
+        for one in guessers:
+            one.start()
+        while any(one.is_alive() for one in guessers):
+            asked = time.monotonic()
+            raw.ask("MAIL")  # an answer without a decision
+            took.append(time.monotonic() - asked)
+            if len(took) == 15:
+                break
+            time.sleep(0.002)
+        for one in guessers:
+            one.join()
+        whole = time.monotonic() - start
+    assert statistics.median(took) < max(0.05, whole / 8), (took, whole)
+
+
+def test_suspended_account(world):
+    source = world.source()
+    with Raw(world.relay.listener("plain"), source=source) as raw:
+        raw.ehlo()
+        assert raw.plain("alice", PASSWORD).code == 235
+        raw.expect("MAIL FROM:<alice@client.test>", 250)
+        raw.expect("RSET", 250)
+        world.relay.cli("account", "suspend", "alice")
+        answer = raw.expect("MAIL FROM:<alice@client.test>", 550)
+        assert answer.enhanced == "5.7.1" and "suspended" in answer.text
+        assert attempt(world, world.source(), "alice", PASSWORD).code == 535
+        world.relay.cli("account", "activate", "alice")
+        raw.expect("MAIL FROM:<alice@client.test>", 250)
+    assert attempt(world, source, "alice", PASSWORD).code == 235
+
+
+@pytest.mark.parametrize("words", [
+    "PLAIN !!!", "PLAIN =", "PLAIN AA==", "PLAIN AGFsaWNl", "PLAIN AGFsaWNlAA==", "PLAIN " + base64.b64encode(b"\0alice\0a\0b").decode(),
+    "PLAIN " + base64.b64encode(b"bob\0alice\0" + PASSWORD.encode()).decode(), "PLAIN " + base64.b64encode(b"\0\xff\0x").decode(),
+    "SCRAM-SHA-256 " + base64.b64encode(b"p=tls-unique,,n=alice,r=abcdefghijklmnopqr").decode(), "SCRAM-SHA-256 AAAA", "LOGIN =", "PLAIN " + "A" * 13000],
+    ids=["no_base64", "pad", "nul", "no_nul", "no_password", "nul_in_password", "other_identity", "no_utf8", "binding", "scram_junk", "login_pad",
+         "too_long"])
+def test_malformed_login(world, words):
+    """Refused with a code of its own, and the session is in step."""
+    with Raw(world.relay.listener("plain"), source=world.source()) as raw:
+        raw.ehlo()
+        answer = raw.ask(f"AUTH {words}")
+        while answer.code == 334:
+            answer = raw.ask("=")
+        assert answer.code in (500, 501, 535) and answer.enhanced.startswith("5.")
+        assert raw.ask("NOOP").code == 250
+        assert raw.ask("MAIL FROM:<alice@client.test>").code == 530
