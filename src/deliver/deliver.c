@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "deliver/deliver_private.h"
+#include "route/route.h"
 
 #define BLOCKED_LOOK_MS 200
 
@@ -187,6 +188,12 @@ void deliver_set_snapshot(struct deliver *d, struct conf_snapshot *snapshot)
     struct conf_snapshot *old = d->snapshot;
     d->snapshot = conf_snapshot_hold(snapshot);
     d->reporter.snapshot = snapshot;
+    // Only now: asked for before, a domain would be resolved by the old routes once more.
+    if (route_table_generation(snapshot->routes) != route_table_generation(old->routes)) {
+        uint64_t kicks = 0;
+        queue_resolve_again(d->options.port->queue, d->options.worker, acceptance_now(), &kicks);
+        d->options.port->kick(d->options.port->kick_ctx, kicks);
+    }
     conf_snapshot_release(old);
     deliver_kick(d);
 }

@@ -289,6 +289,10 @@ struct queue_resolution {
 void queue_resolved(struct queue *q, struct queue_domain *d, const struct queue_resolution *r,
                     struct queue_now now, uint64_t *kicks);
 
+// The routes have changed: whatever this worker's domains were resolved to is asked for again when
+// mail next depends on it.
+void queue_resolve_again(struct queue *q, uint32_t worker, struct queue_now now, uint64_t *kicks);
+
 enum queue_unresolved {
     QUEUE_UNRESOLVED_DEFER,   // DNS failed for now: the domain backs off by the retry schedule
     QUEUE_UNRESOLVED_FAIL,    // no such domain, null MX, ourselves: what is due comes back as

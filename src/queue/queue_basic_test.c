@@ -203,6 +203,27 @@ static void reroutes_after_a_reload(void **state)
     world_done(&w);
 }
 
+// What is ready in a lane, and what waits for its next attempt, leaves the old route as well.
+static void reroutes_what_was_resolved(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    w.route_now = 7;
+    w.sites[0].refuses = true;
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 3, .route = 7});
+    world_run(&w, 1000);
+    w.route_now = 8;
+    world_run(&w, 1000);
+    assert_number("the old answer still holds", w.rerouted, 0);
+    uint64_t kicks = 0;
+    for (uint32_t i = 0; i < (w.options.workers ? w.options.workers : 1); i++)
+        queue_resolve_again(w.queue, i, w.now, &kicks);
+    world_run(&w, 1000);
+    assert_number("rerouted", w.rerouted, 3);
+    world_done(&w);
+}
+
 static void keeps_scheduled_mail_to_the_wall_clock(void **state)
 {
     (void)state;
@@ -523,6 +544,7 @@ int main(void)
         cmocka_unit_test(expires_while_the_lane_backs_off),
         cmocka_unit_test(fails_what_dns_refuses),
         cmocka_unit_test(reroutes_after_a_reload),
+        cmocka_unit_test(reroutes_what_was_resolved),
         cmocka_unit_test(keeps_scheduled_mail_to_the_wall_clock),
         cmocka_unit_test(charges_no_jump_to_lifetimes),
         cmocka_unit_test(holds_and_releases),

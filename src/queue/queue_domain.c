@@ -221,6 +221,20 @@ void queue_unresolved(struct queue *q, struct queue_domain *d, enum queue_unreso
     queue_unlock(q, kicks, NULL);
 }
 
+void queue_resolve_again(struct queue *q, uint32_t worker, struct queue_now now, uint64_t *kicks)
+{
+    queue_lock(q);
+    for (uint32_t i = 0; i < q->domains.made; i++) {
+        struct queue_domain *d = queue_pool_at(&q->domains, i);
+        if (!d->name || d->worker != worker || d->state != DOMAIN_RESOLVED)
+            continue;
+        if (d->until_us > now.mono.us)
+            d->until_us = now.mono.us;
+        queue_domain_check(q, d);
+    }
+    queue_unlock(q, kicks, NULL);
+}
+
 void queue_domain_retry_now(struct queue *q, struct queue_domain *d)
 {
     if (d->state == DOMAIN_BACKOFF) {

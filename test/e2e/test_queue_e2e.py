@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: MIT
+"""What waits: the schedule, holds, operators' actions, limits, fairness; over restarts, crashes and reloads."""
+import datetime
+import json
+import subprocess
+import threading
+import time
+
+import pytest
+from lib.outgoing import SENDER, attempts_of, last_of, send, sending_relay, wait_attempts, wait_empty, wait_event
+from lib.process import wait_until
+from lib.receiver import CLOSE, Delay
+from lib.relay import BINARY, Refused
+
+ONE = {"lanes": [{"match": "*", "connections": 1}]}
+SLOW_RETRY = {"retry": {"first": "60s", "factor": 1, "max": "60s", "lifetime": "1h", "warn_after": "none"}}
+
+
+@pytest.fixture
+def relay(make_relay):
+    return sending_relay(make_relay)
+
+
+def recipients_of(receiver):
+    return [r for t in receiver.messages() for r in t.recipients]
+
+
+def not_yet(receiver, seconds=1.5):
+    time.sleep(seconds)
+    assert not receiver.messages()
+
+
+# ---- the schedule
+
+def test_retry_schedule(make_relay, receiver_):
+    """first 1 s, doubled each time up to 4 s, each with a tenth of jitter."""
+    relay = sending_relay(make_relay, {"retry": {"first": "1s", "factor": 2, "max": "4s"}})
+    times = []
+    receiver_.script("rcpt", "451 4.2.0 later", when=lambda text: times.append(time.monotonic()) or True)
+    ident = send(relay, "bob@example.org")
+    wait_until(lambda: len(times) >= 5, 25)
+    gaps = [b - a for a, b in zip(times, times[1:])]
+    for gap, nominal in zip(gaps, (1, 2, 4, 4)):
+        assert nominal * 0.88 <= gap <= nominal * 1.1 + 1.0, gaps
+    message = relay.message(ident)
+    assert attempts_of(message) >= 5 and last_of(message)["code"] == 451
+    why = relay.cli("message", "why", ident)
+    assert why["limit"] == "retry_time" and why["setting"].startswith("retry") and why["until"]
+
+
+def test_scheduled(relay, receiver_):
+    """X-Posthaste-Send-At: not before; shown as scheduled; a restart in between changes nothing."""
+    at = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=5)
+    ident = send(relay, "bob@example.org", X_Posthaste_Send_At=at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")[:-4] + "Z")
+    assert relay.cli_list("queue", "list")[0]["state"] == "scheduled"
+    assert relay.cli("message", "why", ident)["limit"] == "scheduled"
+    relay.restart()
+    got = receiver_.wait_one("bob@example.org")
+    assert datetime.datetime.now(datetime.timezone.utc) >= at - datetime.timedelta(seconds=1)
+    assert b"X-Posthaste" not in got.data
+    assert attempts_of(relay.wait_state(ident, "delivered")) == 1
+
+
+# ---- holds and actions
+
+def test_hold_and_release_a_message(make_relay, receiver_):
+    relay = sending_relay(make_relay, SLOW_RETRY)
+    receiver_.script("rcpt", "451 4.2.0 later", times=1)
+    ident = send(relay, "bob@example.org")
+    wait_attempts(relay, ident, 1)
+    assert relay.cli("queue", "hold", "--id", ident) == {"matched": 1, "changed": 1, "dry_run": False}
+    assert relay.states(ident) == {"bob@example.org": "held"}
+    assert relay.cli("message", "why", ident)["limit"] == "hold"
+    assert relay.cli("queue", "hold", "--id", ident)["changed"] == 0
+    relay.restart()
+    assert relay.states(ident) == {"bob@example.org": "held"}
+    not_yet(receiver_)
+    assert relay.cli("queue", "release", "--id", ident)["changed"] == 1
+    relay.cli("queue", "retry", "--id", ident)
+    relay.wait_state(ident, "delivered")
+    types = [e["type"] for e in relay.cli_list("events") if e["id"] == ident]
+    assert types.index("held") < types.index("released") < types.index("delivered")
+
+
+def test_hold_a_domain(make_relay, receiver_, dns, make_receiver):
+    """Holds what is there and what comes later, and no other domain; a restart does not end it."""
+    relay = sending_relay(make_relay)
+    other = make_receiver()
+    dns.domain("other.test", other)
+    assert relay.cli("queue", "hold", "--domain", "Example.ORG")["matched"] == 0
+    first = send(relay, ["bob@example.org", "bob@other.test"])
+    other.wait_one("bob@other.test")
+    relay.wait_state(first, "held", "bob@example.org")
+    relay.restart()
+    second = send(relay, "eve@example.org")
+    relay.wait_state(second, "held")
+    not_yet(receiver_)
+    assert relay.cli("queue", "release", "--domain", "example.org")["changed"] == 2
+    for ident in (first, second):
+        relay.wait_state(ident, "delivered")
+    relay.wait_state(send(relay, "carol@example.org"), "delivered")
+
+
+def test_hold_an_account_and_all(relay, receiver_):
+    relay.cli("queue", "hold", "--account", "trusted")
+    first = send(relay, "bob@example.org")
+    relay.wait_state(first, "held")
+    relay.cli("queue", "release", "--account", "trusted")
+    relay.wait_state(first, "delivered")
+    relay.cli("queue", "hold", "--all")
+    second = send(relay, "bob@example.org")
+    relay.wait_state(second, "held")
+    assert relay.cli("queue", "release", "--all", "--dry-run") == {"matched": 1, "changed": 0, "dry_run": True}
+    assert relay.states(second) == {"bob@example.org": "held"}
+    relay.cli("queue", "release", "--all")
+    relay.wait_state(second, "delivered")
+
+
+def test_retry_now(make_relay, receiver_):
+    relay = sending_relay(make_relay, SLOW_RETRY)
+    receiver_.script("rcpt", "451 4.2.0 later", times=2)
+    ident = send(relay, ["bob@example.org", "eve@example.org"])
+    wait_until(lambda: all(r["attempts"] for r in relay.message(ident)["recipients"]), 10)
+    assert relay.cli("queue", "retry", "--recipient", "bob@example.org")["matched"] == 1
+    relay.wait_state(ident, "delivered", "bob@example.org", seconds=5)
+    assert relay.states(ident)["eve@example.org"] == "queued"
+    relay.cli("queue", "retry", "--domain", "example.org")
+    relay.wait_state(ident, "delivered", seconds=5)
+
+
+def test_bounce_and_delete(make_relay, receiver_, dns, make_receiver):
+    """The operator gives up for the sender: told (bounce) or not (delete)."""
+    relay = sending_relay(make_relay, SLOW_RETRY)
+    box = make_receiver()
+    dns.domain("client.test", box)
+    receiver_.script("rcpt", "451 4.2.0 later")
+    returned, removed = send(relay, "bob@example.org"), send(relay, "eve@example.org")
+    for ident in (returned, removed):
+        wait_attempts(relay, ident, 1)
+    assert relay.cli("queue", "bounce", "--id", returned)["changed"] == 1
+    assert relay.cli("queue", "delete", "--id", removed)["changed"] == 1
+    relay.wait_state(returned, "failed")
+    relay.wait_state(removed, "removed")
+    assert b"bob@example.org" in box.wait_one(SENDER).data
+    wait_empty(relay)
+    assert len(box.messages()) == 1
+    assert wait_event(relay, removed, "removed")
+    relay.restart()
+    assert relay.states(removed) == {"eve@example.org": "removed"} and relay.cli("queue", "list") == []
+
+
+def test_suspended_account(relay, receiver_):
+    """A suspended account can't send, and what it has queued is held until it is active again."""
+    receiver_.script("rcpt", "451 4.2.0 later", times=1)
+    ident = send(relay, "bob@example.org")
+    wait_until(lambda: [c for c in receiver_.commands if c.startswith("RCPT")], 5)
+    relay.cli("account", "suspend", "trusted")
+    with pytest.raises(Refused) as refused:
+        send(relay, "bob@example.org")
+    assert b"suspended" in refused.value.text
+    relay.wait_state(ident, "held")
+    not_yet(receiver_, 2)
+    relay.restart()
+    assert relay.states(ident) == {"bob@example.org": "held"}
+    relay.cli("account", "activate", "trusted")
+    relay.wait_state(ident, "delivered")
+
+
+# ---- restarts, crashes, reloads
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_restart_in_between(make_relay, receiver_, how):
+    """What was accepted is there after a restart and after kill -9, with its attempts; delivered once."""
+    relay = sending_relay(make_relay, SLOW_RETRY)
+    receiver_.script("rcpt", "451 4.2.0 later", times=1)
+    idents = [send(relay, "bob@example.org")]
+    wait_attempts(relay, idents[0], 1)
+    relay.cli("queue", "hold", "--domain", "example.org")
+    idents += [send(relay, f"b{n}@example.org", body="text\n" * (n * 20000)) for n in range(4)]
+    relay.stop() if how == "stop" else relay.kill()
+    relay.start()
+    assert attempts_of(relay.message(idents[0])) == 1
+    relay.cli("queue", "release", "--domain", "example.org")
+    relay.cli("queue", "retry", "--all")
+    for ident in idents:
+        relay.wait_state(ident, "delivered")
+    assert sorted(recipients_of(receiver_)) == ["b0@example.org", "b1@example.org", "b2@example.org", "b3@example.org", "bob@example.org"]
+
+
+def test_reload_changes_routes(make_relay, make_receiver, dns):
+    """Routes hold from the next attempt on, for what is queued already too."""
+    old, new = make_receiver(), make_receiver()
+    old.script("rcpt", "451 4.2.0 never")
+    dns.domain("example.org", old)
+    relay = sending_relay(make_relay, {"routes": [{"match": {}, "via": f"smtp://{old.address}:{old.port}"}]})
+    waiting = send(relay, "bob@example.org")
+    wait_attempts(relay, waiting, 1)
+    relay.reload({"routes": [{"match": {}, "via": f"smtp://{new.address}:{new.port}"}]})
+    new.wait_one("bob@example.org")
+    relay.wait_state(waiting, "delivered")
+    assert not old.messages()
+    relay.config_file.write_text("routes: [{match: {}, via: nonsense}]\n")
+    relay.process.signal(1)
+    wait_until(lambda: "reload refused" in relay.log(), 10)
+    relay.write_config()  # the commands read it too
+    relay.wait_state(send(relay, "eve@example.org"), "delivered")
+    assert len(new.messages()) == 2
+
+
+def test_hourly_limit_survives_a_restart(make_relay, receiver_):
+    relay = sending_relay(make_relay, {"lanes": [{"match": "*", "connections": 2, "messages_per_hour": 5}]})
+    idents = [send(relay, f"b{n}@example.org") for n in range(8)]
+    receiver_.wait(5)
+    time.sleep(1)
+    relay.restart()
+    time.sleep(2)
+    assert len(receiver_.messages()) == 5
+    left = [i for i in idents if "queued" in relay.states(i).values()]
+    assert len(left) == 3
+    why = relay.cli("message", "why", left[0])
+    assert why["limit"] == "lane_rate" and "messages_per_hour" in why["setting"]
+    assert relay.cli_list("queue", "lanes")[0]["hour_used"] == 5
+
+
+# ---- many
+
+def test_accounts_take_turns(make_relay, receiver_):
+    """200 messages of one account are due on one slow connection; another's one message does not wait for them."""
+    relay = sending_relay(make_relay, {**ONE, "listeners": [
+        {"name": name, "address": "127.0.0.1:0", "tls": "none", "auth": "optional", "trusted": ["127.0.0.0/8"], "account": name}
+        for name in ("trusted", "small")]})
+    relay.cli("account", "add", "small", "--any-sender")
+    receiver_.script("end", Delay(0.03))
+    with relay.client("trusted") as client:
+        for number in range(200):
+            send(relay, f"b{number}@example.org", client=client)
+    seen = len(receiver_.messages())
+    assert seen < 150, "the receiver was too fast for this test"
+    with relay.client("small") as client:
+        send(relay, "me@example.org", client=client)
+    receiver_.wait(201, seconds=40)
+    assert recipients_of(receiver_).index("me@example.org") <= seen + 15
+
+
+def test_transactional_before_bulk(make_relay, receiver_):
+    relay = sending_relay(make_relay, ONE)
+    receiver_.script("end", Delay(0.03))
+    with relay.client("trusted") as client:
+        for number in range(150):
+            send(relay, f"b{number}@example.org", client=client, X_Posthaste_Class="bulk")
+        seen = len(receiver_.messages())
+        send(relay, "reset@example.org", client=client, X_Posthaste_Class="transactional")
+    receiver_.wait(151, seconds=40)
+    assert recipients_of(receiver_).index("reset@example.org") <= seen + 15
+
+
+def load(relay, count, recipients="user%n@example.org"):
+    address, port = relay.listener("trusted")
+    out = subprocess.run([str(BINARY), "load", "--to", f"{address}:{port}", "--count", str(count), "--sessions", "10",
+                          "--size", "500", "--from", SENDER, "--rcpt", recipients, "--json"],
+                         capture_output=True, text=True, timeout=200)
+    assert out.returncode == 0, out.stderr
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def refusing_round(make_relay, receiver, count):
+    receiver.script("connect", "421 4.3.2 go away", CLOSE)
+    relay = sending_relay(make_relay, {"retry": {"first": "2s", "factor": 1, "max": "2s", "lifetime": "1h", "warn_after": "none"}})
+    begun = time.monotonic()
+    load(relay, count)
+    time.sleep(6)
+    allowed = (time.monotonic() - begun) / 2 + 2
+    assert 2 <= receiver.connections <= allowed, (receiver.connections, allowed)
+    lanes = relay.cli_list("queue", "lanes")
+    assert len(lanes) == 1 and lanes[0]["backoff_until"] and "go away" in lanes[0]["text"]
+    receiver.clear()
+    receiver.wait(count, seconds=90)
+    wait_empty(relay, 60)
+    assert len(receiver.messages()) == count
+
+
+def test_refusing_site_costs_few_connections(make_relay, receiver_):
+    """500 messages for a site that refuses: one connection each retry interval, not one each message."""
+    refusing_round(make_relay, receiver_, 500)
+
+
+@pytest.mark.long
+def test_refusing_site_with_10000_messages(make_relay, receiver_):
+    refusing_round(make_relay, receiver_, 10000)
+
+
+# ---- backup
+
+def test_a_restored_backup_is_on_hold(make_relay, receiver_, tmp_path):
+    """An old cut would send again: nothing leaves a restored spool until somebody has looked."""
+    relay = sending_relay(make_relay, SLOW_RETRY)
+    receiver_.script("rcpt", "451 4.2.0 later", times=1)
+    ident = send(relay, "bob@example.org")
+    wait_attempts(relay, ident, 1)
+    relay.cli("backup", tmp_path / "backup")
+    relay.stop()
+    restored = make_relay(SLOW_RETRY, start=False, name="restored")
+    restored.run("restore", tmp_path / "backup")
+    restored.start()
+    restored.wait_state(ident, "held")
+    later = send(restored, "eve@example.org")
+    not_yet(receiver_)
+    restored.restart()
+    not_yet(receiver_)
+    restored.cli("queue", "release", "--all")
+    restored.cli("queue", "retry", "--all")
+    for one in (ident, later):
+        restored.wait_state(one, "delivered")
+
+
+# ---- events
+
+def test_events_are_in_order_and_agree(relay, receiver_, dns, make_receiver):
+    """One record: what the events say and what message show says is the same; cursors only grow; --after goes on."""
+    box = make_receiver()
+    dns.domain("client.test", box)
+    receiver_.script("rcpt", "451 4.2.0 later", when="slow@", times=2)
+    receiver_.script("rcpt", "550 5.1.1 no", when="bad@")
+    idents = [send(relay, [f"good{n}@example.org", "slow@example.org", "bad@example.org"]) for n in range(2)]
+    for ident in idents:
+        relay.wait_state(ident, "delivered", "slow@example.org")
+    box.wait(2)
+    wait_empty(relay)
+    for ident in idents:
+        wait_event(relay, ident, "delivered", count=2)
+    events = relay.cli_list("events")
+    cursors = [e["cursor"] for e in events]
+    assert cursors == sorted(cursors)
+    for ident in idents:
+        message = relay.message(ident)
+        for row in message["recipients"]:
+            mine = [e for e in events if e["id"] == ident and e["recipient"] == row["address"]]
+            types = [e["type"] for e in mine if e["type"] not in ("attempted", "dsn")]
+            tries = [e for e in mine if e["type"] in ("deferred", "delivered", "bounced")]
+            assert types[0] == "accepted" and len(tries) == row["attempts"]
+            assert types[-1] == {"delivered": "delivered", "failed": "bounced"}[row["state"]]
+            assert (tries[-1]["code"], tries[-1]["enhanced"], tries[-1]["text"]) == (
+                row["last"]["code"], row["last"]["enhanced"], row["last"]["text"])
+    middle = cursors[len(cursors) // 2]
+    assert relay.cli_list("events", "--after", middle) == [e for e in events if e["cursor"] > middle]
+    relay.restart()
+    assert relay.cli_list("events")[:len(events)] == events, "the history is the same after a restart"
+
+
+def test_events_can_be_followed(relay, receiver_):
+    follower = subprocess.Popen([str(BINARY), "events", "--follow", "--json", "--config", str(relay.config_file)],
+                                stdout=subprocess.PIPE, text=True)
+    seen = []
+
+    def read():
+        for line in follower.stdout:
+            seen.append(json.loads(line)["type"])
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        send(relay, "bob@example.org")
+        receiver_.wait_one()
+        wait_until(lambda: "delivered" in seen, 10, f"followed: {seen}")
+    finally:
+        follower.terminate()
+        follower.wait(10)
+    assert seen[0] == "accepted"
