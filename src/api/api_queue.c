@@ -173,6 +173,7 @@ struct act {
     bool no_more;
     uint64_t matched, changed;
     uint32_t in_flight;
+    bool posted;              // on_more() is on its way
     bool going;               // in act_claim(): what is answered at once must not enter it again
     struct reporter reporter; // BOUNCE
     struct conf_snapshot *snapshot; // the reporter's
@@ -338,13 +339,13 @@ static bool act_claim(struct act *a)
 
 static void act_go_on(struct act *a)
 {
-    if (a->going)
-        return; // a batch was answered at once: the loop above goes on
+    if (a->going || a->posted)
+        return; // a batch was answered at once, and the loop above goes on; or on_more() does
     a->going = true;
     bool later = act_claim(a);
     a->going = false;
     if (later) {
-        a->in_flight++; // the post, so that nobody finishes meanwhile
+        a->posted = true;
         a->request->task.run = on_more;
         sys_post(a->request->api->options.main, &a->request->task);
     } else if (a->no_more && a->in_flight == 0 && a->reporter.open == 0) {
@@ -365,7 +366,7 @@ static struct act *act_of(struct api_request *r)
 static void on_more(struct sys_task *task)
 {
     struct act *a = act_of(container_of(task, struct api_request, task));
-    a->in_flight--;
+    a->posted = false;
     act_go_on(a);
 }
 

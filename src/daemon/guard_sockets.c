@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -108,6 +109,22 @@ static struct guard_socket *find(struct guard_sockets *sockets, struct bytes nam
     return NULL;
 }
 
+// The socket of a listener that had another name: the address is taken, by ourselves. Not where the kernel chose
+// the port: there each has its own.
+static bool take_from_renamed(struct guard_sockets *sockets, struct guard_socket *s)
+{
+    if (bytes_ends(bytes_cstr(s->asked), BYTES(":0")))
+        return false;
+    for (int i = 0; i < sockets->count && s->fd == -1; i++) {
+        const struct guard_socket *other = &sockets->at[i];
+        if (other != s && strcmp(other->asked, s->asked) == 0 && other->name[0] && s->name[0]) {
+            s->address = other->address;
+            s->fd = fcntl(other->fd, F_DUPFD_CLOEXEC, 0);
+        }
+    }
+    return s->fd != -1;
+}
+
 static int open_one(struct guard_sockets *sockets, struct bytes name, struct bytes asked,
                     bool any_family)
 {
@@ -124,7 +141,8 @@ static int open_one(struct guard_sockets *sockets, struct bytes name, struct byt
     *s = (struct guard_socket){.fd = -1, .wanted = true};
     snprintf(s->name, sizeof s->name, "%.*s", BYTES_FMT(name));
     snprintf(s->asked, sizeof s->asked, "%.*s", BYTES_FMT(asked));
-    if (open_address(s->asked, any_family, &s->address, &s->fd) == -1) {
+    if (!take_from_renamed(sockets, s) &&
+        open_address(s->asked, any_family, &s->address, &s->fd) == -1) {
         int e = errno;
         log_error("cannot listen", LOG_STR("listener", name.len ? name : BYTES("http")),
                   LOG_STR("address", asked), LOG_CSTR("error", strerror(e)),

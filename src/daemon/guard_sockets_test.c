@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/guard_sockets.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/test_base.h"
+
+static struct guard_sockets sockets;
+
+static void swallow(void *ctx, struct bytes line)
+{
+    (void)ctx;
+    (void)line;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    log_capture(swallow, NULL);
+    sockets = (struct guard_sockets){0};
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    guard_sockets_close(&sockets);
+    return 0;
+}
+
+// Opens the listeners {NAME, ADDRESS} (NULL ends them) and HTTP.
+static int open_these(const char *const listeners[][2], const char *http)
+{
+    struct buf text = {0}, errors = {0};
+    struct conf *conf;
+    buf_add_cstr(
+        &text,
+        "hostname: relay.example\nspool: /nowhere/spool\nstate: /nowhere/state\nlisteners:\n");
+    for (size_t i = 0; listeners[i][0]; i++)
+        buf_printf(
+            &text,
+            "  - {name: %s, address: \"%s\", tls: none, auth: none, trusted: [127.0.0.0/8]}\n",
+            listeners[i][0], listeners[i][1]);
+    buf_printf(&text, "http: {address: \"%s\"}\n", http);
+    if (conf_load_text(buf_bytes(&text), "test", "/", &conf, &errors) != OK)
+        fail_msg("%s", buf_cstr(&errors));
+    int err = guard_sockets_open(&sockets, conf);
+    conf_free(conf);
+    buf_done(&text);
+    buf_done(&errors);
+    return err;
+}
+
+static bool answers(uint16_t port)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    bool yes = connect(fd, (struct sockaddr *)&to, sizeof to) == 0;
+    close(fd);
+    return yes;
+}
+
+static void test_open(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        open_these((const char *const[][2]){{"a", "127.0.0.1:0"}, {"b", "*:0"}, {NULL}},
+                   "127.0.0.1:0"),
+        OK);
+    assert_int_equal(sockets.count, 3);
+    for (int i = 0; i < 3; i++) {
+        assert_true(sockets.at[i].address.port != 0);
+        assert_true(answers(sockets.at[i].address.port));
+    }
+    assert_string_equal(sockets.at[0].name, "a");
+    assert_string_equal(sockets.at[2].name, ""); // HTTP
+}
+
+// A reload keeps what stays the same, with its port and whoever waits in its backlog.
+static void test_reload(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        open_these((const char *const[][2]){{"a", "127.0.0.1:0"}, {"b", "127.0.0.1:0"}, {NULL}},
+                   "127.0.0.1:0"),
+        OK);
+    int kept = sockets.at[1].fd;
+    uint16_t a_port = sockets.at[0].address.port, b_port = sockets.at[1].address.port;
+    assert_int_equal(
+        open_these((const char *const[][2]){{"c", "127.0.0.1:0"}, {"b", "127.0.0.1:0"}, {NULL}},
+                   "127.0.0.1:0"),
+        OK);
+    assert_int_equal(sockets.count, 3);
+    assert_int_equal(sockets.at[0].fd, kept);
+    assert_int_equal(sockets.at[0].address.port, b_port);
+    assert_string_equal(sockets.at[2].name, "c");
+    assert_false(answers(a_port));
+    assert_true(answers(b_port));
+}
+
+// A listener that is only called differently keeps its port, which it holds itself.
+static void test_renamed(void **state)
+{
+    (void)state;
+    char fixed[32];
+    assert_int_equal(
+        open_these((const char *const[][2]){{"a", "127.0.0.1:0"}, {NULL}}, "127.0.0.1:0"), OK);
+    uint16_t port = sockets.at[0].address.port;
+    guard_sockets_close(&sockets);
+    snprintf(fixed, sizeof fixed, "127.0.0.1:%u", port);
+    assert_int_equal(open_these((const char *const[][2]){{"a", fixed}, {NULL}}, "127.0.0.1:0"), OK);
+    assert_int_equal(open_these((const char *const[][2]){{"b", fixed}, {NULL}}, "127.0.0.1:0"), OK);
+    assert_int_equal(sockets.count, 2);
+    assert_string_equal(sockets.at[1].name, "b");
+    assert_int_equal(sockets.at[1].address.port, port);
+    assert_true(answers(port));
+}
+
+// One that can't be opened: all stays as it was, nothing half new.
+static void test_refused(void **state)
+{
+    (void)state;
+    char taken[32];
+    assert_int_equal(
+        open_these((const char *const[][2]){{"a", "127.0.0.1:0"}, {NULL}}, "127.0.0.1:0"), OK);
+    struct guard_socket before = sockets.at[0];
+    snprintf(taken, sizeof taken, "127.0.0.1:%u", before.address.port);
+    assert_int_equal(
+        open_these((const char *const[][2]){{"new", "127.0.0.1:0"}, {"other", taken}, {NULL}},
+                   "127.0.0.1:0"),
+        E_BUSY);
+    assert_int_equal(sockets.count, 2);
+    assert_int_equal(sockets.at[0].fd, before.fd);
+    assert_true(answers(before.address.port));
+    assert_int_equal(
+        open_these((const char *const[][2]){{"far", "192.0.2.77:0"}, {NULL}}, "127.0.0.1:0"), E_IO);
+    assert_int_equal(sockets.count, 2);
+    assert_int_equal(
+        open_these((const char *const[][2]){{"a", "127.0.0.1:0"}, {NULL}}, "127.0.0.1:0"), OK);
+    assert_int_equal(sockets.at[0].fd, before.fd);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test_setup_teardown(test_open, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_renamed, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+};
+
+RUN_TESTS(tests)

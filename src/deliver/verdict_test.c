@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+#include "deliver/verdict.h"
+
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/test_base.h"
+
+enum { FINAL = 1, DSN = 2, REUSED = 4 };
+
+static const struct {
+    const char *name;
+    enum smtp_step step;
+    int err;
+    uint16_t code; // 0: no reply
+    struct smtp_enhanced enhanced;
+    unsigned how;
+    enum verdict_kind kind;
+    const char *want_enhanced;
+    bool remote;
+} ROWS[] = {
+    {"mailbox", SMTP_STEP_FINAL, OK, 250, {2, 0, 0}, FINAL, VERDICT_DELIVERED, "2.0.0", true},
+    {"mailbox, DSN offered",
+     SMTP_STEP_FINAL,
+     OK,
+     250,
+     {2, 1, 5},
+     FINAL | DSN,
+     VERDICT_DELIVERED,
+     "2.1.5",
+     true},
+    {"next server", SMTP_STEP_FINAL, OK, 250, {0}, 0, VERDICT_RELAYED, "2.0.0", true},
+    {"next server with DSN", SMTP_STEP_FINAL, OK, 250, {0}, DSN, VERDICT_PASSED, "2.0.0", true},
+    {"refused", SMTP_STEP_RCPT, OK, 550, {5, 1, 1}, 0, VERDICT_FAILED, "5.1.1", true},
+    {"refused, bare code", SMTP_STEP_RCPT, OK, 550, {0}, 0, VERDICT_FAILED, "5.0.0", true},
+    {"refused at MAIL", SMTP_STEP_MAIL, OK, 554, {5, 7, 1}, 0, VERDICT_FAILED, "5.7.1", true},
+    {"refused at the end",
+     SMTP_STEP_FINAL,
+     OK,
+     554,
+     {5, 6, 0},
+     FINAL,
+     VERDICT_FAILED,
+     "5.6.0",
+     true},
+    {"too many recipients", SMTP_STEP_RCPT, OK, 552, {0}, 0, VERDICT_DEFERRED, "4.0.0", true},
+    {"too large is final", SMTP_STEP_MAIL, OK, 552, {5, 3, 4}, 0, VERDICT_FAILED, "5.3.4", true},
+    {"greylisted", SMTP_STEP_RCPT, OK, 451, {4, 7, 1}, 0, VERDICT_DEFERRED, "4.7.1", true},
+    {"421", SMTP_STEP_DATA, OK, 421, {0}, 0, VERDICT_DEFERRED, "4.0.0", true},
+    {"250 to DATA is nonsense", SMTP_STEP_DATA, OK, 250, {0}, 0, VERDICT_DEFERRED, "4.0.0", true},
+    {"354 at the end is nonsense",
+     SMTP_STEP_FINAL,
+     OK,
+     354,
+     {0},
+     FINAL,
+     VERDICT_DEFERRED,
+     "4.0.0",
+     true},
+    {"lost at MAIL, fresh", SMTP_STEP_MAIL, E_CLOSED, 0, {0}, 0, VERDICT_DEFERRED, "4.4.2", false},
+    {"lost at MAIL, stale", SMTP_STEP_MAIL, E_CLOSED, 0, {0}, REUSED, VERDICT_UNTRIED, "", false},
+    {"time-out at MAIL, reused",
+     SMTP_STEP_MAIL,
+     E_TIMEOUT,
+     0,
+     {0},
+     REUSED,
+     VERDICT_UNTRIED,
+     "",
+     false},
+    {"lost at RCPT, reused",
+     SMTP_STEP_RCPT,
+     E_CLOSED,
+     0,
+     {0},
+     REUSED,
+     VERDICT_DEFERRED,
+     "4.4.2",
+     false},
+    {"lost after the dot",
+     SMTP_STEP_FINAL,
+     E_TIMEOUT,
+     0,
+     {0},
+     FINAL,
+     VERDICT_DEFERRED,
+     "4.4.2",
+     false},
+    {"gibberish", SMTP_STEP_RCPT, E_SYNTAX, 0, {0}, 0, VERDICT_DEFERRED, "4.4.2", false},
+};
+
+static void test_outcomes(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct smtp_reply reply = {
+            .code = ROWS[i].code, .enhanced = ROWS[i].enhanced, .text = BYTES("words")};
+        struct smtp_outcome outcome = {ROWS[i].step, ROWS[i].err, ROWS[i].code ? &reply : NULL};
+        struct verdict v = verdict_of_outcome(&outcome, ROWS[i].how & FINAL, ROWS[i].how & DSN,
+                                              !(ROWS[i].how & REUSED));
+        assert_number(ROWS[i].name, v.kind, ROWS[i].kind);
+        assert_number(ROWS[i].name, v.code, ROWS[i].code);
+        assert_number(ROWS[i].name, v.remote, ROWS[i].remote);
+        assert_bytes(ROWS[i].name, bytes_cstr(v.enhanced), bytes_cstr(ROWS[i].want_enhanced));
+        if (ROWS[i].remote)
+            assert_bytes(ROWS[i].name, bytes_cstr(v.text), BYTES("words"));
+    }
+}
+
+// Whatever a server says: the worst a verdict does is to be cut.
+static void test_long_text(void **state)
+{
+    (void)state;
+    static const size_t LENGTHS[] = {
+        0, 1, VERDICT_TEXT_MAX - 1, VERDICT_TEXT_MAX, VERDICT_TEXT_MAX + 1, 100000};
+    char *text = malloc(100000);
+    assert_non_null(text);
+    memset(text, 'x', 100000);
+    for (size_t i = 0; i < COUNT_OF(LENGTHS); i++) {
+        struct smtp_reply reply = {
+            .code = 550, .enhanced = {5, 65535, 65535}, .text = bytes_of(text, LENGTHS[i])};
+        struct smtp_outcome outcome = {SMTP_STEP_RCPT, OK, &reply};
+        struct verdict v = verdict_of_outcome(&outcome, false, false, true);
+        size_t want = LENGTHS[i] < VERDICT_TEXT_MAX ? LENGTHS[i] : VERDICT_TEXT_MAX;
+        assert_number("length", strlen(v.text), want);
+        assert_string_equal(v.enhanced, "5.65535.65535");
+        v = verdict_make(VERDICT_FAILED, 550, "5.1.1", bytes_of(text, LENGTHS[i]));
+        assert_number("length", strlen(v.text), want);
+    }
+    free(text);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_outcomes),
+    cmocka_unit_test(test_long_text),
+};
+
+RUN_TESTS(tests)
