@@ -158,6 +158,7 @@ static void on_loaded(struct batch_load *load, struct stored_message *message)
     job->message = message;
     if (message && wants_last_answer(job)) {
         job->last = mem_new(load->batch->count * sizeof *job->last);
+        job->ask.kind = SYS_JOB_DISK;
         job->ask.run = ask_history;
         job->ask.done = on_history_asked;
         sys_offload(&job->ask);

@@ -208,6 +208,7 @@ void maildir_start(struct maildir_delivery *d)
 {
     d->fd = -1;
     d->stage = STAGE_OPEN;
+    d->job.kind = SYS_JOB_DISK;
     d->job.run = on_pool;
     d->job.done = on_done;
     render_init(&d->render, d->spool, d->message, RENDER_IDENTITY, next_piece, d);

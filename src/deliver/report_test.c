@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT
+//
+// What a batch came to, on the simulator: the journal's records, the notifications, what stays queued.
+#include "deliver/report.h"
+
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/test_base.h"
+#include "route/route.h"
+#include "sim.h"
+#include "spool/spool_reader.h"
+
+#define ROOT "/spool"
+#define PATIENCE_MS 60000
+#define RECORDS_MAX 2000
+#define MANY 130
+
+static const char CONFIG[] = "hostname: relay.example\nspool: /x/spool\nstate: /x/state\n"
+                             "retry: {first: 1m, factor: 2, max: 1h, lifetime: 1d}\n";
+
+static struct sim_host *host;
+static struct spool *spool;
+static struct sys_loop *client;
+static struct conf *conf;
+static struct route_table *routes;
+static struct intake_port port;
+static struct reporter reporter;
+static struct conf_snapshot snapshot;
+
+static void swallow(void *ctx, struct bytes line)
+{
+    (void)ctx;
+    (void)line;
+}
+
+static void no_kick(void *ctx, uint64_t workers)
+{
+    (void)ctx;
+    (void)workers;
+}
+
+static void open_in_host(void *ctx)
+{
+    struct spool_options options = {
+        .directory = ROOT, .segment_bytes = 1 << 20, .free_bytes_min = 65536};
+    *(int *)ctx = spool_open(&options, NULL, &spool);
+    client = sys_loop_start("client");
+    spool_start(spool);
+}
+
+static void stop_in_host(void *ctx)
+{
+    (void)ctx;
+    spool_stop(spool);
+    sys_loop_stop(client);
+    spool_close(spool);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    int err = -1;
+    struct buf errors = {0};
+    log_capture(swallow, NULL);
+    sim_start(11);
+    host = sim_host_new("relay", NULL);
+    if (!sim_host_call(host, open_in_host, &err) || err ||
+        conf_load_text(bytes_cstr(CONFIG), "test", "/", &conf, &errors) != OK ||
+        route_table_new(conf, 1, &routes, &errors) != OK)
+        return -1;
+    struct queue_options options = {
+        .workers = 1, .stored_bytes_max = 1 << 20, .seed = 1, .conf = conf};
+    port = (struct intake_port){.spool = spool, .queue = queue_new(&options), .kick = no_kick};
+    snapshot = (struct conf_snapshot){.conf = conf, .routes = routes};
+    reporter = (struct reporter){.port = &port, .snapshot = &snapshot};
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    queue_free(port.queue);
+    bool ok = sim_host_call(host, stop_in_host, NULL);
+    sim_stop();
+    route_table_free(routes);
+    conf_free(conf);
+    return ok ? 0 : -1;
+}
+
+// ---- one message, reported on --------------------------------------------------------------------------------
+
+struct row {
+    const char *name;
+    uint32_t recipients;
+    enum verdict_kind kind, other; // `other`: of every second recipient
+    uint32_t notify;
+    bool null_sender, bounce;
+    uint32_t notifications; // wanted
+    uint32_t queued;        // recipients of the message that stay
+    enum recipient_state state;
+};
+
+struct seen {
+    enum spool_record_type type;
+    enum spool_event event;
+    enum recipient_state state;
+    uint32_t attempts;
+    bool original; // of the message reported on
+};
+
+struct trial {
+    struct sys_task task;
+    const struct row *row;
+    struct stored_message *message;
+    bool reported, done;
+    struct seen seen[RECORDS_MAX];
+    size_t count;
+};
+
+static struct stored_message *make(const struct row *row)
+{
+    struct stored_message *m = stored_message_new();
+    struct envelope *e = m->envelope;
+    e->id = spool_next_id(spool, sys_wall());
+    e->accepted_at = sys_wall();
+    e->expires_at = wall_add_ms(sys_wall(), 86400000);
+    e->reverse_path = row->null_sender ? BYTES_NONE : BYTES("sender@origin.example");
+    e->origin = row->bounce ? ORIGIN_BOUNCE : ORIGIN_SMTP;
+    e->recipients_count = row->recipients;
+    e->recipients = arena_new(&m->arena, row->recipients * sizeof *e->recipients);
+    for (uint32_t i = 0; i < row->recipients; i++)
+        e->recipients[i] =
+            (struct recipient){.number = i + 1,
+                               .address = arena_printf(&m->arena, "r%u@d%u.example", i + 1, i % 3),
+                               .domain = arena_printf(&m->arena, "d%u.example", i % 3),
+                               .notify = row->notify};
+    m->header = arena_dup(&m->arena, BYTES("Subject: x\r\n\r\n"));
+    chain_add(&m->body, BYTES("body\r\n"));
+    e->header_bytes = m->header.len;
+    e->body_bytes = m->body.len;
+    return m;
+}
+
+static void report_all(struct trial *t)
+{
+    struct queue_filter filter = {.by = QUEUE_SELECT_ID, .id = t->message->envelope->id};
+    struct report_facts facts = {BYTES("mx.example"), BYTES("192.0.2.1:25"), BYTES_NONE,
+                                 BYTES("default->mx.example")};
+    struct queue_batch *batch = NULL;
+    uint64_t cursor = 0;
+    CHECK(queue_claim(port.queue, &filter, &cursor, acceptance_now(), &batch) && batch);
+    CHECK(batch->count == t->row->recipients);
+    struct verdict *verdicts = mem_new(batch->count * sizeof *verdicts);
+    for (uint32_t i = 0; i < batch->count; i++)
+        verdicts[i] =
+            verdict_make(i % 2 ? t->row->other : t->row->kind, 550, "5.1.1", BYTES("no such user"));
+    report_batch(&reporter, batch, t->message, verdicts, &facts);
+    free(verdicts);
+    t->reported = true;
+}
+
+static void on_accepted(void *ctx, int err)
+{
+    CHECK(err == OK);
+    report_all(ctx);
+}
+
+static void begin(struct sys_task *task)
+{
+    struct trial *t = container_of(task, struct trial, task);
+    t->message = make(t->row);
+    uint32_t *keys = mem_new(t->row->recipients * sizeof *keys);
+    struct spool_frame *frame = spool_frame_new(SPOOL_INTAKE);
+    spool_frame_add_message(frame, t->message);
+    acceptance_commit(&port, frame, stored_message_ref(t->message), keys, on_accepted, t);
+    free(keys);
+}
+
+// All that the journal says by now.
+static void read_journal(struct sys_task *task)
+{
+    struct trial *t = container_of(task, struct trial, task);
+    struct spool_reader *reader = spool_reader_open(spool, 0);
+    struct spool_record r;
+    while (spool_reader_next(reader, &r) == OK) {
+        CHECK(t->count < RECORDS_MAX);
+        if (r.type == SPOOL_RECORD_NOTE)
+            continue;
+        bool outcome = r.type == SPOOL_RECORD_OUTCOME;
+        struct message_id id = outcome ? r.outcome.id : r.envelope->id;
+        t->seen[t->count++] =
+            (struct seen){.type = r.type,
+                          .event = outcome ? r.outcome.event : SPOOL_EVENT_ACCEPTED,
+                          .state = outcome ? r.outcome.state : RECIPIENT_QUEUED,
+                          .attempts = outcome ? r.outcome.attempts : 0,
+                          .original = message_id_eq(id, t->message->envelope->id)};
+    }
+    spool_reader_close(reader);
+    stored_message_unref(t->message);
+    t->done = true;
+}
+
+static bool is_reported(void *ctx)
+{
+    struct trial *t = ctx;
+    return t->reported && reporter.open == 0;
+}
+
+static bool is_done(void *ctx)
+{
+    return ((struct trial *)ctx)->done;
+}
+
+static uint64_t queued(struct message_id id)
+{
+    struct queue_filter filter = {.by = QUEUE_SELECT_ID, .id = id};
+    uint64_t cursor = 0, count = 0;
+    while (queue_match(port.queue, &filter, &cursor, &count))
+        ;
+    return count;
+}
+
+static size_t count_seen(const struct trial *t, enum spool_event event, bool original)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->count; i++)
+        n += t->seen[i].event == event && t->seen[i].original == original;
+    return n;
+}
+
+static const struct row ROWS[] = {
+    {"delivered", 3, VERDICT_DELIVERED, VERDICT_DELIVERED, 0, false, false, 0, 0,
+     RECIPIENT_DELIVERED},
+    {"relayed", 3, VERDICT_RELAYED, VERDICT_PASSED, 0, false, false, 0, 0, RECIPIENT_RELAYED},
+    {"relayed, told", 2, VERDICT_RELAYED, VERDICT_RELAYED, NOTIFY_SUCCESS, false, false, 1, 0,
+     RECIPIENT_RELAYED},
+    {"passed on with the duty to tell", 2, VERDICT_PASSED, VERDICT_PASSED, NOTIFY_SUCCESS, false,
+     false, 0, 0, RECIPIENT_RELAYED},
+    {"failed", 3, VERDICT_FAILED, VERDICT_FAILED, 0, false, false, 1, 0, RECIPIENT_FAILED},
+    {"failed, one told", 2, VERDICT_FAILED, VERDICT_DELIVERED, NOTIFY_FAILURE, false, false, 1, 0,
+     RECIPIENT_FAILED},
+    {"failed, NEVER", 3, VERDICT_FAILED, VERDICT_FAILED, NOTIFY_NEVER, false, false, 0, 0,
+     RECIPIENT_FAILED},
+    {"failed, null sender", 3, VERDICT_FAILED, VERDICT_FAILED, 0, true, false, 0, 0,
+     RECIPIENT_FAILED},
+    {"failed notification", 1, VERDICT_FAILED, VERDICT_FAILED, 0, false, true, 0, 0,
+     RECIPIENT_FAILED},
+    {"deferred", 3, VERDICT_DEFERRED, VERDICT_DEFERRED, 0, false, false, 0, 3, RECIPIENT_QUEUED},
+    {"expired", 3, VERDICT_EXPIRED, VERDICT_EXPIRED, 0, false, false, 1, 0, RECIPIENT_EXPIRED},
+    {"warned", 3, VERDICT_WARNED, VERDICT_WARNED, 0, false, false, 1, 3, RECIPIENT_QUEUED},
+    {"a frame's worth", REPORT_FRAME_RECIPIENTS, VERDICT_FAILED, VERDICT_FAILED, 0, false, false, 1,
+     0, RECIPIENT_FAILED},
+    {"one more", REPORT_FRAME_RECIPIENTS + 1, VERDICT_FAILED, VERDICT_FAILED, 0, false, false, 2, 0,
+     RECIPIENT_FAILED},
+    {"many", MANY, VERDICT_FAILED, VERDICT_FAILED, 0, false, false, 3, 0, RECIPIENT_FAILED},
+    {"many, half of them tried again", MANY, VERDICT_FAILED, VERDICT_DEFERRED, 0, false, false, 3,
+     MANY / 2, RECIPIENT_FAILED},
+    {"untried", 3, VERDICT_UNTRIED, VERDICT_UNTRIED, 0, false, false, 0, 3, RECIPIENT_QUEUED},
+};
+
+// Each recipient has its outcome, and each notification stands right behind what it tells of.
+static void check_journal(const struct row *row, const struct trial *t)
+{
+    bool untried = row->kind == VERDICT_UNTRIED, warned = row->kind == VERDICT_WARNED;
+    size_t outcomes = 0, notices = 0;
+    for (size_t i = 0; i < t->count; i++) {
+        const struct seen *s = &t->seen[i];
+        if (s->type == SPOOL_RECORD_MESSAGE && !s->original) {
+            notices++;
+            assert_true(i > 0 && t->seen[i - 1].event == SPOOL_EVENT_DSN &&
+                        t->seen[i - 1].original);
+        } else if (s->original && s->type == SPOOL_RECORD_OUTCOME &&
+                   (warned || s->event != SPOOL_EVENT_DSN)) {
+            bool first = outcomes++ % 2 == 0 && row->kind != row->other;
+            if (row->kind == row->other || first)
+                assert_number(row->name, s->state, row->state);
+        }
+    }
+    assert_number(row->name, outcomes, untried ? 0 : row->recipients);
+    assert_number(row->name, notices, row->notifications);
+    if (row->notifications && !warned && row->kind == row->other)
+        assert_number(row->name, count_seen(t, SPOOL_EVENT_DSN, true), row->recipients);
+}
+
+static void test_report(void **state)
+{
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        assert_int_equal(setup(state), 0);
+        struct trial *t = mem_new(sizeof *t);
+        t->row = &ROWS[i];
+        t->task.run = begin;
+        sys_post(client, &t->task);
+        assert_true(sim_run_until(is_reported, t, PATIENCE_MS));
+        sim_run_ms(1000);
+        assert_number(ROWS[i].name, queued(t->message->envelope->id), ROWS[i].queued);
+        uint64_t all = 0, cursor = 0;
+        while (
+            queue_match(port.queue, &(struct queue_filter){.by = QUEUE_SELECT_ALL}, &cursor, &all))
+            ;
+        assert_number(ROWS[i].name, all, ROWS[i].queued + ROWS[i].notifications);
+        t->task.run = read_journal;
+        sys_post(client, &t->task);
+        assert_true(sim_run_until(is_done, t, PATIENCE_MS));
+        check_journal(&ROWS[i], t);
+        free(t);
+        assert_int_equal(teardown(state), 0);
+    }
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_report),
+};
+
+RUN_TESTS(tests)
