@@ -135,7 +135,8 @@ static void add_clean(struct writer *w, struct bytes s, size_t max)
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)s.at[i];
         bool shown = (c >= 0x20 && c < 0x7f) || (c >= 0x80 && utf8);
-        buf_add_byte(w->out, shown ? (char)c : '?');
+        // Replies of several lines come with LF between them (smtp_reply_parser.h).
+        buf_add_byte(w->out, shown ? (char)c : c == '\n' ? ' ' : '?');
     }
     if (len < s.len)
         buf_add_cstr(w->out, "...");

@@ -453,6 +453,21 @@ static void test_hostile(void **state)
     free(wide);
 }
 
+// A reply of several lines stands on one.
+static void test_lines(void **state)
+{
+    (void)state;
+    struct example x;
+    struct dsn dsn;
+    struct reading r;
+    example_make(&x);
+    x.told[0].diagnostic = BYTES("550 5.1.1 no such user\nhere");
+    build("lines", &x, &dsn, &r);
+    assert_bytes("lines", field(status_block(&r, 1), "Diagnostic-Code"),
+                 BYTES("smtp; 550 5.1.1 no such user here"));
+    drop(&dsn, &r);
+}
+
 // What is returned may hold the boundary that would have been taken.
 static void test_boundary(void **state)
 {
@@ -505,10 +520,11 @@ static void test_many(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_wanted),   cmocka_unit_test(test_returns_body),
-    cmocka_unit_test(test_actions),  cmocka_unit_test(test_returned),
-    cmocka_unit_test(test_utf8),     cmocka_unit_test(test_hostile),
-    cmocka_unit_test(test_boundary), cmocka_unit_test(test_many),
+    cmocka_unit_test(test_wanted),  cmocka_unit_test(test_returns_body),
+    cmocka_unit_test(test_actions), cmocka_unit_test(test_returned),
+    cmocka_unit_test(test_utf8),    cmocka_unit_test(test_hostile),
+    cmocka_unit_test(test_lines),   cmocka_unit_test(test_boundary),
+    cmocka_unit_test(test_many),
 };
 
 // Two recipients, hostile words; "utf8": with an internationalised one.
