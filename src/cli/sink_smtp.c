@@ -21,7 +21,7 @@ struct sink_smtp {
     enum state state;
     struct buf out;
     struct buf delayed; // replies that wait for wake_at
-    struct mono wake_at;
+    struct mono wake_at, began;
     bool close_after, wants_tls, tls, hello, drop_after_delay, reply_lost;
     uint32_t messages;     // taken on this connection
     bool take_after_delay; // a message counts as taken when its reply goes out
@@ -147,6 +147,7 @@ static void tell_message(struct sink_smtp *s, const struct bytes *recipients, si
         .body = buf_bytes(&s->content.body),
         .is_lost = s->reply_lost,
         .number = ++s->messages,
+        .began = s->began,
     };
     if (!m.id.len)
         m.id = received_id(header);
@@ -513,6 +514,7 @@ struct sink_smtp *sink_smtp_new(const struct sink_smtp_config *config, struct mo
     struct sink_smtp *s = mem_new(sizeof *s);
     s->config = *config;
     s->wake_at = MONO_NEVER;
+    s->began = now;
     s->drop_after = UINT64_MAX;
     if (obey(s, SINK_CONNECT, NULL, 0, now)) {
         struct buf text = {0};

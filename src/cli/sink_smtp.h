@@ -45,6 +45,7 @@ struct sink_message {
     struct bytes body;      // its first keep_body_max bytes
     bool is_lost;           // a rule says that the sender does not see the reply
     uint32_t number;        // of the message on its connection, from 1
+    struct mono began;      // when the connection did
 };
 
 struct sink_smtp_config {

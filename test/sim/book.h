@@ -31,8 +31,6 @@
 // How long before a crash a taken message may not have been recorded yet: network, flush, late
 // threads.
 #define BOOK_IN_FLIGHT_MS 1000
-// How long after a crash the receivers' side of the old connections may still take a message.
-#define BOOK_LATE_MS INT64_C(200000)
 #define BOOK_SLOW_MS INT64_C(120000)
 
 enum book_state { BOOK_SENDING, BOOK_ACCEPTED, BOOK_REFUSED, BOOK_UNKNOWN };

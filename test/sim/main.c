@@ -69,7 +69,8 @@ static void on_abort(int signal_number)
 static void print_facts(const struct run_facts *f)
 {
     const struct book_counts *c = &f->counts;
-    printf("%u sent, %u accepted, %u refused, %u broken; %u taken, %u excused copies, %u failed; "
+    printf("%u sent, %u accepted, %u refused, %u broken; %u taken, %u in flight at a crash or "
+           "unanswered, %u failed; "
            "%u crashes, %u disk faults, %u peer faults; %lld s, %llu turns, %016llx\n",
            c->sent, c->accepted, c->refused, c->unknown, c->taken, c->excused, c->failed,
            f->crashes, f->disk_faults, f->peer_faults, (long long)f->virtual_ms / 1000,
@@ -104,7 +105,7 @@ static _Noreturn void run_scenario(const char *file)
     prepare_child();
     bool ok = scenario_run(file, sim.seed0);
     if (!ok)
-        printf("# law %s\n", book_first_law() ? book_first_law() : "SCENARIO");
+        printf("# law %s\n", book_first_law() ? book_first_law() : scenario_law());
     fflush(stdout);
     _exit(ok ? 0 : 1);
 }

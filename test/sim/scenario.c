@@ -37,6 +37,7 @@ static struct {
     const char *file;
     unsigned line;
     bool failed, started;
+    char law[32];
     struct buf config;
     uint32_t peers;
     struct sim_host *relay, *clients;
@@ -257,6 +258,12 @@ static bool do_conf(struct bytes line)
     return !script.started || wrong("conf stands before all else", BYTES_NONE);
 }
 
+static bool do_law(struct bytes line)
+{
+    snprintf(script.law, sizeof script.law, "%.*s", BYTES_FMT(line));
+    return true;
+}
+
 static bool do_peers(struct bytes line)
 {
     uint64_t n;
@@ -438,11 +445,11 @@ static const struct command {
     bool (*run)(struct bytes line);
     bool before; // stands before the world begins
 } commands[] = {
-    {"conf", do_conf, true},    {"peers", do_peers, true},    {"rules", do_rules, false},
-    {"path", do_path, false},   {"dns", do_dns, false},       {"send", do_send, false},
-    {"run", do_run, false},     {"settle", do_settle, false}, {"crash", do_crash, false},
-    {"stop", do_stop, false},   {"start", do_start, false},   {"disk", do_disk, false},
-    {"clock", do_clock, false}, {"expect", do_expect, false},
+    {"law", do_law, true},      {"conf", do_conf, true},    {"peers", do_peers, true},
+    {"rules", do_rules, false}, {"path", do_path, false},   {"dns", do_dns, false},
+    {"send", do_send, false},   {"run", do_run, false},     {"settle", do_settle, false},
+    {"crash", do_crash, false}, {"stop", do_stop, false},   {"start", do_start, false},
+    {"disk", do_disk, false},   {"clock", do_clock, false}, {"expect", do_expect, false},
 };
 
 static bool run_line(struct bytes line)
@@ -472,6 +479,11 @@ static bool run_file(FILE *file)
             return wrong("a law is broken here", BYTES_NONE);
     }
     return true;
+}
+
+const char *scenario_law(void)
+{
+    return script.law[0] ? script.law : "SCENARIO";
 }
 
 bool scenario_run(const char *path, uint64_t seed)

@@ -2,6 +2,7 @@
 //
 // scenario - a readable script for the simulated world: one behaviour each, in test/scenario/
 //
+//     law NAME                            the law that is broken where the script fails (book.h)
 //     conf LINE                           a line of the configuration (before all else)
 //     peers N                             receivers: good.test, sender.test, p1.test ... (before all else)
 //     rules DOMAIN [RULE]                 as sink_rules.h has them; none: well-behaved
@@ -25,3 +26,5 @@
 
 // Runs the script; prints what went wrong. True if nothing did.
 bool scenario_run(const char *file, uint64_t seed);
+// The law that the script names, or "SCENARIO".
+const char *scenario_law(void);
