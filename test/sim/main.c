@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,7 +20,8 @@
 #include "scenario.h"
 
 #define JOBS_MAX 64
-#define SEED_SECONDS_MAX 120 // of real time
+#define SEED_CPU_SECONDS_MAX 100
+#define SEED_SECONDS_MAX 900 // of real time, on a machine that does much else
 #define LINES_KEPT 30
 
 struct child {
@@ -61,7 +63,7 @@ static void on_abort(int signal_number)
             write(STDOUT_FILENO, "\n", 1) < 0)
             break;
     }
-    _exit(signal_number == SIGALRM ? 4 : 3);
+    _exit(signal_number == SIGALRM || signal_number == SIGXCPU ? 4 : 3);
 }
 
 // ---- one seed ------------------------------------------------------------------------------------
@@ -95,6 +97,8 @@ static void prepare_child(void)
     signal(SIGSEGV, on_abort);
 #endif
     signal(SIGALRM, on_abort);
+    signal(SIGXCPU, on_abort);
+    setrlimit(RLIMIT_CPU, &(struct rlimit){SEED_CPU_SECONDS_MAX, SEED_CPU_SECONDS_MAX + 10});
     alarm(SEED_SECONDS_MAX);
     log_setup(getenv("SIM_LOG") ? LOG_DEBUG : LOG_INFO, LOG_TEXT);
     log_capture(keep_line, NULL);
