@@ -44,10 +44,10 @@ format: ## lay out all C files as lint wants them
 config-doc: all ## write the configuration's keys into docs/INTERFACE.md
 	build/src/conf/conf_doc_test docs/INTERFACE.md --write
 
-bench: all ## measure against Postfix, side by side
+bench: all ## measure against Postfix, side by side: make bench CASES=relay_4k ROUNDS=3
 	tools/deps build check bench
 	tools/peers
-	bench/run
+	bench/run CASES=$(CASES) ROUNDS=$(ROUNDS)
 
 fuzz: ## fuzz one parser: make fuzz T=smtp_lexer SECONDS=60
 	@[ -n "$(T)" ] || { ls test/fuzz/*_fuzz.c | sed 's|.*/|usage: make fuzz T=|; s|_fuzz.c||'; exit 64; }
