@@ -177,9 +177,14 @@ static void connection_free(struct connection *c)
     free(c);
 }
 
-// No address could be used: the lane backs off.
+// No address could be used: the lane backs off, unless it is we who have no more time.
 static void give_up_connecting(struct connection *c)
 {
+    if (c->stopping) {
+        give_slot_back(c, false);
+        c->state = OVER;
+        return;
+    }
     uint64_t kicks = 0;
     count(&c->deliver->options.counters->connections_failed, 1);
     log_info("no connection", LOG_STR("lane", c->lane), LOG_CSTR("because", c->trouble));
@@ -589,6 +594,7 @@ static void finish_transaction(struct connection *c)
     c->done = false;
     if (c->render.err)
         explain_render_failure(c);
+    c->went_through = c->went_through || c->reusable; // a refusal in good order is service too
     for (uint32_t i = 0; i < c->batch->count; i++)
         c->went_through = c->went_through || c->verdicts[i].kind <= VERDICT_PASSED;
     report(c);
@@ -682,6 +688,8 @@ static void on_stop(struct deliver_item *item)
     if (c->state == IDLE) {
         leave_idle(c);
         start_quit(c);
+    } else if (c->state == CONNECTING || c->state == OPENING) {
+        give_up_connecting(c); // nothing is under way that is worth the wait
     }
     pump(c);
 }

@@ -52,6 +52,10 @@ static struct verdict of_reply(enum smtp_step step, const struct smtp_reply *rep
 struct verdict verdict_of_outcome(const struct smtp_outcome *outcome, bool final, bool dsn_offered,
                                   bool fresh)
 {
+    // RFC 5321 3.8: 421 may come at any time; before MAIL was taken it is about the session, which has served enough.
+    if (!fresh && outcome->err == OK && outcome->step == SMTP_STEP_MAIL && outcome->reply &&
+        outcome->reply->code == 421)
+        return verdict_make(VERDICT_UNTRIED, 0, "", BYTES_NONE);
     if (outcome->err == OK && outcome->reply)
         return of_reply(outcome->step, outcome->reply, final, dsn_offered);
     // A reused connection that breaks before the server said a word to this message was merely stale.

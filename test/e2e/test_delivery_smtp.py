@@ -179,6 +179,36 @@ def test_a_connection_gone_stale_costs_no_attempt(make_relay, receiver_):
     assert attempts_of(message) == 1 and receiver_.connections == 2
 
 
+@pytest.mark.parametrize("how", ["closes when idle", "closes after each", "421 after each"])
+def test_servers_that_end_sessions_early(make_relay, receiver_, how):
+    """A server may limit a session as it likes: that is no failure, costs no attempt and puts nothing off."""
+    relay = sending_relay(make_relay, {**ONE, "retry": {"first": "60s", "factor": 1, "max": "60s", "lifetime": "1h", "warn_after": "none"}})
+    if how == "closes after each":
+        receiver_.script("end", "250 2.0.0 fine, and good bye", CLOSE)
+    elif how == "421 after each":
+        receiver_.script("mail", "421 4.7.0 enough for this session", CLOSE,
+                         when=lambda _: receiver_.commands.count("EHLO relay.test") == sum(t.accepted for t in receiver_.transactions))
+    for number in range(4):
+        message = relay.wait_state(send(relay, f"b{number}@example.org"), "delivered", seconds=10)
+        assert attempts_of(message) == 1
+        if how == "closes when idle":
+            receiver_.hang_up()
+    assert receiver_.connections >= 4
+
+
+def test_stop_does_not_wait_for_a_silent_server(make_relay, receiver_):
+    """SIGTERM while a server keeps its greeting back: there is nothing to finish; and its lane is not blamed for it."""
+    relay = sending_relay(make_relay, {"retry": {"first": "60s", "factor": 1, "max": "60s", "lifetime": "1h", "warn_after": "none"}})
+    receiver_.script("ehlo", SWALLOW, times=1)
+    ident = send(relay, "bob@example.org")
+    wait_until(lambda: receiver_.commands, 5)
+    begun = time.monotonic()
+    assert relay.stop() == 0
+    assert time.monotonic() - begun < 8
+    relay.start()
+    relay.wait_state(ident, "delivered", seconds=10)
+
+
 def test_messages_per_connection(make_relay, receiver_):
     relay = sending_relay(make_relay, {"lanes": [{"match": "*", "connections": 1, "messages_per_connection": 10}]})
     queue_held(relay, 25)

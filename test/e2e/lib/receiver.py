@@ -85,6 +85,7 @@ class Receiver:
         self.open_now = self.open_most = 0
         self._scripts, self._lock = [], threading.Lock()
         self._greylist = {}
+        self._sessions = set()
         self._loop = asyncio.new_event_loop()
         port = network.smtp_port() if port is None else port
         self._sock = socket.socket(socket.AF_INET6 if ":" in self.address else socket.AF_INET, socket.SOCK_STREAM)
@@ -112,6 +113,14 @@ class Receiver:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(stop)
             self._thread.join(10)
+
+    def hang_up(self):
+        """Closes all open connections, as a server does with idle ones."""
+        def close_all():
+            for session in list(self._sessions):
+                session.transport.close()
+        self._loop.call_soon_threadsafe(close_all)
+        wait_until(lambda: self.open_now == 0, 5, "connections closed")
 
     # ---- the script
 
@@ -179,6 +188,7 @@ class _Session(SMTP):
         self.number = 0
 
     def connection_made(self, transport):
+        self.receiver._sessions.add(self)
         if not self.number:
             self.receiver.connections += 1
             self.number = self.receiver.connections
@@ -187,6 +197,7 @@ class _Session(SMTP):
         super().connection_made(transport)
 
     def connection_lost(self, error):
+        self.receiver._sessions.discard(self)
         if self.number > 0:
             self.receiver.open_now -= 1
             self.number = -self.number
