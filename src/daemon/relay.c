@@ -745,6 +745,9 @@ static void stop(struct relay *r)
         worker_free(r->workers[i]);
     spool_stop(r->spool);
     history_stop(r->history);
+    // With its index the open segment needs no scan at the next start. What was cut may still hold on to it.
+    if (!r->shared.cut)
+        spool_close(r->spool);
     log_info("stopped");
 }
 
