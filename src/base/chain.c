@@ -6,11 +6,12 @@
 
 #include "base/check.h"
 
-#define CHUNKS_CACHED_MAX 64 // per thread: 1 MiB
+#define CHUNKS_CACHED_MAX 16 // per thread: 256 KiB
 
 struct chunk_cache {
     struct chunk *first;
     unsigned count;
+    bool in_use; // this thread makes chunks; one that only frees what others made keeps none
 };
 
 static __thread struct chunk_cache cache;
@@ -46,6 +47,7 @@ static struct chunk *chunk_new(void)
         cache.first = chunk->next;
         cache.count--;
     } else {
+        cache.in_use = true;
         chunk = mem_resize(NULL, sizeof(*chunk) + CHUNK_BYTES);
     }
     chunk->next = NULL;
@@ -55,7 +57,7 @@ static struct chunk *chunk_new(void)
 
 static void chunk_free(struct chunk *chunk)
 {
-    if (cache.count >= CHUNKS_CACHED_MAX) {
+    if (!cache.in_use || cache.count >= CHUNKS_CACHED_MAX) {
         free(chunk);
         return;
     }
