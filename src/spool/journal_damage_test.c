@@ -166,6 +166,8 @@ static void flip_every_byte(bool closed)
         uint32_t allowed = !closed && at >= SEGMENT_DATA_AT ? 1 : 0;
         if (differences() > allowed)
             fail_msg("byte %zu: %u differences", at, differences());
+        if (differences() && told[12] && j->counts.damaged == 0)
+            fail_msg("byte %zu: a loss that was not reported", at);
         journal_close(j);
     }
 }

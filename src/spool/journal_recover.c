@@ -79,11 +79,18 @@ void journal_set_aside(struct disk *disk, struct disk_file *file, uint64_t numbe
               LOG_CSTR("saved", err ? err_text(err) : "yes"));
 }
 
-static void on_damage(void *ctx, uint64_t offset, uint64_t bytes, const struct record_head *head)
+static void on_damage(void *ctx, uint64_t offset, uint64_t bytes, const struct record_head *head,
+                      bool torn)
 {
     struct recovering *r = ctx;
+    struct segment *s = r->current;
+    if (torn) {
+        log_warn("spool ends in records that were cut short", LOG_INT("segment", s->head.number),
+                 LOG_INT("offset", offset), LOG_INT("bytes", bytes));
+        return;
+    }
     r->j->counts.damaged++;
-    journal_set_aside(r->j->disk, r->current->file, r->current->head.number, offset, bytes, head);
+    journal_set_aside(r->j->disk, s->file, s->head.number, offset, bytes, head);
 }
 
 // ---- the start epoch ----------------------------------------------------------------------------

@@ -247,12 +247,21 @@ struct torn {
     size_t at, bytes;
 };
 
+struct suspect {
+    uint64_t offset, bytes;
+    bool has_head;
+    struct record_head head;
+};
+
 struct indexing {
     struct segment_index *x;
     uint64_t sure_stated; // 0: none
     uint64_t batch_at;
     struct torn *torn;
     size_t torn_count, torn_cap;
+    struct suspect *suspects; // damage in the batch being read, not yet told
+    size_t suspects_count, suspects_cap;
+    const struct segment_damage *damage;
     // the frame being gathered
     uint64_t frame; // sequence of its first record
     size_t frame_at;
@@ -274,14 +283,34 @@ static void frame_close(struct indexing *g)
     g->torn[g->torn_count++] = (struct torn){g->frame_at, g->x->entries.len - g->frame_at};
 }
 
+static void add_suspect(struct indexing *g, const struct scanned *r)
+{
+    if (g->suspects_count == g->suspects_cap) {
+        g->suspects_cap = g->suspects_cap ? 2 * g->suspects_cap : 8;
+        g->suspects = mem_resize(g->suspects, g->suspects_cap * sizeof(*g->suspects));
+    }
+    g->suspects[g->suspects_count++] =
+        (struct suspect){r->offset, r->bytes, r->kind != SCANNED_GAP, r->head};
+}
+
+static void tell_suspects(struct indexing *g, bool torn)
+{
+    for (size_t i = 0; g->damage && i < g->suspects_count; i++) {
+        const struct suspect *s = &g->suspects[i];
+        g->damage->found(g->damage->ctx, s->offset, s->bytes, s->has_head ? &s->head : NULL, torn);
+    }
+    g->suspects_count = 0;
+}
+
+// A batch is written only after the one before it was flushed: what is torn there is damage, and the rest of
+// the frame counts. Behind a stated `sure` offset an earlier recovery has decided otherwise.
 static void batch_open(struct indexing *g, uint64_t offset)
 {
     g->batch_at = offset;
-    // A batch is written only after the one before it was flushed: what is torn there is damage,
-    // and the rest of the frame counts. Behind a stated `sure` offset an earlier recovery has
-    // decided otherwise.
-    if (g->sure_stated == 0 || offset <= g->sure_stated)
+    if (g->sure_stated == 0 || offset <= g->sure_stated) {
         g->torn_count = 0;
+        tell_suspects(g, false);
+    }
 }
 
 static void frame_add(struct indexing *g, const struct record_head *h, bool whole)
@@ -331,8 +360,7 @@ static void drop_torn(struct indexing *g)
     }
 }
 
-static int index_by_scan(struct segment_scan *s, struct indexing *g,
-                         const struct segment_damage *damage)
+static int index_by_scan(struct segment_scan *s, struct indexing *g)
 {
     struct scanned r;
     int err;
@@ -347,12 +375,14 @@ static int index_by_scan(struct segment_scan *s, struct indexing *g,
         }
         if (r.kind == SCANNED_RECORD)
             index_record(g, &r);
-        else if (damage)
-            damage->found(damage->ctx, r.offset, r.bytes, r.kind == SCANNED_GAP ? NULL : &r.head);
+        else
+            add_suspect(g, &r);
     }
     frame_close(g);
-    if (g->sure_stated > g->batch_at)
+    bool sure = g->sure_stated > g->batch_at;
+    if (sure)
         g->torn_count = 0;
+    tell_suspects(g, !sure);
     return err == E_NOT_FOUND ? OK : err;
 }
 
@@ -370,13 +400,15 @@ int segment_index_read(struct disk_file *file, const struct segment_header *h, u
     segment_index_done(out);
     *out = (struct segment_index){.end = SEGMENT_DATA_AT, .tail = h->tail, .scanned = true};
     buf_init(&out->entries, h->size);
-    struct indexing g = {.x = out, .sure_stated = sure, .batch_at = SEGMENT_DATA_AT};
+    struct indexing g = {
+        .x = out, .sure_stated = sure, .batch_at = SEGMENT_DATA_AT, .damage = damage};
     struct segment_scan scan;
     segment_scan_init(&scan, file, segment_seed(h), SEGMENT_DATA_AT, end ? end : h->size, end != 0);
-    err = index_by_scan(&scan, &g, damage);
+    err = index_by_scan(&scan, &g);
     segment_scan_done(&scan);
     drop_torn(&g);
     free(g.torn);
+    free(g.suspects);
     out->sure = g.batch_at;
     if (end)
         out->end = end;

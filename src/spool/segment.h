@@ -85,10 +85,12 @@ struct segment_index {
 };
 void segment_index_done(struct segment_index *x);
 
-// A damaged stretch; head is NULL where not even that could be read.
+// A damaged stretch; head is NULL where not even that could be read. torn: it lies in the last batch of a
+// segment without a successor, which a crash may have cut short before anything in it was acknowledged.
 struct segment_damage {
     void *ctx;
-    void (*found)(void *ctx, uint64_t offset, uint64_t bytes, const struct record_head *head);
+    void (*found)(void *ctx, uint64_t offset, uint64_t bytes, const struct record_head *head,
+                  bool torn);
 };
 
 // Writes index and footer behind `end` and flushes.

@@ -114,7 +114,7 @@ void spool_submit(struct spool *spool, struct spool_frame *frame, void (*done)(v
 void spool_publish(struct spool *spool);
 
 struct spool_watch;
-// Posts the watch once something is flushed behind sequence `seen`, at once if it is already.
+// Arms w for the first flush behind the watermark `seen`. On any loop.
 void spool_watch_from(struct spool *spool, struct spool_watch *w, uint64_t seen);
 
 // compact.c: frees and compacts the oldest segments if there is reason to. Cheap to ask.
