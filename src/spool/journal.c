@@ -252,12 +252,20 @@ static struct segment_header header_of_next(struct journal *j, const struct segm
     return h;
 }
 
+bool journal_check_space(const struct journal *j)
+{
+    uint64_t bytes, inodes;
+    uint64_t segments = j->reserved_slot == JOURNAL_NO_SLOT ? 1 : 2;
+    return disk_free(j->disk, &bytes, &inodes) == OK &&
+           bytes >= j->free_bytes_min + segments * j->segment_bytes && inodes >= j->free_inodes_min;
+}
+
 static int create_segment(struct journal *j, struct segment **out)
 {
     char name[SEGMENT_NAME_BYTES];
     struct disk_file *file;
     uint32_t slot = journal_next_slot(j);
-    if (slot >= JOURNAL_SLOTS_MAX)
+    if (slot >= JOURNAL_SLOTS_MAX || !journal_check_space(j))
         return E_FULL;
     segment_name(slot, name);
     int err =
@@ -765,6 +773,9 @@ static struct journal *journal_new(const struct spool_options *options, struct d
     j->segment_bytes =
         options->segment_bytes ? options->segment_bytes : default_segment_bytes(disk);
     j->reserve = options->reserve_segments ? options->reserve_segments : SPOOL_RESERVE_SEGMENTS;
+    j->free_bytes_min = options->free_bytes_min ? options->free_bytes_min : JOURNAL_FREE_BYTES_MIN;
+    j->free_inodes_min =
+        options->free_inodes_min ? options->free_inodes_min : JOURNAL_FREE_INODES_MIN;
     j->next_number = j->next_sequence = 1;
     j->can_create = true;
     j->reserved_slot = JOURNAL_NO_SLOT;

@@ -18,6 +18,8 @@
 // A batch is closed when it is this large.
 #define JOURNAL_BATCH_BYTES ((uint64_t)8 << 20)
 #define JOURNAL_SEGMENT_BYTES_MIN ((uint64_t)32 << 10) // tests
+#define JOURNAL_FREE_BYTES_MIN ((uint64_t)64 << 20)    // defaults
+#define JOURNAL_FREE_INODES_MIN 1000
 #define JOURNAL_SLOTS_MAX 1000000
 #define JOURNAL_NO_SLOT UINT32_MAX
 
@@ -51,6 +53,7 @@ struct journal {
     struct disk *disk;
     uint64_t segment_bytes;
     uint32_t reserve;
+    uint64_t free_bytes_min, free_inodes_min;
     uint32_t epoch;
     struct table table;
     struct map notes;
@@ -95,6 +98,9 @@ int journal_commit(struct journal *j, struct list *frames, struct list *done) MU
 int journal_reopen(struct journal *j) MUST_USE;
 // True if an intake frame would be taken now, with some room to spare.
 bool journal_has_room(const struct journal *j);
+
+// True if the disk has room for one more segment, those being made included.
+bool journal_check_space(const struct journal *j);
 
 // A pre-written segment file made elsewhere joins the free ones. next_slot() names the file to
 // make.

@@ -114,9 +114,23 @@ static uint64_t last_mark(const struct journal *j, uint64_t mark)
     return watermark_of(s->head.number, s->end);
 }
 
+static void check_space(struct spool *spool)
+{
+    spool->journal->can_create = journal_check_space(spool->journal) && within_bytes_max(spool);
+}
+
+// True if another segment will soon be needed and none is free for intake.
+static bool needs_another(const struct journal *j)
+{
+    return j->free_count <= j->reserve &&
+           (!j->open || j->open->size - j->offset < j->open->size / 2);
+}
+
 void spool_publish(struct spool *spool)
 {
     struct journal *j = spool->journal;
+    if (needs_another(j))
+        check_space(spool); // better known before intake is refused than then
     bool accepting =
         !spool->failing && !spool->stopping && journal_has_room(j) && within_bytes_max(spool);
     atomic_store(&spool->accepting, accepting);
@@ -271,6 +285,9 @@ static void make_ahead(struct spool *spool)
     struct spool_maker *m = &spool->maker;
     if (m->running || !j->can_create || j->free_count >= j->reserve + SPOOL_AHEAD_SEGMENTS)
         return;
+    check_space(spool);
+    if (!j->can_create)
+        return;
     *m = (struct spool_maker){.running = true,
                               .disk = j->disk,
                               .slot = journal_next_slot(j),
@@ -419,16 +436,6 @@ static void on_retry_timer(struct sys_timer *timer)
         flush(spool);
 }
 
-static void check_space(struct spool *spool)
-{
-    uint64_t bytes, inodes;
-    struct journal *j = spool->journal;
-    if (disk_free(j->disk, &bytes, &inodes))
-        return;
-    j->can_create = bytes >= spool->options.free_bytes_min + j->segment_bytes &&
-                    inodes >= spool->options.free_inodes_min && within_bytes_max(spool);
-}
-
 static void on_tick(struct sys_timer *timer)
 {
     struct spool *spool = container_of(timer, struct spool, tick);
@@ -514,16 +521,6 @@ void spool_copied(struct spool *spool, uint64_t sequence)
 
 // ---- open, start, stop --------------------------------------------------------------------------
 
-static void set_defaults(struct spool_options *o)
-{
-    if (!o->free_bytes_min)
-        o->free_bytes_min = SPOOL_FREE_BYTES_MIN;
-    if (!o->free_inodes_min)
-        o->free_inodes_min = SPOOL_FREE_INODES_MIN;
-    if (!o->copied_lag_segments)
-        o->copied_lag_segments = SPOOL_COPIED_LAG_SEGMENTS;
-}
-
 static bool file_exists(struct disk *disk, const char *name)
 {
     struct disk_file *file;
@@ -544,7 +541,8 @@ int spool_open(const struct spool_options *options, const struct spool_recovery 
     spool->journal = journal;
     spool->options = *options;
     spool->options.directory = NULL;
-    set_defaults(&spool->options);
+    if (!spool->options.copied_lag_segments)
+        spool->options.copied_lag_segments = SPOOL_COPIED_LAG_SEGMENTS;
     spool->on_hold = file_exists(journal->disk, SPOOL_HOLD_FILE);
     spool->extents = journal->extents;
     spool->extent_bytes = journal->extent_bytes;

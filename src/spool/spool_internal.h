@@ -23,8 +23,6 @@
 #define SPOOL_RETRY_MS_MAX 5000
 // The refusal of a message whose flush failed waits at most this long until it is certain.
 #define SPOOL_WITHHOLD_MS 10000
-#define SPOOL_FREE_BYTES_MIN ((uint64_t)64 << 20)
-#define SPOOL_FREE_INODES_MIN 1000
 #define SPOOL_COPIED_LAG_SEGMENTS 64
 
 // Makes segment files ahead of need, on the offload pool.

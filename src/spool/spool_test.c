@@ -278,7 +278,13 @@ static void test_failing_disk_refuses_and_recovers(void **state)
     begin(4);
     assert_int_equal(commit(accept_frame(1, 100)), OK);
     sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_SYNC, 1, 20, E_IO);
-    assert_int_equal(commit(accept_frame(2, 100)), E_IO);
+    struct commit refused = {.frame = accept_frame(2, 100)};
+    on_client(do_commit, &refused);
+    sim_run_ms(SPOOL_WITHHOLD_MS / 2);
+    assert_false(refused.done);                           // a power cut could still bring it back
+    assert_int_equal(commit(accept_frame(4, 100)), E_IO); // never written: refused at once
+    wait_for(&refused.done);
+    assert_int_equal(refused.err, E_IO);
     assert_false(spool_accepting(spool));
     assert_true(spool_outcomes_blocked(spool));
     struct commit c = {.frame = settle_frame(1)};
@@ -607,7 +613,7 @@ static void test_backup_is_one_cut_and_on_hold(void **state)
 static void test_many_restarts_tell_nothing_twice(void **state)
 {
     const char *wanted = getenv("SPOOL_RESTARTS");
-    uint32_t restarts = wanted ? (uint32_t)strtoul(wanted, NULL, 10) : 200, n = 0;
+    uint32_t restarts = wanted ? (uint32_t)strtoul(wanted, NULL, 10) : 1000, n = 0;
     struct spool_stats stats;
     begin(10);
     for (uint32_t i = 0; i < restarts; i++) {
@@ -629,6 +635,58 @@ static void test_many_restarts_tell_nothing_twice(void **state)
     end();
 }
 
+// ---- a full disk --------------------------------------------------------------------------------
+
+// Intake stops before it touches the reserve; outcomes go on, free the space, and intake goes on too.
+static void test_full_disk(void **state)
+{
+    uint32_t accepted = 0;
+    log_capture(swallow, NULL);
+    begin(11);
+    sim_disk_capacity(sim_disk_find(ROOT), 24 * SEGMENT, 10000);
+    sim_run_ms(2000);
+    int err = OK;
+    while (!err && spool_accepting(spool)) {
+        assert_true(accepted < 5000);
+        err = commit(accept_frame(accepted + 1, 3000));
+        accepted += !err;
+    }
+    assert_true(err == OK || err == E_FULL);
+    assert_false(spool_accepting(spool));
+    assert_false(spool_outcomes_blocked(spool));
+    stop_spool();
+    start_spool(); // on a full disk
+    assert_int_equal(told_messages, accepted);
+    for (uint32_t n = 1; n <= accepted; n++)
+        assert_int_equal(commit(settle_frame(n)), OK);
+    sim_run_ms(5000);
+    assert_true(spool_accepting(spool));
+    assert_int_equal(commit(accept_frame(6000, 3000)), OK);
+    end();
+    log_capture(NULL, NULL);
+}
+
+// Those who ask all the same, without having looked, get E_FULL and nothing else; the reserve is for outcomes.
+static void test_reserve_is_not_for_intake(void **state)
+{
+    struct spool_stats stats;
+    uint32_t n = 0;
+    int err;
+    log_capture(swallow, NULL);
+    begin(12);
+    sim_disk_capacity(sim_disk_find(ROOT), 24 * SEGMENT, 10000);
+    sim_run_ms(2000);
+    while ((err = commit(accept_frame(++n, 3000))) == OK)
+        assert_true(n < 5000);
+    assert_int_equal(err, E_FULL);
+    spool_get_stats(spool, &stats);
+    assert_in_range(stats.free_segments, SPOOL_RESERVE_SEGMENTS, SPOOL_RESERVE_SEGMENTS + 1);
+    for (uint32_t i = 1; i < n; i++) // all that was accepted, from the first on
+        assert_int_equal(commit(settle_frame(i)), OK);
+    end();
+    log_capture(NULL, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -641,6 +699,8 @@ int main(void)
         cmocka_unit_test(test_reader_sees_each_record_once),
         cmocka_unit_test(test_segments_wait_for_the_copy),
         cmocka_unit_test(test_backup_is_one_cut_and_on_hold),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_reserve_is_not_for_intake),
         cmocka_unit_test(test_many_restarts_tell_nothing_twice),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
