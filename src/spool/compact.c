@@ -111,8 +111,11 @@ static void on_frame_flushed(void *ctx, int err)
 {
     struct compact *c = ctx;
     c->failed |= err != OK;
-    if (--c->frames == 0 && !c->spool->stopping)
-        next_row(c);
+    if (--c->frames > 0 || c->spool->stopping)
+        return;
+    free(c->row);
+    c->row = NULL;
+    next_row(c);
 }
 
 static void submit(struct compact *c, struct spool_frame *f)
@@ -151,22 +154,23 @@ static void remove_damaged(struct compact *c, struct message_id id)
         submit(c, f);
 }
 
-static void add_copy(struct compact *c, struct spool_frame *f, const struct survivor *s,
-                     const char *at)
+// A frame of its own for each, so that segments are filled to the brim. Its bytes stay in the row.
+static void submit_copy(struct compact *c, const struct survivor *s, const char *at)
 {
     struct record_head head;
     struct record_meta meta;
     CHECK(record_head_parse(at, c->seed, &head) == OK); // the job has checked it
     struct bytes all = bytes_of(at + RECORD_HEAD_BYTES, head.meta_bytes);
-    if (record_meta_parse(all, &meta)) {
-        remove_damaged(c, s->id);
+    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
+    if (record_meta_parse(all, &meta) == OK)
+        frame_add_copy(f, &head, &meta, bytes_of(all.at + all.len, head.content_bytes),
+                       c->segment->slot, (uint32_t)(s->offset / RECORD_ALIGN));
+    if (f->count) {
+        submit(c, f);
         return;
     }
-    uint32_t before = f->count;
-    frame_add_copy(f, &head, &meta, bytes_of(all.at + all.len, head.content_bytes),
-                   c->segment->slot, (uint32_t)(s->offset / RECORD_ALIGN));
-    if (f->count == before)
-        remove_damaged(c, s->id);
+    spool_frame_free(f);
+    remove_damaged(c, s->id);
 }
 
 static void on_row_read(struct sys_job *job)
@@ -174,8 +178,6 @@ static void on_row_read(struct sys_job *job)
     struct compact *c = container_of(job, struct compact, job);
     if (c->spool->stopping)
         return;
-    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
-    f->copied = c->row;
     c->frames = 1; // held until all are submitted
     const char *at = c->row;
     for (size_t i = 0; i < c->row_count; i++) {
@@ -183,11 +185,9 @@ static void on_row_read(struct sys_job *job)
         if (c->row_damaged[i])
             remove_damaged(c, s->id);
         else
-            add_copy(c, f, s, at);
+            submit_copy(c, s, at);
         at += s->bytes;
     }
-    c->row = NULL;
-    submit(c, f);
     on_frame_flushed(c, OK);
 }
 
@@ -381,9 +381,9 @@ static bool is_worth_it(const struct spool *spool)
     uint64_t slack = SPOOL_SLACK_SEGMENTS * j->segment_bytes;
     if (j->used_bytes > SPOOL_AMPLIFICATION * j->live_bytes + slack)
         return true;
-    // No room for more: what is dead is worth more now.
+    // No room for more: whatever is dead is worth it now.
     return !j->can_create && j->free_count <= j->reserve &&
-           j->used_bytes > j->live_bytes + j->live_bytes / 4 + 2 * j->segment_bytes;
+           j->used_bytes > j->live_bytes + j->segment_bytes;
 }
 
 void compact_consider(struct spool *spool)

@@ -31,7 +31,6 @@ void spool_frame_free(struct spool_frame *f)
     if (f->records != f->first)
         free(f->records);
     buf_done(&f->meta);
-    free(f->copied);
     free(f);
 }
 

@@ -22,7 +22,7 @@ struct frame_record {
     uint32_t recipient;
     uint64_t status; // struct recipient_status
     // RECORD_COPY: the record as it stood
-    struct bytes content; // of a copy; borrowed from the frame's copied
+    struct bytes content; // of a copy; borrowed until the frame ends
     uint32_t old_slot, old_offset16, old_bytes;
     uint64_t sequence; // kept by a copy, else set when placed
     uint64_t tail;     // RECORD_TAIL
@@ -40,17 +40,17 @@ struct spool_frame {
     struct list link;
     enum spool_kind kind;
     bool expected, retried;
-    bool voided; // it was written, but its flush failed
-    int err;     // sticky
+    bool internal; // compaction's: may use the last free segment, and pass by outcomes that may not
+    bool voided;   // it was written, but its flush failed
+    int err;       // sticky
     struct buf meta;
     struct frame_record *records, first[1];
     uint32_t count, cap;
-    char *copied; // memory of copies, owned
 };
 
 // Internal records, made on the spool's loop.
 // A live message as it was read back: `meta` without its states (they are written when it is
-// placed). Takes no memory over: the caller hands the buffer to frame->copied.
+// placed). All is borrowed until the frame ends.
 void frame_add_copy(struct spool_frame *frame, const struct record_head *head,
                     const struct record_meta *meta, struct bytes content, uint32_t slot,
                     uint32_t offset16);

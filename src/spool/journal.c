@@ -265,7 +265,7 @@ static int create_segment(struct journal *j, struct segment **out)
     char name[SEGMENT_NAME_BYTES];
     struct disk_file *file;
     uint32_t slot = journal_next_slot(j);
-    if (slot >= JOURNAL_SLOTS_MAX || !journal_check_space(j))
+    if (slot >= JOURNAL_SLOTS_MAX)
         return E_FULL;
     segment_name(slot, name);
     int err =
@@ -286,18 +286,21 @@ static int create_segment(struct journal *j, struct segment **out)
 }
 
 // A free segment, or a new file. Intake leaves the reserve alone.
-static int take_segment(struct journal *j, bool may_use_reserve, struct segment **out)
+static int take_segment(struct journal *j, uint32_t keep, struct segment **out)
 {
     int err = E_FULL;
-    if (j->free_count <= j->reserve && j->can_create)
-        err = create_segment(j, out);
+    bool create = j->can_create && j->free_count <= j->reserve;
+    if (create)
+        err = journal_check_space(j) ? create_segment(j, out) : E_FULL;
+    else if (keep == 0 && j->free_count == 0)
+        err = create_segment(j, out); // the last resort: what is kept free on the disk is for this
     if (!err)
         return OK;
-    if (j->can_create && j->free_count <= j->reserve) {
+    if (create) {
         log_error("spool can't make a segment", LOG_ERR(err));
         j->can_create = false;
     }
-    if (j->free_count == 0 || (!may_use_reserve && j->free_count <= j->reserve))
+    if (j->free_count <= keep)
         return err;
     *out = list_get(list_pop_front(&j->free), struct segment, link);
     j->free_count--;
@@ -306,10 +309,10 @@ static int take_segment(struct journal *j, bool may_use_reserve, struct segment 
 
 // Begins the next segment. The open one is sealed only once that has worked: outcomes may still fit
 // there.
-static int roll(struct journal *j, bool may_use_reserve)
+static int roll(struct journal *j, uint32_t keep)
 {
     struct segment *s;
-    int err = take_segment(j, may_use_reserve, &s);
+    int err = take_segment(j, keep, &s);
     if (err)
         return err;
     struct segment_header h = header_of_next(j, s);
@@ -540,9 +543,16 @@ static uint64_t room_left(const struct journal *j)
     return used < j->open->size ? j->open->size - used : 0;
 }
 
+// Room for rounding up batch and index; and all but a tail leave as much again for one, or a full journal
+// could not say any more what is free.
+static uint64_t slack_of(const struct spool_frame *f)
+{
+    return (f->count && f->records[0].type == RECORD_TAIL ? 2 : 4) * RECORD_BLOCK;
+}
+
 static bool fits(const struct journal *j, const struct spool_frame *f)
 {
-    return j->open && frame_bytes(f) + frame_index_bytes(f) + 2 * RECORD_BLOCK <= room_left(j);
+    return j->open && frame_bytes(f) + frame_index_bytes(f) + slack_of(f) <= room_left(j);
 }
 
 static bool fits_any(const struct journal *j, const struct spool_frame *f)
@@ -550,7 +560,7 @@ static bool fits_any(const struct journal *j, const struct spool_frame *f)
     // A copy has stood in a segment before; only its states are new.
     bool copy = f->count && f->records[0].flags & RECORD_COPY;
     uint64_t room = copy ? j->segment_bytes - SEGMENT_DATA_AT - RECORD_BLOCK : j->segment_bytes / 2;
-    return frame_bytes(f) + frame_index_bytes(f) <= room - 2 * RECORD_BLOCK;
+    return frame_bytes(f) + frame_index_bytes(f) + slack_of(f) <= room;
 }
 
 static void batch_begin(struct journal *j)
@@ -688,6 +698,37 @@ static int verdict(const struct journal *j, const struct spool_frame *f)
     return f->kind == SPOOL_INTAKE && !intake_is_welcome(j) ? E_FULL : OK;
 }
 
+// Free segments that f must leave: intake the reserve, outcomes the last one, which compaction needs to free
+// others.
+static uint32_t segments_kept_from(const struct journal *j, const struct spool_frame *f)
+{
+    return f->kind == SPOOL_INTAKE ? j->reserve : f->internal ? 0 : 1;
+}
+
+// When an outcome has to wait for room, what makes room goes first. Copies are placed with the states as of
+// then, so they may pass by. False if the first is internal already, or there is none.
+static bool bring_internal_forward(struct list *frames)
+{
+    list_each(link, frames)
+    {
+        struct spool_frame *f = list_get(link, struct spool_frame, link);
+        if (!f->internal)
+            continue;
+        if (link == list_first(frames))
+            return false;
+        list_remove(link);
+        list_push_front(frames, link);
+        return true;
+    }
+    return false;
+}
+
+// The last segment is compaction's alone: what it copies must not lack the room.
+static bool must_wait(const struct journal *j, const struct spool_frame *f)
+{
+    return f->kind == SPOOL_OUTCOME && !f->internal && !j->can_create && j->free_count == 0;
+}
+
 // Makes room for the first of frames: ends the batch, or if that is empty, opens another segment.
 // Intake that gets none is refused.
 static int make_room(struct journal *j, struct list *frames, struct list *done)
@@ -695,7 +736,7 @@ static int make_room(struct journal *j, struct list *frames, struct list *done)
     struct spool_frame *f = list_get(list_first(frames), struct spool_frame, link);
     if (j->open && !list_is_empty(&j->batch->frames))
         return batch_end(j, frames, done);
-    int err = roll(j, f->kind == SPOOL_OUTCOME);
+    int err = roll(j, segments_kept_from(j, f));
     if (!err) {
         batch_begin(j);
     } else if (f->kind == SPOOL_INTAKE) {
@@ -703,6 +744,8 @@ static int make_room(struct journal *j, struct list *frames, struct list *done)
         refuse(f, err == E_FULL ? E_FULL : E_IO, done);
         if (err == E_FULL)
             return OK;
+    } else if (err == E_FULL && bring_internal_forward(frames)) {
+        return OK;
     }
     return err;
 }
@@ -716,6 +759,10 @@ static int commit_next(struct journal *j, struct list *frames, struct list *done
         refuse(f, refusal, done);
         return OK;
     }
+    if (must_wait(j, f) && bring_internal_forward(frames))
+        return OK;
+    if (must_wait(j, f)) // but not those before it
+        return list_is_empty(&j->batch->frames) ? E_FULL : batch_end(j, frames, done);
     if (!fits(j, f))
         return make_room(j, frames, done);
     list_remove(&f->link);
@@ -740,7 +787,7 @@ int journal_commit(struct journal *j, struct list *frames, struct list *done)
 
 int journal_reopen(struct journal *j)
 {
-    return j->open || j->live_count == 0 ? OK : roll(j, true);
+    return j->open || j->live_count == 0 ? OK : roll(j, 0);
 }
 
 // ---- open, close --------------------------------------------------------------------------------

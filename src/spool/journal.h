@@ -17,7 +17,7 @@
 
 // A batch is closed when it is this large.
 #define JOURNAL_BATCH_BYTES ((uint64_t)8 << 20)
-#define JOURNAL_SEGMENT_BYTES_MIN ((uint64_t)32 << 10) // tests
+#define JOURNAL_SEGMENT_BYTES_MIN ((uint64_t)64 << 10) // tests
 #define JOURNAL_FREE_BYTES_MIN ((uint64_t)64 << 20)    // defaults
 #define JOURNAL_FREE_INODES_MIN 1000
 #define JOURNAL_SLOTS_MAX 1000000

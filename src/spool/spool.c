@@ -326,7 +326,7 @@ static void housekeeping(struct spool *spool)
     make_ahead(spool);
     remove_extents(spool);
     backup_consider(spool);
-    if (!spool->failing)
+    if (!spool->failing || spool->full)
         compact_consider(spool);
 }
 
@@ -338,6 +338,7 @@ static void set_failing(struct spool *spool, int err)
     if (spool->retry_ms > SPOOL_RETRY_MS_MAX)
         spool->retry_ms = SPOOL_RETRY_MS_MAX;
     spool->failing = true;
+    spool->full = err == E_FULL;
     sys_timer_set(&spool->retry_timer, mono_add_ms(sys_mono(), spool->retry_ms));
 }
 
@@ -411,10 +412,17 @@ static bool flush_is_due(struct spool *spool)
            spool->pending_intake * 64 >= spool->usual_intake16 * 3;
 }
 
+// A failing disk is tried when its timer says; but a full one is no reason to stop making room.
+static bool may_flush(const struct spool *spool)
+{
+    return !list_is_empty(&spool->pending) && !spool->stopping &&
+           (!spool->failing || (spool->full && spool->compact));
+}
+
 static void on_turn_end(struct sys_turn_end *end)
 {
     struct spool *spool = container_of(end, struct spool, turn_end);
-    if (list_is_empty(&spool->pending) || spool->failing || spool->stopping)
+    if (!may_flush(spool))
         return;
     if (flush_is_due(spool))
         flush(spool);
@@ -425,7 +433,7 @@ static void on_turn_end(struct sys_turn_end *end)
 static void on_flush_timer(struct sys_timer *timer)
 {
     struct spool *spool = container_of(timer, struct spool, flush_timer);
-    if (!list_is_empty(&spool->pending) && !spool->failing && !spool->stopping)
+    if (may_flush(spool))
         flush(spool);
 }
 
@@ -485,6 +493,7 @@ void spool_submit(struct spool *spool, struct spool_frame *f, void (*done)(void 
                   void *ctx)
 {
     f->spool = spool;
+    f->internal = true;
     f->done = done;
     f->ctx = ctx;
     arrive(spool, f);

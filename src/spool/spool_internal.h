@@ -64,6 +64,7 @@ struct spool {
     struct sys_timer flush_timer;
     struct sys_turn_end turn_end;
     bool failing;
+    bool full; // failing for want of room
     int64_t retry_ms;
     struct sys_timer retry_timer;
     struct list withheld; // refused intake frames that are not told yet

@@ -30,6 +30,7 @@ struct sys_loop {
     int64_t wall_us;
     int64_t *last_post_us; // by number of the posting loop: keeps the order of each pair
     uint32_t last_post_count;
+    uint32_t jobs; // offloaded and not yet done
 };
 
 struct sim_host {

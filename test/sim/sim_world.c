@@ -248,6 +248,7 @@ void sim_loop_stall_ms(struct sys_loop *loop, int64_t ms)
 static void job_done(struct sys_task *task)
 {
     struct sys_job *job = container_of(task, struct sys_job, task);
+    job->home->jobs--;
     job->done(job);
 }
 
@@ -263,6 +264,7 @@ static void job_run(struct sys_task *task)
 void sys_offload(struct sys_job *job)
 {
     job->home = sys_loop_self();
+    job->home->jobs++;
     job->task.run = job_run;
     uint32_t number = 2 * (uint32_t)job->kind + (uint32_t)sim_roll(DICE_SCHEDULE, 2);
     CHECK(number < SIM_OFFLOAD_LOOPS);
@@ -409,6 +411,21 @@ bool sim_run_until(bool (*done)(void *ctx), void *ctx, int64_t max_ms)
     return true;
 }
 
+// Who has a turn while `loop` stops: itself, or a thread of the pools that still works for it.
+static struct sys_loop *next_to_stop(struct sys_loop *loop)
+{
+    struct sys_loop *next = NULL;
+    if (heap_first(&loop->events))
+        return loop;
+    for (size_t i = 0; loop->jobs && i < SIM_OFFLOAD_LOOPS; i++) {
+        struct sys_loop *thread = loop->host->offload[i];
+        if (thread && heap_first(&thread->events) &&
+            (!next || heap_first(&thread->events)->key < heap_first(&next->events)->key))
+            next = thread;
+    }
+    return next;
+}
+
 // Runs what was posted to the loop before the stop, while the caller's own turn stands still.
 void sys_loop_stop(struct sys_loop *loop)
 {
@@ -416,12 +433,12 @@ void sys_loop_stop(struct sys_loop *loop)
     struct sim_host *here = world.here;
     CHECK(loop != caller);
     int64_t now_us = world.now_us;
-    struct heap_node *node;
-    while ((node = heap_first(&loop->events))) {
+    for (struct sys_loop *turns; (turns = next_to_stop(loop));) {
+        struct heap_node *node = heap_first(&turns->events);
         if (node->key > world.now_us)
             world.now_us = node->key;
-        turn_in(loop);
-        guarded(turn, loop);
+        turn_in(turns);
+        guarded(turn, turns);
     }
     world.now_us = now_us;
     loop_free(loop);
