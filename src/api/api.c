@@ -21,7 +21,7 @@
 
 #define CONNECTION_TIMEOUT_S 30
 #define CONNECTIONS_MAX 64
-#define STOP_WAIT_MS 10000
+#define STOP_WAIT_MS 3000 // less than what the guard waits before it kills
 
 struct row {
     const char *method, *path;
@@ -398,16 +398,19 @@ void api_set_snapshot(struct api *api, struct conf_snapshot *snapshot)
     conf_snapshot_release(old);
 }
 
-void api_stop(struct api *api)
+bool api_stop(struct api *api)
 {
     atomic_store(&api->stopping, true);
     struct timespec pause = {0, 5000000};
     for (int waited = 0; atomic_load(&api->waiting) > 0 && waited < STOP_WAIT_MS; waited += 5)
         nanosleep(&pause, NULL);
+    if (atomic_load(&api->waiting) > 0) // libmicrohttpd can't stop while a request is suspended
+        return false;
     if (api->http)
         MHD_stop_daemon(api->http);
     MHD_stop_daemon(api->control);
     unlink(api->control_path);
     conf_snapshot_release(api->snapshot);
     free(api);
+    return true;
 }

@@ -45,5 +45,6 @@ int api_start(const struct api_options *options, struct conf_snapshot *snapshot,
               struct api **out) MUST_USE;
 // From now on requests see this snapshot. On the main loop.
 void api_set_snapshot(struct api *api, struct conf_snapshot *snapshot);
-// Answers what is under way, then ends. The main loop must still run.
-void api_stop(struct api *api);
+// Answers what is under way, then ends. The main loop must still run. False: a request did not come to an end in
+// time; the API still runs, and nothing that it uses may be freed.
+bool api_stop(struct api *api);

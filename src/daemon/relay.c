@@ -739,7 +739,8 @@ static int start(struct relay *r)
 
 static void stop(struct relay *r)
 {
-    api_stop(r->api);
+    if (!api_stop(r->api))
+        r->shared.cut = true;
     sys_loop_stop(r->main); // from here on nobody kicks a worker
     for (uint32_t i = 0; i < r->workers_count; i++)
         worker_free(r->workers[i]);
