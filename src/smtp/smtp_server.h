@@ -40,10 +40,10 @@ enum smtp_auth_policy { SMTP_AUTH_OPTIONAL, SMTP_AUTH_REQUIRED, SMTP_AUTH_NONE }
 // Shared by all sessions of a listener; must outlive them. Zero limits mean the default in
 // brackets.
 struct smtp_server_config {
-    struct bytes hostname;      // in the greeting and EHLO
-    struct bytes greeting;      // words behind it ["posthaste"]
-    enum smtp_auth_policy auth; // REQUIRED holds for trusted peers too
-    bool starttls;              // offer STARTTLS while TLS is not active
+    struct bytes hostname;                                // in the greeting and EHLO
+    struct bytes greeting;                                // words behind it ["posthaste"]
+    enum smtp_auth_policy auth;                           // REQUIRED holds for trusted peers too
+    bool starttls;                                        // offer STARTTLS while TLS is not active
     bool no_pipelining, no_chunking, no_smtputf8, no_dsn; // extensions left out
     uint64_t message_size_max;                            // content octets [52428800]
     uint32_t recipients_max;                              // per transaction [1000]

@@ -362,7 +362,8 @@ static const struct dialogue dialogues[] = {
         G EHLO_TLS "530 5.7.0 Log in first: send AUTH (and STARTTLS before it, if TLS is not "
                    "active)\r\n" AUTH_OK MAIL_OUT),
     ROW("auth required, trusted", TRUSTED | REQUIRED, "HELO c\r\n" MAIL_IN,
-        G "250 mx.example.org\r\n530 5.7.0 Log in first: send AUTH (and STARTTLS before it, if TLS is not "
+        G "250 mx.example.org\r\n530 5.7.0 Log in first: send AUTH (and STARTTLS before it, if TLS "
+          "is not "
           "active)\r\n"),
 };
 
