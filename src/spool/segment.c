@@ -353,7 +353,7 @@ static void drop_torn(struct indexing *g)
     struct buf *b = &g->x->entries;
     for (size_t i = g->torn_count; i > 0; i--) {
         struct torn t = g->torn[i - 1];
-        if (b->err)
+        if (b->err || b->len == 0)
             break;
         memmove(b->at + t.at, b->at + t.at + t.bytes, b->len - t.at - t.bytes);
         buf_truncate(b, b->len - t.bytes);
