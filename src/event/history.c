@@ -209,9 +209,7 @@ static void start_over(struct history *h, int err)
 static int copy_some(struct history *h)
 {
     struct copy c = {.history = h, .upto = h->last};
-    struct spool_stats before;
     int err = OK;
-    spool_get_stats(h->spool, &before);
     for (int i = 0; i < ROWS_A_TURN && !err; i++) {
         struct spool_record record;
         err = spool_reader_next(h->reader, &record);
@@ -229,9 +227,6 @@ static int copy_some(struct history *h)
         return err;
     }
     int committed = copy_commit(&c);
-    // Not every number is that of a record that the reader shows: at its end all of them are passed.
-    if (!committed && err == E_AGAIN && before.sequence > atomic_load(&h->sequence))
-        atomic_store(&h->sequence, before.sequence);
     return committed ? committed : err;
 }
 
