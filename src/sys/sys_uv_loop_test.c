@@ -176,9 +176,11 @@ static void many_timers(void **state)
 
 // A timer that is always due must leave the loop its other work.
 static int refired;
+static sem_t refired_enough;
 static void refire(struct sys_timer *timer)
 {
-    refired++;
+    if (++refired == 3)
+        sem_post(&refired_enough);
     sys_timer_set(timer, sys_mono());
 }
 
@@ -198,13 +200,13 @@ static void timer_always_due(void **state)
 {
     struct sys_loop *loop = sys_loop_start("refire");
     struct sys_timer timer = {0};
+    sem_init(&refired_enough, 0, 0);
     test_on_loop(loop, set_refiring, &timer);
     for (int i = 0; i < 10; i++)
         test_on_loop(loop, (void (*)(void *))stop_timer, &(struct sys_timer){0});
-    usleep(20000);
+    assert_true(test_wait(&refired_enough));
     test_on_loop(loop, stop_timer, &timer);
     sys_loop_stop(loop);
-    assert_true(refired > 2);
 }
 
 // ---- turn ends --------------------------------------------------------------------------------
