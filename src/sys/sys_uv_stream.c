@@ -368,10 +368,20 @@ static void on_connected(struct sys_stream *s, int status)
         s->events->on_connected(s->ctx);
 }
 
+// A connect() to a port of this host where nobody listens may get that same port as its source, and TCP then
+// connects the socket to itself (RFC 9293 3.5, simultaneous open): it would wait for its own greeting.
+static bool is_connected_to_itself(const struct sys_stream *s)
+{
+    const struct sys_addr *local = sys_stream_local(s);
+    return local->kind != SYS_ADDR_NONE && sys_addr_eq(local, &s->peer);
+}
+
 static void on_uv_connected(uv_connect_t *request, int status)
 {
     struct sys_stream *s = stream_of(request->handle);
     free(request);
+    if (status == 0 && !s->destroyed && is_connected_to_itself(s))
+        status = UV_ECONNREFUSED;
     on_connected(s, status);
 }
 

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -605,6 +609,34 @@ static void accepts_many(void **state)
         close(fds[i]);
 }
 
+static void write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    write_all(fd, text, strlen(text));
+    close(fd);
+}
+
+// In a network of its own with a single ephemeral port, so that connect() takes the port it connects to.
+static void never_connects_to_itself(void **state)
+{
+    if (unshare(CLONE_NEWNET) != 0)
+        skip();
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &lo), 0);
+    close(fd);
+    write_file("/proc/sys/net/ipv4/ip_local_port_range", "40000 40000");
+    struct side client;
+    start_side(&client, HOLD);
+    assert_int_equal(sys_addr_parse(BYTES("127.0.0.1:40000"), &client.to), OK);
+    test_on_loop(client.loop, start_connect, &client);
+    assert_true(test_wait(&client.event));
+    assert_int_equal(client.connected, 0);
+    assert_int_equal(client.err, E_REFUSED);
+    sys_loop_stop(client.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -623,6 +655,7 @@ int main(void)
         cmocka_unit_test(aborts),
         cmocka_unit_test(out_of_descriptors),
         cmocka_unit_test(accepts_many),
+        cmocka_unit_test(never_connects_to_itself), // the last: it leaves the host's network
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
