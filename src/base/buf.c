@@ -36,6 +36,7 @@ char *buf_reserve(struct buf *b, size_t n)
     size_t need = b->len + n + 1; // room for the NUL of buf_cstr()
     if (need > b->cap) {
         size_t cap = b->cap < 32 ? 64 : b->cap * 2;
+        cap = cap > max ? max + 1 : cap; // so that what fits is what may stand there
         b->cap = cap < need ? need : cap;
         b->at = mem_resize(b->at, b->cap);
     }
@@ -46,25 +47,6 @@ void buf_commit(struct buf *b, size_t n)
 {
     CHECK(n == 0 || b->len + n < b->cap);
     b->len += n;
-}
-
-void buf_add(struct buf *b, struct bytes s)
-{
-    char *at = s.len ? buf_reserve(b, s.len) : NULL;
-    if (!at)
-        return;
-    memcpy(at, s.at, s.len);
-    b->len += s.len;
-}
-
-void buf_add_cstr(struct buf *b, const char *text)
-{
-    buf_add(b, bytes_cstr(text));
-}
-
-void buf_add_byte(struct buf *b, char c)
-{
-    buf_add(b, (struct bytes){&c, 1});
 }
 
 void buf_add_u64(struct buf *b, uint64_t value)
@@ -78,18 +60,41 @@ void buf_add_u64(struct buf *b, uint64_t value)
     buf_add(b, (struct bytes){digits + at, sizeof(digits) - at});
 }
 
+void buf_add_i64(struct buf *b, int64_t value)
+{
+    if (value < 0)
+        buf_add_byte(b, '-');
+    buf_add_u64(b, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
+}
+
+void buf_add_padded(struct buf *b, uint64_t value, unsigned digits)
+{
+    CHECK(digits <= 20);
+    char *at = buf_reserve(b, digits);
+    if (!at)
+        return;
+    for (unsigned i = digits; i-- > 0; value /= 10)
+        at[i] = (char)('0' + value % 10);
+    b->len += digits;
+}
+
 void buf_printf(struct buf *b, const char *format, ...)
 {
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
+    size_t room = b->err ? 0 : b->cap - b->len; // most fit into what there is already
+    int n = vsnprintf(room ? b->at + b->len : NULL, room, format, args);
     va_end(args);
     CHECK(n >= 0);
-    char *at = buf_reserve(b, (size_t)n);
-    if (at) {
-        vsnprintf(at, (size_t)n + 1, format, again);
+    if ((size_t)n < room) {
         b->len += (size_t)n;
+    } else {
+        char *at = buf_reserve(b, (size_t)n);
+        if (at) {
+            vsnprintf(at, (size_t)n + 1, format, again);
+            b->len += (size_t)n;
+        }
     }
     va_end(again);
 }
@@ -152,11 +157,26 @@ static const char *short_escape(char c)
     }
 }
 
+// Length of the run at the start of s that is shown as it is.
+static size_t plain_len(struct bytes s)
+{
+    size_t n = 0;
+    while (n < s.len && (unsigned char)s.at[n] >= 0x20 && (unsigned char)s.at[n] < 0x7f &&
+           s.at[n] != '"' && s.at[n] != '\\')
+        n++;
+    return n;
+}
+
 void buf_add_escaped(struct buf *b, struct bytes s, size_t max)
 {
     size_t shown = 0;
     while (shown < s.len) {
+        size_t plain = plain_len(bytes_mid(s, shown, max - shown));
+        buf_add(b, bytes_mid(s, shown, plain));
+        shown += plain;
         struct bytes rest = bytes_skip(s, shown);
+        if (!rest.len)
+            return;
         size_t n = bytes_utf8_len(rest);
         if (shown + (n ? n : 1) > max) {
             buf_add(b, BYTES("..."));
@@ -177,20 +197,10 @@ void buf_add_escaped(struct buf *b, struct bytes s, size_t max)
     }
 }
 
-// Length of the run at the start of s that a JSON string shows as it is.
-static size_t json_plain(struct bytes s)
-{
-    size_t n = 0;
-    while (n < s.len && (unsigned char)s.at[n] >= 0x20 && (unsigned char)s.at[n] < 0x7f &&
-           s.at[n] != '"' && s.at[n] != '\\')
-        n++;
-    return n;
-}
-
 void buf_add_json(struct buf *b, struct bytes s)
 {
     while (s.len) {
-        size_t plain = json_plain(s);
+        size_t plain = plain_len(s);
         buf_add(b, bytes_first(s, plain));
         s = bytes_skip(s, plain);
         if (s.len == 0)

@@ -26,14 +26,37 @@ static inline struct bytes buf_bytes(const struct buf *b)
 {
     return (struct bytes){b->at, b->len};
 }
-void buf_add(struct buf *b, struct bytes s);
-void buf_add_cstr(struct buf *b, const char *text);
-void buf_add_byte(struct buf *b, char c);
-void buf_add_u64(struct buf *b, uint64_t value); // decimal
-void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 // Room for n more bytes; returns where to write them (then buf_commit), or NULL with err set.
 char *buf_reserve(struct buf *b, size_t n);
 void buf_commit(struct buf *b, size_t n);
+static inline void buf_add(struct buf *b, struct bytes s)
+{
+    char *at = s.len ? buf_reserve(b, s.len) : NULL;
+    if (at) {
+        memcpy(at, s.at, s.len);
+        b->len += s.len;
+    }
+}
+
+static inline void buf_add_cstr(struct buf *b, const char *text)
+{
+    buf_add(b, bytes_cstr(text));
+}
+
+static inline void buf_add_byte(struct buf *b, char c)
+{
+    char *at = buf_reserve(b, 1);
+    if (at) {
+        *at = c;
+        b->len++;
+    }
+}
+
+void buf_add_u64(struct buf *b, uint64_t value); // decimal
+void buf_add_i64(struct buf *b, int64_t value);
+// Decimal with leading zeros; the lowest `digits` of it, at most 20.
+void buf_add_padded(struct buf *b, uint64_t value, unsigned digits);
+void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 // Drops the first n bytes.
 void buf_consume(struct buf *b, size_t n);
 void buf_truncate(struct buf *b, size_t len);

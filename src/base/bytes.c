@@ -1,28 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "base/bytes.h"
 
-struct bytes bytes_skip(struct bytes s, size_t n)
-{
-    if (n > s.len)
-        n = s.len;
-    return n ? (struct bytes){s.at + n, s.len - n} : s;
-}
-
-struct bytes bytes_first(struct bytes s, size_t n)
-{
-    return (struct bytes){s.at, n < s.len ? n : s.len};
-}
-
-struct bytes bytes_mid(struct bytes s, size_t offset, size_t n)
-{
-    return bytes_first(bytes_skip(s, offset), n);
-}
-
-bool bytes_eq(struct bytes a, struct bytes b)
-{
-    return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
-}
-
 bool bytes_eq_nocase(struct bytes a, struct bytes b)
 {
     if (a.len != b.len)

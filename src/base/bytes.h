@@ -34,11 +34,28 @@ static inline struct bytes bytes_cstr(const char *text)
 }
 
 // The slice without its first n bytes (n clamped to len); its first n bytes; n bytes from offset.
-struct bytes bytes_skip(struct bytes s, size_t n);
-struct bytes bytes_first(struct bytes s, size_t n);
-struct bytes bytes_mid(struct bytes s, size_t offset, size_t n);
+static inline struct bytes bytes_skip(struct bytes s, size_t n)
+{
+    if (n > s.len)
+        n = s.len;
+    return n ? (struct bytes){s.at + n, s.len - n} : s;
+}
 
-bool bytes_eq(struct bytes a, struct bytes b);
+static inline struct bytes bytes_first(struct bytes s, size_t n)
+{
+    return (struct bytes){s.at, n < s.len ? n : s.len};
+}
+
+static inline struct bytes bytes_mid(struct bytes s, size_t offset, size_t n)
+{
+    return bytes_first(bytes_skip(s, offset), n);
+}
+
+static inline bool bytes_eq(struct bytes a, struct bytes b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
+}
+
 // ASCII case-insensitive.
 bool bytes_eq_nocase(struct bytes a, struct bytes b);
 bool bytes_starts(struct bytes s, struct bytes prefix);

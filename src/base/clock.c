@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "base/clock.h"
 
+#include "base/buf.h"
+#include "base/check.h"
+
 #define US_PER_S 1000000LL
 #define S_PER_DAY 86400LL
 
@@ -94,8 +97,16 @@ void wall_format(struct wall t, struct buf *out)
 {
     struct civil c;
     wall_split(t, &c);
-    buf_printf(out, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", c.year, c.month, c.day, c.hour, c.minute,
-               c.second, c.us / 1000);
+    const struct {
+        int value;
+        unsigned digits;
+        char end;
+    } parts[] = {{c.year, 4, '-'},   {c.month, 2, '-'},  {c.day, 2, 'T'},      {c.hour, 2, ':'},
+                 {c.minute, 2, ':'}, {c.second, 2, '.'}, {c.us / 1000, 3, 'Z'}};
+    for (size_t i = 0; i < COUNT_OF(parts); i++) {
+        buf_add_padded(out, (uint64_t)parts[i].value, parts[i].digits);
+        buf_add_byte(out, parts[i].end);
+    }
 }
 
 // Takes exactly n digits and the byte behind them, unless `end` is 0. False if they are not there.

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 
 #define LOG_LINE_MAX 16384 // bytes; a longer line ends in "..."
+#define LOG_LINE_USUAL 500
 
 static _Atomic int max_level = LOG_INFO;
 static _Atomic int line_format = LOG_TEXT;
@@ -62,11 +63,16 @@ static void write_text(struct buf *line, enum log_level level, const char *text,
                        const struct log_field *fields, size_t count)
 {
     add_time(line);
-    buf_printf(line, " %s %s", level_names[level], text);
+    buf_add_byte(line, ' ');
+    buf_add_cstr(line, level_names[level]);
+    buf_add_byte(line, ' ');
+    buf_add_cstr(line, text);
     for (size_t i = 0; i < count && !line->err; i++) {
-        buf_printf(line, " %s=", fields[i].key);
+        buf_add_byte(line, ' ');
+        buf_add_cstr(line, fields[i].key);
+        buf_add_byte(line, '=');
         if (fields[i].kind == LOG_FIELD_INT)
-            buf_printf(line, "%lld", (long long)fields[i].number);
+            buf_add_i64(line, fields[i].number);
         else
             add_text_value(line, fields[i].text);
     }
@@ -88,13 +94,17 @@ static void write_json(struct buf *line, enum log_level level, const char *text,
 {
     buf_add_cstr(line, "{\"at\":\"");
     add_time(line);
-    buf_printf(line, "\",\"level\":\"%s\",\"text\":", level_names[level]);
+    buf_add_cstr(line, "\",\"level\":\"");
+    buf_add_cstr(line, level_names[level]);
+    buf_add_cstr(line, "\",\"text\":");
     add_json_value(line, bytes_cstr(text));
     for (size_t i = 0; i < count && !line->err; i++) {
         size_t before = line->len;
-        buf_printf(line, ",\"%s\":", fields[i].key);
+        buf_add_cstr(line, ",\"");
+        buf_add_cstr(line, fields[i].key);
+        buf_add_cstr(line, "\":");
         if (fields[i].kind == LOG_FIELD_INT)
-            buf_printf(line, "%lld", (long long)fields[i].number);
+            buf_add_i64(line, fields[i].number);
         else
             add_json_value(line, fields[i].text);
         if (line->err) { // the line is full: still one whole object
@@ -111,6 +121,7 @@ void log_write(enum log_level level, const char *text, const struct log_field *f
 {
     struct buf line;
     buf_init(&line, LOG_LINE_MAX);
+    buf_reserve(&line, LOG_LINE_USUAL);
     if (atomic_load_explicit(&line_format, memory_order_relaxed) == LOG_JSON)
         write_json(&line, level, text, fields + 1, count);
     else

@@ -9,8 +9,20 @@ void mail_date_format(struct wall t, struct buf *out)
 {
     struct civil c;
     wall_split(t, &c);
-    buf_printf(out, "%s, %02d %s %04d %02d:%02d:%02d +0000", day_names[c.weekday], c.day,
-               month_names[c.month - 1], c.year, c.hour, c.minute, c.second);
+    buf_add_cstr(out, day_names[c.weekday]);
+    buf_add_cstr(out, ", ");
+    buf_add_padded(out, (uint64_t)c.day, 2);
+    buf_add_byte(out, ' ');
+    buf_add_cstr(out, month_names[c.month - 1]);
+    buf_add_byte(out, ' ');
+    buf_add_padded(out, (uint64_t)c.year, 4);
+    buf_add_byte(out, ' ');
+    buf_add_padded(out, (uint64_t)c.hour, 2);
+    buf_add_byte(out, ':');
+    buf_add_padded(out, (uint64_t)c.minute, 2);
+    buf_add_byte(out, ':');
+    buf_add_padded(out, (uint64_t)c.second, 2);
+    buf_add_cstr(out, " +0000");
 }
 
 // Skips white space, line ends and comments (RFC 5322 section 3.2.2). False: a comment does not
