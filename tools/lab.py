@@ -14,6 +14,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import threading
 import time
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
@@ -239,13 +240,39 @@ def seconds_of(at):
     return datetime.datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
 
 
+class Pulse:
+    """How slow this machine and its disk are at each moment: a small write is flushed again and again."""
+    EVERY_S = 0.05
+
+    def __init__(self, folder):
+        self.file = os.open(folder / "pulse", os.O_WRONLY | os.O_CREAT, 0o600)
+        self.beats = []  # (began, seconds it was late)
+        threading.Thread(target=self.beat, daemon=True).start()
+
+    def beat(self):
+        while True:
+            began = time.time()
+            time.sleep(self.EVERY_S)
+            os.pwrite(self.file, b"beat", 0)
+            os.fdatasync(self.file)
+            self.beats.append((began, time.time() - began - self.EVERY_S))
+
+    def slowest(self, at, window_s=5.0):
+        return max((late for began, late in self.beats if at - window_s <= began <= at), default=window_s)
+
+
 class Books:
     """What was sent, acknowledged, refused and delivered, by (load id, recipient); crashes are told to it."""
-    WINDOW_S = 1.0  # an outcome is on disk this long after the receiver's 250, on the slowest machine
+    WINDOW_S = 0.2  # an outcome is on disk this long after the receiver's 250, plus what the machine was late
 
     def __init__(self, folder):
         self.folder, self.sent, self.crashes = pathlib.Path(folder), {}, []
         self.in_flight_max = 0
+        self.pulse = Pulse(self.folder)
+
+    def window(self, crash):
+        """Seconds before a crash in which outcomes may have been on their way to the disk."""
+        return self.WINDOW_S + 3 * self.pulse.slowest(crash)
 
     def load(self, load):
         self.sent[load.name] = load.count
@@ -279,15 +306,16 @@ class Books:
         ghosts = [i for i in self.deliveries if i[0] in self.refused or not self.was_sent(i[0])]
         changed = [i for i, sha in self.acked.items() if any(d["sha256"] != sha for d in self.deliveries.get(i, ()))]
         dup, unexplained, age = 0, [], 0.0
+        windows = [(at, self.window(at)) for at in self.crashes]
         for key, copies in self.deliveries.items():
             times = sorted(seconds_of(c["at"]) for c in copies) if len(copies) > 1 else []
             dup += len(copies) - 1
             for first, second in zip(times, times[1:]):
-                ages = [at - first for at in self.crashes if -0.1 <= at - first <= self.WINDOW_S and second >= at - 0.1]
+                ages = [at - first for at, window in windows if -0.1 <= at - first <= window and second >= at - 0.1]
                 age = max([age, *ages])
                 if not ages:
                     unexplained.append(key)
-        self.count_in_flight()
+        self.count_in_flight(windows)
         for what, which in (("LOST", lost), ("GHOST", ghosts), ("CHANGED", changed),
                             ("DUP not in flight at a crash", unexplained)):
             if which:
@@ -296,10 +324,10 @@ class Books:
                 "lost": len(lost), "dup": dup, "ghost": len(ghosts), "in_flight_max": self.in_flight_max,
                 "dup_age_ms_max": round(1000 * age)}, troubles
 
-    def count_in_flight(self):
+    def count_in_flight(self, windows):
         """The most recipients that the sink took in the window before a crash."""
-        if not self.crashes:
+        if not windows:
             return
         times = sorted(seconds_of(d["at"]) for copies in self.deliveries.values() for d in copies)
-        for at in self.crashes:
-            self.in_flight_max = max(self.in_flight_max, sum(at - self.WINDOW_S <= t <= at for t in times))
+        for at, window in windows:
+            self.in_flight_max = max(self.in_flight_max, sum(at - window <= t <= at for t in times))

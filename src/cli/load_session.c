@@ -15,6 +15,7 @@
 
 struct load_session {
     struct load_run *run;
+    struct list link;
     struct net_conn *net;
     struct smtp_client *smtp;
     struct smtp_client_config config; // borrowed by smtp
@@ -35,12 +36,14 @@ struct load_session {
 };
 
 static void connection_open(struct load_session *s);
+static void connection_over(struct load_session *s, bool abort);
 static void act(struct load_session *s);
 
 // ---- the run -----------------------------------------------------------------------------------
 
 void load_run_init(struct load_run *run)
 {
+    list_init(&run->sessions);
     struct buf body;
     buf_init(&body, LOAD_SIZE_MAX + LINE_BYTES);
     static const char text[] = "The quick brown fox jumps over the lazy dog; 0123456789 is what "
@@ -62,9 +65,16 @@ void load_run_done(struct load_run *run)
     EVP_MD_CTX_free(run->digest);
 }
 
+// A server that does not greet, or is away, has no message of ours.
 void load_run_stop(struct load_run *run)
 {
     run->count = run->taken;
+    list_each(link, &run->sessions)
+    {
+        struct load_session *s = list_get(link, struct load_session, link);
+        if (!s->ready && !s->has_message && !s->ended)
+            connection_over(s, true);
+    }
 }
 
 // When the run's next message may start.
@@ -320,8 +330,9 @@ static void session_free(struct sys_turn_end *end)
     arena_done(&s->arena);
     buf_done(&s->header);
     buf_done(&s->queued_id);
+    list_remove(&s->link);
     free(s);
-    if (--run->alive == 0 && run->on_over)
+    if (list_is_empty(&run->sessions) && run->on_over)
         run->on_over(run);
 }
 
@@ -496,6 +507,6 @@ void load_session_start(struct load_run *run)
     s->run = run;
     s->timer.fire = on_timer;
     s->reap.fn = session_free;
-    run->alive++;
+    list_push_back(&run->sessions, &s->link);
     connection_open(s);
 }

@@ -4,13 +4,13 @@
 // none left
 //
 // Owner:    the run. Thread: its loop.
-// Limits:   LOAD_RECIPIENTS_MAX recipients a message, LOAD_SIZE_MAX octets. After LOAD_RETRIES
-// failed
+// Limits:   LOAD_RECIPIENTS_MAX recipients a message, LOAD_SIZE_MAX octets. After LOAD_RETRIES failed
 //           connections in a row the session gives up.
 #pragma once
 
 #include <openssl/evp.h>
 
+#include "base/list.h"
 #include "cli/load_report.h"
 #include "net/net_tls.h"
 #include "smtp/smtp_client.h"
@@ -44,8 +44,8 @@ struct load_run {
     struct sys_turn_end *refused_end;
     struct load_report report;
     struct mono began;
-    uint64_t taken;                        // messages given to sessions
-    uint32_t alive;                        // sessions
+    uint64_t taken; // messages given to sessions
+    struct list sessions;
     void (*on_over)(struct load_run *run); // the last session ended
 };
 
@@ -56,5 +56,5 @@ void load_run_done(struct load_run *run);
 struct load_session;
 // Connects. It frees itself at its end.
 void load_session_start(struct load_run *run);
-// Ends the run early: sessions stop after the message they are at.
+// Ends the run early: sessions stop after the message they are at, those without one at once.
 void load_run_stop(struct load_run *run);
