@@ -5,8 +5,9 @@
 // more than SPOOL_AMPLIFICATION times the live bytes, its survivors are copied: an offload job
 // loads its index, then row by row the records; copies are committed like outcomes, each with its
 // recipients' states as of its place in the log. When all copies are flushed the tail record
-// follows. A record that can't be read is set aside and its recipients are recorded as removed, by
-// the spool, because it is damaged.
+// follows. A record that does not match its checksums is set aside and its recipients are recorded as
+// removed, by the spool, because it is damaged. What the disk does not give is no damage: the
+// compaction is given up and begun again later, with a longer pause each time; the segment stays.
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -37,6 +38,7 @@ struct compact {
     char *row;
     size_t row_first, row_count;
     bool row_damaged[ROW_RECORDS];
+    int err;         // the disk's
     uint32_t frames; // not yet flushed
     bool failed;     // a copy was refused
 };
@@ -81,7 +83,7 @@ static void free_empty(struct spool *spool)
     list_each(link, &j->live)
     {
         struct segment *s = list_get(link, struct segment, link);
-        if (s == j->open || !is_empty(s) || !spool_may_free(spool, s, live--))
+        if (s == j->open || !is_empty(s) || s->unread || !spool_may_free(spool, s, live--))
             break;
         tail = s->head.number + 1;
     }
@@ -102,9 +104,28 @@ static void finish(struct compact *c)
         log_error("spool segment can't be compacted", LOG_INT("segment", c->segment->head.number));
         spool->stuck = c->segment->head.number;
     }
+    spool->unreadable = 0;
     compact_free(c);
     if (!spool->stopping && !spool->tail_pending && !spool->backup)
         free_empty(spool);
+}
+
+#define PAUSE_MS_MIN 500
+#define PAUSE_MS_MAX 60000
+
+// The disk did not give what is in the segment: it stays as it is and is tried again later.
+static void give_up(struct compact *c)
+{
+    struct spool *spool = c->spool;
+    bool again = spool->unreadable == c->segment->head.number;
+    if (!again)
+        log_error("spool segment can't be read, its compaction waits",
+                  LOG_INT("segment", c->segment->head.number), LOG_ERR(c->err));
+    int64_t ms = again ? spool->compact_pause_ms * 2 : PAUSE_MS_MIN;
+    spool->unreadable = c->segment->head.number;
+    spool->compact_pause_ms = ms < PAUSE_MS_MAX ? ms : PAUSE_MS_MAX;
+    spool->compact_after = mono_add_ms(sys_mono(), spool->compact_pause_ms);
+    compact_free(c);
 }
 
 static void on_frame_flushed(void *ctx, int err)
@@ -178,6 +199,10 @@ static void on_row_read(struct sys_job *job)
     struct compact *c = container_of(job, struct compact, job);
     if (c->spool->stopping)
         return;
+    if (c->err) {
+        give_up(c);
+        return;
+    }
     c->frames = 1; // held until all are submitted
     const char *at = c->row;
     for (size_t i = 0; i < c->row_count; i++) {
@@ -209,8 +234,10 @@ static void read_row(struct sys_job *job)
     for (size_t i = 0; i < c->row_count; i++) {
         const struct survivor *s = &c->survivors[c->row_first + i];
         size_t got;
-        c->row_damaged[i] = disk_pread(c->file, at, s->bytes, s->offset, &got) || got < s->bytes ||
-                            !is_sound(c, s, at);
+        c->err = disk_pread(c->file, at, s->bytes, s->offset, &got);
+        if (c->err)
+            return;
+        c->row_damaged[i] = got < s->bytes || !is_sound(c, s, at);
         if (c->row_damaged[i])
             journal_set_aside(c->disk, c->file, c->head.number, s->offset, s->bytes, NULL);
         at += s->bytes;
@@ -326,8 +353,9 @@ static void next_row(struct compact *c)
 static void load_index(struct sys_job *job)
 {
     struct compact *c = container_of(job, struct compact, job);
-    if (segment_index_read(c->file, &c->head, c->end, c->sure, NULL, &c->index))
-        log_error("spool index can't be read", LOG_INT("segment", c->head.number));
+    c->err = segment_index_read(c->file, &c->head, c->end, c->sure, NULL, &c->index);
+    if (c->index.unread)
+        c->err = E_IO;
 }
 
 static void list_survivors(struct compact *c)
@@ -355,6 +383,10 @@ static void on_index_loaded(struct sys_job *job)
     struct compact *c = container_of(job, struct compact, job);
     if (c->spool->stopping)
         return;
+    if (c->err) {
+        give_up(c);
+        return;
+    }
     list_survivors(c);
     next_row(c);
 }
@@ -389,11 +421,12 @@ static bool is_worth_it(const struct spool *spool)
 void compact_consider(struct spool *spool)
 {
     struct segment *oldest = journal_oldest(spool->journal);
-    if (!oldest || spool->compact || spool->tail_pending || spool->backup ||
+    if (!oldest || spool->compact || spool->tail_pending || spool->backup || oldest->unread ||
         !spool_may_free(spool, oldest, spool->journal->live_count))
         return;
     if (is_empty(oldest))
         free_empty(spool);
-    else if (is_worth_it(spool) && spool->stuck != oldest->head.number)
+    else if (is_worth_it(spool) && spool->stuck != oldest->head.number &&
+             sys_mono().us >= spool->compact_after.us)
         start(spool, oldest);
 }

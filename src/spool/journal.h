@@ -36,6 +36,7 @@ struct segment {
     uint64_t bytes;    // of their records
     uint32_t notes;    // whose latest value stands here
     bool abandoned;    // a write or flush failed: not recycled
+    bool unread;       // the disk did not give all of it at the start: kept for the next one
 };
 
 struct note {

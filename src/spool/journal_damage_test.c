@@ -189,6 +189,48 @@ static void test_a_flipped_bit_costs_one_record(void **state)
     in_world(flip_unclosed);
 }
 
+// Whatever the disk does not give at a start: the start fails, or the segment is kept as it is. The next one
+// has everything again.
+static void fail_every_read(bool closed)
+{
+    bool failed = false, went_on = false;
+    make_image(closed);
+    for (uint64_t at = 1; at <= 40; at++) {
+        write_image(SEGMENT);
+        sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_READ, at, 1 + at % 20, E_IO);
+        int err = open_journal();
+        assert_true(err == OK || err == E_IO);
+        if (err == OK) {
+            assert_int_equal(j->counts.damaged, 0);
+            went_on |= told_count < 3;
+            journal_close(j);
+        }
+        failed |= err == E_IO;
+        sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_READ, UINT64_MAX, 1, E_IO);
+        assert_int_equal(open_journal(), OK);
+        if (told_count != 3)
+            fail_msg("read %llu, closed %d: lost", (unsigned long long)at, closed);
+        journal_close(j);
+    }
+    assert_true(failed && (went_on || closed)); // or this has tested nothing
+}
+
+static void fail_reads_unclosed(void *ctx)
+{
+    fail_every_read(false);
+}
+
+static void fail_reads_closed(void *ctx)
+{
+    fail_every_read(true);
+}
+
+static void test_unread_at_the_start_is_kept(void **state)
+{
+    in_world(fail_reads_unclosed);
+    in_world(fail_reads_closed);
+}
+
 static void flip_closed(void *ctx)
 {
     flip_every_byte(true);
@@ -392,6 +434,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_flipped_bit_costs_one_record),
         cmocka_unit_test(test_a_flipped_bit_in_a_sealed_segment_costs_nothing),
+        cmocka_unit_test(test_unread_at_the_start_is_kept),
         cmocka_unit_test(test_truncation_costs_what_it_cuts),
         cmocka_unit_test(test_frames_are_atomic),
         cmocka_unit_test(test_recycled_records_never_revive),

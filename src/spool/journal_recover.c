@@ -80,11 +80,13 @@ void journal_set_aside(struct disk *disk, struct disk_file *file, uint64_t numbe
 }
 
 static void on_damage(void *ctx, uint64_t offset, uint64_t bytes, const struct record_head *head,
-                      bool torn)
+                      enum segment_loss loss)
 {
     struct recovering *r = ctx;
     struct segment *s = r->current;
-    if (torn) {
+    if (loss == SEGMENT_UNREAD)
+        return; // told once for the segment, which is kept as it is
+    if (loss == SEGMENT_TORN) {
         log_warn("spool ends in records that were cut short", LOG_INT("segment", s->head.number),
                  LOG_INT("offset", offset), LOG_INT("bytes", bytes));
         return;
@@ -191,11 +193,14 @@ static int load_segment(struct recovering *r, uint32_t slot)
     }
     struct segment *s = journal_segment_new(r->j, slot, file, size);
     err = segment_header_read(file, &s->head);
-    if (err == E_VERSION) {
+    if (err == E_VERSION)
         log_error("spool was written by a newer release", LOG_CSTR("file", name),
                   LOG_INT("format", s->head.version), LOG_INT("format_known", SEGMENT_VERSION));
+    if (err == E_IO) // it may have mail in it: nothing can be decided without it
+        log_error("spool segment can't be read", LOG_CSTR("file", name), LOG_ERR(err));
+    if (err == E_VERSION || err == E_IO) {
         list_push_back(&r->j->gone, &s->link);
-        return E_VERSION;
+        return err;
     }
     if (err == OK && s->head.slot == slot)
         add_found(r, s);
@@ -375,7 +380,7 @@ static void replay(struct recovering *r, const struct segment_index *x)
 static void seal_scanned(const struct segment *s, const struct segment_index *x)
 {
     uint64_t need = x->end + block_up(x->entries.len) + RECORD_BLOCK;
-    if (s->size < s->head.size || need > s->head.size)
+    if (s->size < s->head.size || need > s->head.size || x->unread)
         return;
     if (segment_index_write(s->file, &s->head, x))
         log_warn("spool index not written", LOG_INT("segment", s->head.number));
@@ -393,6 +398,10 @@ static int replay_segment(struct recovering *r, struct segment *s)
         return err;
     }
     replay(r, &x);
+    s->unread = x.unread;
+    if (x.unread)
+        log_error("spool segment can't be read in full; kept for the next start",
+                  LOG_INT("segment", s->head.number));
     if (x.scanned)
         seal_scanned(s, &x);
     s->end = x.end < s->head.size ? x.end : s->head.size;

@@ -89,21 +89,35 @@ static bool is_zero(const char *at, size_t n)
     return n == 0 || (at[0] == 0 && memcmp(at, at + 1, n - 1) == 0);
 }
 
+#define READ_TRIES 3 // a block that the disk does not give
+
+// A transient error must not decide anything: it is asked again before it counts.
+static int read_block(struct disk_file *file, char *out, size_t n, uint64_t offset, size_t *got)
+{
+    int err = E_IO;
+    for (int i = 0; err && i < READ_TRIES; i++)
+        err = disk_pread(file, out, n, offset, got);
+    return err;
+}
+
 int segment_header_read(struct disk_file *file, struct segment_header *out)
 {
     char blocks[2 * RECORD_BLOCK] = {0};
     size_t n;
-    if (disk_pread(file, blocks, sizeof(blocks), 0, &n))
-        return E_IO;
+    int unread = read_block(file, blocks, RECORD_BLOCK, 0, &n);
     int first = segment_header_parse(blocks, out);
-    if (first == OK)
+    if (!unread && first == OK)
         return OK;
     struct segment_header second;
+    if (read_block(file, blocks + RECORD_BLOCK, RECORD_BLOCK, RECORD_BLOCK, &n))
+        return E_IO;
     int err = segment_header_parse(blocks + RECORD_BLOCK, &second);
     if (err == OK) {
         *out = second;
         return OK;
     }
+    if (unread)
+        return E_IO;
     if (is_zero(blocks, sizeof(blocks)))
         return E_NOT_FOUND;
     // One flipped bit in a version must not stop the start: both copies have to say it.
@@ -224,14 +238,14 @@ static int index_from_footer(struct disk_file *file, const struct segment_header
     char footer[RECORD_BLOCK];
     size_t n;
     uint64_t bytes, hash;
-    if (disk_pread(file, footer, sizeof(footer), h->size - RECORD_BLOCK, &n))
+    if (read_block(file, footer, sizeof(footer), h->size - RECORD_BLOCK, &n))
         return E_IO;
     if (n < sizeof(footer) || footer_parse(footer, h, out, &bytes, &hash))
         return E_DAMAGED;
     buf_init(&out->entries, h->size);
     char *at = bytes ? buf_reserve(&out->entries, bytes) : NULL;
     if (at) {
-        if (disk_pread(file, at, bytes, out->end, &n))
+        if (read_block(file, at, bytes, out->end, &n))
             return E_IO;
         buf_commit(&out->entries, n);
     }
@@ -295,9 +309,10 @@ static void add_suspect(struct indexing *g, const struct scanned *r)
 
 static void tell_suspects(struct indexing *g, bool torn)
 {
+    enum segment_loss loss = g->x->unread ? SEGMENT_UNREAD : torn ? SEGMENT_TORN : SEGMENT_DAMAGED;
     for (size_t i = 0; g->damage && i < g->suspects_count; i++) {
         const struct suspect *s = &g->suspects[i];
-        g->damage->found(g->damage->ctx, s->offset, s->bytes, s->has_head ? &s->head : NULL, torn);
+        g->damage->found(g->damage->ctx, s->offset, s->bytes, s->has_head ? &s->head : NULL, loss);
     }
     g->suspects_count = 0;
 }
@@ -365,6 +380,7 @@ static int index_by_scan(struct segment_scan *s, struct indexing *g)
     struct scanned r;
     int err;
     while ((err = segment_scan_next(s, &r)) == OK) {
+        g->x->unread |= s->unread;
         if (r.kind != SCANNED_GAP) {
             if (r.head.flags & RECORD_BATCH_START) {
                 frame_close(g);
@@ -378,6 +394,7 @@ static int index_by_scan(struct segment_scan *s, struct indexing *g)
         else
             add_suspect(g, &r);
     }
+    g->x->unread |= s->unread;
     frame_close(g);
     bool sure = g->sure_stated > g->batch_at;
     if (sure)
@@ -442,9 +459,10 @@ static size_t scan_load(struct segment_scan *s, size_t want, uint64_t offset)
         return got;
     for (size_t at = 0; at < want; at += RECORD_BLOCK) {
         size_t n = want - at < RECORD_BLOCK ? want - at : RECORD_BLOCK;
-        if (disk_pread(s->file, s->window + at, n, offset + at, &got)) {
+        if (read_block(s->file, s->window + at, n, offset + at, &got)) {
             memset(s->window + at, 0, n);
             got = n;
+            s->unread = true;
         }
         if (got < n)
             return at + got;

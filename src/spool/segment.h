@@ -49,7 +49,7 @@ void segment_header_format(const struct segment_header *h, char out[RECORD_BLOCK
 // E_DAMAGED; E_VERSION (out->version is set).
 int segment_header_parse(const char in[RECORD_BLOCK], struct segment_header *out) MUST_USE;
 // Reads either copy. E_NOT_FOUND: neither was ever written (zeros, or too short). E_DAMAGED,
-// E_VERSION, E_IO.
+// E_VERSION. E_IO: the disk did not give one, and the other is not sound.
 int segment_header_read(struct disk_file *file, struct segment_header *out) MUST_USE;
 int segment_header_write(struct disk_file *file,
                          const struct segment_header *h) MUST_USE; // and flushes
@@ -82,15 +82,22 @@ struct segment_index {
     uint64_t last_sequence; // 0: none
     uint64_t tail;          // highest seen in TAIL records or the header
     bool scanned;           // no index was found: the records themselves were read
+    bool unread; // the disk did not give all of them: what is missing here may still be there
 };
 void segment_index_done(struct segment_index *x);
 
-// A damaged stretch; head is NULL where not even that could be read. torn: it lies in the last batch of a
-// segment without a successor, which a crash may have cut short before anything in it was acknowledged.
+// Why a stretch does not count.
+enum segment_loss {
+    SEGMENT_DAMAGED, // it does not match its checksum
+    SEGMENT_TORN, // it lies in the last batch of a segment without a successor, which a crash may have
+                  // cut short before anything in it was acknowledged
+    SEGMENT_UNREAD, // the disk did not give all of the segment: it may be sound
+};
+// head is NULL where not even that could be read.
 struct segment_damage {
     void *ctx;
     void (*found)(void *ctx, uint64_t offset, uint64_t bytes, const struct record_head *head,
-                  bool torn);
+                  enum segment_loss loss);
 };
 
 // Writes index and footer behind `end` and flushes.
@@ -110,6 +117,7 @@ struct segment_scan {
     uint64_t limit; // records end here at the latest
     bool meta_only; // content is neither read nor checked
     bool exact;     // the limit is known to be the end, so what is missing before it is damage
+    bool unread;    // a block could not be read, so damage may be none
     char *window;
     size_t window_cap;
     uint64_t window_at, window_bytes;
@@ -129,5 +137,6 @@ struct scanned {
 void segment_scan_init(struct segment_scan *s, struct disk_file *file, uint64_t seed, uint64_t from,
                        uint64_t limit, bool exact);
 void segment_scan_done(struct segment_scan *s);
-// The next record or damaged stretch; what the disk can't give is damage. E_NOT_FOUND at the end.
+// The next record or damaged stretch; what the disk can't give counts as zeros and sets `unread`.
+// E_NOT_FOUND at the end.
 int segment_scan_next(struct segment_scan *s, struct scanned *out) MUST_USE;

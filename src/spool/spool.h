@@ -170,7 +170,8 @@ void spool_get_stats(const struct spool *spool, struct spool_stats *out);
 
 // Reads one live message. Owned by the caller and untouched by it from spool_read() until done(),
 // which runs on the asking loop. OK: *message has one reference, the caller's. E_NOT_FOUND: no live
-// recipient (or never was). E_DAMAGED: set aside in `damaged/`. E_IO.
+// recipient (or never was). E_DAMAGED: it does not match its checksums and is set aside in
+// `damaged/`. E_IO: the disk does not give it; later it may.
 struct spool_read {
     struct message_id id;
     void (*done)(struct spool_read *read);
@@ -187,7 +188,7 @@ struct spool_read {
     } place, failed;
     char *buffer;
     size_t got;
-    int tries;
+    int tries, io_tries;
 };
 void spool_read(struct spool *spool, struct spool_read *read);
 

@@ -75,7 +75,10 @@ struct spool {
     struct compact *compact; // NULL: not running
     struct backup *backup;   // NULL: not running
     uint64_t stuck;          // number of a segment that can't be compacted in this run
-    bool tail_pending;       // a tail record is on its way
+    uint64_t unreadable;     // number of the segment that the disk did not give lately
+    int64_t compact_pause_ms;
+    struct mono compact_after;
+    bool tail_pending; // a tail record is on its way
     bool lag_told;
     struct spool_watch *watches;
     bool on_hold;

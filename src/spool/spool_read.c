@@ -3,7 +3,8 @@
 // How it works. The spool's loop looks up where the message stands; the asking loop reads it there,
 // from the page cache or through the offload pool. No pin is needed: if compaction moves the
 // message and its segment is reused meanwhile, the checksum (seeded by the segment) fails and the
-// place is looked up again. Damage is what fails twice at one place.
+// place is looked up again. Damage is what fails its checksums twice at one place; what the disk
+// does not give is read again and then E_IO.
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -11,6 +12,7 @@
 #include "spool/spool_internal.h"
 
 #define READ_TRIES 8
+#define READ_IO_TRIES 3
 
 static void end_read(struct spool_read *r, int err)
 {
@@ -93,7 +95,12 @@ static void got_bytes(struct spool_read *r, int err, size_t n)
     }
     free(r->buffer);
     r->buffer = NULL;
-    r->failed = r->place;
+    if (err == E_IO && ++r->io_tries == READ_IO_TRIES) {
+        end_read(r, err);
+        return;
+    }
+    if (err != E_IO)
+        r->failed = r->place;
     ask(r); // it may have moved
 }
 
@@ -144,7 +151,7 @@ void spool_read(struct spool *spool, struct spool_read *r)
     r->home = sys_loop_self();
     r->message = NULL;
     r->buffer = NULL;
-    r->tries = 0;
+    r->tries = r->io_tries = 0;
     r->failed = (struct spool_place){0};
     ask(r);
 }
@@ -165,7 +172,7 @@ static int find_place(struct spool *spool, struct spool_read *r)
     bool same = r->failed.number == r->place.number && r->failed.offset == r->place.offset;
     if (same)
         spool->journal->counts.damaged++;
-    return same || ++r->tries > READ_TRIES ? E_DAMAGED : OK;
+    return same ? E_DAMAGED : ++r->tries > READ_TRIES ? E_IO : OK;
 }
 
 static void look_up(struct sys_task *task)

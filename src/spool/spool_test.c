@@ -282,6 +282,45 @@ static void test_space_is_bounded(void **state)
     end();
 }
 
+static uint32_t told_waits;
+
+static void count_waits(void *ctx, struct bytes line)
+{
+    told_waits += memmem(line.at, line.len, "compaction waits", 16) != NULL;
+}
+
+// What the disk does not give for a while is not lost, not removed and not called damaged; compaction
+// goes on once it gives it again.
+static void test_unreadable_is_not_damaged(void **state)
+{
+    struct spool_stats stats;
+    struct stored_message *m;
+    told_waits = 0;
+    log_capture(count_waits, NULL);
+    begin(13);
+    for (uint32_t n = 1; n <= 300; n++)
+        assert_int_equal(commit(accept_frame(n, 2000)), OK);
+    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_READ, 1, UINT64_MAX, E_IO);
+    for (uint32_t n = 11; n <= 300; n++)
+        assert_int_equal(commit(settle_frame(n)), OK);
+    sim_run_ms(600000);
+    assert_int_equal(read_message(1, &m), E_IO);
+    spool_get_stats(spool, &stats);
+    assert_int_equal(stats.live_messages, 10);
+    assert_in_range(told_waits, 1, 3); // once a segment, in ten minutes
+    uint64_t before = stats.compacted_bytes;
+    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_READ, UINT64_MAX, 1, E_IO);
+    sim_run_ms(120000);
+    spool_get_stats(spool, &stats);
+    assert_true(stats.compacted_bytes > before);
+    assert_int_equal(stats.live_messages, 10);
+    assert_int_equal(stats.damaged_records, 0);
+    for (uint32_t n = 1; n <= 10; n++)
+        assert_reads_back(n, 2000);
+    end();
+    log_capture(NULL, NULL);
+}
+
 static void test_failing_disk_refuses_and_recovers(void **state)
 {
     log_capture(swallow, NULL);
@@ -702,6 +741,7 @@ int main(void)
         cmocka_unit_test(test_accept_read_settle),
         cmocka_unit_test(test_commits_share_flushes),
         cmocka_unit_test(test_space_is_bounded),
+        cmocka_unit_test(test_unreadable_is_not_damaged),
         cmocka_unit_test(test_failing_disk_refuses_and_recovers),
         cmocka_unit_test(test_extents),
         cmocka_unit_test(test_extent_faults),

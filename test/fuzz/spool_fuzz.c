@@ -125,7 +125,7 @@ static void repair(char *at, size_t size)
 }
 
 static void on_damage(void *ctx, uint64_t offset, uint64_t bytes, const struct record_head *head,
-                      bool torn)
+                      enum segment_loss loss)
 {
     CHECK(offset >= SEGMENT_DATA_AT && bytes > 0);
 }
