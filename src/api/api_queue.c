@@ -227,6 +227,7 @@ static void record(struct act_batch *b)
             .state = row->state,
             .event = row->event,
             .attempts = b->batch->recipients[i].attempts,
+            .next_attempt_at = b->batch->recipients[i].next_attempt_at,
             .at = sys_wall(),
             .actor = a->request->actor,
             .reason = bytes_cstr(row->name),

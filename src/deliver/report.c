@@ -91,7 +91,10 @@ static void add_outcome(struct report *r, struct spool_frame *frame, uint32_t i)
         .attempts = r->batch->recipients[i].attempts + (row->counts ? 1 : 0),
         .warned = v->kind == VERDICT_WARNED,
         .at = r->at,
-        .next_attempt_at = deferred ? r->retry_at : (struct wall){0},
+        .next_attempt_at = deferred ? r->retry_at
+                           : recipient_state_is_live(row->state)
+                               ? r->batch->recipients[i].next_attempt_at
+                               : (struct wall){0},
         .mx = r->facts.mx,
         .ip = r->facts.ip,
         .tls = r->facts.tls,

@@ -140,6 +140,9 @@ int queue_add(struct queue *q, const struct queue_message_new *message, struct q
 struct queue_batch_recipient {
     uint32_t number;
     uint32_t attempts; // before this one
+    // When it would be tried next, had nobody leased it; 0: as soon as the message may go. What a record that is no attempt (held,
+    // released, warned) repeats, so that a restart keeps to it.
+    struct wall next_attempt_at;
 };
 
 // Leased recipients of one message.

@@ -325,6 +325,32 @@ static void holds_one_recipient_of_many(void **state)
     world_done(&w);
 }
 
+// What is held, released or warned about is due when it was before, also after a restart.
+static void holds_keep_the_schedule(void **state)
+{
+    (void)state;
+    struct world w;
+    struct queue_place before, after;
+    start(&w, CONF);
+    world_site(&w, "site")->reply = WORLD_DEFER;
+    struct message_id id = world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
+    world_run(&w, 1000);
+    assert_int_equal(queue_find(w.queue, id, 1, w.now, &before), OK);
+    assert_true(before.next_attempt_at.us > w.now.wall.us);
+    struct queue_filter f = {.by = QUEUE_SELECT_ID, .id = id};
+    assert_true(world_next_claim(&w, &f, QUEUE_HELD));
+    world_crash(&w, 0, false);
+    assert_true(world_next_claim(&w, &f, QUEUE_RELEASED));
+    world_crash(&w, 0, false);
+    assert_true(world_next_claim(&w, &f, QUEUE_WARNED));
+    world_crash(&w, 0, false);
+    assert_int_equal(queue_find(w.queue, id, 1, w.now, &after), OK);
+    assert_int_equal(after.state, QUEUE_STATE_QUEUED);
+    assert_in_range(after.next_attempt_at.us, before.next_attempt_at.us - 1000,
+                    before.next_attempt_at.us + 1000);
+    world_done(&w);
+}
+
 static void holds_mail_to_come(void **state)
 {
     (void)state;
@@ -549,6 +575,7 @@ int main(void)
         cmocka_unit_test(charges_no_jump_to_lifetimes),
         cmocka_unit_test(holds_and_releases),
         cmocka_unit_test(holds_one_recipient_of_many),
+        cmocka_unit_test(holds_keep_the_schedule),
         cmocka_unit_test(holds_mail_to_come),
         cmocka_unit_test(holds_everything),
         cmocka_unit_test(retries_now),

@@ -8,13 +8,15 @@
 
 #include <stdlib.h>
 
-static void copy_recipients(struct queue_batch *batch)
+static void copy_recipients(struct queue_batch *batch, struct queue_now now)
 {
     uint32_t i = 0;
     for (struct queue_bundle *b = batch->bundles; b; b = b->next_leased) {
         const uint32_t *numbers = queue_bundle_numbers(b);
+        bool waits = b->due_us > now.mono.us && !(b->flags & BUNDLE_SCHEDULED);
+        struct wall next = waits ? queue_wall_of(b->due_us, now) : (struct wall){0};
         for (uint32_t k = 0; k < b->count; k++, i++)
-            batch->recipients[i] = (struct queue_batch_recipient){numbers[k], b->attempts};
+            batch->recipients[i] = (struct queue_batch_recipient){numbers[k], b->attempts, next};
     }
     CHECK(i == batch->count);
 }
@@ -45,7 +47,7 @@ struct queue_batch *queue_batch_new(struct queue *q, struct queue_message *m,
     memcpy(batch->text, domain.at, domain.len);
     batch->domain = bytes_of(batch->text, domain.len);
     batch->recipients = mem_new(count * sizeof(*batch->recipients));
-    copy_recipients(batch);
+    copy_recipients(batch, now);
     int64_t ms = queue_retry_ms(q, bundles->attempts), spread = ms * QUEUE_JITTER_PERCENT / 100;
     batch->retry_ms = ms - spread + (int64_t)(queue_random(q) % (uint64_t)(2 * spread + 1));
     return batch;

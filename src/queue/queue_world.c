@@ -218,9 +218,11 @@ static void record(struct world *w, const struct queue_batch *b, const struct qu
             break;
         case QUEUE_HELD:
             r->held = true;
+            r->next_attempt_at = b->recipients[i].next_attempt_at;
             break;
         case QUEUE_RELEASED:
             r->held = false;
+            r->next_attempt_at = b->recipients[i].next_attempt_at;
             break;
         case QUEUE_RETRIED:
             r->held = false;
@@ -231,6 +233,7 @@ static void record(struct world *w, const struct queue_batch *b, const struct qu
             break;
         case QUEUE_WARNED:
             r->warned = true;
+            r->next_attempt_at = b->recipients[i].next_attempt_at;
             break;
         case QUEUE_UNTRIED:
             r->next_attempt_at = r->not_before = (struct wall){0};

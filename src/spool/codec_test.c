@@ -328,6 +328,11 @@ static void test_table_keeps_states(void **state)
     assert_true(table_set_status(e, 2, recipient_status_of(&delivered)));
     assert_int_equal(e->live, 2);
     assert_false(table_set_status(e, 2, recipient_status_of(&queued))); // settled is settled
+    struct spool_outcome warned = queued;
+    warned.warned = true;
+    assert_true(table_set_status(e, 1, recipient_status_of(&warned)));
+    assert_true(table_set_status(e, 1, recipient_status_of(&queued)));
+    assert_true(recipient_status_warned(*table_status(e, 1))); // said is said
     assert_false(table_set_status(e, 0, recipient_status_of(&queued)));
     assert_false(table_set_status(e, 4, recipient_status_of(&queued)));
     assert_int_equal(recipient_status_state(*table_status(e, 2)), RECIPIENT_DELIVERED);

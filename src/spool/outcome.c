@@ -166,3 +166,9 @@ bool recipient_status_warned(struct recipient_status s)
 {
     return s.bits >> 3 & 1;
 }
+
+struct recipient_status recipient_status_with_warned(struct recipient_status s)
+{
+    s.bits |= 1u << 3;
+    return s;
+}

@@ -56,9 +56,9 @@ struct spool_outcome {
     enum recipient_state state; // after this event
     enum spool_event event;
     uint32_t attempts; // so far, this one included
-    bool warned;       // a delayed DSN has been sent; stays true once said
+    bool warned; // a delayed DSN has been sent; said once it stays true, whatever later ones say
     struct wall at;
-    struct wall next_attempt_at; // while queued; 0: at once
+    struct wall next_attempt_at; // while queued or held (then: once released); 0: at once
     struct bytes mx;             // host name tried, or empty
     struct bytes ip;             // "192.0.2.1:25", or empty
     struct bytes tls;            // "TLSv1.3 TLS_AES_256_GCM_SHA384 verified", or empty

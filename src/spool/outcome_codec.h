@@ -22,3 +22,4 @@ enum recipient_state recipient_status_state(struct recipient_status s);
 uint32_t recipient_status_attempts(struct recipient_status s);
 struct wall recipient_status_next(struct recipient_status s);
 bool recipient_status_warned(struct recipient_status s);
+struct recipient_status recipient_status_with_warned(struct recipient_status s);

@@ -112,7 +112,7 @@ bool table_set_status(struct table_entry *e, uint32_t recipient, struct recipien
     struct recipient_status *old = table_status(e, recipient);
     if (!old || !recipient_state_is_live(recipient_status_state(*old)))
         return false;
-    *old = status;
+    *old = recipient_status_warned(*old) ? recipient_status_with_warned(status) : status;
     if (!recipient_state_is_live(recipient_status_state(status)))
         e->live--;
     return true;

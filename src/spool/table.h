@@ -39,5 +39,5 @@ struct message_id table_id(const struct table_entry *e);
 // Recipients are numbered from 1. NULL beyond the last.
 struct recipient_status *table_status(struct table_entry *e, uint32_t recipient);
 // Sets a recipient's status and keeps `live` true. A settled recipient stays settled; false then,
-// and for a recipient that is not there.
+// and for a recipient that is not there. A warned one stays warned.
 bool table_set_status(struct table_entry *e, uint32_t recipient, struct recipient_status status);

@@ -84,6 +84,27 @@ def test_hold_and_release_a_message(make_relay, receiver_):
     assert types.index("held") < types.index("released") < types.index("delivered")
 
 
+@pytest.mark.parametrize("released", [False, True])
+def test_a_hold_keeps_the_schedule(make_relay, receiver_, released):
+    """Held and released mail is due when it was before, also after kill -9."""
+    relay = sending_relay(make_relay, SLOW_RETRY)
+    receiver_.script("rcpt", "451 4.2.0 later", times=1)
+    ident = send(relay, "bob@example.org")
+    wait_attempts(relay, ident, 1)
+    due = relay.message(ident)["recipients"][0]["next_attempt_at"]
+    relay.cli("queue", "hold", "--id", ident)
+    if released:
+        relay.cli("queue", "release", "--id", ident)
+    relay.kill()
+    relay.start()
+    if not released:
+        relay.cli("queue", "release", "--id", ident)
+    after = relay.message(ident)["recipients"][0]["next_attempt_at"]
+    assert after[:19] == due[:19]
+    assert relay.cli("message", "why", ident)["limit"] == "retry_time"
+    not_yet(receiver_)
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_hold_a_domain(make_relay, receiver_, dns, make_receiver, how):
     """Holds what is there and what comes later, and no other domain; neither a restart nor kill -9 ends it."""
