@@ -35,7 +35,7 @@ char *buf_reserve(struct buf *b, size_t n)
     }
     size_t need = b->len + n + 1; // room for the NUL of buf_cstr()
     if (need > b->cap) {
-        size_t cap = b->cap < 32 ? 64 : b->cap * 2;
+        size_t cap = b->cap < 64 ? 128 : b->cap * 2;
         cap = cap > max ? max + 1 : cap; // so that what fits is what may stand there
         b->cap = cap < need ? need : cap;
         b->at = mem_resize(b->at, b->cap);
@@ -47,6 +47,17 @@ void buf_commit(struct buf *b, size_t n)
 {
     CHECK(n == 0 || b->len + n < b->cap);
     b->len += n;
+}
+
+void buf_add_slices(struct buf *b, const struct bytes *slices, size_t count)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += slices[i].len;
+    if (!buf_reserve(b, total)) // all or nothing
+        return;
+    for (size_t i = 0; i < count; i++)
+        buf_add(b, slices[i]);
 }
 
 void buf_add_u64(struct buf *b, uint64_t value)

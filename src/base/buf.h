@@ -52,6 +52,11 @@ static inline void buf_add_byte(struct buf *b, char c)
     }
 }
 
+// Appends all of the slices, in order: buf_add_all(b, BYTES("<"), path, BYTES(">")).
+void buf_add_slices(struct buf *b, const struct bytes *slices, size_t count);
+#define buf_add_all(b, ...)                                                                        \
+    buf_add_slices((b), (const struct bytes[]){__VA_ARGS__},                                       \
+                   sizeof((const struct bytes[]){__VA_ARGS__}) / sizeof(struct bytes))
 void buf_add_u64(struct buf *b, uint64_t value); // decimal
 void buf_add_i64(struct buf *b, int64_t value);
 // Decimal with leading zeros; the lowest `digits` of it, at most 20.

@@ -6,6 +6,7 @@
 #include "daemon/relay.h"
 
 #include <ifaddrs.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -709,9 +710,18 @@ static int receive_first(struct relay *r)
     return err ? E_SYNTAX : OK; // the configuration or a file that it names must change
 }
 
+// Messages come and go all the time: what is freed is kept for the next ones, not given back to the kernel.
+static void set_up_malloc(void)
+{
+    mallopt(M_TOP_PAD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 4 << 20);
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+}
+
 static int start(struct relay *r)
 {
     uint64_t seed;
+    set_up_malloc();
     sys_random(&seed, sizeof seed);
     map_seed(seed);
     r->accounts = conf_part_new(store_directory_empty(), free_directory);

@@ -15,7 +15,7 @@ void render_init(struct render *r, struct spool *spool, struct stored_message *m
     r->out_taken = 0;
     r->ended = false;
     r->err = OK;
-    r->piece = mem_new(RENDER_PIECE_BYTES);
+    r->piece = mem_resize(NULL, RENDER_PIECE_BYTES); // as it comes: most bodies are smaller
     spool_body_init(&r->body, spool, m, ready, ctx);
     if (kind == RENDER_SEVEN_BIT)
         mail_downgrade_plan_start(&r->plan, 0);

@@ -257,15 +257,15 @@ static void add_received(struct submission *s)
     buf_add_cstr(out, "Received: ");
     if (s->client_ip.len) {
         bool ip6 = bytes_find(s->client_ip, ':') != -1;
-        buf_printf(out, "from %.*s ([%s%.*s])\r\n\t", BYTES_FMT(s->helo), ip6 ? "IPv6:" : "",
-                   BYTES_FMT(s->client_ip));
+        buf_add_all(out, BYTES("from "), s->helo, ip6 ? BYTES(" ([IPv6:") : BYTES(" (["),
+                    s->client_ip, BYTES("])\r\n\t"));
     }
-    buf_printf(out, "by %.*s (posthaste) with %.*s id %s", BYTES_FMT(s->hostname),
-               BYTES_FMT(s->protocol), id);
+    buf_add_all(out, BYTES("by "), s->hostname, BYTES(" (posthaste) with "), s->protocol,
+                BYTES(" id "), bytes_cstr(id));
     if (s->tls.len)
-        buf_printf(out, "\r\n\t(%.*s)", BYTES_FMT(s->tls));
+        buf_add_all(out, BYTES("\r\n\t("), s->tls, BYTES(")"));
     if (s->single_recipient.len)
-        buf_printf(out, "\r\n\tfor <%.*s>", BYTES_FMT(s->single_recipient));
+        buf_add_all(out, BYTES("\r\n\tfor <"), s->single_recipient, BYTES(">"));
     buf_add_cstr(out, ";\r\n\t");
     mail_date_format(s->now, out);
     buf_add_cstr(out, "\r\n");

@@ -321,18 +321,15 @@ static int read_address(struct parser *p, struct bytes name, struct bytes phrase
     if (read_domain(p, &text) == OK) {
         struct mail_mailbox *row = add_row(p);
         struct mail_address address;
-        int err = mail_address_parse(buf_bytes(&text), &address);
+        int err = mail_address_parse(arena_dup(p->arena, buf_bytes(&text)), &address);
         if (err == OK && bytes_search(address.text, BYTES("=?")) >= 0)
             err = E_SYNTAX; // an encoded-word is none here (RFC 2047 section 5), but some decode it
         if (err == OK)
             err = check_phrase(phrase, address.text);
         if (err || !row)
             fail(p, err);
-        else {
-            *row = (struct mail_mailbox){.name = name, .in_group = p->in_group};
-            err = mail_address_parse(arena_dup(p->arena, buf_bytes(&text)), &row->address);
-            CHECK(err == OK);
-        }
+        else
+            *row = (struct mail_mailbox){.name = name, .address = address, .in_group = p->in_group};
     }
     buf_done(&text);
     return p->err;

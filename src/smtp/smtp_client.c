@@ -152,15 +152,17 @@ static void build_rset(struct smtp_client *c, uint32_t rcpt)
 static void add_param(struct buf *out, const char *name, struct bytes value)
 {
     if (value.len > 0)
-        buf_printf(out, " %s=%.*s", name, BYTES_FMT(value));
+        buf_add_all(out, BYTES(" "), bytes_cstr(name), BYTES("="), value);
 }
 
 static void build_mail(struct smtp_client *c, uint32_t rcpt)
 {
     const struct smtp_transaction *t = c->t;
-    buf_printf(&c->out, "MAIL FROM:<%.*s>", BYTES_FMT(t->reverse_path));
-    if (c->caps.size && t->size > 0)
-        buf_printf(&c->out, " SIZE=%llu", (unsigned long long)t->size);
+    buf_add_all(&c->out, BYTES("MAIL FROM:<"), t->reverse_path, BYTES(">"));
+    if (c->caps.size && t->size > 0) {
+        buf_add_cstr(&c->out, " SIZE=");
+        buf_add_u64(&c->out, t->size);
+    }
     if (t->body == BODY_8BITMIME && c->caps.eightbitmime)
         buf_add_cstr(&c->out, " BODY=8BITMIME");
     if (t->body == BODY_BINARYMIME && c->caps.binarymime)
@@ -185,11 +187,11 @@ static void build_rcpt(struct smtp_client *c, uint32_t i)
                  {NOTIFY_DELAY, "DELAY"}};
     const struct smtp_client_rcpt *rcpt = &c->t->rcpts[i];
     const char *before = " NOTIFY=";
-    buf_printf(&c->out, "RCPT TO:<%.*s>", BYTES_FMT(rcpt->path));
+    buf_add_all(&c->out, BYTES("RCPT TO:<"), rcpt->path, BYTES(">"));
     for (size_t k = 0; c->caps.dsn && k < COUNT_OF(words); k++) {
         if (!(rcpt->notify & words[k].bit))
             continue;
-        buf_printf(&c->out, "%s%s", before, words[k].word);
+        buf_add_all(&c->out, bytes_cstr(before), bytes_cstr(words[k].word));
         before = ",";
     }
     if (c->caps.dsn)
@@ -211,7 +213,9 @@ static void build_data(struct smtp_client *c, uint32_t rcpt)
 
 static void build_bdat(struct smtp_client *c, uint32_t rcpt)
 {
-    buf_printf(&c->out, "BDAT %llu LAST\r\n", (unsigned long long)c->t->size);
+    buf_add_cstr(&c->out, "BDAT ");
+    buf_add_u64(&c->out, c->t->size);
+    buf_add_cstr(&c->out, " LAST\r\n");
     begin_streaming(c);
 }
 
