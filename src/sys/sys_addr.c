@@ -6,11 +6,30 @@
 
 #include "sys/sys_sockaddr.h"
 
+static char *put_decimal(char *at, unsigned value)
+{
+    if (value >= 10)
+        at = put_decimal(at, value / 10);
+    *at++ = (char)('0' + value % 10);
+    return at;
+}
+
+// Each message names an address three times: without printf, which inet_ntop() uses too.
+static char *put_ip4(char *at, const uint8_t ip[4])
+{
+    for (int i = 0; i < 4; i++) {
+        at = put_decimal(at, ip[i]);
+        *at++ = '.';
+    }
+    *--at = '\0';
+    return at;
+}
+
 const char *sys_addr_format_ip(const struct sys_addr *addr, char out[SYS_ADDR_TEXT])
 {
     out[0] = '\0';
     if (addr->kind == SYS_ADDR_IP4)
-        inet_ntop(AF_INET, addr->ip, out, SYS_ADDR_TEXT);
+        put_ip4(out, addr->ip);
     else if (addr->kind == SYS_ADDR_IP6)
         inet_ntop(AF_INET6, addr->ip, out, SYS_ADDR_TEXT);
     else if (addr->kind == SYS_ADDR_UNIX)
@@ -22,11 +41,15 @@ const char *sys_addr_format_ip(const struct sys_addr *addr, char out[SYS_ADDR_TE
 
 const char *sys_addr_format(const struct sys_addr *addr, char out[SYS_ADDR_TEXT])
 {
+    if (addr->kind == SYS_ADDR_IP4) {
+        char *at = put_ip4(out, addr->ip);
+        *at++ = ':';
+        *put_decimal(at, addr->port) = '\0';
+        return out;
+    }
     char ip[SYS_ADDR_TEXT];
     sys_addr_format_ip(addr, ip);
-    if (addr->kind == SYS_ADDR_IP4)
-        snprintf(out, SYS_ADDR_TEXT, "%.46s:%u", ip, addr->port);
-    else if (addr->kind == SYS_ADDR_IP6)
+    if (addr->kind == SYS_ADDR_IP6)
         snprintf(out, SYS_ADDR_TEXT, "[%.46s]:%u", ip, addr->port);
     else
         snprintf(out, SYS_ADDR_TEXT, "%.127s", ip);
