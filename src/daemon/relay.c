@@ -26,9 +26,7 @@
 #include "store/store.h"
 #include "sys/sys_watch.h"
 
-#define CLOCK_LOOK_MS 1000
 #define CLOCK_JUMP_TOLD_MS 3600000 // beyond this someone must know
-#define CLOCK_JUMP_MS 500
 #define NOTES_A_FRAME 50
 #define AUTHORITIES_MAX ((size_t)16 << 20)
 
@@ -61,8 +59,6 @@ struct relay {
     // main loop
     struct sys_watch *watch;
     struct sys_timer grace, clock;
-    struct mono clock_mono;
-    struct wall clock_wall;
     struct sys_task start;
     uint32_t drained;
     bool stopping;
@@ -432,20 +428,14 @@ static void on_clock(struct sys_timer *timer)
 {
     struct relay *r = container_of(timer, struct relay, clock);
     struct queue_now now = acceptance_now();
-    int64_t delta =
-        wall_ms_between(r->clock_wall, now.wall) - mono_ms_between(r->clock_mono, now.mono);
-    if (delta > CLOCK_JUMP_MS || delta < -CLOCK_JUMP_MS) {
-        uint64_t kicks = 0;
-        if (delta > CLOCK_JUMP_TOLD_MS || delta < -CLOCK_JUMP_TOLD_MS)
-            log_error("the wall clock jumped", LOG_INT("by_ms", delta));
-        else
-            log_info("the wall clock was set", LOG_INT("by_ms", delta));
-        queue_clock_jumped(r->queue, delta, now, &kicks);
-        r->shared.port.kick(r, kicks);
-    }
-    r->clock_mono = now.mono;
-    r->clock_wall = now.wall;
-    sys_timer_set(&r->clock, mono_add_ms(now.mono, CLOCK_LOOK_MS));
+    uint64_t kicks = 0;
+    int64_t delta_ms = wall_jumps_look(&r->shared.port.jumps, r->spool, r->queue, now, &kicks);
+    if (delta_ms > CLOCK_JUMP_TOLD_MS || delta_ms < -CLOCK_JUMP_TOLD_MS)
+        log_error("the wall clock jumped", LOG_INT("by_ms", delta_ms));
+    else if (delta_ms)
+        log_info("the wall clock was set", LOG_INT("by_ms", delta_ms));
+    r->shared.port.kick(r, kicks);
+    sys_timer_set(&r->clock, mono_add_ms(now.mono, WALL_JUMPS_LOOK_MS));
 }
 
 static void on_main_start(struct sys_task *task)
@@ -453,9 +443,7 @@ static void on_main_start(struct sys_task *task)
     struct relay *r = container_of(task, struct relay, start);
     r->watch = sys_watch_open(r->channel, on_channel, r);
     r->clock.fire = on_clock;
-    r->clock_mono = sys_mono();
-    r->clock_wall = sys_wall();
-    sys_timer_set(&r->clock, mono_add_ms(sys_mono(), CLOCK_LOOK_MS));
+    sys_timer_set(&r->clock, mono_add_ms(sys_mono(), WALL_JUMPS_LOOK_MS));
     apply_to_workers(r);
     parts_clear(&r->parts);
     tell_guard(r, CHANNEL_READY, r->snapshot->conf->control);
@@ -494,13 +482,15 @@ static void on_recovered(void *ctx, const struct spool_summary *summary)
 {
     struct recovery *rec = ctx;
     rec->messages++;
-    acceptance_recover(&rec->relay->shared.port, summary, rec->now, recovered_route, rec);
+    acceptance_recover(&rec->relay->shared.port, summary, rec->now,
+                       rec->relay->snapshot->conf->retry.max_ms, recovered_route, rec);
 }
 
 static void on_recovered_note(void *ctx, struct bytes key, struct bytes value)
 {
     struct recovery *rec = ctx;
-    if (queue_restore(rec->relay->queue, key, value, rec->now) != OK)
+    if (!wall_jumps_restore(&rec->relay->shared.port.jumps, key, value) &&
+        queue_restore(rec->relay->queue, key, value, rec->now) != OK)
         log_warn("note not understood", LOG_STR("key", key));
 }
 
@@ -526,6 +516,7 @@ static int open_spool(struct relay *r)
     else
         log_info("spool open", LOG_INT("messages", rec.messages));
     r->shared.port.spool = r->spool;
+    wall_jumps_start(&r->shared.port.jumps, rec.now);
     if (!err && spool_is_on_hold(r->spool)) {
         log_warn("a restored backup: all mail is held until `posthaste queue release --all`");
         holds_all(r->queue, rec.now);

@@ -176,6 +176,7 @@ static int address_notification(struct report *r, const struct dsn *dsn, struct 
         return err;
     e->accepted_at = r->at;
     e->expires_at = wall_add_ms(r->at, conf->retry.lifetime_ms);
+    e->wall_jumped_ms = wall_jumps_now(&r->reporter->port->jumps, acceptance_now());
     e->account = about->account;
     e->account_name = arena_dup(&m->arena, about->account_name);
     e->class = about->class == MAIL_BULK ? MAIL_BULK : MAIL_PERSONAL;

@@ -73,34 +73,61 @@ void acceptance_commit(struct intake_port *port, struct spool_frame *frame,
     struct acceptance *a = mem_new(sizeof *a + count * sizeof a->routes[0]);
     *a = (struct acceptance){.port = port, .message = m, .done = done, .ctx = ctx};
     memcpy(a->routes, routes, count * sizeof a->routes[0]);
+    wall_jumps_keep(&port->jumps, m->envelope->wall_jumped_ms, port->spool);
     spool_commit(port->spool, frame, on_committed, a);
 }
 
+struct lifetime {
+    struct wall from, until;
+};
+
+// The message's lifetime on today's wall clock: moved by what that has jumped since, but never more than a whole one
+// from now on. What is still scheduled keeps to the wall clock with all its times.
+static struct lifetime lifetime_today(const struct intake_port *port,
+                                      const struct spool_summary *summary, struct queue_now now)
+{
+    struct lifetime life = {summary->accepted_at, summary->expires_at};
+    int64_t jumped_ms = wall_jumps_known(&port->jumps) - summary->wall_jumped_ms;
+    if (!jumped_ms || !wall_reached(summary->not_before, now.wall))
+        return life;
+    bool waited = wall_reached(summary->accepted_at, summary->not_before);
+    int64_t whole_ms =
+        wall_ms_between(waited ? summary->not_before : summary->accepted_at, summary->expires_at);
+    struct wall latest = wall_add_ms(now.wall, whole_ms);
+    life.from = wall_add_ms(life.from, jumped_ms);
+    life.until = wall_add_ms(life.until, jumped_ms);
+    life.until = life.until.us < latest.us ? life.until : latest;
+    return life;
+}
+
 void acceptance_recover(struct intake_port *port, const struct spool_summary *summary,
-                        struct queue_now now,
+                        struct queue_now now, int64_t retry_max_ms,
                         uint32_t (*route_of)(void *ctx, const struct spool_summary *summary,
                                              const struct spool_summary_recipient *recipient),
                         void *ctx)
 {
+    struct lifetime life = lifetime_today(port, summary, now);
+    struct wall latest = wall_add_ms(now.wall, retry_max_ms);
     struct queue_recipient *recipients = mem_new(summary->recipients_count * sizeof *recipients);
     for (uint32_t i = 0; i < summary->recipients_count; i++) {
         const struct spool_summary_recipient *r = &summary->recipients[i];
-        recipients[i] = (struct queue_recipient){.number = r->number,
-                                                 .route = route_of(ctx, summary, r),
-                                                 .domain = r->domain,
-                                                 .notify = r->notify,
-                                                 .attempts = r->attempts,
-                                                 .next_attempt_at = r->next_attempt_at,
-                                                 .held = r->state == RECIPIENT_HELD,
-                                                 .warned = r->warned};
+        recipients[i] = (struct queue_recipient){
+            .number = r->number,
+            .route = route_of(ctx, summary, r),
+            .domain = r->domain,
+            .notify = r->notify,
+            .attempts = r->attempts,
+            .next_attempt_at = r->next_attempt_at.us < latest.us ? r->next_attempt_at : latest,
+            .held = r->state == RECIPIENT_HELD,
+            .warned = r->warned};
     }
     struct queue_message_new message = {
         .id = summary->id,
         .account = summary->account,
         .class = summary->class,
-        .accepted_at = summary->accepted_at,
+        .accepted_at = life.from,
         .not_before = summary->not_before,
-        .expires_at = summary->expires_at,
+        .expires_at = life.until,
         .size = summary->size,
         .flags =
             flags_of(summary->null_sender, summary->smtputf8, summary->body, summary->requiretls),

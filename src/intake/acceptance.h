@@ -8,8 +8,7 @@
 // Thread: any loop; done() runs there.
 #pragma once
 
-#include "queue/queue.h"
-#include "spool/spool.h"
+#include "intake/wall_jumps.h"
 
 // What intake and deliver share of the running relay; one for all workers, outlives them.
 struct intake_port {
@@ -18,19 +17,23 @@ struct intake_port {
     void (*kick)(void *ctx,
                  uint64_t workers); // have these workers (bits) ask queue_next(); any thread
     void *kick_ctx;
+    struct wall_jumps jumps;
 };
 
 // Both clocks of this turn.
 struct queue_now acceptance_now(void);
 
 // Takes over one reference to m and the frame (which has m already). routes[i] is the queue's route key of
-// recipient i (copied). done(ctx, err): OK after the flush; otherwise as spool_commit().
+// recipient i (copied). done(ctx, err): OK after the flush; otherwise as spool_commit(). The envelope's
+// wall_jumped_ms is wall_jumps_now() of when it was accepted.
 void acceptance_commit(struct intake_port *port, struct spool_frame *frame,
                        struct stored_message *m, const uint32_t *routes,
                        void (*done)(void *ctx, int err), void *ctx);
-// Puts a message found by recovery into the queue; route_of gives a recipient's route key.
+// Puts a message found by recovery into the queue; route_of gives a recipient's route key. The spool's notes have
+// been told before: its lifetime is not charged for jumps of the wall clock, and no attempt is farther away than
+// retry_max_ms.
 void acceptance_recover(struct intake_port *port, const struct spool_summary *summary,
-                        struct queue_now now,
+                        struct queue_now now, int64_t retry_max_ms,
                         uint32_t (*route_of)(void *ctx, const struct spool_summary *summary,
                                              const struct spool_summary_recipient *recipient),
                         void *ctx);

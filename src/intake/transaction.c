@@ -449,6 +449,7 @@ static void take_submission(struct transaction *t, struct submission *sub)
     t->message->header = arena_dup(arena_of(t), buf_bytes(&sub->out));
     e->header_bytes = sub->out.len;
     e->accepted_at = sub->now;
+    e->wall_jumped_ms = wall_jumps_now(&t->intake->options.port->jumps, acceptance_now());
     e->not_before = sub->send_at;
     e->expires_at = wall_add_ms(sub->send_at.us > sub->now.us ? sub->send_at : sub->now,
                                 conf->retry.lifetime_ms);

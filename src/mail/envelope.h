@@ -43,6 +43,7 @@ struct envelope {
     struct wall accepted_at;
     struct wall not_before;    // 0: at once (X-Posthaste-Send-At)
     struct wall expires_at;    // fixed at acceptance
+    int64_t wall_jumped_ms;    // how far the wall clock had jumped by then (intake/wall_jumps.h)
     struct bytes reverse_path; // without <>; empty is the null sender
     uint32_t account;          // store's account number; 0: none (trusted network, our own DSNs)
     struct bytes account_name;

@@ -91,6 +91,7 @@ static struct stored_message *full_message(void)
     e->ret = RET_HDRS;
     e->smtputf8 = e->requiretls = e->tls = true;
     e->priority = -9;
+    e->wall_jumped_ms = -172800000;
     e->metadata_count = 3;
     e->metadata = arena_new(&m->arena, 3 * sizeof(*e->metadata));
     e->metadata[0] = (struct metadata){BYTES("order"), BYTES("4711")};
@@ -119,6 +120,7 @@ static void assert_same_rest(const struct envelope *a, const struct envelope *b)
     assert_int_equal(a->ret, b->ret);
     assert_true(a->smtputf8 == b->smtputf8 && a->requiretls == b->requiretls && a->tls == b->tls);
     assert_int_equal(a->priority, b->priority);
+    assert_int_equal(a->wall_jumped_ms, b->wall_jumped_ms);
     assert_int_equal(a->header_bytes, b->header_bytes);
     assert_int_equal(a->body_bytes, b->body_bytes);
     assert_memory_equal(a->body_sha256, b->body_sha256, sizeof(a->body_sha256));

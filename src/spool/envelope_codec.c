@@ -21,7 +21,8 @@ enum {
     TAG_HEADER_BYTES = 10,
     TAG_BODY_BYTES = 11,
     TAG_TAG = 12,
-    TAG_RECIPIENT = 13, // one a recipient, in order of number
+    TAG_RECIPIENT = 13,   // one a recipient, in order of number
+    TAG_WALL_JUMPED = 14, // ms, zigzag
     // rest
     TAG_REVERSE_PATH = 32,
     TAG_ACCOUNT_NAME = 33,
@@ -58,6 +59,11 @@ static void add_time(struct buf *out, uint32_t tag, struct wall t)
     tlv_add_u64(out, tag, t.us > 0 ? (uint64_t)t.us : 0);
 }
 
+static uint64_t zigzag(int64_t v)
+{
+    return v < 0 ? (uint64_t) - (v + 1) * 2 + 1 : (uint64_t)v * 2;
+}
+
 static uint64_t flags_of(const struct stored_message *m)
 {
     const struct envelope *e = m->envelope;
@@ -76,10 +82,11 @@ static void encode_summary(const struct stored_message *m, struct buf *nested, s
     tlv_add_u64(out, TAG_CLASS, e->class);
     tlv_add_u64(out, TAG_FLAGS, flags_of(m));
     tlv_add_u64(out, TAG_BODY, e->body);
-    tlv_add_u64(out, TAG_PRIORITY, priority < 0 ? -priority * 2 - 1 : priority * 2);
+    tlv_add_u64(out, TAG_PRIORITY, zigzag(priority));
     add_time(out, TAG_ACCEPTED_AT, e->accepted_at);
     add_time(out, TAG_NOT_BEFORE, e->not_before);
     add_time(out, TAG_EXPIRES_AT, e->expires_at);
+    tlv_add_u64(out, TAG_WALL_JUMPED, zigzag(e->wall_jumped_ms));
     tlv_add_u64(out, TAG_HEADER_BYTES, e->header_bytes);
     tlv_add_u64(out, TAG_BODY_BYTES, e->body_bytes);
     tlv_add(out, TAG_TAG, e->tag);
@@ -198,9 +205,9 @@ static void decode_flags(uint64_t flags, struct spool_summary *out)
     out->null_sender = flags & FLAG_NULL_SENDER;
 }
 
-static int8_t unzigzag(uint64_t v)
+static int64_t unzigzag(uint64_t v)
 {
-    return (int8_t)(v & 1 ? -(int)((v + 1) / 2) : (int)(v / 2));
+    return v & 1 ? -(int64_t)(v / 2) - 1 : (int64_t)(v / 2);
 }
 
 static void decode_summary_field(uint32_t tag, struct bytes value, struct spool_summary *out)
@@ -219,7 +226,7 @@ static void decode_summary_field(uint32_t tag, struct bytes value, struct spool_
         out->body = (enum mail_body)tlv_u64(value);
         break;
     case TAG_PRIORITY:
-        out->priority = unzigzag(tlv_u64(value));
+        out->priority = (int8_t)unzigzag(tlv_u64(value));
         break;
     case TAG_ACCEPTED_AT:
         out->accepted_at = time_of(value);
@@ -229,6 +236,9 @@ static void decode_summary_field(uint32_t tag, struct bytes value, struct spool_
         break;
     case TAG_EXPIRES_AT:
         out->expires_at = time_of(value);
+        break;
+    case TAG_WALL_JUMPED:
+        out->wall_jumped_ms = unzigzag(tlv_u64(value));
         break;
     case TAG_HEADER_BYTES:
     case TAG_BODY_BYTES:
@@ -287,6 +297,7 @@ void spool_summary_of(const struct stored_message *m, struct arena *arena,
                                   .accepted_at = e->accepted_at,
                                   .not_before = e->not_before,
                                   .expires_at = e->expires_at,
+                                  .wall_jumped_ms = e->wall_jumped_ms,
                                   .size = e->header_bytes + e->body_bytes,
                                   .tag = e->tag,
                                   .recipients_total = e->recipients_count,
@@ -415,7 +426,7 @@ static int decode_field(uint32_t tag, struct bytes value, struct decoding *d)
         d->m->body_in_extent = tlv_u64(value) & FLAG_EXTENT;
         return OK;
     default:
-        if (tag > TAG_TAG && tag != TAG_RECIPIENT)
+        if (tag > TAG_TAG && tag != TAG_WALL_JUMPED)
             tlv_add_always(&d->unknown, tag, value);
         return OK;
     }
@@ -444,6 +455,7 @@ static void fill_from_summary(const struct spool_summary *s, struct envelope *e,
     e->accepted_at = s->accepted_at;
     e->not_before = s->not_before;
     e->expires_at = s->expires_at;
+    e->wall_jumped_ms = s->wall_jumped_ms;
     e->recipients_count = s->recipients_count;
     e->recipients = arena_new(arena, s->recipients_count * sizeof(*e->recipients));
     for (uint32_t i = 0; i < s->recipients_count; i++) {

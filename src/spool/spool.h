@@ -75,7 +75,8 @@ struct spool_summary {
     int8_t priority;
     bool smtputf8, requiretls, null_sender;
     struct wall accepted_at, not_before, expires_at;
-    uint64_t size; // header and body bytes
+    int64_t wall_jumped_ms; // when it was accepted
+    uint64_t size;          // header and body bytes
     struct bytes tag;
     uint32_t recipients_total; // settled ones included
     const struct spool_summary_recipient *recipients;

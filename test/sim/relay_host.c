@@ -10,9 +10,6 @@
 #include "route/route.h"
 #include "store/store_directory.h"
 
-#define CLOCK_LOOK_MS 1000
-#define CLOCK_JUMP_MS 500
-
 // All that a crash takes away.
 struct relay {
     struct sys_loop *main, *dns_loop;
@@ -24,8 +21,6 @@ struct relay {
     struct worker *workers[RELAY_WORKERS];
     struct worker_listener listener;
     struct sys_timer clock;
-    struct mono clock_mono;
-    struct wall clock_wall;
     struct sys_task start, drain;
     uint32_t drained;
     bool up;
@@ -89,13 +84,15 @@ static uint32_t recovered_route(void *ctx, const struct spool_summary *summary,
 static void on_message(void *ctx, const struct spool_summary *summary)
 {
     struct relay *r = ctx;
-    acceptance_recover(&r->shared.port, summary, now_of_world(), recovered_route, r);
+    acceptance_recover(&r->shared.port, summary, now_of_world(), r->snapshot->conf->retry.max_ms,
+                       recovered_route, r);
 }
 
 static void on_note(void *ctx, struct bytes key, struct bytes value)
 {
     struct relay *r = ctx;
-    if (queue_restore(r->queue, key, value, now_of_world()))
+    if (!wall_jumps_restore(&r->shared.port.jumps, key, value) &&
+        queue_restore(r->queue, key, value, now_of_world()))
         log_warn("note not understood", LOG_STR("key", key));
 }
 
@@ -105,25 +102,17 @@ static void on_clock(struct sys_timer *timer)
 {
     struct relay *r = container_of(timer, struct relay, clock);
     struct queue_now now = acceptance_now();
-    int64_t delta =
-        wall_ms_between(r->clock_wall, now.wall) - mono_ms_between(r->clock_mono, now.mono);
-    if (delta > CLOCK_JUMP_MS || delta < -CLOCK_JUMP_MS) {
-        uint64_t kicks = 0;
-        queue_clock_jumped(r->queue, delta, now, &kicks);
-        r->shared.port.kick(r, kicks);
-    }
-    r->clock_mono = now.mono;
-    r->clock_wall = now.wall;
-    sys_timer_set(&r->clock, mono_add_ms(now.mono, CLOCK_LOOK_MS));
+    uint64_t kicks = 0;
+    (void)wall_jumps_look(&r->shared.port.jumps, r->spool, r->queue, now, &kicks);
+    r->shared.port.kick(r, kicks);
+    sys_timer_set(&r->clock, mono_add_ms(now.mono, WALL_JUMPS_LOOK_MS));
 }
 
 static void on_main_start(struct sys_task *task)
 {
     struct relay *r = container_of(task, struct relay, start);
     r->clock.fire = on_clock;
-    r->clock_mono = sys_mono();
-    r->clock_wall = sys_wall();
-    sys_timer_set(&r->clock, mono_add_ms(sys_mono(), CLOCK_LOOK_MS));
+    sys_timer_set(&r->clock, mono_add_ms(sys_mono(), WALL_JUMPS_LOOK_MS));
     for (uint32_t i = 0; i < RELAY_WORKERS; i++)
         worker_apply(r->workers[i], r->snapshot, NULL, NULL, &r->listener, 1);
     r->up = true;
@@ -156,6 +145,7 @@ static int open_spool(struct relay *r)
     struct spool_recovery recovery = {r, on_message, on_note};
     int err = spool_open(&options, &recovery, &r->spool);
     r->shared.port.spool = r->spool;
+    wall_jumps_start(&r->shared.port.jumps, now_of_world());
     return err;
 }
 
@@ -236,6 +226,13 @@ bool relay_host_is_up(void)
 struct queue *relay_host_queue(void)
 {
     return relay_host_is_up() ? machine.relay->queue : NULL;
+}
+
+bool relay_host_clock_is_kept(void)
+{
+    const struct wall_jumps *jumps = relay_host_is_up() ? &machine.relay->shared.port.jumps : NULL;
+    return jumps && wall_jumps_is_kept(jumps) &&
+           wall_jumps_known(jumps) == wall_jumps_now(jumps, now_of_world());
 }
 
 struct spool *relay_host_spool(void)

@@ -30,3 +30,5 @@ bool relay_host_is_up(void);
 // NULL while it is down.
 struct queue *relay_host_queue(void);
 struct spool *relay_host_spool(void);
+// Up, and a jump of the wall clock would not be forgotten by a crash any more.
+bool relay_host_clock_is_kept(void);

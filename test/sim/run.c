@@ -21,7 +21,7 @@
 #define BUSY_S 900 // the time in which clients send and faults strike
 #define SETTLE_MS ((int64_t)5 * 3600 * 1000)
 #define QUIET_MS ((int64_t)20 * 60 * 1000)
-#define PLAN_MAX 32
+#define PLAN_MAX 34 // the last two for a jump and its crash
 #define LIFETIME_MS ((int64_t)12 * 3600 * 1000)
 #define WALL_JUMP_MS ((int64_t)2 * 86400 * 1000)
 
@@ -58,7 +58,7 @@ static struct {
     struct sim_host *relay, *clients;
     struct run_facts *facts;
     uint32_t crashes_seen;
-    bool jumped;
+    bool clock_is_new; // a jump that a crash could still make forgotten
     bool fault_wanted; // a crash undoes what was planned for the disk
     uint64_t struck_seen, turns_seen, asked_turns;
     int64_t restart_at_us; // the relay is down until then
@@ -134,16 +134,31 @@ static void boot_clients(void *ctx)
 
 // ---- the plan ------------------------------------------------------------------------------------
 
+static void insert_deed(enum deed deed, int64_t at_us)
+{
+    uint32_t i = run.planned++;
+    for (; i > 0 && run.plan[i - 1].at_us > at_us; i--)
+        run.plan[i] = run.plan[i - 1];
+    run.plan[i].at_us = at_us;
+    run.plan[i].deed = deed;
+}
+
 static void plan_deed(enum deed deed, uint32_t count)
 {
-    while (count-- && run.planned < PLAN_MAX - 1) {
+    while (count-- && run.planned < PLAN_MAX - 2) {
         int64_t at = sim_now_us() + (5 + (int64_t)sim_roll(DICE_TEST, BUSY_S * 3 / 4)) * SECOND_US;
-        uint32_t i = run.planned++;
-        for (; i > 0 && run.plan[i - 1].at_us > at; i--)
-            run.plan[i] = run.plan[i - 1];
-        run.plan[i].at_us = at;
-        run.plan[i].deed = deed;
+        insert_deed(deed, at);
     }
+}
+
+// With a crash behind it: what a jump was must outlive who saw it.
+static void plan_wall_jump(void)
+{
+    if (!sim_chance(DICE_TEST, 1, 3))
+        return;
+    int64_t at = sim_now_us() + (30 + (int64_t)sim_roll(DICE_TEST, BUSY_S / 2)) * SECOND_US;
+    insert_deed(DEED_WALL_JUMP, at);
+    insert_deed(DEED_CRASH, at + (int64_t)sim_roll(DICE_TEST, 100) * SECOND_US);
 }
 
 static void make_plan(void)
@@ -154,16 +169,6 @@ static void make_plan(void)
     plan_deed(DEED_PEER_CALM, (uint32_t)sim_roll(DICE_TEST, 3));
     plan_deed(DEED_DNS, (uint32_t)sim_roll(DICE_TEST, 3));
     plan_deed(DEED_RESTART, sim_chance(DICE_TEST, 1, 3));
-}
-
-// Behind all else.
-static void plan_wall_jump(void)
-{
-    if (!sim_chance(DICE_TEST, 1, 3))
-        return;
-    run.plan[run.planned].deed = DEED_WALL_JUMP;
-    run.plan[run.planned].at_us = run.plan[run.planned - 1].at_us + 30 * SECOND_US;
-    run.planned++;
 }
 
 static enum sim_crash_kind some_crash(void)
@@ -211,8 +216,6 @@ static void do_deed(enum deed deed)
     sim_note("deed", deed, 0);
     switch (deed) {
     case DEED_CRASH:
-        if (run.jumped)
-            break;
         sim_host_crash_at(run.relay, some_crash(), 1 + sim_roll(DICE_TEST, 200));
         tell("a crash is armed");
         break;
@@ -232,8 +235,8 @@ static void do_deed(enum deed deed)
                      (enum sim_dns_mood)(SIM_DNS_SERVFAIL + sim_roll(DICE_TEST, 4)));
         break;
     case DEED_WALL_JUMP:
-        run.jumped = true;
-        // What a jump is, only who ran through it can tell: no crash from here on.
+        // Not seen yet, a jump can't outlive a crash: none before it is (another one is planned behind it).
+        run.clock_is_new = true;
         sim_host_crash_at(run.relay, SIM_KILL, 0);
         sim_wall_jump_ms(sim_chance(DICE_TEST, 1, 2) ? WALL_JUMP_MS : -WALL_JUMP_MS);
         break;
@@ -264,7 +267,7 @@ static void note_crash(void)
 
 static void restart(void)
 {
-    bool again = !run.jumped && sim_chance(DICE_TEST, 1, 4);
+    bool again = sim_chance(DICE_TEST, 1, 4);
     if (again) // a crash in the middle of recovery
         sim_host_crash_at(run.relay, some_crash(), 1 + sim_roll(DICE_TEST, 60));
     bool started = relay_host_start();
@@ -293,7 +296,9 @@ static void look(void)
         tell("a disk fault");
         book_trouble();
     }
-    while (run.done < run.planned && now >= run.plan[run.done].at_us &&
+    if (run.clock_is_new && relay_host_clock_is_kept())
+        run.clock_is_new = false;
+    while (!run.clock_is_new && run.done < run.planned && now >= run.plan[run.done].at_us &&
            !sim_host_is_down(run.relay))
         do_deed(run.plan[run.done++].deed);
     if (sim_turns() - run.turns_seen > 20) {
