@@ -33,7 +33,8 @@ static const struct row ROWS[] = {
     {"GET", "/v1/messages", api_messages_get}, {"GET", "/v1/why", api_why_get},
     {"GET", "/v1/queue", api_queue_get},       {"GET", "/v1/lanes", api_lanes_get},
     {"POST", "/v1/queue", api_queue_post},     {"GET", "/v1/events", api_events_get},
-    {"POST", "/v1/backup", api_backup_post},
+    {"POST", "/v1/backup", api_backup_post},   {"GET", "/v1/service", api_service_get},
+    {"POST", "/v1/upgrade", api_upgrade_post},
 };
 
 // ---- answers ---------------------------------------------------------------------------------------------
@@ -366,9 +367,10 @@ static int bind_control(struct api *api)
 static struct MHD_Daemon *start_daemon(struct api *api, int fd, unsigned flags,
                                        MHD_AccessHandlerCallback handler)
 {
+    // Without an ITC its end is told to the thread by shutting the socket down, which is the guard's too.
     return MHD_start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG | flags, 0, NULL, NULL,
-        handler, api, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_TIMEOUT,
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC | MHD_USE_EPOLL | MHD_USE_ERROR_LOG | flags,
+        0, NULL, NULL, handler, api, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)CONNECTION_TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
 }
@@ -378,6 +380,7 @@ int api_start(const struct api_options *options, struct conf_snapshot *snapshot,
     struct api *api = mem_new(sizeof *api);
     api->options = *options;
     api->snapshot = conf_snapshot_hold(snapshot);
+    api->started_at = api_now().wall;
     int err = bind_control(api);
     if (!err) {
         api->control = start_daemon(api, api->control_fd, MHD_ALLOW_SUSPEND_RESUME, answer_control);

@@ -11,6 +11,7 @@
 //     GET  /v1/why?id=&recipient=           GET /v1/queue?...           GET /v1/lanes
 //     POST /v1/queue {action, id|domain|account|recipient|all, dry_run}
 //     GET  /v1/events?after=&max=           POST /v1/backup {to}        GET /metrics /healthz /readyz
+//     GET  /v1/service                      POST /v1/upgrade
 //
 // Owner: the daemon. Thread: start and stop outside the loops; api_set_snapshot() on the main loop.
 #pragma once
@@ -37,6 +38,10 @@ struct api_options {
     // thread, when every session goes by it.
     void (*accounts_changed)(void *ctx, struct store_directory *directory,
                              void (*done)(void *done_ctx), void *done_ctx);
+    // Asks for the installed program to take over; on the main loop. decided() is called there, at once or later:
+    // OK when this relay is about to end for it, else why not.
+    void (*upgrade)(void *ctx, void (*decided)(void *decided_ctx, int err, struct bytes why),
+                    void *decided_ctx);
     void *ctx;
 };
 

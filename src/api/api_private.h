@@ -19,6 +19,7 @@ struct api {
     struct conf_snapshot *snapshot; // the current; main loop only
     atomic_int waiting;             // suspended requests
     atomic_bool stopping;
+    struct wall started_at;
 };
 
 // One request on the control socket, from its first byte to its answer.
@@ -70,5 +71,7 @@ void api_lanes_get(struct api_request *r);
 void api_queue_post(struct api_request *r);
 void api_events_get(struct api_request *r);
 void api_backup_post(struct api_request *r);
+void api_service_get(struct api_request *r);
+void api_upgrade_post(struct api_request *r);
 void api_metrics(struct api *api, struct buf *out);
 bool api_is_ready(struct api *api, struct buf *out_why);

@@ -34,6 +34,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_events,
     &cli_backup,
     &cli_restore,
+    &cli_upgrade,
 
     &cli_sink,
     &cli_load,

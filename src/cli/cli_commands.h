@@ -14,7 +14,7 @@ extern const struct cli_command cli_domain_add, cli_domain_list, cli_domain_veri
 extern const struct cli_command cli_message_show, cli_message_find, cli_message_why;
 extern const struct cli_command cli_queue_list, cli_queue_lanes, cli_queue_hold, cli_queue_release,
     cli_queue_retry, cli_queue_bounce, cli_queue_delete;
-extern const struct cli_command cli_events, cli_backup, cli_restore;
+extern const struct cli_command cli_events, cli_backup, cli_restore, cli_upgrade;
 extern const struct cli_command cli_sink, cli_load;
 extern const struct cli_command cli_help, cli_version;
 

@@ -19,11 +19,13 @@ enum channel_kind {
     CHANNEL_LISTENER,    // fd: bound, listening socket; text: the listener's name
     CHANNEL_HTTP,        // fd: bound, listening socket
     CHANNEL_COMMIT,
-    CHANNEL_STOP, // drain and exit
+    CHANNEL_STOP,            // drain and exit; text: milliseconds for it, or "" for shutdown_grace
+    CHANNEL_UPGRADE_REFUSED, // text: why
     // relay to guard
     CHANNEL_READY,   // serving; text: path of the control socket
     CHANNEL_APPLIED, // a COMMIT after the first was taken over
     CHANNEL_REFUSED, // it was not; text: why
+    CHANNEL_UPGRADE, // asks for the installed program: STOP or UPGRADE_REFUSED follows
 };
 
 #define CHANNEL_TEXT_MAX 4096

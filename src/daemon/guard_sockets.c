@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "sys/sys_sockaddr.h"
+
 #define BACKLOG 4096
 
 static socklen_t to_sockaddr(const struct sys_addr *addr, struct sockaddr_storage *out)
@@ -184,6 +186,52 @@ int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf)
             sockets->at[i].wanted = i < before;
     drop_unwanted(sockets);
     return err;
+}
+
+// One line a socket: descriptor, name, address as configured. Names hold no spaces (the table of parameters).
+int guard_sockets_leave(const struct guard_sockets *sockets, struct buf *out)
+{
+    for (int i = 0; i < sockets->count; i++) {
+        const struct guard_socket *s = &sockets->at[i];
+        if (fcntl(s->fd, F_SETFD, 0) == -1)
+            return E_IO;
+        buf_printf(out, "%d %s %s\n", s->fd, s->name, s->asked);
+    }
+    return OK;
+}
+
+static bool take_one(struct guard_socket *s, struct bytes line)
+{
+    struct bytes fd, name, asked = line;
+    uint64_t number;
+    int is_listening = 0;
+    socklen_t len = sizeof is_listening;
+    if (!bytes_cut(&asked, ' ', &fd) || !bytes_cut(&asked, ' ', &name) ||
+        bytes_to_u64(fd, INT32_MAX, &number) != OK || name.len >= sizeof s->name ||
+        asked.len >= sizeof s->asked)
+        return false;
+    *s = (struct guard_socket){.fd = (int)number};
+    snprintf(s->name, sizeof s->name, "%.*s", BYTES_FMT(name));
+    snprintf(s->asked, sizeof s->asked, "%.*s", BYTES_FMT(asked));
+    struct sockaddr_storage sa;
+    socklen_t sa_len = sizeof sa;
+    if (getsockopt(s->fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &len) == -1 || !is_listening ||
+        getsockname(s->fd, (struct sockaddr *)&sa, &sa_len) == -1 ||
+        fcntl(s->fd, F_SETFD, FD_CLOEXEC) == -1)
+        return false;
+    sys_addr_from_sockaddr(&sa, sa_len, &s->address);
+    return true;
+}
+
+void guard_sockets_take(struct guard_sockets *sockets, struct bytes text)
+{
+    struct bytes line;
+    while (bytes_cut(&text, '\n', &line) && sockets->count < GUARD_SOCKETS_MAX) {
+        if (line.len && take_one(&sockets->at[sockets->count], line))
+            sockets->count++;
+        else if (line.len)
+            log_warn("not a listening socket", LOG_STR("left_as", line));
+    }
 }
 
 void guard_sockets_close(struct guard_sockets *sockets)

@@ -27,4 +27,9 @@ struct guard_sockets {
 
 // Opens what `conf` names and is not open yet; closes what it no longer names, but only if all opened.
 int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf) MUST_USE;
+// Leaves the sockets to the program that this process becomes by exec: a text for guard_sockets_take(). E_IO.
+struct buf;
+int guard_sockets_leave(const struct guard_sockets *sockets, struct buf *out) MUST_USE;
+// Takes over what the text names; what is no listening socket of ours is left alone, with a warning.
+void guard_sockets_take(struct guard_sockets *sockets, struct bytes text);
 void guard_sockets_close(struct guard_sockets *sockets);

@@ -2,6 +2,7 @@
 #include "daemon/guard_sockets.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -146,11 +147,37 @@ static void test_refused(void **state)
     assert_int_equal(sockets.at[0].fd, before.fd);
 }
 
+// The next program gets the same sockets under the same names, and nothing that is no listening socket.
+static void test_left_and_taken(void **state)
+{
+    (void)state;
+    struct buf text = {0};
+    assert_int_equal(
+        open_these((const char *const[][2]){{"a", "127.0.0.1:0"}, {NULL}}, "127.0.0.1:0"), OK);
+    uint16_t port = sockets.at[0].address.port;
+    int fd = sockets.at[0].fd;
+    assert_int_equal(guard_sockets_leave(&sockets, &text), OK);
+    assert_int_equal(fcntl(fd, F_GETFD), 0); // survives an exec
+    sockets = (struct guard_sockets){0};
+    buf_add_cstr(&text, "0 in 127.0.0.1:25\n99999 in 127.0.0.1:25\nx y z\n7\n\n");
+    guard_sockets_take(&sockets, buf_bytes(&text));
+    assert_int_equal(sockets.count, 2);
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    assert_int_equal(
+        open_these((const char *const[][2]){{"a", "127.0.0.1:0"}, {NULL}}, "127.0.0.1:0"), OK);
+    assert_int_equal(sockets.count, 2);
+    assert_int_equal(sockets.at[0].fd, fd);
+    assert_int_equal(sockets.at[0].address.port, port);
+    assert_true(answers(port));
+    buf_done(&text);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_open, setup, teardown),
     cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
     cmocka_unit_test_setup_teardown(test_renamed, setup, teardown),
     cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_left_and_taken, setup, teardown),
 };
 
 RUN_TESTS(tests)

@@ -59,6 +59,8 @@ struct relay {
     // main loop
     struct sys_watch *watch;
     struct sys_timer grace, clock;
+    void (*upgrade_decided)(void *ctx, int err, struct bytes why); // NULL: nobody waits
+    void *upgrade_ctx;
     struct sys_task start;
     uint32_t drained;
     bool stopping;
@@ -398,13 +400,40 @@ static void on_grace_over(struct sys_timer *timer)
         worker_abort(r->workers[i]);
 }
 
-static void drain(struct relay *r)
+static void upgrade_decided(struct relay *r, int err, struct bytes why)
 {
+    void (*decided)(void *ctx, int err, struct bytes why) = r->upgrade_decided;
+    r->upgrade_decided = NULL;
+    if (decided)
+        decided(r->upgrade_ctx, err, why);
+}
+
+// From the API, on the main loop; the guard decides.
+static void ask_for_upgrade(void *ctx, void (*decided)(void *ctx, int err, struct bytes why),
+                            void *decided_ctx)
+{
+    struct relay *r = ctx;
+    if (r->stopping || r->upgrade_decided) {
+        decided(decided_ctx, E_BUSY, BYTES("the service is stopping or being upgraded already"));
+        return;
+    }
+    r->upgrade_decided = decided;
+    r->upgrade_ctx = decided_ctx;
+    tell_guard(r, CHANNEL_UPGRADE, BYTES_NONE);
+}
+
+// `grace` in milliseconds; empty: as configured.
+static void drain(struct relay *r, struct bytes grace)
+{
+    uint64_t grace_ms = (uint64_t)r->snapshot->conf->shutdown_grace_ms;
     if (r->stopping)
         return;
     r->stopping = true;
+    if (grace.len && bytes_to_u64(grace, INT32_MAX, &grace_ms) != OK)
+        log_error("the guard sent no grace time");
+    upgrade_decided(r, OK, BYTES_NONE);
     r->grace.fire = on_grace_over;
-    sys_timer_set(&r->grace, mono_add_ms(sys_mono(), r->snapshot->conf->shutdown_grace_ms));
+    sys_timer_set(&r->grace, mono_add_ms(sys_mono(), (int64_t)grace_ms));
     for (uint32_t i = 0; i < r->workers_count; i++)
         worker_drain(r->workers[i], r->main, on_worker_drained, r);
 }
@@ -418,7 +447,9 @@ static void on_channel(void *ctx)
     if (channel_receive(r->channel, &message) != OK)
         _exit(EX_TEMPFAIL); // no guard, no relay: what is in the spool stays there
     if (message.kind == CHANNEL_STOP)
-        drain(r);
+        drain(r, bytes_cstr(message.text));
+    else if (message.kind == CHANNEL_UPGRADE_REFUSED)
+        upgrade_decided(r, E_SYNTAX, bytes_cstr(message.text));
     else if (parts_take(&r->parts, &message))
         reload(r);
 }
@@ -665,6 +696,7 @@ static int start_services(struct relay *r)
                                   .intake_counters = &r->shared.intake_counters,
                                   .deliver_counters = &r->shared.deliver_counters,
                                   .accounts_changed = accounts_changed,
+                                  .upgrade = ask_for_upgrade,
                                   .ctx = r};
     r->parts.http = -1; // the API's now
     err = api_start(&options, r->snapshot, &r->api);

@@ -2,11 +2,13 @@
 """Two processes: the guard keeps a relay running; the relay never outlives the guard."""
 import os
 import pathlib
+import shutil
 import signal
+import socket
 import time
 
 from lib.message import text_message
-from lib.relay import submit
+from lib.relay import BINARY, submit
 
 SENDER, RECIPIENT = "alice@client.test", "bob@example.org"
 
@@ -57,3 +59,65 @@ def test_relay_ends_with_the_guard(relay_):
         return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
     wait_for(gone, 5)
+
+
+# ---- upgrade ---------------------------------------------------------------------------------------------
+
+def replace(program, text=None):
+    """Another file under the program's name, as a package manager does it."""
+    new = program.with_name("posthaste.new")
+    if text is None:
+        shutil.copy(BINARY, new)
+    else:
+        new.write_text(text)
+    new.chmod(0o755)
+    new.rename(program)
+
+
+def run_own_program(relay, monkeypatch, tmp_path):
+    program = tmp_path / "posthaste"
+    replace(program)
+    monkeypatch.setattr("lib.relay.BINARY", program)
+    relay.restart()
+    return program
+
+
+def test_upgrade(relay_, receiver_, monkeypatch, tmp_path):
+    """The same guard process becomes the new program; ports, what is kept and who waits stay."""
+    program = run_own_program(relay_, monkeypatch, tmp_path)
+    receiver_.script("rcpt", "451 4.7.1 come back later", times=1)
+    before = send(relay_)
+    relay_.wait_state(before, "queued")
+    ready, first = dict(relay_.ready), relay_pid(relay_)
+    idle = relay_.client(login="alice")
+    replace(program)
+    answer = relay_.cli("upgrade")
+    assert answer["from"] == answer["to"] == ready["version"] and answer["pid"] == ready["pid"]
+    assert relay_pid(relay_) != first
+    assert os.readlink(f"/proc/{ready['pid']}/exe") == str(program)
+    assert relay_.process.running()
+    with idle:
+        assert idle.noop()[0] in (250, 421)  # told that it ends, as at a stop
+    after = send(relay_)  # at the same ports
+    with socket.create_connection((ready["http"]["address"], ready["http"]["port"]), 10):
+        pass
+    for ident in (before, after):
+        relay_.wait_state(ident, "delivered")
+
+
+def test_upgrade_is_refused(relay_, receiver_, monkeypatch, tmp_path):
+    """A program that does not run, or does not take the configuration, never gets to serve."""
+    program = run_own_program(relay_, monkeypatch, tmp_path)
+    first = relay_pid(relay_)
+    monkeypatch.setattr("lib.relay.BINARY", BINARY)
+    for text in ("#!/bin/false\n", "no program at all"):
+        replace(program, text)
+        run = relay_.run("upgrade", check=False)
+        assert run.returncode == 65 and "goes on" in run.stderr
+    replace(program)
+    good = relay_.config_file.read_text()
+    relay_.config_file.write_text(good + "nonsense: 1\n")
+    assert relay_.run("upgrade", check=False).returncode in (65, 78)
+    relay_.config_file.write_text(good)
+    assert relay_pid(relay_) == first
+    send(relay_)

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+//
+// api_service - the service itself: what runs, and its upgrade
+#include <stdio.h>
+#include <unistd.h>
+
+#include "api/api_private.h"
+
+static struct json_object *describe(const struct api *api)
+{
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "pid", json_object_new_int64(getppid()));
+    json_object_object_add(o, "relay_pid", json_object_new_int64(getpid()));
+    json_object_object_add(o, "version", json_object_new_string(POSTHASTE_VERSION));
+    json_object_object_add(o, "started_at", api_json_time(api->started_at));
+    return o;
+}
+
+void api_service_get(struct api_request *r)
+{
+    api_reply(r, describe(r->api));
+}
+
+static void on_upgrade_decided(void *ctx, int err, struct bytes why)
+{
+    struct api_request *r = ctx;
+    if (err)
+        api_reply_error(r, err, "%.*s", BYTES_FMT(why));
+    else
+        api_reply(r, describe(r->api));
+    api_resume(r);
+}
+
+static void on_upgrade(struct sys_task *task)
+{
+    struct api_request *r = container_of(task, struct api_request, task);
+    log_info("operator", LOG_STR("actor", r->actor), LOG_CSTR("action", "upgrade"));
+    r->api->options.upgrade(r->api->options.ctx, on_upgrade_decided, r);
+}
+
+void api_upgrade_post(struct api_request *r)
+{
+    api_to_main(r, on_upgrade);
+}
