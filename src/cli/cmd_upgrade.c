@@ -87,7 +87,7 @@ static int run_upgrade(struct cli *cli)
 
 const struct cli_command cli_upgrade = {
     .name = "upgrade",
-    .help = "the running service goes over to the program now installed, listening all the while",
+    .help = "go over to the program that is now installed, listening all the while",
     .more = "The new program checks the configuration first; if it refuses, the old one goes on "
             "and the\n"
             "exit code is 65. Then running transactions have 2 s to end, and clients that connect\n"
