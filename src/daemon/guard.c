@@ -40,20 +40,37 @@
     "more, and the running program goes on"
 #define SOCKETS_VARIABLE "POSTHASTE_SOCKETS"
 
+// What the relay gets beside the sockets. `conf` NULL: there is none.
+struct setup {
+    struct conf *conf;
+    struct buf text, certificate, key;
+};
+
 struct guard {
     const char *config, *ready_file;
-    struct conf *conf;
-    struct buf text, certificate, key; // what the relay gets
+    struct setup good,
+        next;   // what the relay works with; what it has been sent and not answered yet
+    bool again; // a reload was asked for meanwhile
     struct timespec certificate_changed, key_changed;
     struct guard_sockets sockets;
     int signals, channel;
     pid_t relay;
-    char program[PATH_MAX]; // this program's file, where an upgrade finds the next one
-    bool ready, stopping, upgrading;
+    char program[PATH_MAX];            // this program's file, where an upgrade finds the next one
+    bool ready, stopping, upgrading;   // ready: a relay has served
+    bool serving;                      // this one does
     int64_t stop_at_ms, restart_at_ms; // monotonic; 0: not set
     int64_t restart_delay_ms;
     int exit_code;
 };
+
+static void setup_done(struct setup *s)
+{
+    conf_free(s->conf);
+    buf_done(&s->text);
+    buf_done(&s->certificate);
+    buf_done(&s->key);
+    *s = (struct setup){0};
+}
 
 static int64_t now_ms(void)
 {
@@ -108,17 +125,17 @@ static int read_file(const char *what, const char *path, size_t max, struct buf 
     return OK;
 }
 
-static int load_certificate(struct guard *g, const struct conf *conf, struct buf *cert,
-                            struct buf *key)
+static int load_certificate(struct guard *g, struct setup *s)
 {
+    const struct conf *conf = s->conf;
     if (conf->tls.self_signed)
-        return tls_certificate_make(conf->hostname, cert, key);
+        return tls_certificate_make(conf->hostname, &s->certificate, &s->key);
     if (!conf->tls.certificate.len)
         return OK;
-    int err = read_file("certificate", conf->tls.certificate.at, SECRET_FILE_MAX, cert,
+    int err = read_file("certificate", conf->tls.certificate.at, SECRET_FILE_MAX, &s->certificate,
                         &g->certificate_changed);
     if (!err)
-        err = read_file("private key", conf->tls.key.at, SECRET_FILE_MAX, key, &g->key_changed);
+        err = read_file("private key", conf->tls.key.at, SECRET_FILE_MAX, &s->key, &g->key_changed);
     return err;
 }
 
@@ -131,9 +148,10 @@ static bool changed(const char *path, const struct timespec *known)
 
 static bool certificate_changed(const struct guard *g)
 {
-    return !g->conf->tls.self_signed && g->conf->tls.certificate.len &&
-           (changed(g->conf->tls.certificate.at, &g->certificate_changed) ||
-            changed(g->conf->tls.key.at, &g->key_changed));
+    const struct conf *conf = g->good.conf;
+    return !conf->tls.self_signed && conf->tls.certificate.len &&
+           (changed(conf->tls.certificate.at, &g->certificate_changed) ||
+            changed(conf->tls.key.at, &g->key_changed));
 }
 
 // ---- configuration -------------------------------------------------------------------------------------
@@ -147,70 +165,85 @@ static int read_config_text(const char *path, struct buf *out)
     return OK;
 }
 
-// Reads file and certificates and opens the sockets; only if all of that works does it replace what the guard
-// holds. Errors have been shown.
+// Reads file and certificates and opens the sockets: g->next, if all of that works. Errors have been shown.
 static int load(struct guard *g)
 {
-    struct buf text = {0}, cert = {0}, key = {0}, errors = {0};
-    struct conf *conf = NULL;
-    int err = read_config_text(g->config, &text);
+    struct setup *s = &g->next;
+    struct buf errors = {0};
+    int err = read_config_text(g->config, &s->text);
     if (!err) {
-        err = relay_parse_config(buf_bytes(&text), g->config, &conf, &errors);
+        err = relay_parse_config(buf_bytes(&s->text), g->config, &s->conf, &errors);
         if (errors.len)
             (void)!write(STDERR_FILENO, errors.at, errors.len);
     }
     if (!err) {
-        log_setup(conf->log.level, conf->log.format);
-        err = load_certificate(g, conf, &cert, &key);
+        if (!g->good.conf)
+            log_setup(s->conf->log.level, s->conf->log.format);
+        err = load_certificate(g, s);
     }
     if (!err)
-        err = guard_sockets_open(&g->sockets, conf);
+        err = guard_sockets_open(&g->sockets, s->conf);
     buf_done(&errors);
-    if (err) {
-        conf_free(conf);
-        buf_done(&text);
-        buf_done(&cert);
-        buf_done(&key);
-        return err;
-    }
-    conf_free(g->conf);
-    buf_done(&g->text);
-    buf_done(&g->certificate);
-    buf_done(&g->key);
-    g->conf = conf;
-    g->text = text;
-    g->certificate = cert;
-    g->key = key;
-    return OK;
+    if (err)
+        setup_done(s);
+    return err;
 }
 
-static int send_all(struct guard *g)
+// The relay works with it: from now on this is what another relay gets.
+static void accept_next(struct guard *g)
+{
+    setup_done(&g->good);
+    g->good = g->next;
+    g->next = (struct setup){0};
+    guard_sockets_settle(&g->sockets);
+    log_setup(g->good.conf->log.level, g->good.conf->log.format);
+}
+
+static void drop_next(struct guard *g)
+{
+    setup_done(&g->next);
+    guard_sockets_revert(&g->sockets, g->good.conf);
+}
+
+static int send_all(struct guard *g, const struct setup *s)
 {
     struct bytes name = bytes_cstr(g->config);
-    int err = channel_send_contents(g->channel, CHANNEL_CONFIG, name, buf_bytes(&g->text));
-    if (!err && g->certificate.len)
+    int err = channel_send_contents(g->channel, CHANNEL_CONFIG, name, buf_bytes(&s->text));
+    if (!err && s->certificate.len)
         err = channel_send_contents(g->channel, CHANNEL_CERTIFICATE, BYTES_NONE,
-                                    buf_bytes(&g->certificate));
-    if (!err && g->key.len)
-        err = channel_send_contents(g->channel, CHANNEL_KEY, BYTES_NONE, buf_bytes(&g->key));
+                                    buf_bytes(&s->certificate));
+    if (!err && s->key.len)
+        err = channel_send_contents(g->channel, CHANNEL_KEY, BYTES_NONE, buf_bytes(&s->key));
     for (int i = 0; i < g->sockets.count && !err; i++) {
-        struct guard_socket *s = &g->sockets.at[i];
-        err = channel_send(g->channel, s->name[0] ? CHANNEL_LISTENER : CHANNEL_HTTP,
-                           bytes_cstr(s->name), s->fd);
+        struct guard_socket *socket = &g->sockets.at[i];
+        if (socket->wanted)
+            err = channel_send(g->channel, socket->name[0] ? CHANNEL_LISTENER : CHANNEL_HTTP,
+                               bytes_cstr(socket->name), socket->fd);
     }
     return err ? err : channel_send(g->channel, CHANNEL_COMMIT, BYTES_NONE, -1);
 }
 
 static void reload(struct guard *g, const char *why)
 {
-    if (g->stopping || g->relay == 0)
+    if (g->stopping)
         return;
+    g->again = g->next.conf || !g->serving;
+    if (g->again)
+        return; // once the relay has answered
     log_info("reloading", LOG_CSTR("because", why));
     int err = load(g);
-    if (err)
+    if (err) {
         log_error("reload refused, the old configuration goes on", LOG_ERR(err));
-    else if (send_all(g) != OK)
+    } else if (send_all(g, &g->next) != OK) {
         log_error("the relay does not take the new configuration");
+        drop_next(g);
+    }
+}
+
+static void reload_again(struct guard *g)
+{
+    if (g->again)
+        reload(g, "asked for meanwhile");
 }
 
 // ---- the relay process ---------------------------------------------------------------------------------
@@ -292,11 +325,11 @@ static _Noreturn void become_relay(struct guard *g, int channel, const struct pa
 static int start_relay(struct guard *g)
 {
     const struct passwd *user;
-    int fds[2], err = find_user(g->conf, &user);
+    int fds[2], err = find_user(g->good.conf, &user);
     if (!err)
-        err = own_directory(g->conf->spool.at, user);
+        err = own_directory(g->good.conf->spool.at, user);
     if (!err)
-        err = own_directory(g->conf->state.at, user);
+        err = own_directory(g->good.conf->state.at, user);
     if (err || (err = channel_pair(fds)) != OK)
         return err;
     pid_t guard_pid = getpid(), pid = fork();
@@ -313,7 +346,7 @@ static int start_relay(struct guard *g)
     }
     g->relay = pid;
     g->channel = fds[0];
-    return send_all(g);
+    return send_all(g, &g->good);
 }
 
 // ---- upgrade -------------------------------------------------------------------------------------------
@@ -466,7 +499,7 @@ static void on_message(struct guard *g, const struct channel_message *m)
 {
     switch (m->kind) {
     case CHANNEL_READY:
-        g->ready = true;
+        g->ready = g->serving = true;
         g->restart_delay_ms = RESTART_FIRST_MS;
         write_ready_file(g, m->text);
         log_info("ready", LOG_INT("pid", getpid()), LOG_CSTR("control", m->text));
@@ -477,14 +510,18 @@ static void on_message(struct guard *g, const struct channel_message *m)
                 LOG_CSTR("listener", g->sockets.at[i].name[0] ? g->sockets.at[i].name : "http"),
                 LOG_CSTR("address", sys_addr_format(&g->sockets.at[i].address, text)));
         }
+        reload_again(g);
         break;
     case CHANNEL_APPLIED:
-        if (g->ready)
-            write_ready_file(g, m->text);
+        accept_next(g);
+        write_ready_file(g, m->text);
         log_info("reloaded");
+        reload_again(g);
         break;
     case CHANNEL_REFUSED:
         log_error("reload refused, the old configuration goes on", LOG_CSTR("because", m->text));
+        drop_next(g);
+        reload_again(g);
         break;
     case CHANNEL_UPGRADE:
         upgrade(g);
@@ -503,7 +540,7 @@ static void stop(struct guard *g)
     g->stopping = true;
     log_info("stopping");
     if (g->relay && channel_send(g->channel, CHANNEL_STOP, BYTES_NONE, -1) == OK)
-        g->stop_at_ms = now_ms() + g->conf->shutdown_grace_ms + KILL_AFTER_GRACE_MS;
+        g->stop_at_ms = now_ms() + g->good.conf->shutdown_grace_ms + KILL_AFTER_GRACE_MS;
     else if (g->relay)
         kill(g->relay, SIGKILL);
 }
@@ -514,9 +551,14 @@ static void on_relay_gone(struct guard *g, int status)
     close(g->channel);
     g->channel = -1;
     g->relay = 0;
+    g->serving = false;
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     if (g->stopping)
         return;
+    if (g->next.conf) {
+        log_error("the relay ended before it took the new configuration, the old one goes on");
+        drop_next(g);
+    }
     if (g->upgrading) {
         g->stop_at_ms = 0;
         become_next(g);
@@ -639,8 +681,10 @@ int guard_main(const char *config, const char *ready_file)
     remember_program(g);
     take_sockets(g);
     int err = g->signals == -1 ? E_IO : load(g);
-    if (!err)
+    if (!err) {
+        accept_next(g); // there is no other
         err = start_relay(g);
+    }
     if (err) {
         g->exit_code = exit_code_for(err);
         stop(g);
@@ -650,10 +694,8 @@ int guard_main(const char *config, const char *ready_file)
         unlink(ready_file);
     int code = g->exit_code;
     guard_sockets_close(&g->sockets);
-    conf_free(g->conf);
-    buf_done(&g->text);
-    buf_done(&g->certificate);
-    buf_done(&g->key);
+    setup_done(&g->good);
+    setup_done(&g->next);
     close(g->signals);
     free(g);
     return code;

@@ -155,7 +155,7 @@ static int open_one(struct guard_sockets *sockets, struct bytes name, struct byt
     return OK;
 }
 
-static void drop_unwanted(struct guard_sockets *sockets)
+void guard_sockets_settle(struct guard_sockets *sockets)
 {
     int kept = 0;
     for (int i = 0; i < sockets->count; i++) {
@@ -181,10 +181,11 @@ int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf)
         int e = open_one(sockets, BYTES_NONE, conf->http.address, false);
         err = err ? err : e;
     }
-    if (err) // as it was: the old configuration goes on
+    if (err) { // as it was: the old configuration goes on
         for (int i = 0; i < sockets->count; i++)
             sockets->at[i].wanted = i < before;
-    drop_unwanted(sockets);
+        guard_sockets_settle(sockets);
+    }
     return err;
 }
 
@@ -232,6 +233,12 @@ void guard_sockets_take(struct guard_sockets *sockets, struct bytes text)
         else if (line.len)
             log_warn("not a listening socket", LOG_STR("left_as", line));
     }
+}
+
+void guard_sockets_revert(struct guard_sockets *sockets, const struct conf *conf)
+{
+    if (guard_sockets_open(sockets, conf) == OK)
+        guard_sockets_settle(sockets);
 }
 
 void guard_sockets_close(struct guard_sockets *sockets)

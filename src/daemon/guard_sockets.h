@@ -25,11 +25,16 @@ struct guard_sockets {
     int count;
 };
 
-// Opens what `conf` names and is not open yet; closes what it no longer names, but only if all opened.
+// Opens what `conf` names and is not open yet; `wanted` says which are its. The others stay open, until it is known
+// that they are not needed again: guard_sockets_settle(). On failure all is as it was before.
 int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf) MUST_USE;
 // Leaves the sockets to the program that this process becomes by exec: a text for guard_sockets_take(). E_IO.
 struct buf;
 int guard_sockets_leave(const struct guard_sockets *sockets, struct buf *out) MUST_USE;
 // Takes over what the text names; what is no listening socket of ours is left alone, with a warning.
 void guard_sockets_take(struct guard_sockets *sockets, struct bytes text);
+// Back to `conf`, whose sockets are all still open: closes the others.
+void guard_sockets_revert(struct guard_sockets *sockets, const struct conf *conf);
+// Closes what is not wanted.
+void guard_sockets_settle(struct guard_sockets *sockets);
 void guard_sockets_close(struct guard_sockets *sockets);

@@ -51,6 +51,8 @@ static int open_these(const char *const listeners[][2], const char *http)
     if (conf_load_text(buf_bytes(&text), "test", "/", &conf, &errors) != OK)
         fail_msg("%s", buf_cstr(&errors));
     int err = guard_sockets_open(&sockets, conf);
+    if (!err)
+        guard_sockets_settle(&sockets);
     conf_free(conf);
     buf_done(&text);
     buf_done(&errors);

@@ -180,13 +180,11 @@ static void tries_again_no_later_than_it_may(void **state)
     conf_free(conf);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_its_note),
-        cmocka_unit_test(sees_what_the_monotonic_clock_does_not_confirm),
-        cmocka_unit_test(charges_no_jump_to_a_lifetime),
-        cmocka_unit_test(tries_again_no_later_than_it_may),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(reads_its_note),
+    cmocka_unit_test(sees_what_the_monotonic_clock_does_not_confirm),
+    cmocka_unit_test(charges_no_jump_to_a_lifetime),
+    cmocka_unit_test(tries_again_no_later_than_it_may),
+};
+
+RUN_TESTS(tests)

@@ -7,6 +7,8 @@ import signal
 import socket
 import time
 
+import pytest
+
 from lib.message import text_message
 from lib.relay import BINARY, submit
 
@@ -121,3 +123,35 @@ def test_upgrade_is_refused(relay_, receiver_, monkeypatch, tmp_path):
     relay_.config_file.write_text(good)
     assert relay_pid(relay_) == first
     send(relay_)
+
+def kill_relay(relay):
+    """kill -9 of the relay process; returns once another one serves."""
+    first, before = relay_pid(relay), relay.log().count("ready pid=")
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: relay.log().count("ready pid=") > before)
+
+
+def test_refused_reload_leaves_what_last_worked(make_relay, receiver_, pair):
+    relay = make_relay(start=False)
+    certificate, key = relay.folder / "own.pem", relay.folder / "own.key"
+    shutil.copy(pair.certificate, certificate)
+    shutil.copy(pair.key, key)
+    relay.write_config({"tls": {"certificate": str(certificate), "key": str(key)}})
+    relay.start()
+    relay.add_account("alice", domains=["client.test"])
+    listeners, trusted = relay.config["listeners"], relay.listener("trusted")
+    # No certificate, and a listener less: the guard can read it, only the relay sees that it can't work.
+    certificate.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    relay.reload({"listeners": [one for one in listeners if one["name"] != "trusted"]})
+    wait_for(lambda: "reload refused" in relay.log())
+    kill_relay(relay)
+    ident = send(relay)  # over STARTTLS
+    socket.create_connection(trusted, timeout=10).close()
+    relay.wait_state(ident, "delivered")
+    shutil.copy(pair.certificate, certificate)
+    relay.reload()
+    wait_for(lambda: "reloaded" in relay.log())
+    kill_relay(relay)
+    send(relay)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(trusted, timeout=10)
