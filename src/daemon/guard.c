@@ -24,6 +24,7 @@
 
 #include "daemon/channel.h"
 #include "daemon/guard_sockets.h"
+#include "daemon/predecessor.h"
 #include "daemon/relay.h"
 #include "net/tls_certificate.h"
 
@@ -165,6 +166,18 @@ static int read_config_text(const char *path, struct buf *out)
     return OK;
 }
 
+// At the start: kill -9 and a start at once must not meet the sockets and locks of what is just dying.
+static int wait_for_predecessor(const struct conf *conf)
+{
+    pid_t pid = 0;
+    int err = predecessor_wait(conf->control.at, &pid);
+    if (err)
+        log_error("posthaste runs already with this configuration's control socket",
+                  LOG_INT("pid", pid), LOG_STR("control", conf->control),
+                  LOG_CSTR("remedy", "stop it, or use other folders for this one"));
+    return err;
+}
+
 // Reads file and certificates and opens the sockets: g->next, if all of that works. Errors have been shown.
 static int load(struct guard *g)
 {
@@ -181,6 +194,8 @@ static int load(struct guard *g)
             log_setup(s->conf->log.level, s->conf->log.format);
         err = load_certificate(g, s);
     }
+    if (!err && !g->good.conf)
+        err = wait_for_predecessor(s->conf);
     if (!err)
         err = guard_sockets_open(&g->sockets, s->conf);
     buf_done(&errors);

@@ -19,6 +19,7 @@
 #include "base/map.h"
 #include "daemon/channel.h"
 #include "daemon/holds.h"
+#include "daemon/predecessor.h"
 #include "daemon/sandbox.h"
 #include "daemon/worker.h"
 #include "event/history.h"
@@ -63,8 +64,8 @@ struct relay {
     void *upgrade_ctx;
     struct sys_task start;
     uint32_t drained;
-    bool stopping;
-    int finished[2]; // a pipe: the first thread waits at its end
+    bool stopping, patient; // patient: a lock that is held is tried again
+    int finished[2];        // a pipe: the first thread waits at its end
 };
 
 int relay_parse_config(struct bytes text, const char *path, struct conf **out, struct buf *errors)
@@ -542,6 +543,8 @@ static int open_spool(struct relay *r)
     struct spool_options options = {.directory = conf->spool.at, .copied = true};
     struct spool_recovery recovery = {&rec, on_recovered, on_recovered_note};
     int err = spool_open(&options, &recovery, &r->spool);
+    if (err == E_BUSY && r->patient)
+        return err;
     if (err)
         log_error("cannot open the spool", LOG_STR("folder", conf->spool), LOG_ERR(err));
     else
@@ -577,7 +580,9 @@ static int open_store(struct relay *r)
     int err = store_open(r->snapshot->conf->state, &r->store, &error);
     if (!err)
         err = store_directory_load(r->store, &directory);
-    if (err)
+    if (err == E_BUSY && r->patient)
+        log_debug("the store is in use");
+    else if (err)
         log_error("cannot open the store", LOG_STR("because", buf_bytes(&error)), LOG_ERR(err));
     else {
         replace(&r->accounts, conf_part_new(directory, free_directory));
@@ -741,6 +746,22 @@ static void set_up_malloc(void)
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
 }
 
+// A lock may still be held by a command that is at work, or by what was killed a moment ago.
+static int open_when_free(struct relay *r, int (*open)(struct relay *r), const char *what)
+{
+    int err = E_BUSY;
+    for (int waited_ms = 0; err == E_BUSY && waited_ms <= PREDECESSOR_WAIT_MS;
+         waited_ms += PREDECESSOR_LOOK_MS) {
+        if (waited_ms > 0)
+            usleep(PREDECESSOR_LOOK_MS * 1000);
+        r->patient = waited_ms + PREDECESSOR_LOOK_MS <= PREDECESSOR_WAIT_MS;
+        err = open(r);
+        if (err == E_BUSY && waited_ms == 0)
+            log_info("waiting for a lock that another process holds", LOG_CSTR("of", what));
+    }
+    return err;
+}
+
 static int start(struct relay *r)
 {
     uint64_t seed;
@@ -752,7 +773,7 @@ static int start(struct relay *r)
     if (err)
         return err;
     log_setup(r->snapshot->conf->log.level, r->snapshot->conf->log.format);
-    err = open_store(r);
+    err = open_when_free(r, open_store, "store");
     if (err)
         return err;
     load_scram_secret(r);
@@ -762,7 +783,7 @@ static int start(struct relay *r)
     r->shared.port.kick_ctx = r;
     make_queue(r);
     holds_begin(r->queue, r->snapshot->accounts);
-    err = open_spool(r);
+    err = open_when_free(r, open_spool, "spool");
     if (!err)
         err = open_dns(r);
     if (!err)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Two processes: the guard keeps a relay running; the relay never outlives the guard."""
+import fcntl
 import os
 import pathlib
 import shutil
 import signal
 import socket
+import subprocess
+import threading
 import time
 
 import pytest
@@ -155,3 +158,49 @@ def test_refused_reload_leaves_what_last_worked(make_relay, receiver_, pair):
     send(relay)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(trusted, timeout=10)
+
+
+def with_fixed_ports(relay):
+    """The configuration with the ports that the kernel chose."""
+    listeners = [{**one, "address": "%s:%d" % relay.listener(one["name"])} for one in relay.config["listeners"]]
+    relay.write_config({"listeners": listeners, "http": {"address": "127.0.0.1:%d" % relay.ready["http"]["port"]}})
+
+
+def test_starts_at_once_after_kill(relay_, receiver_):
+    with_fixed_ports(relay_)
+    for _ in range(8):
+        ident = send(relay_)
+        # Not waiting for their end: what they hold may still be held when the next one starts.
+        for pid in relay_.pids():
+            os.kill(pid, signal.SIGKILL)
+        old = relay_.process
+        relay_.start()
+        old.popen.wait(10)
+        relay_.wait_state(ident, "delivered")
+
+
+@pytest.mark.parametrize("which", ["spool", "state"])
+def test_waits_for_a_lock_that_is_let_go(relay_, receiver_, which):
+    relay_.stop()
+    lock, = pathlib.Path(relay_.config[which]).glob("*lock")
+    with open(lock, "r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        def let_go():
+            wait_for(lambda: "waiting for a lock" in relay_.log())
+            fcntl.flock(held, fcntl.LOCK_UN)
+
+        other = threading.Thread(target=let_go)
+        other.start()
+        relay_.start()
+        other.join()
+    relay_.wait_state(send(relay_), "delivered")
+
+
+def test_a_second_service_is_told_of_the_first(relay_, receiver_):
+    second = subprocess.run([BINARY, "serve", "--config", relay_.config_file], capture_output=True, text=True, timeout=30,
+                            check=False)
+    assert second.returncode == 75, second
+    assert f"pid={relay_.ready['pid']}" in second.stderr, second.stderr
+    assert "waiting" not in second.stderr
+    send(relay_)
