@@ -10,7 +10,7 @@ void holds_begin(struct queue *queue, const struct store_directory *accounts)
     const struct store_account *a;
     for (uint32_t i = 0; (a = store_directory_account_at(accounts, i)); i++)
         if (!store_account_is_active(a))
-            queue_hold_account(queue, a->number, true, NULL);
+            queue_suspend_account(queue, a->number, true, NULL);
 }
 
 void holds_all(struct queue *queue, struct queue_now now)
@@ -56,10 +56,10 @@ static void on_step(struct sys_task *task)
         free(w);
 }
 
-static void walk_account(struct intake_port *port, uint32_t account, bool hold)
+static void walk_account(struct intake_port *port, uint32_t account, bool suspend)
 {
     uint64_t kicks = 0;
-    queue_hold_account(port->queue, account, hold, &kicks);
+    queue_suspend_account(port->queue, account, suspend, &kicks);
     port->kick(port->kick_ctx, kicks);
     struct walk *w = mem_new(sizeof *w);
     *w = (struct walk){.task.run = on_step,
@@ -67,9 +67,9 @@ static void walk_account(struct intake_port *port, uint32_t account, bool hold)
                        .port = port,
                        .filter = {.by = QUEUE_SELECT_ACCOUNT,
                                   .account = account,
-                                  .held_only = !hold,
-                                  .unheld_only = hold},
-                       .outcome = hold ? QUEUE_HELD : QUEUE_RELEASED};
+                                  .suspended_only = !suspend,
+                                  .unheld_only = suspend},
+                       .outcome = suspend ? QUEUE_SUSPENDED : QUEUE_RELEASED};
     on_step(&w->task);
 }
 

@@ -13,7 +13,7 @@
 void holds_begin(struct queue *queue, const struct store_directory *accounts);
 // At start, behind spool_open() of a restored backup: all that was recovered is held, and what comes.
 void holds_all(struct queue *queue, struct queue_now now);
-// On a loop: the accounts changed. Mail of those that were suspended is held, of those activated released; a step
-// a turn, so that a long queue holds nobody up. `port` must outlive it.
+// On a loop: the accounts changed. Mail of those that were suspended is held, of those activated released (but for what
+// an operator holds), a step a turn, so that a long queue holds nobody up. `port` must outlive it.
 void holds_change(struct intake_port *port, const struct store_directory *before,
                   const struct store_directory *after);

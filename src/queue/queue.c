@@ -166,7 +166,7 @@ void queue_free(struct queue *q)
     queue_pool_done(&q->flows), queue_pool_done(&q->turns), queue_pool_done(&q->lanes);
     queue_hash_done(&q->by_id), queue_hash_done(&q->by_domain), queue_hash_done(&q->by_flow);
     queue_hash_done(&q->by_turn), queue_hash_done(&q->by_lane);
-    map_done(&q->held_domains), map_done(&q->held_accounts);
+    map_done(&q->held_domains), map_done(&q->held_accounts), map_done(&q->suspended_accounts);
     CHECK(pthread_mutex_destroy(&q->mutex) == 0);
     free(q);
 }
@@ -415,12 +415,24 @@ void *queue_message_settle(struct queue *q, struct queue_message *m, struct queu
     return drop;
 }
 
-bool queue_is_held(const struct queue *q, struct bytes domain, uint32_t account)
+static bool has_account(const struct map *accounts, uint32_t account)
 {
     char number[16];
+    if (!accounts->count)
+        return false;
     int n = snprintf(number, sizeof(number), "%u", account);
+    return map_find(accounts, bytes_of(number, (size_t)n));
+}
+
+bool queue_is_held(const struct queue *q, struct bytes domain, uint32_t account)
+{
     return q->hold_all || (q->held_domains.count && map_find(&q->held_domains, domain)) ||
-           (q->held_accounts.count && map_find(&q->held_accounts, bytes_of(number, (size_t)n)));
+           has_account(&q->held_accounts, account);
+}
+
+bool queue_is_suspended(const struct queue *q, uint32_t account)
+{
+    return has_account(&q->suspended_accounts, account);
 }
 
 // Sorts recipients so that those of one bundle stand together, by number within.
@@ -497,6 +509,10 @@ static void add_bundles(struct queue *q, struct queue_message *m,
         all[i].r = r;
         all[i].flags = (uint8_t)((warn ? BUNDLE_WARNABLE : 0) | (r->warned ? BUNDLE_WARNED : 0));
         all[i].held = r->held || queue_is_held(q, r->domain, m->account);
+        if (!all[i].held && queue_is_suspended(q, m->account)) {
+            all[i].held = true;
+            all[i].flags |= BUNDLE_SUSPENDED;
+        }
     }
     if (count > 1)
         qsort(all, count, sizeof(*all), by_bundle_and_number);
@@ -588,6 +604,15 @@ void queue_hold_account(struct queue *q, uint32_t account, bool on, uint64_t *ki
     queue_lock(q);
     set_rule(&q->held_accounts, bytes_of(number, (size_t)n), on);
     queue_hold_note(q, "account", bytes_of(number, (size_t)n), on);
+    queue_unlock(q, kicks, NULL);
+}
+
+void queue_suspend_account(struct queue *q, uint32_t account, bool on, uint64_t *kicks)
+{
+    char number[16];
+    int n = snprintf(number, sizeof(number), "%u", account);
+    queue_lock(q);
+    set_rule(&q->suspended_accounts, bytes_of(number, (size_t)n), on);
     queue_unlock(q, kicks, NULL);
 }
 

@@ -170,16 +170,17 @@ struct queue_batch {
 struct wall queue_retry_at(const struct queue_batch *batch, struct wall now);
 
 enum queue_outcome {
-    QUEUE_DONE,     // delivered, failed, expired or removed: leaves the queue
-    QUEUE_DEFERRED, // tried in vain: again at next_attempt_at, attempts + 1
-    QUEUE_UNTRIED,  // not tried after all (the connection broke before, another must say RCPT): at
-                    // once
-    QUEUE_HELD,     // stays until released
-    QUEUE_RELEASED, // no longer held: due as before, but not before `now`
-    QUEUE_RETRIED,  // due now, whatever the schedule; backoff of its domain and lane ends
-    QUEUE_REROUTED, // belongs to the domain (route, its own name) now: after a reload
-    QUEUE_WARNED,   // the delayed-DSN is recorded; state as before
-    QUEUE_KEPT,     // state as before (a claim given up)
+    QUEUE_DONE,      // delivered, failed, expired or removed: leaves the queue
+    QUEUE_DEFERRED,  // tried in vain: again at next_attempt_at, attempts + 1
+    QUEUE_UNTRIED,   // not tried after all (the connection broke before, another must say RCPT): at
+                     // once
+    QUEUE_HELD,      // stays until released
+    QUEUE_SUSPENDED, // stays until its account is active again
+    QUEUE_RELEASED,  // no longer held: due as before, but not before `now`
+    QUEUE_RETRIED,   // due now, whatever the schedule; backoff of its domain and lane ends
+    QUEUE_REROUTED,  // belongs to the domain (route, its own name) now: after a reload
+    QUEUE_WARNED,    // the delayed-DSN is recorded; state as before
+    QUEUE_KEPT,      // state as before (a claim given up)
 };
 
 struct queue_result {
@@ -335,7 +336,8 @@ struct queue_filter {
     uint32_t recipient; // ID: this number only; 0: all
     struct bytes domain;
     uint32_t account;
-    bool held_only, unheld_only;
+    bool held_only, unheld_only; // held by an operator, or not
+    bool suspended_only;         // held for its account's sake only
 };
 
 // Leases matching recipients that are not in flight, one message at a time, for an operator's
@@ -356,6 +358,11 @@ bool queue_match(struct queue *q, const struct queue_filter *filter, uint64_t *c
 void queue_hold_domain(struct queue *q, struct bytes domain, bool on, uint64_t *kicks);
 void queue_hold_account(struct queue *q, uint32_t account, bool on, uint64_t *kicks);
 void queue_hold_all(struct queue *q, bool on, uint64_t *kicks);
+
+// Mail to come of the account is held for as long as this is on. Nothing of it is saved: it is told at each start,
+// before queue_add(). What is queued already is to be claimed: when it begins, what is not held by an operator for
+// QUEUE_SUSPENDED; when it ends, `suspended_only` for QUEUE_RELEASED. What an operator holds stays held.
+void queue_suspend_account(struct queue *q, uint32_t account, bool on, uint64_t *kicks);
 
 // The wall clock moved by delta_ms against mono: scheduled mail keeps to the wall clock.
 void queue_clock_jumped(struct queue *q, int64_t delta_ms, struct queue_now now, uint64_t *kicks);

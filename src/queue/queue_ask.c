@@ -141,7 +141,10 @@ int queue_why(struct queue *q, struct message_id id, uint32_t number, struct que
     *out = (struct queue_reason){0};
     queue_lock(q);
     struct queue_bundle *b = bundle_of(q, id, number);
-    if (b && b->state == BUNDLE_HELD)
+    if (b && b->state == BUNDLE_HELD && b->flags & BUNDLE_SUSPENDED)
+        say(out, QUEUE_LIMIT_HOLD, (struct wall){0}, "account activate",
+            "held while its account may not send");
+    else if (b && b->state == BUNDLE_HELD)
         say(out, QUEUE_LIMIT_HOLD, (struct wall){0}, "queue release", "held until released");
     else if (b && b->state == BUNDLE_LEASED)
         say(out, QUEUE_LIMIT_NONE, (struct wall){0}, "", "being worked on just now");

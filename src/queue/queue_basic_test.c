@@ -325,6 +325,76 @@ static void holds_one_recipient_of_many(void **state)
     world_done(&w);
 }
 
+// What only its account's state holds is told apart from what an operator holds.
+static void suspends_beside_operators_holds(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    uint64_t kicks = 0;
+    struct queue_filter mine = {.by = QUEUE_SELECT_ACCOUNT, .account = 7};
+    struct message_id held =
+        world_add(&w, &(struct world_mail){.domain = "a.site", .account = 7, .recipients = 2});
+    struct message_id other =
+        world_add(&w, &(struct world_mail){.domain = "a.site", .account = 7, .recipients = 1});
+    struct queue_filter one = {.by = QUEUE_SELECT_ID, .id = held};
+    assert_true(world_next_claim(&w, &one, QUEUE_HELD));
+    queue_suspend_account(w.queue, 7, true, &kicks);
+    mine.unheld_only = true;
+    assert_true(world_next_claim(&w, &mine, QUEUE_SUSPENDED));
+    struct message_id late =
+        world_add(&w, &(struct world_mail){.domain = "b.site", .account = 7, .recipients = 1});
+    world_add(&w, &(struct world_mail){.domain = "b.site", .account = 8, .recipients = 1});
+    world_run(&w, HOUR_MS);
+    assert_number("only the other account's went", w.done, 1);
+    assert_limit(&w, other, QUEUE_LIMIT_HOLD);
+    assert_limit(&w, late, QUEUE_LIMIT_HOLD);
+    mine = (struct queue_filter){.by = QUEUE_SELECT_ACCOUNT, .account = 7, .held_only = true};
+    assert_true(world_next_claim(&w, &mine, QUEUE_RELEASED)); // the operator's, who lets go of it
+    world_run(&w, HOUR_MS);
+    assert_number("the account still may not", w.done, 1);
+    one.unheld_only = true;
+    assert_true(world_next_claim(&w, &one, QUEUE_HELD)); // and takes hold of it again
+    queue_suspend_account(w.queue, 7, false, &kicks);
+    mine = (struct queue_filter){.by = QUEUE_SELECT_ACCOUNT, .account = 7, .suspended_only = true};
+    assert_true(world_next_claim(&w, &mine, QUEUE_RELEASED));
+    world_run(&w, HOUR_MS);
+    assert_number("what the operator holds stays", w.done, 3);
+    assert_number("held", counts(&w).recipients[QUEUE_STATE_HELD], 2);
+    one.unheld_only = false;
+    assert_true(world_next_claim(&w, &one, QUEUE_RELEASED));
+    world_run(&w, HOUR_MS);
+    assert_number("all", w.done, 5);
+    world_done(&w);
+}
+
+static void suspends_what_was_in_flight(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    uint64_t kicks = 0;
+    struct world_site *site = world_site(&w, "site");
+    site->reply = WORLD_DEFER;
+    site->transaction_ms = 5000;
+    world_add(&w, &(struct world_mail){.domain = "a.site", .account = 7, .recipients = 1});
+    world_run(&w, 1000);
+    struct queue_filter mine = {.by = QUEUE_SELECT_ACCOUNT, .account = 7, .unheld_only = true};
+    queue_suspend_account(w.queue, 7, true, &kicks);
+    assert_false(world_next_claim(&w, &mine, QUEUE_SUSPENDED)); // leased
+    world_run(&w, 10000);
+    assert_number("held", counts(&w).recipients[QUEUE_STATE_HELD], 1);
+    site->reply = WORLD_DELIVER;
+    world_run(&w, HOUR_MS);
+    assert_number("done", w.done, 0);
+    queue_suspend_account(w.queue, 7, false, &kicks);
+    mine = (struct queue_filter){.by = QUEUE_SELECT_ACCOUNT, .account = 7, .suspended_only = true};
+    assert_true(world_next_claim(&w, &mine, QUEUE_RELEASED));
+    world_run(&w, HOUR_MS);
+    assert_number("done", w.done, 1);
+    world_done(&w);
+}
+
 // What is held, released or warned about is due when it was before, also after a restart.
 static void holds_keep_the_schedule(void **state)
 {
@@ -576,6 +646,8 @@ int main(void)
         cmocka_unit_test(holds_and_releases),
         cmocka_unit_test(holds_one_recipient_of_many),
         cmocka_unit_test(holds_keep_the_schedule),
+        cmocka_unit_test(suspends_beside_operators_holds),
+        cmocka_unit_test(suspends_what_was_in_flight),
         cmocka_unit_test(holds_mail_to_come),
         cmocka_unit_test(holds_everything),
         cmocka_unit_test(retries_now),

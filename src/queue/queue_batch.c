@@ -74,13 +74,30 @@ static bool same_result(const struct queue_result *a, const struct queue_result 
            (a->outcome != QUEUE_REROUTED || a->route == b->route);
 }
 
+static void suspend(struct queue *q, struct queue_bundle *b)
+{
+    b->flags |= BUNDLE_SUSPENDED;
+    queue_bundle_hold(q, b);
+}
+
+// Waits until due; for as long as its account may not send, held.
+static void wait_until(struct queue *q, struct queue_bundle *b, int64_t due_us)
+{
+    b->flags &= ~BUNDLE_SUSPENDED;
+    b->due_us = due_us;
+    if (queue_is_suspended(q, b->message->account))
+        suspend(q, b);
+    else
+        queue_bundle_wait(q, b, due_us);
+}
+
 // Back to where it was before the lease.
 static void put_back(struct queue *q, struct queue_bundle *b)
 {
-    if (b->flags & BUNDLE_WAS_HELD)
+    if (b->flags & BUNDLE_WAS_HELD && !(b->flags & BUNDLE_SUSPENDED))
         queue_bundle_hold(q, b);
     else
-        queue_bundle_wait(q, b, b->due_us);
+        wait_until(q, b, b->due_us);
 }
 
 // A held message may be past its lifetime: it gets one more interval, so that releasing is not
@@ -98,7 +115,7 @@ static void retry_now(struct queue *q, struct queue_bundle *b, struct queue_now 
 {
     struct queue_domain *d = b->domain;
     b->flags &= ~BUNDLE_SCHEDULED;
-    queue_bundle_wait(q, b, now.mono.us);
+    wait_until(q, b, now.mono.us);
     queue_domain_retry_now(q, d);
     if (d->lane && d->lane->backoff_us > now.mono.us) {
         d->lane->backoff_us = now.mono.us;
@@ -121,7 +138,7 @@ static void defer(struct queue *q, struct queue_bundle *b, const struct queue_re
         b->attempts++;
     b->flags &= ~BUNDLE_SCHEDULED;
     b->message->drop_stored = true;
-    queue_bundle_wait(q, b, queue_us_of(r->next_attempt_at, now));
+    wait_until(q, b, queue_us_of(r->next_attempt_at, now));
 }
 
 // All recipients of the bundle have this result.
@@ -139,14 +156,18 @@ static void apply(struct queue *q, struct queue_bundle *b, const struct queue_re
         defer(q, b, r, now);
         break;
     case QUEUE_UNTRIED:
-        queue_bundle_wait(q, b, now.mono.us);
+        wait_until(q, b, now.mono.us);
         break;
     case QUEUE_HELD:
+        b->flags &= ~BUNDLE_SUSPENDED;
         queue_bundle_hold(q, b);
+        break;
+    case QUEUE_SUSPENDED:
+        wait_until(q, b, b->due_us); // active again already: not held
         break;
     case QUEUE_RELEASED:
         give_grace(q, m, now);
-        queue_bundle_wait(q, b, b->due_us);
+        wait_until(q, b, b->due_us);
         break;
     case QUEUE_RETRIED:
         give_grace(q, m, now);
@@ -258,7 +279,10 @@ bool queue_filter_matches(const struct queue_filter *f, const struct queue_bundl
     const struct queue_message *m = b->message;
     bool held =
         b->state == BUNDLE_HELD || (b->state == BUNDLE_LEASED && b->flags & BUNDLE_WAS_HELD);
-    if ((f->held_only && !held) || (f->unheld_only && held))
+    bool suspended = held && b->flags & BUNDLE_SUSPENDED;
+    bool by_operator = held && !suspended;
+    if ((f->held_only && !by_operator) || (f->unheld_only && by_operator) ||
+        (f->suspended_only && !suspended))
         return false;
     switch (f->by) {
     case QUEUE_SELECT_ALL:

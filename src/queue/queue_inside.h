@@ -35,10 +35,11 @@
 enum bundle_state { BUNDLE_WAITING, BUNDLE_READY, BUNDLE_LEASED, BUNDLE_HELD };
 #define BUNDLE_STATES 4
 
-#define BUNDLE_WARNABLE 1u  // a delayed-DSN may be sent for these
-#define BUNDLE_WARNED 2u    // ... and has been
-#define BUNDLE_SCHEDULED 4u // due_us stands for a wall time the sender asked for
-#define BUNDLE_WAS_HELD 8u  // before it was leased
+#define BUNDLE_WARNABLE 1u   // a delayed-DSN may be sent for these
+#define BUNDLE_WARNED 2u     // ... and has been
+#define BUNDLE_SCHEDULED 4u  // due_us stands for a wall time the sender asked for
+#define BUNDLE_WAS_HELD 8u   // before it was leased
+#define BUNDLE_SUSPENDED 16u // HELD (or was) for its account's sake only
 
 struct queue_message {
     struct queue_hash_node hash;
@@ -178,7 +179,7 @@ struct queue {
     struct queue_hash by_id, by_domain, by_flow, by_turn, by_lane;
     struct queue_worker workers[QUEUE_WORKERS_MAX];
     struct map held_domains;
-    struct map held_accounts; // key: the number in decimal
+    struct map held_accounts, suspended_accounts; // key: the number in decimal
     bool hold_all;
     struct list holds;
     uint64_t kick;
@@ -200,6 +201,7 @@ uint64_t queue_random(struct queue *q);
 // min(first * factor^times, max), in milliseconds, without jitter.
 int64_t queue_retry_ms(const struct queue *q, uint32_t times);
 int64_t queue_us_of(struct wall t, struct queue_now now);
+bool queue_is_suspended(const struct queue *q, uint32_t account);
 struct wall queue_wall_of(int64_t us, struct queue_now now);
 
 struct queue_message *queue_message_find(struct queue *q, struct message_id id);

@@ -238,6 +238,7 @@ static void record(struct world *w, const struct queue_batch *b, const struct qu
         case QUEUE_UNTRIED:
             r->next_attempt_at = r->not_before = (struct wall){0};
             break;
+        case QUEUE_SUSPENDED: // not recorded
         case QUEUE_KEPT:
             break;
         }

@@ -191,6 +191,31 @@ def test_suspended_account(relay, receiver_):
     relay.wait_state(ident, "delivered")
 
 
+def test_suspended_beside_an_operators_hold(make_relay, receiver_):
+    """An account that is active again gets back its mail, but not what an operator holds."""
+    relay = sending_relay(make_relay, SLOW_RETRY)
+    receiver_.script("rcpt", "451 4.2.0 later", times=2)
+    held, ident = [send(relay, "bob@example.org") for _ in range(2)]
+    for one in (held, ident):
+        wait_attempts(relay, one, 1)
+    relay.cli("queue", "hold", "--id", held)
+    relay.cli("account", "suspend", "trusted")
+    relay.wait_state(ident, "held")
+    assert relay.cli("queue", "release", "--account", "trusted")["changed"] == 1  # which it may not be sent for
+    relay.cli("queue", "hold", "--id", held)
+    relay.cli("account", "activate", "trusted")
+    relay.wait_state(ident, "queued")
+    assert relay.states(held) == {"bob@example.org": "held"}
+    relay.cli("account", "suspend", "trusted")
+    relay.stop()
+    relay.cli("account", "activate", "trusted")  # on the files
+    relay.start()
+    assert (relay.states(held), relay.states(ident)) == ({"bob@example.org": "held"}, {"bob@example.org": "queued"})
+    relay.cli("queue", "retry", "--all")
+    relay.wait_state(ident, "delivered")
+    assert len(receiver_.messages()) == 1
+
+
 # ---- restarts, crashes, reloads
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
