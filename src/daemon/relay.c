@@ -295,12 +295,14 @@ static void reload(struct relay *r)
     struct buf errors = {0};
     if (prepare(r, &p, &errors) == OK) {
         adopt(r, &p);
-        auth_set_limits(r->shared.auth, guard_limits(r->snapshot->conf));
-        log_setup(r->snapshot->conf->log.level, r->snapshot->conf->log.format);
+        const struct conf *conf = r->snapshot->conf;
+        auth_set_limits(r->shared.auth, guard_limits(conf));
+        net_limits_set(r->shared.limits, conf->limits.sessions, conf->limits.sessions_per_address);
+        log_setup(conf->log.level, conf->log.format);
         load_authorities(r);
         apply_to_workers(r);
         api_set_snapshot(r->api, r->snapshot);
-        tell_guard(r, CHANNEL_APPLIED, r->snapshot->conf->control);
+        tell_guard(r, CHANNEL_APPLIED, conf->control);
     } else {
         tell_guard(r, CHANNEL_REFUSED, buf_bytes(&errors));
     }

@@ -15,7 +15,7 @@
 #define SLOTS 32768
 
 struct net_limits {
-    unsigned total_max, address_max;
+    atomic_uint total_max, address_max;
     atomic_uint total;
     atomic_uint counts[2][SLOTS];
 };
@@ -23,9 +23,14 @@ struct net_limits {
 struct net_limits *net_limits_new(unsigned total_max, unsigned address_max)
 {
     struct net_limits *limits = mem_new(sizeof *limits);
-    limits->total_max = total_max;
-    limits->address_max = address_max;
+    net_limits_set(limits, total_max, address_max);
     return limits;
+}
+
+void net_limits_set(struct net_limits *limits, unsigned total_max, unsigned address_max)
+{
+    atomic_store(&limits->total_max, total_max);
+    atomic_store(&limits->address_max, address_max);
 }
 
 void net_limits_free(struct net_limits *limits)

@@ -19,6 +19,8 @@ struct net_limits;
 // limit). Any thread. Addresses are counted in a fixed table by two keyed hashes; two that collide
 // in both (about 1 in a billion pairs) share a count.
 struct net_limits *net_limits_new(unsigned total_max, unsigned address_max);
+// Others from now on; whoever is connected stays. Any thread.
+void net_limits_set(struct net_limits *limits, unsigned total_max, unsigned address_max);
 void net_limits_free(struct net_limits *limits); // after all its connections have left
 unsigned net_limits_connections(const struct net_limits *limits);
 

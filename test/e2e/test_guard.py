@@ -204,3 +204,23 @@ def test_a_second_service_is_told_of_the_first(relay_, receiver_):
     assert f"pid={relay_.ready['pid']}" in second.stderr, second.stderr
     assert "waiting" not in second.stderr
     send(relay_)
+
+
+def greetings(relay, count):
+    """The reply codes that as many connections at once are greeted with."""
+    sockets = [socket.create_connection(relay.listener(), timeout=10) for _ in range(count)]
+    codes = [one.makefile("rb").readline()[:3] for one in sockets]
+    for one in sockets:
+        one.close()
+    wait_for(lambda: relay.metrics()["posthaste_sessions"] == 0)
+    return codes
+
+
+def test_reload_takes_over_session_limits(relay_):
+    assert greetings(relay_, 4) == [b"220"] * 4
+    for limits, want in (({"sessions_per_address": 2}, 2), ({"sessions_per_address": 100, "sessions": 3}, 3),
+                         ({"sessions_per_address": 100, "sessions": 1000}, 4)):
+        before = relay_.log().count("reloaded")
+        relay_.reload({"limits": limits})
+        wait_for(lambda before=before: relay_.log().count("reloaded") > before)
+        wait_for(lambda want=want: greetings(relay_, 4).count(b"220") == want)
