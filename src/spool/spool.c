@@ -570,7 +570,7 @@ int spool_open(const struct spool_options *options, const struct spool_recovery 
 
 static void run_start(struct sys_task *task)
 {
-    struct spool *spool = container_of(task, struct spool, stop);
+    struct spool *spool = container_of(task, struct spool, start);
     make_ahead(spool);
     sys_timer_set(&spool->tick, mono_add_ms(sys_mono(), SPOOL_TICK_MS));
 }
@@ -580,8 +580,8 @@ void spool_start(struct spool *spool)
     CHECK(!spool->loop);
     spool->flush_started.us = -(int64_t)SPOOL_FLUSH_EVERY_MS * 1000;
     spool->loop = spool->home = sys_loop_start("spool");
-    spool->stop.run = run_start;
-    sys_post(spool->loop, &spool->stop);
+    spool->start.run = run_start;
+    sys_post(spool->loop, &spool->start);
 }
 
 static void run_stop(struct sys_task *task)

@@ -54,7 +54,7 @@ struct spool {
     struct spool_options options;
     struct sys_loop *loop; // NULL before the start and after the stop
     struct sys_loop *home; // the same, but stays after the stop, for late watches: dropped there
-    struct sys_task stop;
+    struct sys_task start, stop; // two: a stop may come before the start has run
     bool stopping;
     // group commit
     struct list pending; // frames, in order

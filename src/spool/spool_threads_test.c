@@ -226,10 +226,30 @@ static void test_threads(void **state)
     assert_int_equal(system(command), 0);
 }
 
+// The loop has perhaps not had its first turn yet.
+static void test_stop_right_after_start(void **state)
+{
+    (void)state;
+    snprintf(directory, sizeof(directory), "spool_threads_test.XXXXXX");
+    assert_non_null(mkdtemp(directory));
+    struct spool_options options = {.directory = directory,
+                                    .segment_bytes = SPOOL_SEGMENT_BYTES_MIN};
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(spool_open(&options, NULL, &spool), OK);
+        spool_start(spool);
+        spool_stop(spool);
+        spool_close(spool);
+    }
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf %s", directory);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_stop_right_after_start),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
