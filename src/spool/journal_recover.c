@@ -407,6 +407,8 @@ static int replay_segment(struct recovering *r, struct segment *s)
     s->end = x.end < s->head.size ? x.end : s->head.size;
     s->sure = x.sure;
     s->last_sequence = x.last_sequence;
+    if (x.last_sequence > r->j->last_sequence)
+        r->j->last_sequence = x.last_sequence;
     uint64_t next =
         s->head.first_sequence > x.last_sequence + 1 ? s->head.first_sequence : x.last_sequence + 1;
     if (next > r->j->next_sequence)

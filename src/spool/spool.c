@@ -126,6 +126,18 @@ static bool needs_another(const struct journal *j)
            (!j->open || j->open->size - j->offset < j->open->size / 2);
 }
 
+// Before anybody is told that it is flushed.
+static void publish_mark(struct spool *spool)
+{
+    const struct journal *j = spool->journal;
+    uint64_t mark = atomic_load(&spool->watermark);
+    uint64_t now = j->open ? watermark_of(j->open->head.number, j->offset) : last_mark(j, mark);
+    if (now == mark)
+        return;
+    atomic_store(&spool->watermark, now);
+    fire_watches(spool);
+}
+
 void spool_publish(struct spool *spool)
 {
     struct journal *j = spool->journal;
@@ -136,12 +148,7 @@ void spool_publish(struct spool *spool)
     atomic_store(&spool->accepting, accepting);
     atomic_store(&spool->blocked, spool->failing || spool->stopping);
     publish_stats(spool);
-    uint64_t mark = atomic_load(&spool->watermark);
-    uint64_t now = j->open ? watermark_of(j->open->head.number, j->offset) : last_mark(j, mark);
-    if (now == mark)
-        return;
-    atomic_store(&spool->watermark, now);
-    fire_watches(spool);
+    publish_mark(spool);
 }
 
 bool spool_accepting(const struct spool *spool)
@@ -378,6 +385,7 @@ static int commit_pending(struct spool *spool)
         err = journal_commit(spool->journal, &spool->pending, &done);
     if (!err)
         err = journal_reopen(spool->journal);
+    publish_mark(spool);
     if (err)
         withhold(spool, &done);
     else
@@ -521,6 +529,11 @@ void spool_watch_from(struct spool *spool, struct spool_watch *w, uint64_t seen)
     w->seen = seen;
     w->arm.run = run_watch;
     sys_post(spool->home, &w->arm); // a stopped one drops it: nothing more will come
+}
+
+uint64_t spool_flushed(const struct spool *spool)
+{
+    return atomic_load(&spool->watermark);
 }
 
 void spool_copied(struct spool *spool, uint64_t sequence)

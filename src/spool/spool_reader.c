@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "spool/envelope_codec.h"
+#include "spool/outcome_codec.h"
 #include "spool/spool_internal.h"
 #include "spool/tlv.h"
 
@@ -20,6 +21,8 @@ struct spool_reader {
     struct disk *disk;
     uint64_t after;                 // sequence of the last record shown
     uint64_t watermark;             // as last looked at
+    uint64_t position;              // all before it is shown
+    uint64_t copies_below;          // copies with a lower sequence are shown
     struct segment_header *headers; // of all segments, as last listed
     size_t count, cap;
     struct segment_header at; // the segment being read; number 0: none
@@ -35,6 +38,11 @@ struct spool_reader *spool_reader_open(struct spool *spool, uint64_t after)
     r->disk = spool->journal->disk;
     r->after = after;
     return r;
+}
+
+void spool_reader_show_copies(struct spool_reader *r, uint64_t below)
+{
+    r->copies_below = below;
 }
 
 static void leave(struct spool_reader *r)
@@ -180,42 +188,66 @@ static int look_ahead(struct spool_reader *r, const struct segment_header **next
 
 // ---- records ------------------------------------------------------------------------------------
 
-static int show_message(struct spool_reader *r, const struct scanned *s,
-                        const struct record_meta *meta, struct spool_record *out)
+int spool_record_decode(struct spool_record *record, struct stored_message *m)
 {
-    stored_message_unref(r->message);
-    r->message = stored_message_new();
-    out->type = SPOOL_RECORD_MESSAGE;
-    out->envelope = r->message->envelope;
-    return envelope_decode(s->head.id, meta->summary, meta->rest, r->message);
+    struct record_meta meta;
+    if (record_meta_parse(record->meta, &meta))
+        return E_DAMAGED;
+    switch (record->type) {
+    case SPOOL_RECORD_MESSAGE:
+        record->envelope = m->envelope;
+        record->states = meta.states;
+        return envelope_decode(record->id, meta.summary, meta.rest, m);
+    case SPOOL_RECORD_OUTCOME:
+        return outcome_decode(record->id, meta.summary, meta.rest, &record->outcome);
+    case SPOOL_RECORD_NOTE:
+        record->value = meta.summary;
+        return bytes_take_counted(&record->value, &record->key);
+    }
+    return E_DAMAGED;
 }
 
-static int show_note(const struct record_meta *meta, struct spool_record *out)
+enum recipient_state spool_record_state(const struct spool_record *record, uint32_t recipient,
+                                        uint32_t *out_attempts)
 {
-    out->type = SPOOL_RECORD_NOTE;
-    out->value = meta->summary;
-    return bytes_take_counted(&out->value, &out->key);
+    *out_attempts = 0;
+    if (recipient == 0 || record->states.len / 8 < recipient)
+        return RECIPIENT_QUEUED;
+    struct recipient_status status = {le64_get(record->states.at + 8 * (size_t)(recipient - 1))};
+    enum recipient_state state = recipient_status_state(status);
+    *out_attempts = recipient_status_attempts(status);
+    return state < RECIPIENT_STATES ? state : RECIPIENT_QUEUED;
+}
+
+static bool is_to_show(const struct spool_reader *r, const struct scanned *s)
+{
+    if (s->kind != SCANNED_RECORD)
+        return false;
+    return s->head.flags & RECORD_COPY ? s->head.sequence < r->copies_below
+                                       : s->head.sequence > r->after;
 }
 
 // True if the record is one to show.
 static bool show(struct spool_reader *r, const struct scanned *s, struct spool_record *out)
 {
-    struct record_meta meta;
-    int err = E_DAMAGED;
-    if (s->kind != SCANNED_RECORD || s->head.flags & RECORD_COPY || s->head.sequence <= r->after ||
-        record_meta_parse(s->meta, &meta))
+    if (!is_to_show(r, s))
         return false;
-    *out = (struct spool_record){.sequence = s->head.sequence};
-    if (s->head.type == RECORD_MESSAGE) {
-        err = show_message(r, s, &meta, out);
-    } else if (s->head.type == RECORD_OUTCOME) {
-        out->type = SPOOL_RECORD_OUTCOME;
-        err = outcome_decode(s->head.id, meta.summary, meta.rest, &out->outcome);
-    } else if (s->head.type == RECORD_NOTE) {
-        err = show_note(&meta, out);
+    bool copy = s->head.flags & RECORD_COPY;
+    if (!copy)
+        r->after = s->head.sequence;
+    if (s->head.type != RECORD_MESSAGE && s->head.type != RECORD_OUTCOME &&
+        s->head.type != RECORD_NOTE)
+        return false;
+    *out = (struct spool_record){.sequence = s->head.sequence,
+                                 .type = (enum spool_record_type)s->head.type,
+                                 .copy = copy,
+                                 .id = s->head.id,
+                                 .meta = s->meta};
+    if (out->type == SPOOL_RECORD_MESSAGE) {
+        stored_message_unref(r->message);
+        r->message = stored_message_new();
     }
-    r->after = s->head.sequence;
-    return err == OK;
+    return spool_record_decode(out, r->message) == OK;
 }
 
 // One step forward. OK: *out is filled; E_EXISTS: a step, but nothing to show.
@@ -250,11 +282,25 @@ static int step(struct spool_reader *r, struct spool_record *out)
 int spool_reader_next(struct spool_reader *r, struct spool_record *out)
 {
     int err;
-    r->watermark = atomic_load(&r->spool->watermark);
+    r->watermark = spool_flushed(r->spool);
     do
         err = step(r, out);
     while (err == E_EXISTS);
+    if (err == E_AGAIN)
+        r->position = r->watermark;
+    else if (err == OK)
+        r->position = watermark_of(r->at.number, r->scan.offset);
     return err;
+}
+
+uint64_t spool_reader_position(const struct spool_reader *r)
+{
+    return r->position;
+}
+
+uint64_t spool_reader_sequence(const struct spool_reader *r)
+{
+    return r->after;
 }
 
 void spool_watch(struct spool_reader *r, struct spool_watch *w)
