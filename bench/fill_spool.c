@@ -175,7 +175,7 @@ static int mark_copied(const struct filling *f)
         return err;
     err = history_file_begin(&file);
     if (!err)
-        err = history_file_commit(&file, s.sequence);
+        err = history_file_commit(&file, (struct history_progress){s.sequence, 1});
     history_file_close(&file);
     return err;
 }

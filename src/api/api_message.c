@@ -91,7 +91,7 @@ static void on_event(void *ctx, const struct history_event *e)
     if (e->recipient == 0)
         return;
     struct shown_recipient *row = find_row(s, e);
-    if (e->type == SPOOL_EVENT_ACCEPTED || e->type == SPOOL_EVENT_DSN)
+    if (e->type == SPOOL_EVENT_DSN)
         return;
     row->state = e->state;
     json_object_object_add(row->object, "state", json_object_new_string(state_word(e->state)));
@@ -183,7 +183,7 @@ static void on_why_event(void *ctx, const struct history_event *e)
         w->found = e->recipient;
     if (e->recipient == 0 || e->recipient != w->found)
         return;
-    w->state = e->type == SPOOL_EVENT_ACCEPTED ? RECIPIENT_QUEUED : e->state;
+    w->state = e->state;
     w->at = e->at;
 }
 

@@ -136,6 +136,7 @@ static void ask_history(struct sys_job *ask)
 {
     struct batch_job *job = container_of(ask, struct batch_job, ask);
     struct history_reader reader = {job, on_history_message, on_history_event};
+    (void)history_wait(job->deliver->options.history); // the last answer may be a moment old
     (void)!history_show(job->deliver->options.history, job->load.batch->id,
                         &reader); // none: none is told
 }

@@ -4,7 +4,8 @@
 //
 // The writer has a loop of its own and blocks on nothing but its disk. It stores the sequence number it has come
 // to in the same transaction as the rows, so that after a crash it goes on exactly there; the journal keeps
-// segments until they are copied. A day's file is STATE/events/YYYYMMDD.db; forgetting is an unlink.
+// segments until they are copied. A day's file is STATE/events/YYYYMMDD.db; forgetting is an unlink. Whatever
+// became of these files, every live message is in the history again once the journal has been read.
 //
 // Thread: start and stop outside the loops; questions on any one thread at a time that may block (the API's).
 #pragma once
@@ -24,10 +25,10 @@ int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_m
 void history_stop(struct history *h);
 // Sequence number of the last record copied; any thread.
 uint64_t history_sequence(const struct history *h);
-// Waits, at most HISTORY_WAIT_MS, until all that is flushed now is copied: who was answered 250 finds
-// his message. A thread that may block.
+// Has all that is flushed now copied, and waits for it, at most HISTORY_WAIT_MS (then E_TIMEOUT): who was answered
+// 250 finds his message. Any thread that may block.
 #define HISTORY_WAIT_MS 2000
-void history_wait(const struct history *h);
+int history_wait(struct history *h);
 
 // ---- questions; all slices are borrowed for the callback ---------------------------------------------------
 
@@ -44,6 +45,8 @@ struct history_event {
     struct message_id id;
     uint32_t recipient;   // number; 0: none
     struct bytes address; // of that recipient
+    // After it. Of an acceptance: queued, or how the recipient stood when the history learned of the message, where
+    // what happened before is not known any more.
     enum recipient_state state;
     uint32_t attempts;
     struct wall next_attempt_at;

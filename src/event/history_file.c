@@ -1,28 +1,20 @@
 // SPDX-License-Identifier: MIT
 #include "event/history_file.h"
 
+#include "spool/record.h"
+
+// Sequence numbers of a slot: some ten thousand messages, whose words fit into a few hundred pages.
+#define SLOT_BITS 16
+
 static const char SCHEMA[] =
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT "
     "ROWID;"
-    "CREATE TABLE IF NOT EXISTS message(id BLOB PRIMARY KEY, seq INTEGER, accepted_at INTEGER, "
-    "account TEXT,"
-    " class TEXT, tag TEXT, sender TEXT, message_id TEXT, envid TEXT, size INTEGER, listener TEXT, "
-    "client TEXT,"
-    " credential TEXT) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS recipient(id BLOB, n INTEGER, address TEXT COLLATE NOCASE, PRIMARY "
-    "KEY(id, n))"
-    " STRICT, WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS event(seq INTEGER PRIMARY KEY, at INTEGER, type INTEGER, id BLOB, "
-    "n INTEGER,"
-    " state INTEGER, attempts INTEGER, next_at INTEGER, code INTEGER, enhanced TEXT, text TEXT, mx "
-    "TEXT, ip TEXT,"
-    " tls TEXT, lane TEXT, actor TEXT, reason TEXT, related BLOB) STRICT;"
-    "CREATE INDEX IF NOT EXISTS event_id ON event(id);"
-    "CREATE INDEX IF NOT EXISTS recipient_address ON recipient(address);"
-    "CREATE INDEX IF NOT EXISTS message_sender ON message(sender);"
-    "CREATE INDEX IF NOT EXISTS message_message_id ON message(message_id);"
-    "CREATE INDEX IF NOT EXISTS message_envid ON message(envid) WHERE envid <> '';"
-    "CREATE INDEX IF NOT EXISTS message_tag ON message(tag) WHERE tag <> '';";
+    "CREATE TABLE IF NOT EXISTS record(seq INTEGER PRIMARY KEY, type INTEGER NOT NULL, high "
+    "INTEGER NOT NULL, low INTEGER NOT NULL, meta BLOB NOT NULL) STRICT;"
+    "CREATE TABLE IF NOT EXISTS part(high INTEGER, low INTEGER, seq INTEGER, PRIMARY KEY(high, "
+    "low, seq)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS word(slot INTEGER, hash INTEGER, seq INTEGER, PRIMARY KEY(slot, "
+    "hash, seq)) STRICT, WITHOUT ROWID;";
 
 static int of_sqlite(int rc)
 {
@@ -57,50 +49,17 @@ static int prepare(sqlite3 *db, const char *sql, sqlite3_stmt **out)
     return of_sqlite(sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL));
 }
 
-// ---- values ----------------------------------------------------------------------------------------------
+struct statement {
+    sqlite3_stmt **at;
+    const char *sql;
+};
 
-static void bind_text(sqlite3_stmt *st, int at, struct bytes s)
+static int prepare_all(sqlite3 *db, const struct statement *all, size_t count)
 {
-    sqlite3_bind_text64(st, at, s.at ? s.at : "", s.len, SQLITE_TRANSIENT, SQLITE_UTF8);
-}
-
-static void id_to_blob(struct message_id id, unsigned char out[16])
-{
-    for (int i = 0; i < 8; i++) {
-        out[i] = (unsigned char)(id.high >> (56 - 8 * i));
-        out[8 + i] = (unsigned char)(id.low >> (56 - 8 * i));
-    }
-}
-
-static void bind_id(sqlite3_stmt *st, int at, struct message_id id)
-{
-    unsigned char blob[16];
-    id_to_blob(id, blob);
-    sqlite3_bind_blob(st, at, blob, sizeof blob, SQLITE_TRANSIENT);
-}
-
-static struct message_id column_id(sqlite3_stmt *st, int at)
-{
-    struct message_id id = {0};
-    const unsigned char *blob = sqlite3_column_blob(st, at);
-    if (!blob || sqlite3_column_bytes(st, at) != 16)
-        return id;
-    for (int i = 0; i < 8; i++) {
-        id.high = id.high << 8 | blob[i];
-        id.low = id.low << 8 | blob[8 + i];
-    }
-    return id;
-}
-
-static struct bytes column_text(sqlite3_stmt *st, int at)
-{
-    const unsigned char *text = sqlite3_column_text(st, at);
-    return bytes_of(text, text ? (size_t)sqlite3_column_bytes(st, at) : 0);
-}
-
-static struct wall column_wall(sqlite3_stmt *st, int at)
-{
-    return (struct wall){sqlite3_column_int64(st, at)};
+    int err = OK;
+    for (size_t i = 0; i < count && !err; i++)
+        err = prepare(db, all[i].sql, all[i].at);
+    return err;
 }
 
 static int step_once(sqlite3_stmt *st)
@@ -110,32 +69,58 @@ static int step_once(sqlite3_stmt *st)
     return of_sqlite(rc);
 }
 
-// ---- writing ---------------------------------------------------------------------------------------------
-
-static int check_version(sqlite3 *db)
+static int get_version(sqlite3 *db, int *out)
 {
     sqlite3_stmt *st;
     int err = prepare(db, "PRAGMA user_version", &st);
     if (err)
         return err;
-    int version = sqlite3_step(st) == SQLITE_ROW ? sqlite3_column_int(st, 0) : 0;
+    int rc = sqlite3_step(st);
+    *out = rc == SQLITE_ROW ? sqlite3_column_int(st, 0) : 0;
     sqlite3_finalize(st);
-    return version > HISTORY_FILE_VERSION ? E_VERSION : OK;
+    return of_sqlite(rc);
 }
 
-static int prepare_all(struct history_file *f)
+// What people type in one case or the other is found in both.
+static uint64_t hash_word(enum history_word kind, struct bytes word, struct buf *space)
 {
-    int err = prepare(f->db, "INSERT OR IGNORE INTO message VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                      &f->add_message);
+    buf_clear(space);
+    char *at = buf_reserve(space, word.len + 1);
+    if (!at)
+        return 0;
+    at[0] = (char)kind;
+    for (size_t i = 0; i < word.len; i++)
+        at[i + 1] = ascii_lower(word.at[i]);
+    return record_hash(bytes_of(at, word.len + 1));
+}
+
+// ---- writing ---------------------------------------------------------------------------------------------
+
+static int prepare_writing(struct history_file *f)
+{
+    const struct statement all[] = {
+        {&f->begin, "BEGIN"},
+        {&f->commit, "COMMIT"},
+        {&f->add_record, "INSERT OR IGNORE INTO record VALUES(?,?,?,?,?)"},
+        {&f->add_part, "INSERT OR IGNORE INTO part VALUES(?,?,?)"},
+        {&f->add_word, "INSERT OR IGNORE INTO word VALUES(?,?,?)"},
+        {&f->set_number, "INSERT OR REPLACE INTO meta VALUES(?,?)"},
+    };
+    return prepare_all(f->db, all, COUNT_OF(all));
+}
+
+// A file of the version before keeps its tables, but what they hold is not read any more.
+static int make_schema(sqlite3 *db)
+{
+    int version, err = get_version(db, &version);
+    if (err || version == HISTORY_FILE_VERSION)
+        return err;
+    if (version > HISTORY_FILE_VERSION)
+        return E_VERSION;
+    err = run_sql(db, version ? "DELETE FROM meta" : "");
     if (!err)
-        err = prepare(f->db, "INSERT OR IGNORE INTO recipient VALUES(?,?,?)", &f->add_recipient);
-    if (!err)
-        err = prepare(f->db,
-                      "INSERT OR IGNORE INTO event VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                      &f->add_event);
-    if (!err)
-        err = prepare(f->db, "INSERT OR REPLACE INTO meta VALUES('sequence', ?)", &f->set_sequence);
-    return err;
+        err = run_sql(db, SCHEMA);
+    return err ? err : run_sql(db, "PRAGMA user_version=2");
 }
 
 int history_file_open(const char *path, struct history_file *out)
@@ -144,16 +129,15 @@ int history_file_open(const char *path, struct history_file *out)
     int flags =
         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;
     int err = of_sqlite(sqlite3_open_v2(path, &out->db, flags, NULL));
+    // NORMAL: what is committed is flushed by a checkpoint, or by history_file_flush().
     if (!err)
-        err = check_version(out->db);
+        err = run_sql(out->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA "
+                               "busy_timeout=5000; PRAGMA wal_autocheckpoint=0; PRAGMA "
+                               "cache_size=-16000");
     if (!err)
-        err = run_sql(
-            out->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;"
-                     "PRAGMA wal_autocheckpoint=0; PRAGMA user_version=1");
+        err = make_schema(out->db);
     if (!err)
-        err = run_sql(out->db, SCHEMA);
-    if (!err)
-        err = prepare_all(out);
+        err = prepare_writing(out);
     if (err)
         history_file_close(out);
     return err;
@@ -161,88 +145,88 @@ int history_file_open(const char *path, struct history_file *out)
 
 void history_file_close(struct history_file *f)
 {
-    sqlite3_finalize(f->add_message);
-    sqlite3_finalize(f->add_recipient);
-    sqlite3_finalize(f->add_event);
-    sqlite3_finalize(f->set_sequence);
+    sqlite3_stmt *const all[] = {f->begin,    f->commit,   f->add_record,
+                                 f->add_part, f->add_word, f->set_number};
+    for (size_t i = 0; i < COUNT_OF(all); i++)
+        sqlite3_finalize(all[i]);
     sqlite3_close(f->db);
+    buf_done(&f->word);
     *f = (struct history_file){0};
 }
 
 int history_file_begin(struct history_file *f)
 {
-    return run_sql(f->db, "BEGIN");
+    return step_once(f->begin);
 }
 
-static int add_event_row(struct history_file *f, uint64_t sequence, const struct spool_outcome *o)
+static int add_word(struct history_file *f, uint64_t sequence, enum history_word kind,
+                    struct bytes word)
 {
-    sqlite3_stmt *st = f->add_event;
-    sqlite3_bind_int64(st, 1, (int64_t)sequence);
-    sqlite3_bind_int64(st, 2, o->at.us);
-    sqlite3_bind_int(st, 3, (int)o->event);
-    bind_id(st, 4, o->id);
-    sqlite3_bind_int64(st, 5, o->recipient);
-    sqlite3_bind_int(st, 6, (int)o->state);
-    sqlite3_bind_int64(st, 7, o->attempts);
-    sqlite3_bind_int64(st, 8, o->next_attempt_at.us);
-    sqlite3_bind_int(st, 9, o->code);
-    const struct bytes texts[] = {o->enhanced, o->text, o->mx,    o->ip,
-                                  o->tls,      o->lane, o->actor, o->reason};
-    for (size_t i = 0; i < COUNT_OF(texts); i++)
-        bind_text(st, 10 + (int)i, texts[i]);
-    if (o->related.high)
-        bind_id(st, 18, o->related);
-    else
-        sqlite3_bind_null(st, 18);
-    return step_once(st);
+    if (!word.len)
+        return OK;
+    sqlite3_bind_int64(f->add_word, 1, (int64_t)(sequence >> SLOT_BITS));
+    sqlite3_bind_int64(f->add_word, 2, (int64_t)hash_word(kind, word, &f->word));
+    sqlite3_bind_int64(f->add_word, 3, (int64_t)sequence);
+    return step_once(f->add_word);
 }
 
-static int add_message(struct history_file *f, uint64_t sequence, const struct envelope *e)
+static int add_words(struct history_file *f, uint64_t sequence, const struct envelope *e)
 {
-    sqlite3_stmt *st = f->add_message;
-    bind_id(st, 1, e->id);
-    sqlite3_bind_int64(st, 2, (int64_t)sequence);
-    sqlite3_bind_int64(st, 3, e->accepted_at.us);
-    bind_text(st, 4, e->account_name);
-    bind_text(st, 5, bytes_cstr(mail_class_name(e->class)));
-    bind_text(st, 6, e->tag);
-    bind_text(st, 7, e->reverse_path);
-    bind_text(st, 8, e->message_id);
-    bind_text(st, 9, e->envid);
-    sqlite3_bind_int64(st, 10, (int64_t)(e->header_bytes + e->body_bytes));
-    bind_text(st, 11, e->listener);
-    bind_text(st, 12, e->client);
-    bind_text(st, 13, e->credential);
-    int err = step_once(st);
-    for (uint32_t i = 0; i < e->recipients_count && !err; i++) {
-        bind_id(f->add_recipient, 1, e->id);
-        sqlite3_bind_int64(f->add_recipient, 2, e->recipients[i].number);
-        bind_text(f->add_recipient, 3, e->recipients[i].address);
-        err = step_once(f->add_recipient);
-    }
-    struct spool_outcome accepted = {
-        .id = e->id, .event = SPOOL_EVENT_ACCEPTED, .at = e->accepted_at};
-    return err ? err : add_event_row(f, sequence, &accepted);
+    int err = add_word(f, sequence, HISTORY_SENDER, e->reverse_path);
+    if (!err)
+        err = add_word(f, sequence, HISTORY_MESSAGE_ID, e->message_id);
+    if (!err)
+        err = add_word(f, sequence, HISTORY_ENVID, e->envid);
+    if (!err)
+        err = add_word(f, sequence, HISTORY_TAG, e->tag);
+    for (uint32_t i = 0; i < e->recipients_count && !err; i++)
+        err = add_word(f, sequence, HISTORY_RECIPIENT, e->recipients[i].address);
+    return err;
+}
+
+static int add_row(struct history_file *f, const struct spool_record *r)
+{
+    sqlite3_bind_int64(f->add_record, 1, (int64_t)r->sequence);
+    sqlite3_bind_int(f->add_record, 2, (int)r->type);
+    sqlite3_bind_int64(f->add_record, 3, (int64_t)r->id.high);
+    sqlite3_bind_int64(f->add_record, 4, (int64_t)r->id.low);
+    sqlite3_bind_blob64(f->add_record, 5, r->meta.at, r->meta.len, SQLITE_STATIC);
+    int err = step_once(f->add_record);
+    sqlite3_clear_bindings(f->add_record);
+    return err;
+}
+
+static int add_part(struct history_file *f, const struct spool_record *r)
+{
+    sqlite3_bind_int64(f->add_part, 1, (int64_t)r->id.high);
+    sqlite3_bind_int64(f->add_part, 2, (int64_t)r->id.low);
+    sqlite3_bind_int64(f->add_part, 3, (int64_t)r->sequence);
+    return step_once(f->add_part);
 }
 
 int history_file_add(struct history_file *f, const struct spool_record *record)
 {
-    switch (record->type) {
-    case SPOOL_RECORD_MESSAGE:
-        return add_message(f, record->sequence, record->envelope);
-    case SPOOL_RECORD_OUTCOME:
-        return add_event_row(f, record->sequence, &record->outcome);
-    case SPOOL_RECORD_NOTE:
-        break;
-    }
-    return OK;
+    int err = add_row(f, record);
+    if (!err)
+        err = add_part(f, record);
+    if (!err && record->type == SPOOL_RECORD_MESSAGE)
+        err = add_words(f, record->sequence, record->envelope);
+    return err;
 }
 
-int history_file_commit(struct history_file *f, uint64_t sequence)
+static int set_number(struct history_file *f, const char *key, uint64_t value)
 {
-    sqlite3_bind_int64(f->set_sequence, 1, (int64_t)sequence);
-    int err = step_once(f->set_sequence);
-    return err ? err : run_sql(f->db, "COMMIT");
+    sqlite3_bind_text(f->set_number, 1, key, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(f->set_number, 2, (int64_t)value);
+    return step_once(f->set_number);
+}
+
+int history_file_commit(struct history_file *f, struct history_progress progress)
+{
+    int err = set_number(f, "sequence", progress.sequence);
+    if (!err)
+        err = set_number(f, "since", progress.since);
+    return err ? err : step_once(f->commit);
 }
 
 void history_file_rollback(struct history_file *f)
@@ -257,196 +241,168 @@ bool history_file_checkpoint(struct history_file *f)
     return rc == SQLITE_OK && in_log == done;
 }
 
+// A commit at FULL flushes the log, and with it all that was committed before.
+int history_file_flush(struct history_file *f)
+{
+    if (history_file_checkpoint(f))
+        return OK;
+    int err = run_sql(f->db, "PRAGMA synchronous=FULL; BEGIN; INSERT OR REPLACE INTO meta "
+                             "VALUES('flushed', 1); COMMIT");
+    if (err)
+        history_file_rollback(f);
+    int back = run_sql(f->db, "PRAGMA synchronous=NORMAL");
+    return err ? err : back;
+}
+
 // ---- reading ---------------------------------------------------------------------------------------------
 
-int history_file_open_reader(const char *path, sqlite3 **out)
+#define COLUMNS "SELECT r.seq, r.type, r.high, r.low, r.meta FROM "
+
+static int prepare_reading(struct history_view *v)
 {
-    int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;
-    int err = of_sqlite(sqlite3_open_v2(path, out, flags, NULL));
+    const struct statement all[] = {
+        {&v->of_message, COLUMNS
+         "part p JOIN record r ON r.seq = p.seq WHERE p.high = ? AND p.low = ? ORDER BY p.seq"},
+        {&v->after, COLUMNS "record r WHERE r.seq > ? AND r.seq <= ? ORDER BY r.seq"},
+        {&v->next, "SELECT seq FROM record WHERE seq > ? ORDER BY seq LIMIT 1"},
+    };
+    return prepare_all(v->db, all, COUNT_OF(all));
+}
+
+int history_view_open(const char *path, struct history_view *out)
+{
+    int version = 0, flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;
+    *out = (struct history_view){0};
+    int err = of_sqlite(sqlite3_open_v2(path, &out->db, flags, NULL));
     if (!err)
-        sqlite3_busy_timeout(*out, 5000);
-    if (err) {
-        sqlite3_close(*out);
-        *out = NULL;
-    }
+        sqlite3_busy_timeout(out->db, 5000);
+    if (!err)
+        err = get_version(out->db, &version);
+    if (!err && version != HISTORY_FILE_VERSION)
+        err = E_VERSION;
+    if (!err)
+        err = prepare_reading(out);
+    if (err)
+        history_view_close(out);
     return err;
 }
 
-uint64_t history_file_sequence(sqlite3 *db)
+void history_view_close(struct history_view *v)
+{
+    sqlite3_finalize(v->of_message);
+    sqlite3_finalize(v->after);
+    sqlite3_finalize(v->next);
+    sqlite3_close(v->db);
+    *v = (struct history_view){0};
+}
+
+static uint64_t number_of(sqlite3 *db, const char *key)
 {
     sqlite3_stmt *st;
-    if (prepare(db, "SELECT value FROM meta WHERE key = 'sequence'", &st) != OK)
+    if (prepare(db, "SELECT value FROM meta WHERE key = ?", &st) != OK)
         return 0;
-    uint64_t sequence = sqlite3_step(st) == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
+    sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
+    uint64_t number = sqlite3_step(st) == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
     sqlite3_finalize(st);
-    return sequence;
+    return number;
 }
 
-int history_file_find_message(sqlite3 *db, struct message_id id,
-                              const struct history_reader *reader)
+struct history_progress history_view_progress(struct history_view *v)
 {
-    sqlite3_stmt *st;
-    int err = prepare(
-        db,
-        "SELECT account, class, tag, sender, message_id, envid, listener, client, credential,"
-        " size, accepted_at FROM message WHERE id = ?",
-        &st);
-    if (err)
-        return err;
-    bind_id(st, 1, id);
-    int rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW) {
-        struct history_message m = {.id = id,
-                                    .account = column_text(st, 0),
-                                    .class = column_text(st, 1),
-                                    .tag = column_text(st, 2),
-                                    .sender = column_text(st, 3),
-                                    .message_id = column_text(st, 4),
-                                    .envid = column_text(st, 5),
-                                    .listener = column_text(st, 6),
-                                    .client = column_text(st, 7),
-                                    .credential = column_text(st, 8),
-                                    .size = (uint64_t)sqlite3_column_int64(st, 9),
-                                    .accepted_at = column_wall(st, 10)};
-        reader->on_message(reader->ctx, &m);
-    }
-    sqlite3_finalize(st);
-    return rc == SQLITE_ROW ? OK : rc == SQLITE_DONE ? E_NOT_FOUND : of_sqlite(rc);
+    return (struct history_progress){number_of(v->db, "sequence"), number_of(v->db, "since")};
 }
 
-// An acceptance is one row; it is told once for each recipient.
-#define EVENT_COLUMNS                                                                              \
-    "SELECT e.seq, e.at, e.type, e.id, coalesce(nullif(e.n, 0), r.n), r.address, e.state, "        \
-    "e.attempts, e.next_at,"                                                                       \
-    " e.code, e.enhanced, e.text, e.mx, e.ip, e.tls, e.lane, e.actor, e.reason, e.related FROM "   \
-    "event e"                                                                                      \
-    " LEFT JOIN recipient r ON r.id = e.id AND (r.n = e.n OR e.n = 0) "
-
-static void read_event(sqlite3_stmt *st, struct history_event *e)
+static bool show_row(sqlite3_stmt *st, const struct history_rows *rows)
 {
-    *e = (struct history_event){.cursor = (uint64_t)sqlite3_column_int64(st, 0),
-                                .at = column_wall(st, 1),
-                                .type = (enum spool_event)sqlite3_column_int(st, 2),
-                                .id = column_id(st, 3),
-                                .recipient = (uint32_t)sqlite3_column_int64(st, 4),
-                                .address = column_text(st, 5),
-                                .state = (enum recipient_state)sqlite3_column_int(st, 6),
-                                .attempts = (uint32_t)sqlite3_column_int64(st, 7),
-                                .next_attempt_at = column_wall(st, 8),
-                                .code = (uint16_t)sqlite3_column_int(st, 9),
-                                .enhanced = column_text(st, 10),
-                                .text = column_text(st, 11),
-                                .mx = column_text(st, 12),
-                                .ip = column_text(st, 13),
-                                .tls = column_text(st, 14),
-                                .lane = column_text(st, 15),
-                                .actor = column_text(st, 16),
-                                .reason = column_text(st, 17),
-                                .related = column_id(st, 18)};
+    const void *meta = sqlite3_column_blob(st, 4);
+    struct spool_record record = {
+        .sequence = (uint64_t)sqlite3_column_int64(st, 0),
+        .type = (enum spool_record_type)sqlite3_column_int(st, 1),
+        .id = {(uint64_t)sqlite3_column_int64(st, 2), (uint64_t)sqlite3_column_int64(st, 3)},
+        .meta = bytes_of(meta, meta ? (size_t)sqlite3_column_bytes(st, 4) : 0),
+    };
+    return rows->row(rows->ctx, &record);
 }
 
-int history_file_events_of(sqlite3 *db, struct message_id id, const struct history_reader *reader)
+// *out_more: false when no more are wanted.
+static int show_rows(sqlite3_stmt *st, const struct history_rows *rows, bool *out_more)
 {
-    sqlite3_stmt *st;
-    int rc, err = prepare(db, EVENT_COLUMNS "WHERE e.id = ? ORDER BY e.seq, r.n", &st);
-    if (err)
-        return err;
-    bind_id(st, 1, id);
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct history_event e;
-        read_event(st, &e);
-        reader->on_event(reader->ctx, &e);
-    }
-    sqlite3_finalize(st);
+    int rc;
+    *out_more = true;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW && *out_more)
+        *out_more = show_row(st, rows);
+    sqlite3_reset(st);
     return of_sqlite(rc);
 }
 
-uint64_t history_file_next(sqlite3 *db, uint64_t after)
+int history_view_of(struct history_view *v, struct message_id id, const struct history_rows *rows)
 {
-    sqlite3_stmt *st;
-    if (prepare(db, "SELECT seq FROM event WHERE seq > ? ORDER BY seq LIMIT 1", &st) != OK)
-        return 0;
-    sqlite3_bind_int64(st, 1, (int64_t)after);
-    uint64_t next = sqlite3_step(st) == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
-    sqlite3_finalize(st);
+    bool more;
+    sqlite3_bind_int64(v->of_message, 1, (int64_t)id.high);
+    sqlite3_bind_int64(v->of_message, 2, (int64_t)id.low);
+    return show_rows(v->of_message, rows, &more);
+}
+
+int history_view_after(struct history_view *v, uint64_t after, uint64_t upto,
+                       const struct history_rows *rows)
+{
+    bool more;
+    sqlite3_bind_int64(v->after, 1, (int64_t)after);
+    sqlite3_bind_int64(v->after, 2, (int64_t)upto);
+    return show_rows(v->after, rows, &more);
+}
+
+uint64_t history_view_next(struct history_view *v, uint64_t after)
+{
+    sqlite3_bind_int64(v->next, 1, (int64_t)after);
+    uint64_t next =
+        sqlite3_step(v->next) == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(v->next, 0) : 0;
+    sqlite3_reset(v->next);
     return next;
 }
 
-int history_file_events_after(sqlite3 *db, uint64_t after, uint64_t upto, size_t max,
-                              void (*on_event)(void *ctx, const struct history_event *event),
-                              void *ctx, size_t *out_count, uint64_t *out_last)
+int history_view_all(struct history_view *v, const struct history_rows *rows)
 {
     sqlite3_stmt *st;
-    int rc,
-        err = prepare(db, EVENT_COLUMNS "WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq, r.n", &st);
-    *out_count = 0;
-    if (err)
-        return err;
-    sqlite3_bind_int64(st, 1, (int64_t)after);
-    sqlite3_bind_int64(st, 2, (int64_t)upto);
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct history_event e;
-        read_event(st, &e);
-        if (*out_count >= max && e.cursor != *out_last)
-            break; // a page ends between two cursors, never within one
-        on_event(ctx, &e);
-        *out_last = e.cursor;
-        ++*out_count;
-    }
-    sqlite3_finalize(st);
-    return of_sqlite(rc);
-}
-
-int history_file_address(sqlite3 *db, struct message_id id, uint32_t number, struct buf *out)
-{
-    sqlite3_stmt *st;
-    int err = prepare(db, "SELECT address FROM recipient WHERE id = ? AND n = ?", &st);
-    if (err)
-        return err;
-    bind_id(st, 1, id);
-    sqlite3_bind_int64(st, 2, number);
-    err = sqlite3_step(st) == SQLITE_ROW ? OK : E_NOT_FOUND;
+    bool more;
+    int err = prepare(v->db, COLUMNS "record r WHERE r.type = 1 ORDER BY r.seq DESC", &st);
     if (!err)
-        buf_add(out, column_text(st, 0));
+        err = show_rows(st, rows, &more);
     sqlite3_finalize(st);
     return err;
 }
 
-int history_file_find(sqlite3 *db, const struct history_filter *filter, size_t max,
-                      void (*found)(void *ctx, struct message_id id), void *ctx, size_t *out_found)
+// The last slot below; false: there is none.
+static bool slot_below(sqlite3_stmt *st, int64_t *slot)
 {
-    struct buf sql = {0};
-    const struct {
-        struct bytes value;
-        const char *condition;
-    } conditions[] = {
-        {filter->recipient, " AND id IN (SELECT id FROM recipient WHERE address = ?)"},
-        {filter->sender, " AND sender = ? COLLATE NOCASE"},
-        {filter->message_id, " AND message_id = ?"},
-        {filter->envid, " AND envid = ?"},
-        {filter->tag, " AND tag = ?"},
-    };
-    buf_add_cstr(&sql, "SELECT id FROM message WHERE accepted_at >= ?");
-    for (size_t i = 0; i < COUNT_OF(conditions); i++)
-        if (conditions[i].value.len)
-            buf_add_cstr(&sql, conditions[i].condition);
-    buf_add_cstr(&sql, " ORDER BY id DESC LIMIT ?");
-    sqlite3_stmt *st;
-    int rc, err = prepare(db, buf_cstr(&sql), &st);
-    buf_done(&sql);
-    *out_found = 0;
-    if (err)
-        return err;
-    int at = 1;
-    sqlite3_bind_int64(st, at++, filter->since.us);
-    for (size_t i = 0; i < COUNT_OF(conditions); i++)
-        if (conditions[i].value.len)
-            bind_text(st, at++, conditions[i].value);
-    sqlite3_bind_int64(st, at, (int64_t)max);
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        found(ctx, column_id(st, 0));
-        ++*out_found;
+    sqlite3_bind_int64(st, 1, *slot);
+    bool found = sqlite3_step(st) == SQLITE_ROW;
+    *slot = found ? sqlite3_column_int64(st, 0) : 0;
+    sqlite3_reset(st);
+    return found;
+}
+
+int history_view_find(struct history_view *v, enum history_word kind, struct bytes word,
+                      const struct history_rows *rows)
+{
+    struct buf space = {0};
+    sqlite3_stmt *slots = NULL, *rows_of = NULL;
+    bool more = true;
+    int64_t slot = INT64_MAX;
+    int err =
+        prepare(v->db, "SELECT slot FROM word WHERE slot < ? ORDER BY slot DESC LIMIT 1", &slots);
+    if (!err)
+        err = prepare(v->db,
+                      COLUMNS "word w JOIN record r ON r.seq = w.seq WHERE w.slot = ? AND "
+                              "w.hash = ? ORDER BY w.seq DESC",
+                      &rows_of);
+    while (!err && more && slot_below(slots, &slot)) {
+        sqlite3_bind_int64(rows_of, 1, slot);
+        sqlite3_bind_int64(rows_of, 2, (int64_t)hash_word(kind, word, &space));
+        err = show_rows(rows_of, rows, &more);
     }
-    sqlite3_finalize(st);
-    return of_sqlite(rc);
+    sqlite3_finalize(slots);
+    sqlite3_finalize(rows_of);
+    buf_done(&space);
+    return err;
 }

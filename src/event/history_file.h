@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// history_file - one day's events in one SQLite file: its schema, rows in, rows out
+// history_file - one day's records in one SQLite file: its schema, rows in, rows out
+//
+// A row is a record as it stands in the journal (spool_record.meta); nothing is taken apart but what is searched for.
+// What it is found by: the sequence number, the message's id, and words: the addresses, Message-ID, ENVID and tag of
+// an acceptance, hashed. A word stands beside those of about the same time (WORD_SLOT), so that a day of any size is
+// written at one place only; who searches asks one slot after the other, and looks whether the record is meant.
 //
 // Fails: E_IO, E_DENIED, E_DAMAGED, E_VERSION; a full disk is E_FULL.
 #pragma once
@@ -10,42 +15,70 @@
 #include "event/history.h"
 #include "spool/spool_reader.h"
 
-#define HISTORY_FILE_VERSION 1
+#define HISTORY_FILE_VERSION 2
+
+// What an acceptance is found by.
+enum history_word {
+    HISTORY_RECIPIENT = 'r',
+    HISTORY_SENDER = 's',
+    HISTORY_MESSAGE_ID = 'm',
+    HISTORY_ENVID = 'e',
+    HISTORY_TAG = 't',
+};
+
+// ---- to write --------------------------------------------------------------------------------------------
 
 struct history_file {
     sqlite3 *db;
-    sqlite3_stmt *add_message, *add_recipient, *add_event, *set_sequence;
+    sqlite3_stmt *begin, *commit, *add_record, *add_part, *add_word, *set_number;
+    struct buf word;
 };
 
-// To write: makes the schema where there is none.
+// Makes the schema where there is none.
 int history_file_open(const char *path, struct history_file *out) MUST_USE;
 void history_file_close(struct history_file *f);
 int history_file_begin(struct history_file *f) MUST_USE;
+// A message or an outcome; one that is there already stays as it is.
 int history_file_add(struct history_file *f, const struct spool_record *record) MUST_USE;
-// Stores how far the journal has been read, and ends the transaction.
-int history_file_commit(struct history_file *f, uint64_t sequence) MUST_USE;
+// How far the journal has been read, and from where on without a gap.
+struct history_progress {
+    uint64_t sequence, since;
+};
+// Stores it, and ends the transaction.
+int history_file_commit(struct history_file *f, struct history_progress progress) MUST_USE;
 void history_file_rollback(struct history_file *f);
-// True when all of it is in the file and flushed.
+// True when all of it is in the file and flushed; a reader may prevent that for a while.
 bool history_file_checkpoint(struct history_file *f);
+// Flushes what is committed, come what may: afterwards a power cut takes nothing of it away.
+int history_file_flush(struct history_file *f) MUST_USE;
 
-// To read. E_NOT_FOUND: no such file.
-int history_file_open_reader(const char *path, sqlite3 **out) MUST_USE;
-// The sequence number stored; 0: none.
-uint64_t history_file_sequence(sqlite3 *db);
-int history_file_find_message(sqlite3 *db, struct message_id id,
-                              const struct history_reader *reader) MUST_USE;
-int history_file_events_of(sqlite3 *db, struct message_id id,
-                           const struct history_reader *reader) MUST_USE;
-int history_file_find(sqlite3 *db, const struct history_filter *filter, size_t max,
-                      void (*found)(void *ctx, struct message_id id), void *ctx,
-                      size_t *out_found) MUST_USE;
-// The smallest sequence number above `after` that an event here has; 0: none.
-uint64_t history_file_next(sqlite3 *db, uint64_t after);
-// Events above `after` and not above `upto`; addresses of recipients whose message lies in another file are
-// left empty.
-int history_file_events_after(sqlite3 *db, uint64_t after, uint64_t upto, size_t max,
-                              void (*on_event)(void *ctx, const struct history_event *event),
-                              void *ctx, size_t *out_count, uint64_t *out_last) MUST_USE;
-// The address of a recipient. E_NOT_FOUND.
-int history_file_address(sqlite3 *db, struct message_id id, uint32_t number,
-                         struct buf *out) MUST_USE;
+// ---- to read ---------------------------------------------------------------------------------------------
+
+struct history_view {
+    sqlite3 *db;
+    sqlite3_stmt *of_message, *after, *next;
+};
+
+// E_NOT_FOUND: no such file. E_VERSION.
+int history_view_open(const char *path, struct history_view *out) MUST_USE;
+void history_view_close(struct history_view *v);
+// As stored last; zeros: nothing yet.
+struct history_progress history_view_progress(struct history_view *v);
+
+// Shows sequence, type, id and meta of a record; all is borrowed. False: no more are wanted.
+struct history_rows {
+    bool (*row)(void *ctx, struct spool_record *record);
+    void *ctx;
+};
+// The records of one message, in order.
+int history_view_of(struct history_view *v, struct message_id id,
+                    const struct history_rows *rows) MUST_USE;
+// Those with a sequence number above `after` and not above `upto`, in order.
+int history_view_after(struct history_view *v, uint64_t after, uint64_t upto,
+                       const struct history_rows *rows) MUST_USE;
+// The smallest sequence number above `after`; 0: none.
+uint64_t history_view_next(struct history_view *v, uint64_t after);
+// Acceptances, the newest first: all of them, or those that have this word, and perhaps a few others.
+int history_view_all(struct history_view *v, const struct history_rows *rows) MUST_USE;
+int history_view_find(struct history_view *v, enum history_word kind, struct bytes word,
+                      const struct history_rows *rows) MUST_USE;

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// The history over a real spool and real files: days that alternate, pages, restarts, finding, forgetting.
+// The history over a real spool and real files: days that alternate, pages, restarts, finding, forgetting; a history
+// that was lost, a power cut.
 #include <dirent.h>
+#include <sqlite3.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -11,6 +14,7 @@
 #include "event/history.h"
 #include "spool/frame.h"
 #include "spool/spool.h"
+#include "spool/spool_reader.h"
 #include "sys/sys_test_loop.h"
 
 #define KEEP_MS ((int64_t)30 * 86400 * 1000)
@@ -106,7 +110,8 @@ static struct message_id id_of(uint32_t n, struct wall at)
     return message_id_make(at, 1, 1, n);
 }
 
-static struct message_id accept(uint32_t n, struct wall at, uint32_t recipients)
+static struct message_id accept_sized(uint32_t n, struct wall at, uint32_t recipients,
+                                      size_t header)
 {
     struct stored_message *m = stored_message_new();
     struct envelope *e = m->envelope;
@@ -124,7 +129,9 @@ static struct message_id accept(uint32_t n, struct wall at, uint32_t recipients)
         e->recipients[i].address = arena_printf(&m->arena, "r%u.%u@example.net", n, i + 1);
         e->recipients[i].domain = BYTES("example.net");
     }
-    m->header = arena_dup(&m->arena, BYTES("Subject: x\r\n\r\n"));
+    char *text = arena_new(&m->arena, header);
+    memset(text, 'x', header);
+    m->header = bytes_of(text, header);
     e->header_bytes = m->header.len;
     struct message_id id = e->id;
     struct spool_frame *f = spool_frame_new(SPOOL_INTAKE);
@@ -132,6 +139,11 @@ static struct message_id accept(uint32_t n, struct wall at, uint32_t recipients)
     commit(f);
     stored_message_unref(m);
     return id;
+}
+
+static struct message_id accept(uint32_t n, struct wall at, uint32_t recipients)
+{
+    return accept_sized(n, at, recipients, 14);
 }
 
 static void happen(struct message_id id, uint32_t recipient, struct wall at,
@@ -159,6 +171,7 @@ struct told {
     enum spool_event type;
     struct message_id id;
     uint32_t recipient;
+    enum recipient_state state;
     char address[64];
 };
 
@@ -174,7 +187,7 @@ static void on_event(void *ctx, const struct history_event *e)
     struct telling *t = ctx;
     assert_true(t->count < EVENTS_MAX);
     struct told *told = &t->at[t->count++];
-    *told = (struct told){e->cursor, e->type, e->id, e->recipient, ""};
+    *told = (struct told){e->cursor, e->type, e->id, e->recipient, e->state, ""};
     snprintf(told->address, sizeof told->address, "%.*s", BYTES_FMT(e->address));
 }
 
@@ -191,12 +204,21 @@ static void on_found(void *ctx, struct message_id id)
     t->ids[t->ids_count++] = id;
 }
 
+// A busy machine may need more than one wait's patience; what is never told never comes.
+static void wait_for_all(void)
+{
+    int err = E_TIMEOUT;
+    for (int i = 0; err && i < 10; i++)
+        err = history_wait(history);
+    assert_int_equal(err, OK);
+}
+
 // All events, in pages of about `page`; a page never ends within a cursor.
 static void read_all(size_t page, struct telling *out)
 {
     uint64_t after = 0, last;
     out->count = 0;
-    history_wait(history);
+    wait_for_all();
     for (;;) {
         size_t before = out->count;
         assert_int_equal(history_events(history, after, page, on_event, out, &last), OK);
@@ -220,7 +242,7 @@ static void test_show(void **state)
     struct message_id id = accept(1, midnight, 3);
     happen(id, 2, wall_add_ms(midnight, 1000), RECIPIENT_QUEUED, SPOOL_EVENT_DEFERRED);
     happen(id, 2, wall_add_ms(midnight, 86400000), RECIPIENT_DELIVERED, SPOOL_EVENT_DELIVERED);
-    history_wait(history);
+    wait_for_all();
     struct telling *t = mem_new(sizeof *t);
     struct history_reader reader = {t, on_message, on_event};
     assert_int_equal(history_show(history, id, &reader), OK);
@@ -293,13 +315,195 @@ static void test_restart(void **state)
     free(t);
 }
 
+// Who asks waits for what is flushed and can be told, not for the last number of the journal: here those of a
+// tail and a note, which are no events, and after a start those of before.
+static void test_waiting_ends(void **state)
+{
+    (void)state;
+    accept(1, midnight, 1);
+    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
+    frame_add_tail(f, 1);
+    commit(f);
+    wait_for_all();
+    f = spool_frame_new(SPOOL_OUTCOME);
+    spool_frame_add_note(f, BYTES("k"), BYTES("v"));
+    commit(f);
+    wait_for_all();
+    close_all();
+    open_all();
+    wait_for_all();
+}
+
+static void lose_history(void)
+{
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s/events", state_path);
+    assert_int_equal(system(command), 0);
+}
+
+// A lost history begins anew with what the journal holds; the first question waits for it.
+static void test_lost(void **state)
+{
+    (void)state;
+    struct telling *t = mem_new(sizeof *t);
+    struct history_reader reader = {t, on_message, on_event};
+    struct message_id id = accept(1, midnight, 1);
+    close_all();
+    lose_history();
+    open_all();
+    wait_for_all();
+    assert_int_equal(history_show(history, id, &reader), OK);
+    assert_number("events", t->count, 1);
+    free(t);
+}
+
+// Sequence number of the oldest record in the journal.
+static uint64_t find_oldest(void)
+{
+    struct spool_record record = {0};
+    struct spool_reader *r = spool_reader_open(spool, 0);
+    int err = spool_reader_next(r, &record);
+    spool_reader_close(r);
+    return err ? 0 : record.sequence;
+}
+
+// Where compaction has copied a message and its original is gone, as in most restored backups, the copy tells of it.
+static void test_lost_and_compacted(void **state)
+{
+    (void)state;
+    struct telling *t = mem_new(sizeof *t);
+    struct history_reader reader = {t, on_message, on_event};
+    struct history_filter filter = {.recipient = BYTES("r1.2@example.net")};
+    close_all();
+    struct spool_options options = {.directory = spool_path,
+                                    .segment_bytes = SPOOL_SEGMENT_BYTES_MIN};
+    assert_int_equal(spool_open(&options, NULL, &spool), OK);
+    spool_start(spool);
+    client = sys_loop_start("client");
+    struct message_id id = accept(1, midnight, 3);
+    uint64_t first = find_oldest();
+    happen(id, 1, midnight, RECIPIENT_DELIVERED, SPOOL_EVENT_DELIVERED);
+    happen(id, 2, midnight, RECIPIENT_QUEUED, SPOOL_EVENT_DEFERRED);
+    for (uint32_t n = 2; n < 500 && find_oldest() <= first; n++)
+        happen(accept_sized(n, midnight, 1, 100000), 1, midnight, RECIPIENT_DELIVERED,
+               SPOOL_EVENT_DELIVERED);
+    assert_true(find_oldest() > first + 2); // what happened to it is gone, too
+    sys_loop_stop(client);
+    spool_stop(spool);
+    spool_close(spool);
+    lose_history();
+    for (int i = 0; i < 2; i++) { // it is told once, however often it is met
+        open_all();
+        wait_for_all();
+        t->count = t->messages = t->ids_count = 0;
+        assert_int_equal(history_show(history, id, &reader), OK);
+        assert_number("messages", t->messages, 1);
+        assert_number("events", t->count, 3);
+        assert_number("state", t->at[0].state, RECIPIENT_DELIVERED);
+        assert_number("state", t->at[1].state, RECIPIENT_QUEUED);
+        assert_number("state", t->at[2].state, RECIPIENT_QUEUED);
+        assert_int_equal(history_find(history, &filter, 10, on_found, t), OK);
+        assert_number("found", t->ids_count, 1);
+        read_all(3, t);
+        assert_true(message_id_eq(t->at[0].id, id));
+        assert_true(t->at[0].cursor == first && t->at[3].cursor > first);
+        close_all();
+    }
+    open_all();
+    free(t);
+}
+
+// ---- a power cut -------------------------------------------------------------------------------------------
+
+// The log of the first day's file, as it was flushed last.
+static char synced_path[160], synced[1 << 20];
+static ssize_t synced_bytes;
+
+static void note_flush(int fd)
+{
+    char link[32], path[160];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    if (strcmp(path, synced_path) == 0)
+        synced_bytes = pread(fd, synced, sizeof synced, 0);
+}
+
+// In place of the C library's, for SQLite too.
+int fdatasync(int fd)
+{
+    note_flush(fd);
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+int fsync(int fd)
+{
+    note_flush(fd);
+    return (int)syscall(SYS_fsync, fd);
+}
+
+// A reader that has come when all was in the file needs that file as it is.
+static sqlite3 *block_checkpoints(const char *day_file)
+{
+    char path[160];
+    sqlite3 *db;
+    snprintf(path, sizeof path, "%s/events/%s", state_path, day_file);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(db, "PRAGMA wal_checkpoint; BEGIN; SELECT * FROM meta", NULL, NULL, NULL),
+        SQLITE_OK);
+    return db;
+}
+
+// What is written is there, but of the first day's log only what was flushed.
+static void cut_power(const char *day)
+{
+    char command[512], path[160];
+    snprintf(command, sizeof command, "cp -r %s %s/cut && rm -f %s/cut/events/*-shm", state_path,
+             top, top);
+    assert_int_equal(system(command), 0);
+    snprintf(path, sizeof path, "%s/cut/events/%s-wal", top, day);
+    FILE *f = fopen(path, "we");
+    assert_non_null(f);
+    assert_int_equal(fwrite(synced, 1, (size_t)synced_bytes, f), synced_bytes);
+    fclose(f);
+    snprintf(state_path, sizeof state_path, "%s/cut", top);
+}
+
+// Somebody reads the old day's file for so long that it is not checkpointed when the next day begins. The new file
+// says how far all is copied: so the old one's log must be flushed by then, or the power takes its end away unnoticed.
+static void test_power_cut_at_a_day_change(void **state)
+{
+    (void)state;
+    char day[16];
+    struct wall before = wall_add_ms(midnight, -10);
+    time_t seconds = (time_t)(before.us / SECOND);
+    struct telling *t = mem_new(sizeof *t);
+    strftime(day, sizeof day, "%Y%m%d.db", gmtime(&seconds));
+    snprintf(synced_path, sizeof synced_path, "%s/events/%s-wal", state_path, day);
+    accept(1, before, 1);
+    wait_for_all();
+    sqlite3 *reader = block_checkpoints(day);
+    accept(2, before, 1);
+    wait_for_all();
+    accept(3, midnight, 1);
+    wait_for_all();
+    close_all();
+    cut_power(day);
+    sqlite3_close(reader);
+    open_all();
+    read_all(10, t);
+    assert_number("events", t->count, 3);
+    free(t);
+}
+
 static void test_find(void **state)
 {
     (void)state;
     struct message_id ids[7];
     for (uint32_t n = 1; n <= 6; n++)
         ids[n] = accept(n, wall_add_ms(midnight, n <= 3 ? (int64_t)n - 1000 : n), 2);
-    history_wait(history);
+    wait_for_all();
     struct {
         const char *name;
         struct history_filter filter;
@@ -368,7 +572,7 @@ static void test_forgetting(void **state)
         touch(ROWS[i].name);
     close_all();
     open_all();
-    history_wait(history);
+    wait_for_all();
     struct telling *t = mem_new(sizeof *t);
     accept(2, midnight, 1); // the writer has started, so it has looked
     read_all(10, t);
@@ -401,6 +605,10 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_show, setup, teardown),
     cmocka_unit_test_setup_teardown(test_midnight, setup, teardown),
     cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_waiting_ends, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_lost_and_compacted, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_power_cut_at_a_day_change, setup, teardown),
     cmocka_unit_test_setup_teardown(test_find, setup, teardown),
     cmocka_unit_test_setup_teardown(test_forgetting, setup, teardown),
     cmocka_unit_test_setup_teardown(test_damaged_day, setup, teardown),

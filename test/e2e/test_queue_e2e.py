@@ -375,7 +375,6 @@ def test_refusing_site_with_10000_messages(make_relay, receiver_):
 
 # ---- backup
 
-@pytest.mark.long  # a restored relay has no history to show the message from: to be mended
 def test_a_restored_backup_is_on_hold(make_relay, receiver_, tmp_path):
     """An old cut would send again: nothing leaves a restored spool until somebody has looked."""
     relay = sending_relay(make_relay, SLOW_RETRY)
@@ -388,6 +387,8 @@ def test_a_restored_backup_is_on_hold(make_relay, receiver_, tmp_path):
     restored.run("restore", tmp_path / "backup")
     restored.start()
     restored.wait_state(ident, "held")
+    assert [m["id"] for m in restored.cli_list("message", "find", "--recipient", "bob@example.org")] == [ident]
+    assert restored.cli("message", "why", ident, "bob@example.org")["limit"] == "hold"
     later = send(restored, "eve@example.org")
     not_yet(receiver_)
     restored.restart()
