@@ -8,7 +8,7 @@ SETUP_FUZZ = -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -D
              -Dc_args=-fsanitize=fuzzer-no-link
 SECONDS ?= 60
 
-.PHONY: all asan tsan demo run check check-long lint format bench fuzz mutants newcomer deps clean help
+.PHONY: all asan tsan demo run check check-long lint format bench fault sim fuzz mutants newcomer deps clean help
 
 all: build/build.ninja ## build build/posthaste, optimised
 	ninja -C build
@@ -48,6 +48,12 @@ bench: all ## measure against Postfix, side by side: make bench CASES=relay_4k R
 	tools/deps build check bench
 	tools/peers
 	bench/run CASES=$(CASES) ROUNDS=$(ROUNDS)
+
+fault: all ## one fault test, or check for all: make fault T=kill ROUNDS=100 FS=xfs SEED=1
+	@tools/fault $(T) $(foreach o,ROUNDS FS SEED MINUTES,$(if $($o),$o=$($o)))
+
+sim: all ## the simulator's laws over many seeds: make sim SEEDS=500 SEED0=1
+	@build/sim --seeds $(or $(SEEDS),200) --seed0 $(or $(SEED0),1)
 
 fuzz: ## fuzz one parser: make fuzz T=smtp_lexer SECONDS=60
 	@[ -n "$(T)" ] || { ls test/fuzz/*_fuzz.c | sed 's|.*/|usage: make fuzz T=|; s|_fuzz.c||'; exit 64; }

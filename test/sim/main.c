@@ -6,6 +6,9 @@
 //     build/sim --seeds 1 --seed0 17         one of them again; SIM_TRACE=1 prints every event, SIM_LOG=1 the
 //                                            relay's log
 //     build/sim test/scenario/*.scn          scenarios instead
+//
+// The last line is the sum as JSON: lost, dup and ghost count the seeds that broke these laws, in_flight_max is the
+// most that one seed's receivers took twice for a good reason.
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -36,6 +39,7 @@ static struct {
     bool twice, quiet;
     struct child children[JOBS_MAX];
     char **files; // scenarios; NULL: seeds
+    uint64_t acked, in_flight_max, lost, dup, ghost;
 } sim = {.seeds = 20, .seed0 = 1, .jobs = 2};
 
 // ---- the log: its last lines are shown when a CHECK fails ------------------------------------------
@@ -151,17 +155,36 @@ static void start_child(struct child *child, uint64_t seed)
 
 // ---- results -------------------------------------------------------------------------------------
 
+static void add_facts(const char *line)
+{
+    unsigned accepted, excused;
+    if (sscanf(line, "%*u sent, %u accepted, %*u refused, %*u broken; %*u taken, %u in flight",
+               &accepted, &excused) != 2)
+        return;
+    sim.acked += accepted;
+    sim.in_flight_max = excused > sim.in_flight_max ? excused : sim.in_flight_max;
+}
+
+static void add_law(const char *line)
+{
+    sim.lost += strcmp(line, "# law LOST\n") == 0;
+    sim.dup += strcmp(line, "# law DUP\n") == 0;
+    sim.ghost += strcmp(line, "# law GHOST\n") == 0;
+}
+
 static void print_output(struct child *child, bool ok)
 {
     char line[1024], last[1024] = "";
     rewind(child->output);
     while (fgets(line, sizeof line, child->output)) {
+        add_law(line);
         if (line[0] == '#' && (!ok || !sim.quiet))
             fputs(line, stdout);
         else if (line[0] != '#')
             snprintf(last, sizeof last, "%s", line);
     }
     last[strcspn(last, "\n")] = '\0';
+    add_facts(last);
     printf("%s %llu - ", ok ? "ok" : "not ok", (unsigned long long)++sim.number);
     if (sim.files) {
         const char *slash = strrchr(sim.files[child->seed - sim.seed0], '/');
@@ -249,5 +272,12 @@ int main(int argc, char **argv)
     }
     sim.jobs = jobs < JOBS_MAX ? (uint32_t)jobs : JOBS_MAX;
     run_all();
+    printf("{\"test\":\"%s\",\"rounds\":%llu,\"failed\":%llu,\"acked\":%llu,\"lost\":%llu,\"dup\":%"
+           "llu,"
+           "\"ghost\":%llu,\"in_flight_max\":%llu,\"seed0\":%llu}\n",
+           sim.files ? "scenario" : "sim", (unsigned long long)sim.seeds,
+           (unsigned long long)sim.failed, (unsigned long long)sim.acked,
+           (unsigned long long)sim.lost, (unsigned long long)sim.dup, (unsigned long long)sim.ghost,
+           (unsigned long long)sim.in_flight_max, (unsigned long long)sim.seed0);
     return sim.failed ? 1 : 0;
 }

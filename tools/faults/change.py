@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""change - a new program or configuration under load"""
+import json
+import os
+import shutil
+import signal
+import statistics
+import time
+
+import lab
+from faults.trial import check_codes, say
+
+PAUSE_S = 3.0
+
+
+def gentle_load(trial, number):
+    """Sessions that log how they were turned away; a few are slow, in the middle of a message at any time."""
+    return [trial.load(f"g{number}a", 1000000, 20, 4096), trial.load(f"g{number}b", 1000000, 4, 400000, "--rate", 30)]
+
+
+def check_gentle(trial, reports):
+    """Nobody was refused a connection or left without an answer."""
+    check_codes(trial)
+    for report in reports:
+        if report["connections_failed"] or report["broken"]:
+            trial.troubles.append(f"{report['connections_failed']} connections failed, {report['broken']} messages "
+                                  f"without an answer: {report['errors']}")
+
+
+def run_upgrade(trial):
+    program = trial.folder / "posthaste"
+    shutil.copy(lab.BINARY, program)
+    lab.BINARY, built = program, lab.BINARY
+    trial.open()
+    trial.start()
+    loads, pauses = gentle_load(trial, 0), []
+    for number in range(trial.rounds):
+        time.sleep(trial.random.uniform(0.1, 0.6))
+        shutil.copy(built, trial.folder / "next")
+        os.rename(trial.folder / "next", program)
+        # What it cuts may come twice; it is not a crash, but the books ask the same of it.
+        trial.books.crashed(time.time())
+        took = json.loads(trial.service.cli("upgrade", "--json"))["took_ms"] / 1000
+        trial.books.crashed(time.time())
+        pauses.append(took)
+        say(f"upgrade {number + 1}/{trial.rounds}: {took:.2f} s")
+    check_gentle(trial, [trial.finish(load, stop=True) for load in loads])
+    trial.drain()
+    if statistics.median(pauses) > PAUSE_S:
+        trial.troubles.append(f"an upgrade takes {statistics.median(pauses):.2f} s")
+
+
+def run_reload(trial):
+    trial.open(log="info")
+    trial.start()
+    text = trial.service.config_file.read_text()
+    loads, done = gentle_load(trial, 0), 0
+    for number in range(trial.rounds):
+        trial.service.config_file.write_text(text + f"lanes: [{{match: '*', connections: {5 + number % 7}}}]\n")
+        trial.service.process.send_signal(signal.SIGHUP)
+        done += 1
+        lab.wait_until(lambda: trial.service.log_file.read_text().count(" reloaded") >= done, 10, "reloaded")
+    say(f"reload {done}/{trial.rounds}")
+    check_gentle(trial, [trial.finish(load, stop=True) for load in loads])
+    trial.drain()

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""crash - kill -9 and power cuts under load"""
+import statistics
+import time
+
+import lab
+from faults.trial import say
+
+READY_S = 2.0
+
+
+def crash_loads(trial, number):
+    """Small messages over many sessions, and a few with a body in a file of its own."""
+    sessions = trial.random.randint(10, 50)
+    size = trial.random.choice([500, 4096, 4096, 30000])
+    return [trial.load(f"r{number}a", 1000000, sessions, size),
+            trial.load(f"r{number}b", 1000000, 2, 400000, "--recipients", 3, "--rate", 20)]
+
+
+def run_kill(trial):
+    trial.open()
+    trial.start()
+    for number in range(trial.rounds):
+        loads = crash_loads(trial, number)
+        time.sleep(trial.random.uniform(0.1, 0.9))
+        relay_only = trial.random.random() < 0.3
+        at = time.monotonic()
+        trial.books.crashed(trial.service.kill(relay_only))
+        if relay_only:
+            trial.ready.append(trial.service.wait_ready(at))
+        reports = [trial.finish(load, stop=True) for load in loads]
+        if not relay_only:
+            trial.start()
+        say(f"kill {number + 1}/{trial.rounds}: {'relay' if relay_only else 'all'}, "
+            f"{sum(r['accepted'] for r in reports)} accepted")
+    trial.drain()
+    # Not the slowest: the other tests run beside this one.
+    if statistics.median(trial.ready) > READY_S:
+        trial.troubles.append(f"ready only after {statistics.median(trial.ready):.2f} s")
+
+
+def run_power(trial):
+    lab.private_mounts()
+    trial.mount_image()
+    trial.open()
+    os.sync()
+    number = 0
+    while number < trial.rounds:
+        trial.start()
+        loads = crash_loads(trial, number)
+        time.sleep(trial.random.uniform(0.1, 0.9))
+        trial.books.crashed(trial.cut_power())
+        reports = [trial.finish(load, stop=True) for load in loads]
+        remount(trial)
+        number += 1
+        say(f"power {number}/{trial.rounds}: {sum(r['accepted'] for r in reports)} accepted")
+        if trial.random.random() < 0.25 and number < trial.rounds:
+            cut_recovery(trial)
+            number += 1
+            say(f"power {number}/{trial.rounds}: cut again while it recovers")
+    trial.start()
+    trial.drain()
+
+
+def remount(trial):
+    lab.wait_until(trial.umount, 10, "the disk can be unmounted", every=0.02)
+    trial.mount_image()
+
+
+def cut_recovery(trial):
+    """A second cut a few milliseconds into the start after the first."""
+    service = trial.service
+    service.ready_file.unlink(missing_ok=True)
+    service.process = lab.spawn([lab.BINARY, "serve", "--config", service.config_file, "--ready-file",
+                                 service.ready_file], service.log_file)
+    time.sleep(trial.random.uniform(0.005, 0.15))
+    trial.books.crashed(trial.cut_power())
+    remount(trial)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""disk - failing flushes and writes, a full disk"""
+import contextlib
+import os
+import socket
+import time
+
+import lab
+from faults.trial import MIB, Injection, check_codes, say
+
+
+CASES = [("fdatasync", "EIO"), ("pwritev", "ENOSPC")]
+
+
+def run_eio(trial):
+    lab.private_mounts()
+    trial.mount_memory(2000)
+    trial.open()
+    trial.start()
+    hits = 0
+    for n in range(1, trial.rounds + 1):
+        for call, error in CASES:
+            name = f"{call[0]}{n}"
+            times = f"{n}..{n + 4}" if n % 2 else str(n)
+            injection = Injection(trial, call, f"error={error}:when={times}")
+            large = trial.load(f"{name}x", 3, 1, 400000)
+            report = trial.finish(trial.load(name, 500, 20, 2000))
+            trial.finish(large)
+            # A kill while the last refusals are fresh: what was refused must not come back.
+            crash = n % 3 == 0 and trial.random.random() < 0.7
+            if crash:
+                trial.books.crashed(trial.service.kill())
+            injection.stop()
+            hit = injection.hits(trial)
+            hits += hit
+            if crash:
+                trial.start()
+            trial.probe(name, 5)
+            say(f"eio {call} {error} n={times}: {hit} failed, {report['accepted']} accepted, "
+                f"{report['refused']} refused{', killed' if crash else ''}")
+            if not hit:
+                trial.troubles.append(f"{call} n={times}: no call failed")
+    check_codes(trial)
+    trial.drain()
+    trial.books.crashed(trial.service.kill())
+    trial.start()
+    trial.drain()
+
+
+def fill(path, leave=0):
+    """Another program takes all of the disk but `leave` bytes."""
+    with open(path, "wb", buffering=0) as out:
+        with contextlib.suppress(OSError):
+            while os.statvfs(path).f_bavail * os.statvfs(path).f_frsize > leave:
+                out.write(bytes(MIB))
+
+
+def run_full(trial):
+    lab.private_mounts()
+    trial.mount_memory(600)
+    trial.open()
+    trial.start()
+    ballast = trial.data / "ballast"
+    for number in range(trial.rounds):
+        foreign_disk_full(trial, number, ballast)
+        own_disk_full(trial, number)
+    check_codes(trial)
+    trial.drain()
+
+
+def foreign_disk_full(trial, number, ballast):
+    """The disk is full of something else, from one moment to the next; deliveries go on from the reserve."""
+    load = trial.load(f"f{number}", 1000000, 20, 4096)
+    time.sleep(0.5)
+    fill(ballast)
+    refuses = refused_within(trial, 5)
+    trial.drain()
+    ballast.unlink()
+    trial.probe(f"f{number}", 5)
+    report = trial.finish(load, stop=True)
+    say(f"full {number + 1}/{trial.rounds}: by something else: {report['accepted']} accepted, "
+        f"{report['refused']} refused")
+    if not refuses:
+        trial.troubles.append("a full disk, and MAIL is not answered 452")
+
+
+def refused_within(trial, seconds):
+    """A MAIL of our own is answered 452 4.3.1 in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if mail_reply(trial).startswith("452 4.3.1"):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def mail_reply(trial):
+    with socket.create_connection(("127.0.0.1", trial.service.port()), 10) as conn:
+        replies = conn.makefile("r", newline="\n")
+        replies.readline()
+        for command in ("HELO client.test", "MAIL FROM:<load@load.example>"):
+            conn.sendall(command.encode() + b"\r\n")
+            reply = replies.readline()
+        return reply
+
+
+def own_disk_full(trial, number):
+    """The receiver is away: mail piles up until there is no room. Then it comes back."""
+    trial.sink.stop()
+    load = trial.load(f"o{number}", 60000, 20, 60000)
+    refuses = False
+    end = time.monotonic() + 60
+    while not refuses and time.monotonic() < end and load.process.poll() is None:
+        refuses = mail_reply(trial).startswith("452 4.3.1")
+        time.sleep(0.05)
+    report = trial.finish(load, stop=True)
+    free = os.statvfs(trial.data).f_bavail * os.statvfs(trial.data).f_frsize
+    trial.sink.start()
+    trial.drain()
+    trial.probe(f"o{number}", 10)
+    say(f"full {number + 1}/{trial.rounds}: by mail: {report['accepted']} accepted, {report['refused']} refused, "
+        f"{free // MIB} MiB left")
+    if not refuses:
+        trial.troubles.append("the disk filled with mail, and MAIL is not answered 452")
