@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,7 +44,7 @@ struct load {
     const char *password_file;
     char *password;
     struct line_file ids, refused;
-    bool json, has_to;
+    bool json, has_to, idle;
     atomic_bool over;
 };
 
@@ -60,6 +61,9 @@ static const char usage[] =
     "  --rcpt PATTERN      recipients; %n: the recipient's number, %m: the message's\n"
     "                      (default user%n@load.example)\n"
     "  --tls none|starttls|implicit  the server's certificate is not verified (default none)\n"
+    "  --resume            a new TLS connection resumes the session of an earlier one\n"
+    "  --idle              sessions are opened, send nothing and stay until a signal; when all\n"
+    "                      are there, {\"idle\":N} is printed\n"
     "  --login LOGIN --password-file FILE   log in; the password is the file's first line\n"
     "  --lmtp              speak LMTP\n"
     "  --name NAME         of the run: messages are NAME-1, NAME-2, ... (default: a random one)\n"
@@ -177,6 +181,12 @@ static int take_option(struct load *l, int option)
     case 'j':
         l->json = true;
         return 0;
+    case 'R':
+        run->resume = true;
+        return 0;
+    case 'I':
+        l->idle = true;
+        return 0;
     default:
         fputs(usage, option == 'h' ? stdout : stderr);
         return option == 'h' ? -1 : EXIT_USAGE;
@@ -204,6 +214,8 @@ static int read_options(struct load *l, int argc, char **argv)
         {"refused", required_argument, NULL, 'x'},
         {"name", required_argument, NULL, 'N'},
         {"json", no_argument, NULL, 'j'},
+        {"resume", no_argument, NULL, 'R'},
+        {"idle", no_argument, NULL, 'I'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0}};
     int option;
@@ -301,6 +313,12 @@ static void on_over(struct load_run *run)
     atomic_store(&l->over, true);
 }
 
+static void on_idle(struct load_run *run)
+{
+    printf("{\"idle\":%llu}\n", (unsigned long long)run->idle_count);
+    fflush(stdout);
+}
+
 static void run_start(struct sys_task *task)
 {
     struct load *l = container_of(task, struct load, start);
@@ -310,7 +328,10 @@ static void run_start(struct sys_task *task)
         l->run.name = bytes_cstr(name);
     l->run.began = sys_mono();
     l->run.on_over = on_over;
-    uint64_t sessions = l->sessions < l->run.count ? l->sessions : l->run.count;
+    l->run.on_idle = on_idle;
+    bool too_many = !l->idle && l->sessions > l->run.count;
+    uint64_t sessions = too_many ? l->run.count : l->sessions;
+    l->run.idle = l->idle ? sessions : 0;
     for (uint64_t i = 0; i < sessions; i++)
         load_session_start(&l->run);
 }
@@ -369,6 +390,16 @@ static int exit_code(const struct load *l, uint64_t wanted)
                : EXIT_TEMPORARY;
 }
 
+// A descriptor a session: as many as we may have.
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static int run_load(struct load *l)
 {
     sigset_t signals;
@@ -377,6 +408,7 @@ static int run_load(struct load *l)
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit();
     uint64_t wanted = l->run.count;
     load_run_init(&l->run);
     l->run.tls_client = net_tls_client_new(NULL);
@@ -387,9 +419,11 @@ static int run_load(struct load *l)
     wait_for_end(l, &signals);
     sys_loop_stop(l->loop);
     net_tls_client_free(l->run.tls_client);
-    print_report(l);
+    if (!l->idle)
+        print_report(l);
+    int code = l->idle ? 0 : exit_code(l, wanted);
     load_run_done(&l->run);
-    return exit_code(l, wanted);
+    return code;
 }
 
 int cmd_load(int argc, char **argv)

@@ -101,7 +101,8 @@ void load_report_json(const struct load_report *r, struct buf *out)
                 {"recipients_refused", r->recipients_refused},
                 {"bytes", r->bytes},
                 {"connections", r->connections},
-                {"connections_failed", r->connections_failed}};
+                {"connections_failed", r->connections_failed},
+                {"resumed", r->resumed}};
     buf_add_byte(out, '{');
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         buf_printf(out, "\"%s\":%llu,", rows[i].name, (unsigned long long)rows[i].value);

@@ -19,7 +19,7 @@ struct load_report {
     _Atomic uint64_t messages, accepted;
     uint64_t messages_refused, messages_broken; // by a reply; by the connection
     uint64_t recipients_accepted, recipients_refused;
-    uint64_t bytes, connections, connections_failed;
+    uint64_t bytes, connections, connections_failed, resumed; // resumed: TLS sessions
     uint64_t replies[600];        // by code: the deciding reply of each recipient
     uint64_t errors[LOAD_ERRORS]; // by -enum err
     uint64_t latency_count, latency_us_max, latency_us_sum;

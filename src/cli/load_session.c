@@ -32,7 +32,7 @@ struct load_session {
     uint32_t accepted, refused, broken, retries;
     uint16_t refused_code; // of the last recipient refused
     struct buf queued_id;
-    bool has_message, ready, ended, waits;
+    bool has_message, ready, ended, waits, idles;
 };
 
 static void connection_open(struct load_session *s);
@@ -63,18 +63,6 @@ void load_run_done(struct load_run *run)
 {
     free((char *)(uintptr_t)run->body.at);
     EVP_MD_CTX_free(run->digest);
-}
-
-// A server that does not greet, or is away, has no message of ours.
-void load_run_stop(struct load_run *run)
-{
-    run->count = run->taken;
-    list_each(link, &run->sessions)
-    {
-        struct load_session *s = list_get(link, struct load_session, link);
-        if (!s->ready && !s->has_message && !s->ended)
-            connection_over(s, true);
-    }
 }
 
 // When the run's next message may start.
@@ -236,6 +224,22 @@ static void quit(struct load_session *s)
     smtp_client_quit(s->smtp, sys_mono());
 }
 
+static void leave_idlers(struct load_session *s)
+{
+    s->run->idle_count -= s->idles;
+    s->idles = false;
+}
+
+static void join_idlers(struct load_session *s)
+{
+    struct load_run *run = s->run;
+    s->idles = true;
+    if (++run->idle_count == run->idle && run->on_idle) {
+        run->on_idle(run);
+        run->on_idle = NULL;
+    }
+}
+
 // Sends the next message, waits for its time, or says goodbye.
 static void next_message(struct load_session *s)
 {
@@ -265,7 +269,10 @@ static void on_ready(void *ctx, const struct smtp_caps *caps)
     struct load_session *s = ctx;
     s->ready = true;
     s->retries = 0;
-    next_message(s);
+    if (s->run->idle && s->run->taken < s->run->count)
+        join_idlers(s);
+    else
+        next_message(s);
 }
 
 // The relay names the message in the last word of its reply.
@@ -341,6 +348,7 @@ static void connection_over(struct load_session *s, bool abort)
 {
     sys_timer_stop(&s->timer);
     s->waits = false;
+    leave_idlers(s);
     if (s->net)
         net_conn_close(s->net, abort);
     if (s->smtp)
@@ -358,6 +366,8 @@ static void connection_over(struct load_session *s, bool abort)
 static void start_tls(struct load_session *s)
 {
     struct net_tls_client_params params = {.server_name = s->run->server_name};
+    if (s->run->resume)
+        params.session_key = BYTES("load");
     net_conn_start_tls_client(s->net, s->run->tls_client, &params);
 }
 
@@ -442,6 +452,7 @@ static void connection_failed(struct load_session *s, int err)
 static void on_tls_done(void *ctx, const struct net_tls_result *result)
 {
     struct load_session *s = ctx;
+    s->run->report.resumed += result->resumed;
     if (!s->smtp && result->err) {
         connection_failed(s, result->err);
     } else if (!s->smtp) {
@@ -509,4 +520,25 @@ void load_session_start(struct load_run *run)
     s->reap.fn = session_free;
     list_push_back(&run->sessions, &s->link);
     connection_open(s);
+}
+
+static void end_idling(struct load_session *s)
+{
+    leave_idlers(s);
+    quit(s);
+    act(s);
+}
+
+// A server that does not greet, or is away, has no message of ours.
+void load_run_stop(struct load_run *run)
+{
+    run->count = run->taken;
+    list_each(link, &run->sessions)
+    {
+        struct load_session *s = list_get(link, struct load_session, link);
+        if (s->idles)
+            end_idling(s);
+        else if (!s->ready && !s->has_message && !s->ended)
+            connection_over(s, true);
+    }
 }

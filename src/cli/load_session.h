@@ -34,6 +34,8 @@ struct load_run {
     struct bytes sender, rcpt_pattern; // %n: number of the recipient, %m: of the message
     uint64_t count, size, messages_per_connection;
     uint32_t recipients;
+    bool resume;         // later TLS connections resume the first one's session
+    uint64_t idle;       // sessions that are opened and send nothing until load_run_stop(); 0: none
     uint64_t rate_milli; // messages a thousand seconds; 0: as fast as they go
     struct bytes name;   // of the run: in X-Load-Id: NAME-NUMBER
     struct bytes body;   // made once by load_run_init()
@@ -46,6 +48,8 @@ struct load_run {
     struct mono began;
     uint64_t taken; // messages given to sessions
     struct list sessions;
+    uint64_t idle_count;
+    void (*on_idle)(struct load_run *run); // all idle sessions are open; once
     void (*on_over)(struct load_run *run); // the last session ended
 };
 
@@ -56,5 +60,5 @@ void load_run_done(struct load_run *run);
 struct load_session;
 // Connects. It frees itself at its end.
 void load_session_start(struct load_run *run);
-// Ends the run early: sessions stop after the message they are at, those without one at once.
+// Ends the run early: sessions stop after the message they are at, those without one, and idle ones, at once.
 void load_run_stop(struct load_run *run);

@@ -155,6 +155,29 @@ def test_load_over_tls_with_new_connections(sink):
     assert code == 0 and report["connections"] >= 6
 
 
+def test_load_resumes_tls_sessions(sink):
+    one = sink("--tls", "starttls")
+    options = ["--count", "10", "--sessions", "1", "--messages-per-connection", "1", "--tls", "starttls"]
+    code, report = load(one.port, *options)
+    assert code == 0 and report["connections"] >= 10 and report["resumed"] == 0
+    code, report = load(one.port, *options, "--resume")
+    assert code == 0 and report["resumed"] >= 9
+
+
+@pytest.mark.parametrize("tls", ["none", "starttls"])
+def test_load_holds_idle_sessions(sink, tls):
+    one = sink("--tls", tls)
+    process = subprocess.Popen([BINARY, "load", "--to", f"127.0.0.1:{one.port}", "--idle", "--sessions", "20", "--tls", tls],
+                               stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == '{"idle":20}\n'
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0 and process.stdout.read() == ""
+    finally:
+        process.kill()
+    assert one.end() == 0 and one.lines() == []
+
+
 def test_load_tells_refusals(sink):
     one = sink(rules="* final 50% refuse 554 5.6.0 no\n")
     code, report = load(one.port, "--count", "100")
