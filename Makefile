@@ -44,10 +44,10 @@ format: ## lay out all C files as lint wants them
 config-doc: all ## write the configuration's keys into docs/INTERFACE.md
 	build/src/conf/conf_doc_test docs/INTERFACE.md --write
 
-bench: all ## measure against Postfix, side by side: make bench CASES=relay_4k ROUNDS=3
+bench: all ## measure against Postfix, side by side: make bench CASES=relay_4k ROUNDS=3; CASES=growth
 	tools/deps build check bench
 	tools/peers
-	bench/run CASES=$(CASES) ROUNDS=$(ROUNDS)
+	bench/run CASES=$(CASES) ROUNDS=$(ROUNDS) SCALE=$(SCALE)
 
 fault: all ## one fault test, or check for all: make fault T=kill ROUNDS=100 FS=xfs SEED=1
 	@tools/fault $(T) $(foreach o,ROUNDS FS SEED MINUTES,$(if $($o),$o=$($o)))

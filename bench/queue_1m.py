@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""queue_1m - a million deferred messages: memory, restart, new mail beside them
+
+fill-spool writes the spools, once a run, as a kill -9 leaves them: DEEP (over 10,000 domains), WIDE (a domain each)
+and PAIRS (two recipients a message, over 10,000 domains). Each round starts the service on copies.
+"""
+import contextlib
+import shutil
+import subprocess
+import time
+
+import lab
+
+import machine
+from cases import Plain, through
+from machine import TOP
+from relays import Posthaste
+from tools import our_sink
+
+FILL = TOP / "build" / "fill-spool"
+MESSAGES, DEEP_DOMAINS, DUE = 1000000, 10000, 20
+NEXT_IN_S = 86400  # none but the due ones is tried while we look
+# name: messages, domains, recipients a message
+SHAPES = {"deep": (MESSAGES, DEEP_DOMAINS, 1), "wide": (MESSAGES, MESSAGES, 1), "pairs": (MESSAGES // 2, DEEP_DOMAINS, 2)}
+
+
+def fill(folder, messages, domains, recipients, due=0):
+    """A spool and state to copy; also kept for later rounds of this run."""
+    service = Posthaste(folder)
+    service.add_account()
+    run = subprocess.run([FILL, "--spool", folder / "spool", "--state", folder / "state", "--messages", str(messages),
+                          "--domains", str(domains), "--recipients-per-message", str(recipients), "--next-in",
+                          str(NEXT_IN_S), "--due", str(due), "--size", "512", "--crash"], capture_output=True, text=True)
+    if run.returncode:
+        raise lab.Trouble(f"fill-spool: {run.stdout}{run.stderr}")
+
+
+def source(run, shape):
+    folder = run.lasting(f"queue-{shape}")
+    if not (folder / "full").exists():
+        messages, domains, recipients = SHAPES[shape]
+        run.say(f"filling a spool: {run.scaled(messages)} messages over {run.scaled(domains)} domains")
+        fill(folder, run.scaled(messages), run.scaled(domains), recipients, DUE)
+        (folder / "full").touch()
+    return folder
+
+
+@contextlib.contextmanager
+def copy_of(run, shape):
+    """A stopped service on a copy of the spool."""
+    folder, origin = run.fresh("queue"), source(run, shape)
+    for part in ("spool", "state"):
+        subprocess.run(["cp", "-a", "--reflink=auto", origin / part, folder / part], check=True)
+    subprocess.run(["sync", "-f", folder], check=True)  # the copy's pages are not the restart's to write
+    service = Posthaste(folder)
+    try:
+        yield service
+    finally:
+        service.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_queue(service, recipients):
+    lab.wait_until(lambda: service.metrics()["queue_recipients{state=\"queued\"}"] + service.metrics().get(
+        "queue_recipients{state=\"scheduled\"}", 0) >= recipients - DUE, 120, "the queue is rebuilt", every=0.1)
+
+
+# ---- memory ----------------------------------------------------------------------------------------
+
+def empty_bytes(run):
+    with contextlib.closing(Posthaste(run.fresh("queue-empty"))) as service:
+        service.add_account()
+        service.start()
+        time.sleep(1)
+        return machine.status_bytes(service.relay_pid(), "VmRSS")
+
+
+def grown_bytes(run, shape, empty):
+    messages, _, recipients = SHAPES[shape]
+    with copy_of(run, shape) as service:
+        service.start()
+        wait_queue(service, run.scaled(messages) * recipients)
+        time.sleep(1)
+        pid = service.relay_pid()
+        return (machine.status_bytes(pid, "VmRSS") - empty, service.metrics()["queue_memory_bytes"],
+                machine.status_bytes(pid, "VmHWM"))
+
+
+def queue_1m_memory(run):
+    """Three sums of messages, recipients and domains give the bytes of each."""
+    empty = empty_bytes(run)
+    grown = {shape: grown_bytes(run, shape, empty) for shape in SHAPES}
+    deep, wide, pairs = (grown[shape][0] for shape in SHAPES)
+    n, d = run.scaled(MESSAGES), run.scaled(DEEP_DOMAINS)
+    domain = (wide - deep) / (n - d)
+    message = (deep - pairs) / (n / 2)        # pairs has half the messages, as many recipients
+    recipient = (deep - domain * d) / n - message
+    return {"posthaste": wide / n, "deep": deep / n, "message": message, "recipient": recipient, "domain": domain,
+            "counted_of_grown": max(counted / rss for rss, counted, _ in grown.values()),
+            "rss_peak_bytes": max(peak for _, _, peak in grown.values())}
+
+
+# ---- restart ---------------------------------------------------------------------------------------
+
+def restart(run, shape):
+    """ms until it listens, ms until the first delivery; then the same after a kill -9 of the service itself."""
+    with copy_of(run, shape) as service, our_sink(service.folder, count=1) as receiver:
+        began = time.monotonic()
+        listening = 1000 * service.start(120)
+        if machine.wait_looking(receiver.process, 120) is None:
+            raise lab.Trouble("no delivery after the restart")
+        first = 1000 * (time.monotonic() - began) - 200  # the sink stays 200 ms for its last words
+        wait_queue(service, run.scaled(SHAPES[shape][0]))
+        service.kill()
+        return {"listening": listening, "first": first, "again": 1000 * service.start(120),
+                "rss_peak_bytes": machine.status_bytes(service.relay_pid(), "VmHWM")}
+
+
+def queue_1m_restart(run):
+    got = {shape: restart(run, shape) for shape in ("deep", "wide")}
+    return {"posthaste": max(max(one["listening"], one["again"]) for one in got.values()),
+            "first": max(one["first"] for one in got.values()),
+            **{f"{shape}_{key}": one[key] for shape, one in got.items() for key in ("listening", "first", "again")},
+            "rss_peak_bytes": max(one["rss_peak_bytes"] for one in got.values())}
+
+
+# ---- new mail beside them --------------------------------------------------------------------------
+
+def accept(run, shape):
+    with copy_of(run, shape) as service:
+        return through(service, run.scaled(20000), Plain(), due=DUE)
+
+
+def queue_1m_accept(run):
+    deep, wide = accept(run, "deep"), accept(run, "wide")
+    worse = min(deep, wide, key=lambda one: one["posthaste"])
+    return {**worse, "deep": deep["posthaste"], "wide": wide["posthaste"], "relay_4k": run.value("relay_4k")["posthaste"]}
