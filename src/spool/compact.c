@@ -150,8 +150,8 @@ static void remove_damaged(struct compact *c, struct message_id id)
 {
     struct table_entry *e = table_find(&c->spool->journal->table, id);
     struct spool_frame *f = NULL;
-    for (uint32_t i = 1; e && i <= e->recipients; i++) {
-        struct recipient_status status = *table_status(e, i);
+    struct recipient_status status;
+    for (uint32_t i = 1; e && table_status(e, i, &status); i++) {
         if (!recipient_state_is_live(recipient_status_state(status)))
             continue;
         if (f && f->count == SPOOL_FRAME_RECORDS) {
@@ -309,7 +309,7 @@ static void remove_leftovers(struct compact *c)
     size_t count = 0;
     for (uint32_t i = 0; i < t->cap; i++) {
         const struct table_entry *e = &t->entries[i];
-        if (e->live == 0 || e->slot != c->segment->slot)
+        if ((e->id_high == 0 && e->id_low == 0) || e->slot != c->segment->slot)
             continue;
         ids = mem_resize(ids, (count + 1) * sizeof(*ids));
         ids[count++] = table_id(e);

@@ -178,7 +178,7 @@ bool summary_has_extent(struct bytes summary)
     uint32_t tag;
     struct bytes value;
     int err = OK;
-    while (tlv_next(&summary, &tag, &value, &err))
+    while (tlv_next(&summary, &tag, &value, &err) && tag <= TAG_FLAGS) // they stand in order
         if (tag == TAG_FLAGS)
             return tlv_u64(value) & FLAG_EXTENT;
     return false;

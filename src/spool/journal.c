@@ -137,13 +137,14 @@ static void free_below(struct journal *j, uint64_t number)
 static void unplace(struct journal *j, struct table_entry *e)
 {
     struct segment *s = journal_slot(j, e->slot);
-    if (e->bytes == 0 || !s)
+    uint32_t bytes = (uint32_t)e->bytes16 * RECORD_ALIGN;
+    if (bytes == 0 || !s)
         return;
     CHECK(s->messages > 0);
     s->messages--;
-    s->bytes -= e->bytes;
-    j->live_bytes -= e->bytes;
-    e->bytes = 0;
+    s->bytes -= bytes;
+    j->live_bytes -= bytes;
+    e->bytes16 = 0;
 }
 
 void journal_place(struct journal *j, struct table_entry *e, uint32_t slot, uint32_t offset16,
@@ -154,7 +155,7 @@ void journal_place(struct journal *j, struct table_entry *e, uint32_t slot, uint
     unplace(j, e);
     e->slot = slot;
     e->offset16 = offset16;
-    e->bytes = bytes;
+    e->bytes16 = bytes / RECORD_ALIGN;
     s->messages++;
     s->bytes += bytes;
     j->live_bytes += bytes;
@@ -402,7 +403,7 @@ static void place_message(struct journal *j, struct frame_record *r)
     struct table_entry *e;
     if (r->flags & RECORD_COPY) {
         e = table_find(&j->table, r->id);
-        r->old_bytes = e->bytes;
+        r->old_bytes = (uint32_t)e->bytes16 * RECORD_ALIGN;
     } else {
         e = table_add(&j->table, r->id, r->recipients);
         e->has_extent = r->has_extent;
@@ -415,7 +416,7 @@ static void place_outcome(struct journal *j, struct frame_record *r)
     struct table_entry *e = table_find(&j->table, r->id);
     if (!e || !table_set_status(e, r->recipient, (struct recipient_status){r->status}))
         return; // settled before: law 2
-    if (e->live == 0)
+    if (table_live(e) == 0)
         journal_settle(j, e);
 }
 
@@ -431,15 +432,16 @@ static bool copy_is_stale(struct journal *j, const struct frame_record *r)
 {
     struct table_entry *e = table_find(&j->table, r->id);
     return !e || e->slot != r->old_slot || e->offset16 != r->old_offset16 ||
-           e->recipients != r->recipients;
+           table_recipients(e) != r->recipients;
 }
 
 static void write_states(struct journal *j, struct spool_frame *f, struct frame_record *r)
 {
     struct table_entry *e = table_find(&j->table, r->id);
     char *at = frame_states_at(f, r);
-    for (uint32_t i = 0; i < r->recipients; i++)
-        le64_put(at + 8 * i, table_status(e, i + 1)->bits);
+    struct recipient_status status;
+    for (uint32_t i = 0; i < r->recipients && table_status(e, i + 1, &status); i++)
+        le64_put(at + 8 * i, status.bits);
     r->meta_hash = record_hash(frame_meta(f, r));
 }
 

@@ -20,7 +20,7 @@
 #define JOURNAL_SEGMENT_BYTES_MIN ((uint64_t)64 << 10) // tests
 #define JOURNAL_FREE_BYTES_MIN ((uint64_t)64 << 20)    // defaults
 #define JOURNAL_FREE_INODES_MIN 1000
-#define JOURNAL_SLOTS_MAX 1000000
+#define JOURNAL_SLOTS_MAX 1000000 // below TABLE_SLOTS_MAX
 #define JOURNAL_NO_SLOT UINT32_MAX
 
 struct segment {

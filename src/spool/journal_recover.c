@@ -312,16 +312,12 @@ static int find_tail(struct recovering *r)
 
 static void apply_states(struct journal *j, struct table_entry *e, struct bytes states)
 {
-    if (states.len != (size_t)e->recipients * 8)
+    uint32_t recipients = table_recipients(e);
+    if (states.len != (size_t)recipients * 8)
         return;
-    e->live = 0;
-    for (uint32_t i = 0; i < e->recipients; i++) {
-        struct recipient_status *status = table_status(e, i + 1);
-        status->bits = le64_get(states.at + 8 * (size_t)i);
-        if (recipient_state_is_live(recipient_status_state(*status)))
-            e->live++;
-    }
-    if (e->live == 0)
+    for (uint32_t i = 0; i < recipients; i++)
+        table_put_status(e, i + 1, (struct recipient_status){le64_get(states.at + 8 * (size_t)i)});
+    if (table_live(e) == 0)
         journal_settle(j, e);
 }
 
@@ -330,10 +326,11 @@ static void replay_message(struct recovering *r, const struct index_entry *x)
     struct journal *j = r->j;
     uint32_t recipients;
     if (summary_recipients(x->summary, &recipients) || x->offset + x->bytes > r->current->size ||
-        x->bytes == 0 || x->id.low >> 36 || (x->id.low == 0 && x->id.high == 0))
+        x->bytes == 0 || x->bytes / RECORD_ALIGN > TABLE_BYTES16_MAX || x->id.low >> 36 ||
+        (x->id.low == 0 && x->id.high == 0))
         return;
     struct table_entry *e = table_find(&j->table, x->id);
-    if (e && e->recipients != recipients)
+    if (e && table_recipients(e) != recipients)
         return;
     if (!e)
         e = table_add(&j->table, x->id, recipients);
@@ -348,7 +345,7 @@ static void replay_outcome(struct recovering *r, const struct index_entry *x)
     struct table_entry *e = table_find(&r->j->table, x->id);
     if (!e || outcome_decode(x->id, x->summary, BYTES_NONE, &o))
         return;
-    if (table_set_status(e, o.recipient, recipient_status_of(&o)) && e->live == 0)
+    if (table_set_status(e, o.recipient, recipient_status_of(&o)) && table_live(e) == 0)
         journal_settle(r->j, e);
 }
 
@@ -422,20 +419,21 @@ static int replay_segment(struct recovering *r, struct segment *s)
 static void tell_message(struct recovering *r, struct table_entry *e, struct bytes summary)
 {
     struct spool_summary s;
-    if (e->recipients > r->recipients_cap) {
-        r->recipients_cap = e->recipients;
+    uint32_t total = table_recipients(e);
+    if (total > r->recipients_cap) {
+        r->recipients_cap = total;
         free(r->recipients);
         r->recipients = mem_new(r->recipients_cap * sizeof(*r->recipients));
     }
     uint32_t count;
-    if (summary_recipients(summary, &count) || count != e->recipients ||
+    if (summary_recipients(summary, &count) || count != total ||
         summary_decode(table_id(e), summary, r->recipients, &s)) {
         log_error("spool summary can't be read", LOG_INT("segment", r->current->head.number));
         return;
     }
     uint32_t live = 0;
-    for (uint32_t i = 0; i < e->recipients; i++) {
-        struct recipient_status status = *table_status(e, i + 1);
+    struct recipient_status status;
+    for (uint32_t i = 0; i < total && table_status(e, i + 1, &status); i++) {
         enum recipient_state state = recipient_status_state(status);
         if (!recipient_state_is_live(state))
             continue;

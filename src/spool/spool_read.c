@@ -168,7 +168,7 @@ static int find_place(struct spool *spool, struct spool_read *r)
                                     .seed = s->seed,
                                     .number = s->head.number,
                                     .offset = (uint64_t)e->offset16 * RECORD_ALIGN,
-                                    .bytes = e->bytes};
+                                    .bytes = (uint32_t)e->bytes16 * RECORD_ALIGN};
     bool same = r->failed.number == r->place.number && r->failed.offset == r->place.offset;
     if (same)
         spool->journal->counts.damaged++;

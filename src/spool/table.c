@@ -5,17 +5,19 @@
 
 #include "base/check.h"
 
-#define TABLE_CAP_MIN 64u
+#define CAP_MIN 64u
+#define FULL(cap) ((cap) - (cap) / 20 * 3) // 0.85
 
-static uint64_t hash_of(uint64_t high, uint64_t low)
+static uint32_t hash_of(uint64_t high, uint64_t low)
 {
     uint64_t h = (high ^ low * 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u;
-    return h ^ h >> 31;
+    return (uint32_t)((h ^ h >> 31) * 0x94d049bb133111ebu >> 32);
 }
 
-static uint32_t home_of(const struct table *t, const struct table_entry *e)
+// Hashes in order give places in order.
+static uint32_t home_of(const struct table *t, uint64_t high, uint64_t low)
 {
-    return (uint32_t)hash_of(e->id_high, e->id_low) & (t->cap - 1);
+    return (uint32_t)((uint64_t)hash_of(high, low) * t->cap >> 32);
 }
 
 static bool is_empty(const struct table_entry *e)
@@ -23,21 +25,30 @@ static bool is_empty(const struct table_entry *e)
     return e->id_high == 0 && e->id_low == 0;
 }
 
+static void free_states(struct table *t, struct table_entry *e)
+{
+    if (!e->has_several)
+        return;
+    t->states_bytes -= sizeof(struct table_states) +
+                       e->status.several->recipients * sizeof(struct recipient_status);
+    free(e->status.several);
+}
+
 void table_done(struct table *t)
 {
     for (uint32_t i = 0; i < t->cap; i++)
-        if (!is_empty(&t->entries[i]) && t->entries[i].recipients > 1)
-            free(t->entries[i].status.many);
+        if (!is_empty(&t->entries[i]))
+            free_states(t, &t->entries[i]);
     free(t->entries);
     *t = (struct table){0};
 }
 
 static struct table_entry *place_of(const struct table *t, struct message_id id)
 {
-    uint32_t i = (uint32_t)hash_of(id.high, id.low) & (t->cap - 1);
+    uint32_t i = home_of(t, id.high, id.low);
     while (!is_empty(&t->entries[i]) &&
            (t->entries[i].id_high != id.high || t->entries[i].id_low != id.low))
-        i = (i + 1) & (t->cap - 1);
+        i = i + 1 < t->cap ? i + 1 : 0;
     return &t->entries[i];
 }
 
@@ -49,10 +60,16 @@ struct table_entry *table_find(const struct table *t, struct message_id id)
     return is_empty(e) ? NULL : e;
 }
 
+void table_prefetch(const struct table *t, struct message_id id)
+{
+    if (t->cap)
+        __builtin_prefetch(&t->entries[home_of(t, id.high, id.low)]);
+}
+
 static void grow(struct table *t)
 {
     struct table old = *t;
-    t->cap = old.cap ? old.cap * 2 : TABLE_CAP_MIN;
+    t->cap = old.cap ? old.cap + old.cap / 5 : CAP_MIN;
     CHECK(t->cap > old.cap);
     t->entries = mem_new((unsigned long)t->cap * sizeof(*t->entries));
     for (uint32_t i = 0; i < old.cap; i++)
@@ -65,14 +82,17 @@ struct table_entry *table_add(struct table *t, struct message_id id, uint32_t re
 {
     CHECK(id.low >> 36 == 0 && (id.high || id.low));
     CHECK(recipients > 0 && recipients < 1u << 24);
-    if (t->count + 1 > t->cap / 5 * 4)
+    if (t->count + 1 > FULL(t->cap))
         grow(t);
     struct table_entry *e = place_of(t, id);
     CHECK(is_empty(e));
-    *e = (struct table_entry){
-        .id_high = id.high, .id_low = id.low, .recipients = recipients, .live = recipients};
-    if (recipients > 1)
-        e->status.many = mem_new(recipients * sizeof(*e->status.many));
+    *e = (struct table_entry){.id_high = id.high, .id_low = id.low, .has_several = recipients > 1};
+    if (recipients > 1) {
+        size_t bytes = sizeof(struct table_states) + recipients * sizeof(struct recipient_status);
+        e->status.several = mem_new(bytes);
+        e->status.several->recipients = e->status.several->live = recipients;
+        t->states_bytes += bytes;
+    }
     t->count++;
     return e;
 }
@@ -81,15 +101,20 @@ struct table_entry *table_add(struct table *t, struct message_id id, uint32_t re
 // early.
 void table_remove(struct table *t, struct table_entry *e)
 {
-    if (e->recipients > 1)
-        free(e->status.many);
-    uint32_t mask = t->cap - 1, gap = (uint32_t)(e - t->entries);
-    for (uint32_t i = (gap + 1) & mask; !is_empty(&t->entries[i]); i = (i + 1) & mask) {
-        uint32_t home = home_of(t, &t->entries[i]);
-        if (((i - home) & mask) < ((i - gap) & mask))
+    free_states(t, e);
+    uint32_t gap = (uint32_t)(e - t->entries);
+    uint32_t distance = 0; // from the gap
+    for (uint32_t i = gap;;) {
+        i = i + 1 < t->cap ? i + 1 : 0;
+        distance++;
+        if (is_empty(&t->entries[i]))
+            break;
+        uint32_t home = home_of(t, t->entries[i].id_high, t->entries[i].id_low);
+        if ((i >= home ? i - home : i + t->cap - home) < distance)
             continue;
         t->entries[gap] = t->entries[i];
         gap = i;
+        distance = 0;
     }
     t->entries[gap] = (struct table_entry){0};
     t->count--;
@@ -100,20 +125,55 @@ struct message_id table_id(const struct table_entry *e)
     return (struct message_id){e->id_high, e->id_low};
 }
 
-struct recipient_status *table_status(struct table_entry *e, uint32_t recipient)
+uint32_t table_recipients(const struct table_entry *e)
 {
-    if (recipient == 0 || recipient > e->recipients)
+    return e->has_several ? e->status.several->recipients : 1;
+}
+
+uint32_t table_live(const struct table_entry *e)
+{
+    if (e->has_several)
+        return e->status.several->live;
+    return recipient_state_is_live(recipient_status_state(e->status.one));
+}
+
+static struct recipient_status *status_of(struct table_entry *e, uint32_t recipient)
+{
+    if (recipient == 0 || recipient > table_recipients(e))
         return NULL;
-    return e->recipients == 1 ? &e->status.one : &e->status.many[recipient - 1];
+    return e->has_several ? &e->status.several->status[recipient - 1] : &e->status.one;
+}
+
+bool table_status(const struct table_entry *e, uint32_t recipient, struct recipient_status *out)
+{
+    if (recipient == 0 || recipient > table_recipients(e))
+        return false;
+    *out = e->has_several ? e->status.several->status[recipient - 1] : e->status.one;
+    return true;
+}
+
+void table_put_status(struct table_entry *e, uint32_t recipient, struct recipient_status status)
+{
+    struct recipient_status *old = status_of(e, recipient);
+    CHECK(old);
+    if (e->has_several) {
+        e->status.several->live -= recipient_state_is_live(recipient_status_state(*old));
+        e->status.several->live += recipient_state_is_live(recipient_status_state(status));
+    }
+    *old = status;
 }
 
 bool table_set_status(struct table_entry *e, uint32_t recipient, struct recipient_status status)
 {
-    struct recipient_status *old = table_status(e, recipient);
+    const struct recipient_status *old = status_of(e, recipient);
     if (!old || !recipient_state_is_live(recipient_status_state(*old)))
         return false;
-    *old = recipient_status_warned(*old) ? recipient_status_with_warned(status) : status;
-    if (!recipient_state_is_live(recipient_status_state(status)))
-        e->live--;
+    bool warned = recipient_status_warned(*old);
+    table_put_status(e, recipient, warned ? recipient_status_with_warned(status) : status);
     return true;
+}
+
+uint64_t table_bytes(const struct table *t)
+{
+    return (uint64_t)t->cap * sizeof(*t->entries) + t->states_bytes;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "spool/tlv.h"
 
-int varint_take(struct bytes *in, uint64_t *out)
+int varint_take_long(struct bytes *in, uint64_t *out)
 {
     uint64_t value = 0;
     for (size_t i = 0; i < in->len && i < 10; i++) {
@@ -30,39 +30,10 @@ void varint_add(struct buf *out, uint64_t value)
     buf_add(out, bytes_of(bytes, n));
 }
 
-int bytes_take(struct bytes *in, uint64_t n, struct bytes *out)
-{
-    if (n > in->len)
-        return E_SYNTAX;
-    *out = bytes_first(*in, n);
-    *in = bytes_skip(*in, n);
-    return OK;
-}
-
-int bytes_take_counted(struct bytes *in, struct bytes *out)
-{
-    uint64_t n;
-    int err = varint_take(in, &n);
-    return err ? err : bytes_take(in, n, out);
-}
-
 void bytes_add_counted(struct buf *out, struct bytes value)
 {
     varint_add(out, value.len);
     buf_add(out, value);
-}
-
-bool tlv_next(struct bytes *in, uint32_t *out_tag, struct bytes *out_value, int *err)
-{
-    uint64_t tag;
-    if (in->len == 0)
-        return false;
-    if (varint_take(in, &tag) || tag > UINT32_MAX || bytes_take_counted(in, out_value)) {
-        *err = E_SYNTAX;
-        return false;
-    }
-    *out_tag = (uint32_t)tag;
-    return true;
 }
 
 void tlv_add_always(struct buf *out, uint32_t tag, struct bytes value)

@@ -9,17 +9,49 @@
 
 #include "base/buf.h"
 
+// A restart takes hundreds of millions of these: what takes is inline.
+int varint_take_long(struct bytes *in, uint64_t *out) MUST_USE; // of any length
 // Takes a varint from the front of *in. E_SYNTAX.
-int varint_take(struct bytes *in, uint64_t *out) MUST_USE;
+static inline int varint_take(struct bytes *in, uint64_t *out)
+{
+    if (in->len == 0 || (uint8_t)in->at[0] >= 0x80)
+        return varint_take_long(in, out);
+    *out = (uint8_t)in->at[0];
+    in->at++;
+    in->len--;
+    return OK;
+}
 void varint_add(struct buf *out, uint64_t value);
 // Takes n raw bytes. E_SYNTAX.
-int bytes_take(struct bytes *in, uint64_t n, struct bytes *out) MUST_USE;
+static inline int bytes_take(struct bytes *in, uint64_t n, struct bytes *out)
+{
+    if (n > in->len)
+        return E_SYNTAX;
+    *out = bytes_of(in->at, n);
+    *in = bytes_skip(*in, n);
+    return OK;
+}
 // A length as varint, then that many bytes. E_SYNTAX.
-int bytes_take_counted(struct bytes *in, struct bytes *out) MUST_USE;
+static inline int bytes_take_counted(struct bytes *in, struct bytes *out)
+{
+    uint64_t n;
+    return varint_take(in, &n) ? E_SYNTAX : bytes_take(in, n, out);
+}
 void bytes_add_counted(struct buf *out, struct bytes value);
 
 // Takes the next attribute; false at the end or with *err = E_SYNTAX.
-bool tlv_next(struct bytes *in, uint32_t *out_tag, struct bytes *out_value, int *err);
+static inline bool tlv_next(struct bytes *in, uint32_t *out_tag, struct bytes *out_value, int *err)
+{
+    uint64_t tag;
+    if (in->len == 0)
+        return false;
+    if (varint_take(in, &tag) || tag > UINT32_MAX || bytes_take_counted(in, out_value)) {
+        *err = E_SYNTAX;
+        return false;
+    }
+    *out_tag = (uint32_t)tag;
+    return true;
+}
 // Nothing is written for an empty value or 0.
 void tlv_add(struct buf *out, uint32_t tag, struct bytes value);
 void tlv_add_u64(struct buf *out, uint32_t tag, uint64_t value);
