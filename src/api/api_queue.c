@@ -11,6 +11,7 @@
 #include "mail/mail_address.h"
 
 #define IN_FLIGHT_MAX 64    // leased batches whose records are not flushed yet
+#define LOADING_LOOK_MS 50  // while the queue is being loaded after a start
 #define REPORT_LOOK_MS 5    // between two looks whether the last reports are flushed
 #define RECORDS_MAX 100     // in one frame
 #define FOUND_MAX 1000000   // messages in the history that are looked at for it
@@ -387,9 +388,21 @@ static void set_rules(struct act *a)
     port_of(a)->kick(port_of(a)->kick_ctx, kicks);
 }
 
+static void on_act(struct sys_task *task);
+
+static void on_loading(struct sys_timer *timer)
+{
+    on_act(&container_of(timer, struct act, look)->request->task);
+}
+
 static void on_act(struct sys_task *task)
 {
     struct act *a = act_of(container_of(task, struct api_request, task));
+    if (spool_is_telling(port_of(a)->spool)) { // or it would miss what is not in the queue yet
+        a->look.fire = on_loading;
+        sys_timer_set(&a->look, mono_add_ms(sys_mono(), LOADING_LOOK_MS));
+        return;
+    }
     a->snapshot = conf_snapshot_hold(a->request->api->snapshot); // a reload may replace it
     a->reporter = (struct reporter){.port = port_of(a), .snapshot = a->snapshot};
     set_rules(a);

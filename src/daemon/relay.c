@@ -40,6 +40,18 @@ struct parts {
     int http;
 };
 
+// What is told by the spool: before the loops run, then on its loop.
+struct recovery {
+    struct conf_snapshot *snapshot; // held
+    struct queue_now now;
+    struct mono began;
+    uint64_t messages;
+    uint64_t kicks;              // of this slice
+    struct sys_task task;        // on the main loop
+    _Atomic uint64_t kicks_main; // for it; 0: it is not on its way
+    _Atomic bool all;
+};
+
 struct relay {
     int channel;
     struct parts parts;
@@ -63,6 +75,7 @@ struct relay {
     void (*upgrade_decided)(void *ctx, int err, struct bytes why); // NULL: nobody waits
     void *upgrade_ctx;
     struct sys_task start;
+    struct recovery recovery;
     uint32_t drained;
     bool stopping, patient; // patient: a lock that is held is tried again
     int finished[2];        // a pipe: the first thread waits at its end
@@ -481,6 +494,7 @@ static void on_main_start(struct sys_task *task)
     apply_to_workers(r);
     parts_clear(&r->parts);
     tell_guard(r, CHANNEL_READY, r->snapshot->conf->control);
+    spool_tell_rest(r->spool); // the workers take it as it comes
 }
 
 // ---- starting --------------------------------------------------------------------------------------------
@@ -495,18 +509,12 @@ static void kick_workers(void *ctx, uint64_t workers)
     }
 }
 
-struct recovery {
-    struct relay *relay;
-    struct queue_now now;
-    uint64_t messages;
-};
-
 static uint32_t recovered_route(void *ctx, const struct spool_summary *summary,
                                 const struct spool_summary_recipient *recipient)
 {
     (void)summary;
-    struct recovery *rec = ctx;
-    const struct route_table *routes = rec->relay->snapshot->routes;
+    struct relay *r = ctx;
+    const struct route_table *routes = r->recovery.snapshot->routes;
     const struct route *route = route_pick_domain(routes, recipient->domain);
     // Where more than the domain decides, it is looked up from the message when it is due.
     return route ? route_key(routes, route) : ROUTE_KEY_UNKNOWN;
@@ -514,18 +522,48 @@ static uint32_t recovered_route(void *ctx, const struct spool_summary *summary,
 
 static void on_recovered(void *ctx, const struct spool_summary *summary)
 {
-    struct recovery *rec = ctx;
-    rec->messages++;
-    acceptance_recover(&rec->relay->shared.port, summary, rec->now,
-                       rec->relay->snapshot->conf->retry.max_ms, recovered_route, rec);
+    struct relay *r = ctx;
+    r->recovery.messages++;
+    acceptance_recover(&r->shared.port, summary, r->recovery.now,
+                       r->recovery.snapshot->conf->retry.max_ms, recovered_route, r,
+                       &r->recovery.kicks);
 }
 
 static void on_recovered_note(void *ctx, struct bytes key, struct bytes value)
 {
-    struct recovery *rec = ctx;
-    if (!wall_jumps_restore(&rec->relay->shared.port.jumps, key, value) &&
-        queue_restore(rec->relay->queue, key, value, rec->now) != OK)
+    struct relay *r = ctx;
+    if (!wall_jumps_restore(&r->shared.port.jumps, key, value) &&
+        queue_restore(r->queue, key, value, r->recovery.now) != OK)
         log_warn("note not understood", LOG_STR("key", key));
+}
+
+#define KICKS_NONE ((uint64_t)1 << 63) // on its way all the same
+
+// On the main loop, which is gone before the workers are.
+static void on_recovered_main(struct sys_task *task)
+{
+    struct recovery *rec = container_of(task, struct recovery, task);
+    struct relay *r = container_of(rec, struct relay, recovery);
+    kick_workers(r, atomic_exchange(&rec->kicks_main, 0) & ~KICKS_NONE);
+    if (!atomic_load(&rec->all) || !rec->snapshot)
+        return;
+    log_info("queue loaded", LOG_INT("messages", rec->messages),
+             LOG_INT("ms", mono_ms_between(rec->began, sys_mono())));
+    conf_snapshot_release(rec->snapshot);
+    rec->snapshot = NULL;
+}
+
+static void on_recovered_slice(void *ctx, bool all)
+{
+    struct relay *r = ctx;
+    struct recovery *rec = &r->recovery;
+    uint64_t kicks = rec->kicks;
+    rec->kicks = 0;
+    rec->now = acceptance_now();
+    if (all)
+        atomic_store(&rec->all, true);
+    if (atomic_fetch_or(&rec->kicks_main, kicks | KICKS_NONE) == 0)
+        sys_post(r->main, &rec->task);
 }
 
 static void read_clocks(struct queue_now *out)
@@ -540,24 +578,33 @@ static void read_clocks(struct queue_now *out)
 static int open_spool(struct relay *r)
 {
     const struct conf *conf = r->snapshot->conf;
-    struct recovery rec = {.relay = r};
-    read_clocks(&rec.now);
+    struct recovery *rec = &r->recovery;
+    read_clocks(&rec->now);
+    rec->began = rec->now.mono;
+    rec->snapshot = conf_snapshot_hold(r->snapshot);
+    rec->task.run = on_recovered_main;
     struct spool_options options = {.directory = conf->spool.at, .copied = true};
-    struct spool_recovery recovery = {&rec, on_recovered, on_recovered_note};
+    struct spool_recovery recovery = {.ctx = r,
+                                      .on_message = on_recovered,
+                                      .on_note = on_recovered_note,
+                                      .on_slice = on_recovered_slice};
     int err = spool_open(&options, &recovery, &r->spool);
-    if (err == E_BUSY && r->patient)
-        return err;
-    if (err)
+    if (err && !(err == E_BUSY && r->patient))
         log_error("cannot open the spool", LOG_STR("folder", conf->spool), LOG_ERR(err));
-    else
-        log_info("spool open", LOG_INT("messages", rec.messages));
-    r->shared.port.spool = r->spool;
-    wall_jumps_start(&r->shared.port.jumps, rec.now);
-    if (!err && spool_is_on_hold(r->spool)) {
-        log_warn("a restored backup: all mail is held until `posthaste queue release --all`");
-        holds_all(r->queue, rec.now);
+    if (err) {
+        conf_snapshot_release(rec->snapshot);
+        return err;
     }
-    return err;
+    struct spool_stats stats;
+    spool_get_stats(r->spool, &stats);
+    log_info("spool open", LOG_INT("messages", stats.live_messages));
+    r->shared.port.spool = r->spool;
+    wall_jumps_start(&r->shared.port.jumps, rec->now);
+    if (spool_is_on_hold(r->spool)) {
+        log_warn("a restored backup: all mail is held until `posthaste queue release --all`");
+        holds_all(r->queue, rec->now); // and what is told later
+    }
+    return OK;
 }
 
 static void make_queue(struct relay *r)

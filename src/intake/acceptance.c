@@ -104,11 +104,14 @@ void acceptance_recover(struct intake_port *port, const struct spool_summary *su
                         struct queue_now now, int64_t retry_max_ms,
                         uint32_t (*route_of)(void *ctx, const struct spool_summary *summary,
                                              const struct spool_summary_recipient *recipient),
-                        void *ctx)
+                        void *ctx, uint64_t *kicks)
 {
     struct lifetime life = lifetime_today(port, summary, now);
     struct wall latest = wall_add_ms(now.wall, retry_max_ms);
-    struct queue_recipient *recipients = mem_new(summary->recipients_count * sizeof *recipients);
+    struct queue_recipient few[8];
+    uint32_t count = summary->recipients_count;
+    struct queue_recipient *recipients =
+        count <= COUNT_OF(few) ? few : mem_new(count * sizeof *recipients);
     for (uint32_t i = 0; i < summary->recipients_count; i++) {
         const struct spool_summary_recipient *r = &summary->recipients[i];
         recipients[i] = (struct queue_recipient){
@@ -134,9 +137,9 @@ void acceptance_recover(struct intake_port *port, const struct spool_summary *su
         .recipients = recipients,
         .recipients_count = summary->recipients_count,
     };
-    uint64_t kicks = 0;
-    int err = queue_add(port->queue, &message, now, &kicks);
+    int err = queue_add(port->queue, &message, now, kicks);
     if (err)
         log_error("recovered message not queued", LOG_ERR(err));
-    free(recipients);
+    if (recipients != few)
+        free(recipients);
 }

@@ -110,7 +110,7 @@ static int64_t end_of(const struct found *f)
         .recipients_count = 1,
         .recipients_total = 1,
     };
-    acceptance_recover(&port, &summary, NOW, HOUR_MS, any_route, NULL);
+    acceptance_recover(&port, &summary, NOW, HOUR_MS, any_route, NULL, NULL);
     struct queue_filter all = {.by = QUEUE_SELECT_ALL};
     struct queue_batch *batch = NULL;
     uint64_t cursor = 0, kicks = 0;
@@ -170,7 +170,7 @@ static void tries_again_no_later_than_it_may(void **state)
                                     .recipients = r,
                                     .recipients_count = 2,
                                     .recipients_total = 2};
-    acceptance_recover(&port, &summary, NOW, HOUR_MS, any_route, NULL);
+    acceptance_recover(&port, &summary, NOW, HOUR_MS, any_route, NULL, NULL);
     struct queue_place place;
     assert_int_equal(queue_find(port.queue, summary.id, 1, NOW, &place), OK);
     assert_int_equal(wall_ms_between(NOW.wall, place.next_attempt_at), HOUR_MS);

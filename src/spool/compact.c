@@ -421,7 +421,8 @@ static bool is_worth_it(const struct spool *spool)
 void compact_consider(struct spool *spool)
 {
     struct segment *oldest = journal_oldest(spool->journal);
-    if (!oldest || spool->compact || spool->tail_pending || spool->backup || oldest->unread ||
+    if (!oldest || journal_is_telling(spool->journal) || spool->compact || spool->tail_pending ||
+        spool->backup || oldest->unread ||
         !spool_may_free(spool, oldest, spool->journal->live_count))
         return;
     if (is_empty(oldest))

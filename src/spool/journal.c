@@ -855,6 +855,14 @@ int journal_open(const struct spool_options *options, const struct spool_recover
     }
     struct journal *j = journal_new(options, disk);
     err = journal_recover(j, recovery);
+    if (!err) {
+        journal_tell_begin(j, recovery);
+        bool later = recovery && recovery->on_slice;
+        uint32_t at_once = !later              ? UINT32_MAX
+                           : recovery->at_once ? recovery->at_once
+                                               : SPOOL_TELL_AT_ONCE;
+        err = journal_tell(j, at_once);
+    }
     if (err) {
         journal_close(j);
         return err;
@@ -878,6 +886,7 @@ void journal_close(struct journal *j)
     struct bytes key;
     void *note;
     seal(j);
+    journal_tell_end(j);
     free_segments(&j->live);
     free_segments(&j->free);
     free_segments(&j->gone);

@@ -50,6 +50,18 @@ struct journal_counts {
     uint64_t flushes, flush_failures, frames, records, written_bytes, damaged, compacted_bytes;
 };
 
+// Messages found at the start that are still to be told.
+struct journal_telling {
+    bool open;
+    struct spool_recovery recovery;
+    uint64_t next, last; // numbers of segments
+    struct segment *segment;
+    struct segment_index index; // its index
+    struct bytes left;          // of that
+    struct spool_summary_recipient *recipients;
+    uint32_t recipients_cap;
+};
+
 struct journal {
     struct disk *disk;
     uint64_t segment_bytes;
@@ -82,12 +94,18 @@ struct journal {
     uint32_t settling_count, settling_cap, settled_count, settled_cap;
     uint64_t extents, extent_bytes; // found by recovery
     struct journal_counts counts;
+    struct journal_telling telling;
     char *zeros; // a block
 };
 
-// Opens the directory, locks, recovers, raises the start epoch. As spool_open().
+// Opens the directory, locks, recovers, raises the start epoch. As spool_open(); with
+// recovery->on_slice the messages beyond the first are left to journal_tell().
 int journal_open(const struct spool_options *options, const struct spool_recovery *recovery,
                  struct journal **out) MUST_USE;
+// Tells about `max` more messages. While journal_is_telling() nothing may be freed or compacted.
+// E_IO: an index can't be read just now; the next call tries again.
+int journal_tell(struct journal *j, uint32_t max) MUST_USE;
+bool journal_is_telling(const struct journal *j);
 // Writes the open segment's index and frees everything.
 void journal_close(struct journal *j);
 
@@ -125,7 +143,14 @@ void journal_set_aside(struct disk *disk, struct disk_file *file, uint64_t numbe
 #define EXTENT_NAME_BYTES 48
 const char *extent_name(struct message_id id, char out[EXTENT_NAME_BYTES]);
 
-// ---- between journal.c and journal_recover.c ----------------------------------------------------
+// ---- between journal.c, journal_recover.c and journal_tell.c ------------------------------------
+
+// Takes the next entries of an index and fetches what the table has of them. 0 at the end.
+#define JOURNAL_ENTRIES_AHEAD 32
+size_t journal_take_entries(const struct journal *j, struct bytes *in,
+                            struct index_entry out[JOURNAL_ENTRIES_AHEAD], int *err);
+void journal_tell_begin(struct journal *j, const struct spool_recovery *recovery);
+void journal_tell_end(struct journal *j);
 
 struct segment *journal_segment_new(struct journal *j, uint32_t slot, struct disk_file *file,
                                     uint64_t size);

@@ -4,8 +4,8 @@
 // names its predecessor and where that ends, so the chain is walked backwards to the tail, and
 // whatever is not in it is void. Then the indexes are replayed oldest first into table and notes (a
 // segment without a sound index is scanned, damage set aside, and sealed, so that the next restart
-// finds the same). A second walk over the indexes tells the live messages; so no more than one
-// index is in memory at a time.
+// finds the same). A second walk over the indexes tells the live messages (journal_tell.c); so no
+// more than one index is in memory at a time.
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -31,8 +31,6 @@ struct recovering {
     struct segment *current; // being read
     uint32_t epoch_max;
     bool missing; // a segment of the chain is not there
-    struct spool_summary_recipient *recipients;
-    size_t recipients_cap;
 };
 
 // ---- damage -------------------------------------------------------------------------------------
@@ -356,19 +354,24 @@ static void replay_note(struct recovering *r, const struct index_entry *x)
         journal_set_note(r->j, key, value, r->current);
 }
 
+static void replay_entry(struct recovering *r, const struct index_entry *e)
+{
+    if (e->type == RECORD_MESSAGE)
+        replay_message(r, e);
+    else if (e->type == RECORD_OUTCOME)
+        replay_outcome(r, e);
+    else if (e->type == RECORD_NOTE)
+        replay_note(r, e);
+}
+
 static void replay(struct recovering *r, const struct segment_index *x)
 {
     struct bytes in = buf_bytes(&x->entries);
-    struct index_entry e;
+    struct index_entry some[JOURNAL_ENTRIES_AHEAD];
     int err = OK;
-    while (index_next(&in, &e, &err)) {
-        if (e.type == RECORD_MESSAGE)
-            replay_message(r, &e);
-        else if (e.type == RECORD_OUTCOME)
-            replay_outcome(r, &e);
-        else if (e.type == RECORD_NOTE)
-            replay_note(r, &e);
-    }
+    for (size_t n; (n = journal_take_entries(r->j, &in, some, &err));)
+        for (size_t i = 0; i < n; i++)
+            replay_entry(r, &some[i]);
     if (err)
         log_error("spool index ends early", LOG_INT("segment", r->current->head.number));
 }
@@ -414,59 +417,7 @@ static int replay_segment(struct recovering *r, struct segment *s)
     return OK;
 }
 
-// ---- telling ------------------------------------------------------------------------------------
-
-static void tell_message(struct recovering *r, struct table_entry *e, struct bytes summary)
-{
-    struct spool_summary s;
-    uint32_t total = table_recipients(e);
-    if (total > r->recipients_cap) {
-        r->recipients_cap = total;
-        free(r->recipients);
-        r->recipients = mem_new(r->recipients_cap * sizeof(*r->recipients));
-    }
-    uint32_t count;
-    if (summary_recipients(summary, &count) || count != total ||
-        summary_decode(table_id(e), summary, r->recipients, &s)) {
-        log_error("spool summary can't be read", LOG_INT("segment", r->current->head.number));
-        return;
-    }
-    uint32_t live = 0;
-    struct recipient_status status;
-    for (uint32_t i = 0; i < total && table_status(e, i + 1, &status); i++) {
-        enum recipient_state state = recipient_status_state(status);
-        if (!recipient_state_is_live(state))
-            continue;
-        r->recipients[live] = r->recipients[i];
-        r->recipients[live].state = state;
-        r->recipients[live].attempts = recipient_status_attempts(status);
-        r->recipients[live].next_attempt_at = recipient_status_next(status);
-        r->recipients[live].warned = recipient_status_warned(status);
-        live++;
-    }
-    s.recipients_count = live;
-    r->told->on_message(r->told->ctx, &s);
-}
-
-static int tell_segment(struct recovering *r, struct segment *s)
-{
-    struct segment_index x;
-    struct index_entry entry;
-    int parse = OK;
-    r->current = s;
-    if (s->messages == 0)
-        return OK;
-    int err = segment_index_read(s->file, &s->head, s->end, s->sure, NULL, &x);
-    struct bytes in = buf_bytes(&x.entries);
-    while (!err && index_next(&in, &entry, &parse)) {
-        struct table_entry *e =
-            entry.type == RECORD_MESSAGE ? table_find(&r->j->table, entry.id) : NULL;
-        if (e && e->slot == s->slot && (uint64_t)e->offset16 * RECORD_ALIGN == entry.offset)
-            tell_message(r, e, entry.summary);
-    }
-    segment_index_done(&x);
-    return err;
-}
+// ---- notes -----------------------------------------------------------------------------------------------
 
 static void tell_notes(struct recovering *r)
 {
@@ -537,22 +488,12 @@ static void give_up(struct recovering *r)
 static int replay_all(struct recovering *r)
 {
     int err = OK;
+    r->j->table.roomy = true;
     list_each(link, &r->j->live) if (!err) err =
         replay_segment(r, list_get(link, struct segment, link));
+    table_fit(&r->j->table);
     r->j->settling_count = 0; // their extents are orphans now
     r->j->next_sequence += SEQUENCE_JUMP;
-    return err;
-}
-
-static int tell_all(struct recovering *r)
-{
-    int err = OK;
-    if (r->told && r->told->on_note)
-        tell_notes(r);
-    if (!r->told || !r->told->on_message)
-        return OK;
-    list_each(link, &r->j->live) if (!err) err =
-        tell_segment(r, list_get(link, struct segment, link));
     return err;
 }
 
@@ -571,14 +512,13 @@ int journal_recover(struct journal *j, const struct spool_recovery *recovery)
     } else {
         give_up(&r);
     }
-    if (!err)
-        err = tell_all(&r);
+    if (!err && recovery && recovery->on_note)
+        tell_notes(&r);
     if (!err)
         err = disk_list(j->disk, EXTENT_DIRECTORY, on_extent, j);
     free(r.slots);
     free(r.found);
     free(r.unreadable);
     free(r.unused);
-    free(r.recipients);
     return err;
 }

@@ -84,6 +84,8 @@ static void publish_stats(struct spool *spool)
     s->compacted_bytes = j->counts.compacted_bytes;
     s->damaged_records = j->counts.damaged;
     s->sequence = j->last_sequence;
+    s->table_recipient_bytes = table_recipient_bytes(&j->table);
+    s->table_message_bytes = table_bytes(&j->table) - s->table_recipient_bytes;
 }
 
 static bool within_bytes_max(const struct spool *spool)
@@ -185,6 +187,8 @@ void spool_get_stats(const struct spool *spool, struct spool_stats *out)
         .compacted_bytes = s->compacted_bytes,
         .damaged_records = s->damaged_records,
         .sequence = s->sequence,
+        .table_message_bytes = s->table_message_bytes,
+        .table_recipient_bytes = s->table_recipient_bytes,
     };
 }
 
@@ -541,6 +545,43 @@ void spool_copied(struct spool *spool, uint64_t sequence)
     atomic_store(&spool->copied, sequence);
 }
 
+// ---- telling the rest ---------------------------------------------------------------------------
+
+static void run_tell(struct sys_task *task)
+{
+    struct spool *spool = container_of(task, struct spool, tell);
+    if (spool->stopping)
+        return;
+    int err = journal_tell(spool->journal, SPOOL_TELL_SLICE);
+    bool all = !journal_is_telling(spool->journal);
+    if (all)
+        atomic_store(&spool->telling, false);
+    spool->on_slice(spool->on_slice_ctx, all);
+    if (err) {
+        log_error("spool index can't be read, trying again", LOG_ERR(err));
+        sys_timer_set(&spool->tell_timer, mono_add_ms(sys_mono(), SPOOL_TELL_RETRY_MS));
+    } else if (!all) {
+        sys_post(spool->loop, &spool->tell);
+    }
+}
+
+static void on_tell_timer(struct sys_timer *timer)
+{
+    run_tell(&container_of(timer, struct spool, tell_timer)->tell);
+}
+
+void spool_tell_rest(struct spool *spool)
+{
+    CHECK(spool->loop && spool->on_slice);
+    spool->tell.run = run_tell;
+    sys_post(spool->loop, &spool->tell);
+}
+
+bool spool_is_telling(const struct spool *spool)
+{
+    return atomic_load(&spool->telling);
+}
+
 // ---- open, start, stop --------------------------------------------------------------------------
 
 static bool file_exists(struct disk *disk, const char *name)
@@ -575,6 +616,12 @@ int spool_open(const struct spool_options *options, const struct spool_recovery 
     spool->retry_timer.fire = on_retry_timer;
     spool->withheld_timer.fire = on_withheld_timer;
     spool->tick.fire = on_tick;
+    spool->tell_timer.fire = on_tell_timer;
+    if (recovery && recovery->on_slice) {
+        spool->on_slice = recovery->on_slice;
+        spool->on_slice_ctx = recovery->ctx;
+        spool->telling = true;
+    }
     check_space(spool);
     spool_publish(spool);
     *out = spool;
@@ -616,6 +663,7 @@ static void run_stop(struct sys_task *task)
     sys_timer_stop(&spool->flush_timer);
     sys_timer_stop(&spool->retry_timer);
     sys_timer_stop(&spool->withheld_timer);
+    sys_timer_stop(&spool->tell_timer);
     sys_timer_stop(&spool->tick);
 }
 

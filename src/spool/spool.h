@@ -88,10 +88,17 @@ struct spool_summary {
 void spool_summary_of(const struct stored_message *m, struct arena *arena,
                       struct spool_summary *out);
 
+// Notes are told first. NULL on_slice: all messages are told in spool_open(). Else spool_open()
+// tells no more than at_once, and the others come on the spool's loop, in slices, once
+// spool_tell_rest() has asked for them: a start need not wait for a long queue. on_slice() follows
+// each slice on the loop; `all` with the last, also when nothing was left.
+#define SPOOL_TELL_AT_ONCE 10000
 struct spool_recovery {
     void *ctx;
     void (*on_message)(void *ctx, const struct spool_summary *summary);
     void (*on_note)(void *ctx, struct bytes key, struct bytes value);
+    void (*on_slice)(void *ctx, bool all);
+    uint32_t at_once; // 0: SPOOL_TELL_AT_ONCE
 };
 
 // Makes or opens the spool, recovers it and tells what is in it; blocking. Damaged records are
@@ -102,6 +109,11 @@ int spool_open(const struct spool_options *options, const struct spool_recovery 
                struct spool **out) MUST_USE;
 // Starts the spool's loop; commits are taken from now on.
 void spool_start(struct spool *spool);
+// Tells the messages that spool_open() has left, if any. Once, after spool_start(); only with
+// on_slice. What is not told yet is neither read, settled nor moved meanwhile: nobody knows of it.
+void spool_tell_rest(struct spool *spool);
+// True until on_slice() is told that this was all. Any thread.
+bool spool_is_telling(const struct spool *spool);
 // Flushes what has been committed (done()s are posted), seals the open segment, ends the loop.
 // Retries of a failing disk are given up; such frames get E_CLOSED.
 void spool_stop(struct spool *spool);
@@ -164,6 +176,8 @@ struct spool_stats {
     uint64_t extents, extent_bytes;
     uint64_t compacted_bytes, damaged_records;
     uint64_t sequence; // of the last flushed record
+    // of the table in memory: what is known of each live message, and of each of its recipients
+    uint64_t table_message_bytes, table_recipient_bytes;
 };
 void spool_get_stats(const struct spool *spool, struct spool_stats *out);
 

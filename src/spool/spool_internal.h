@@ -19,6 +19,9 @@
 // Marks a restored backup: nothing may be sent.
 #define SPOOL_HOLD_FILE "hold"
 #define SPOOL_TICK_MS 1000
+// Messages told in one turn of the loop, which is for commits first of all.
+#define SPOOL_TELL_SLICE 1000
+#define SPOOL_TELL_RETRY_MS 1000
 #define SPOOL_RETRY_MS_MIN 50
 #define SPOOL_RETRY_MS_MAX 5000
 // The refusal of a message whose flush failed waits at most this long until it is certain.
@@ -82,7 +85,12 @@ struct spool {
     bool lag_told;
     struct spool_watch *watches;
     bool on_hold;
+    struct sys_task tell;
+    struct sys_timer tell_timer; // after an index could not be read
+    void (*on_slice)(void *ctx, bool all);
+    void *on_slice_ctx;
     // any thread
+    atomic_bool telling;
     atomic_uint id_counter;
     atomic_int expected;
     atomic_bool accepting, blocked;
@@ -92,7 +100,7 @@ struct spool {
     struct spool_atomic_stats {
         atomic_ullong flushes, flush_failures, frames, records, written_bytes, segments,
             free_segments, segment_bytes, live_messages, live_bytes, compacted_bytes,
-            damaged_records, sequence;
+            damaged_records, sequence, table_message_bytes, table_recipient_bytes;
     } stats;
 };
 

@@ -6,7 +6,6 @@
 #include "base/check.h"
 
 #define CAP_MIN 64u
-#define FULL(cap) ((cap) - (cap) / 20 * 3) // 0.85
 
 static uint32_t hash_of(uint64_t high, uint64_t low)
 {
@@ -66,23 +65,61 @@ void table_prefetch(const struct table *t, struct message_id id)
         __builtin_prefetch(&t->entries[home_of(t, id.high, id.low)]);
 }
 
-static void grow(struct table *t)
+// Nearly all stand in the order of their homes, old and new, so that each goes behind the one before;
+// the few that do not, in a cluster or around the end, are put where a search finds them.
+static void move_all(struct table *t, const struct table *old)
+{
+    uint32_t next = 0, last_home = 0;
+    for (uint32_t i = 0; i < old->cap; i++) {
+        const struct table_entry *e = &old->entries[i];
+        if (is_empty(e))
+            continue;
+        uint32_t home = home_of(t, e->id_high, e->id_low), at = home > next ? home : next;
+        if (home < last_home || home_of(old, e->id_high, e->id_low) > i || at >= t->cap ||
+            !is_empty(&t->entries[at])) {
+            *place_of(t, table_id(e)) = *e;
+            continue;
+        }
+        t->entries[at] = *e;
+        next = at + 1;
+        last_home = home;
+    }
+}
+
+static void resize(struct table *t, uint32_t cap)
 {
     struct table old = *t;
-    t->cap = old.cap ? old.cap + old.cap / 5 : CAP_MIN;
-    CHECK(t->cap > old.cap);
+    t->cap = cap;
     t->entries = mem_new((unsigned long)t->cap * sizeof(*t->entries));
-    for (uint32_t i = 0; i < old.cap; i++)
-        if (!is_empty(&old.entries[i]))
-            *place_of(t, table_id(&old.entries[i])) = old.entries[i];
+    move_all(t, &old);
     free(old.entries);
+}
+
+static bool is_full(const struct table *t)
+{
+    return t->count + 1 > (t->roomy ? t->cap / 2 : t->cap / 20 * 17); // 0.85
+}
+
+static void grow(struct table *t)
+{
+    uint32_t more = t->roomy ? t->cap : t->cap / 6;
+    CHECK(t->cap + more >= t->cap);
+    resize(t, t->cap ? t->cap + more : CAP_MIN);
+}
+
+void table_fit(struct table *t)
+{
+    uint32_t cap = t->count + t->count / 4; // 0.8
+    t->roomy = false;
+    if (cap >= CAP_MIN && cap < t->cap)
+        resize(t, cap);
 }
 
 struct table_entry *table_add(struct table *t, struct message_id id, uint32_t recipients)
 {
     CHECK(id.low >> 36 == 0 && (id.high || id.low));
     CHECK(recipients > 0 && recipients < 1u << 24);
-    if (t->count + 1 > FULL(t->cap))
+    if (is_full(t))
         grow(t);
     struct table_entry *e = place_of(t, id);
     CHECK(is_empty(e));
@@ -176,4 +213,9 @@ bool table_set_status(struct table_entry *e, uint32_t recipient, struct recipien
 uint64_t table_bytes(const struct table *t)
 {
     return (uint64_t)t->cap * sizeof(*t->entries) + t->states_bytes;
+}
+
+uint64_t table_recipient_bytes(const struct table *t)
+{
+    return (uint64_t)t->cap * sizeof(struct recipient_status) + t->states_bytes;
 }

@@ -3,7 +3,7 @@
 // table - where each live message stands in the journal, and the state of its recipients: 32 bytes
 // a message
 //
-// Open addressing by message id, between 0.7 and 0.85 full; entries stand in the order of their
+// Open addressing by message id, between 0.73 and 0.85 full; entries stand in the order of their
 // hashes, so that growing is one pass from the front to the back. A message with one recipient
 // keeps its state in the entry, others in an array of 8 bytes a recipient.
 //
@@ -38,6 +38,7 @@ struct table {
     struct table_entry *entries;
     uint32_t count, cap;
     uint64_t states_bytes; // of messages with several recipients
+    bool roomy;            // to be filled quickly: half empty, until table_fit()
 };
 
 void table_done(struct table *t);
@@ -57,4 +58,8 @@ bool table_status(const struct table_entry *e, uint32_t recipient, struct recipi
 bool table_set_status(struct table_entry *e, uint32_t recipient, struct recipient_status status);
 // Sets it whatever it was; the recipient must be there.
 void table_put_status(struct table_entry *e, uint32_t recipient, struct recipient_status status);
+// What was roomy takes no more than it needs from now on.
+void table_fit(struct table *t);
 uint64_t table_bytes(const struct table *t);
+// The part of them that holds the recipients' states.
+uint64_t table_recipient_bytes(const struct table *t);

@@ -21,7 +21,9 @@ struct relay {
     struct worker *workers[RELAY_WORKERS];
     struct worker_listener listener;
     struct sys_timer clock;
-    struct sys_task start, drain;
+    struct sys_task start, drain, recovered;
+    uint64_t recovered_kicks; // of this slice, then of those that `recovered` is on its way for
+    bool recovered_posted;
     uint32_t drained;
     bool up;
 };
@@ -85,7 +87,27 @@ static void on_message(void *ctx, const struct spool_summary *summary)
 {
     struct relay *r = ctx;
     acceptance_recover(&r->shared.port, summary, now_of_world(), r->snapshot->conf->retry.max_ms,
-                       recovered_route, r);
+                       recovered_route, r, &r->recovered_kicks);
+}
+
+static void on_recovered(struct sys_task *task)
+{
+    struct relay *r = container_of(task, struct relay, recovered);
+    uint64_t kicks = r->recovered_kicks;
+    r->recovered_kicks = 0;
+    r->recovered_posted = false;
+    r->shared.port.kick(r, kicks);
+}
+
+static void on_slice(void *ctx, bool all)
+{
+    (void)all;
+    struct relay *r = ctx;
+    if (r->recovered_posted)
+        return;
+    r->recovered_posted = true;
+    r->recovered.run = on_recovered;
+    sys_post(r->main, &r->recovered);
 }
 
 static void on_note(void *ctx, struct bytes key, struct bytes value)
@@ -115,6 +137,7 @@ static void on_main_start(struct sys_task *task)
     sys_timer_set(&r->clock, mono_add_ms(sys_mono(), WALL_JUMPS_LOOK_MS));
     for (uint32_t i = 0; i < RELAY_WORKERS; i++)
         worker_apply(r->workers[i], r->snapshot, NULL, NULL, &r->listener, 1);
+    spool_tell_rest(r->spool);
     r->up = true;
 }
 
@@ -142,7 +165,8 @@ static int open_spool(struct relay *r)
 {
     struct spool_options options = {.directory = RELAY_SPOOL,
                                     .segment_bytes = machine.setup.segment_bytes};
-    struct spool_recovery recovery = {r, on_message, on_note};
+    // Nearly all is told later, so that mail comes in and goes out meanwhile.
+    struct spool_recovery recovery = {r, on_message, on_note, on_slice, 1};
     int err = spool_open(&options, &recovery, &r->spool);
     r->shared.port.spool = r->spool;
     wall_jumps_start(&r->shared.port.jumps, now_of_world());
