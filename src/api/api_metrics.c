@@ -94,10 +94,31 @@ static void spool_metrics(struct spool *spool, struct buf *out)
         "1: there is room for new messages");
 }
 
-static void queue_metrics(struct queue *queue, struct buf *out)
+// What a message, a recipient and a domain cost in memory: the queue's structures and the spool's table.
+static void memory_metrics(const struct queue_counts *c, const struct spool_stats *s,
+                           struct buf *out)
+{
+    const struct {
+        const char *kind;
+        uint64_t bytes;
+    } rows[] = {{"message", c->message_bytes + s->table_message_bytes},
+                {"recipient", c->recipient_bytes + s->table_recipient_bytes},
+                {"domain", c->domain_bytes}};
+    head(out, "queue_bytes", "gauge", "memory for all queued messages, recipients and domains");
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        buf_printf(out, "posthaste_queue_bytes{kind=\"%s\"} %llu\n", rows[i].kind,
+                   (unsigned long long)rows[i].bytes);
+}
+
+static void queue_metrics(struct queue *queue, struct spool *spool, struct buf *out)
 {
     struct queue_counts c;
+    struct spool_stats s;
     queue_count(queue, &c);
+    spool_get_stats(spool, &s);
+    memory_metrics(&c, &s, out);
+    one(out, "queue_loading", "gauge", spool_is_telling(spool),
+        "1 while mail from before the start is still being loaded");
     head(out, "queue_recipients", "gauge", "recipients in the queue");
     for (int i = 0; i < 4; i++)
         buf_printf(out, "posthaste_queue_recipients{state=\"%s\"} %llu\n",
@@ -127,7 +148,7 @@ void api_metrics(struct api *api, struct buf *out)
     intake_metrics(api->options.intake_counters, out);
     deliver_metrics(api->options.deliver_counters, out);
     spool_metrics(api->options.port->spool, out);
-    queue_metrics(api->options.port->queue, out);
+    queue_metrics(api->options.port->queue, api->options.port->spool, out);
     one(out, "history_sequence", "gauge", history_sequence(api->options.history),
         "the last record of the journal that is in the history");
     process_metrics(out);

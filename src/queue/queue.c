@@ -70,9 +70,9 @@ static uint64_t id_hash(struct message_id id)
     return queue_hash_mix(id.low ^ queue_hash_mix(id.high));
 }
 
-static uint64_t message_hash(const struct queue_hash_node *node)
+static uint64_t kept_hash(const struct queue_hash_node *node)
 {
-    return id_hash(container_of(node, struct queue_message, hash)->id);
+    return queue_hash_mix((uintptr_t)container_of(node, struct queue_kept, hash)->message);
 }
 
 static void init_tables(struct queue *q)
@@ -83,7 +83,9 @@ static void init_tables(struct queue *q)
     queue_pool_init(&q->flows, sizeof(struct queue_flow));
     queue_pool_init(&q->turns, sizeof(struct queue_turn));
     queue_pool_init(&q->lanes, sizeof(struct queue_lane));
-    queue_hash_init(&q->by_id, message_hash);
+    queue_pool_init(&q->kept, sizeof(struct queue_kept));
+    queue_ids_init(&q->by_id);
+    queue_hash_init(&q->by_message, kept_hash);
     queue_hash_init(&q->by_domain, queue_domain_hash);
     queue_hash_init(&q->by_flow, queue_flow_hash);
     queue_hash_init(&q->by_turn, queue_turn_hash);
@@ -140,9 +142,9 @@ static void free_messages(struct queue *q)
 {
     for (uint32_t i = 0; i < q->messages.made; i++) {
         struct queue_message *m = queue_pool_at(&q->messages, i);
-        if (m->recipients && m->stored)
-            q->release(m->stored);
-        for (struct queue_bundle *b = m->recipients ? m->bundles : NULL; b; b = b->next)
+        if (m->bundles && m->has_stored)
+            q->release(queue_message_stored(q, m));
+        for (struct queue_bundle *b = m->bundles; b; b = b->next)
             if (b->count > 1)
                 free(b->numbers);
     }
@@ -156,15 +158,17 @@ void queue_free(struct queue *q)
     free_domains(q);
     free_lanes(q);
     for (uint32_t i = 0; i < q->workers_count; i++) {
-        free(q->workers[i].messages.nodes);
+        free(q->workers[i].messages.items);
         free(q->workers[i].domains.nodes);
         free(q->workers[i].lanes.nodes);
     }
     for (struct list *link; (link = list_pop_front(&q->holds));)
         free(list_get(link, struct queue_hold, link));
-    queue_pool_done(&q->messages), queue_pool_done(&q->bundles), queue_pool_done(&q->domains);
+    queue_pool_done(&q->kept), queue_pool_done(&q->messages), queue_pool_done(&q->bundles),
+        queue_pool_done(&q->domains);
     queue_pool_done(&q->flows), queue_pool_done(&q->turns), queue_pool_done(&q->lanes);
-    queue_hash_done(&q->by_id), queue_hash_done(&q->by_domain), queue_hash_done(&q->by_flow);
+    queue_ids_done(&q->by_id), queue_hash_done(&q->by_message);
+    queue_hash_done(&q->by_domain), queue_hash_done(&q->by_flow);
     queue_hash_done(&q->by_turn), queue_hash_done(&q->by_lane);
     map_done(&q->held_domains), map_done(&q->held_accounts), map_done(&q->suspended_accounts);
     CHECK(pthread_mutex_destroy(&q->mutex) == 0);
@@ -308,9 +312,11 @@ void queue_bundle_wait(struct queue *q, struct queue_bundle *b, int64_t due_us)
         b->message->warn_again = b->message->warn_passed;
     b->due_us = due_us;
     struct heap *h = &b->domain->waiting;
-    if (!h->nodes) { // most domains have one or two
-        h->cap = 2;
-        h->nodes = mem_new(h->cap * sizeof(*h->nodes));
+    if (h->count == h->cap) { // most domains have one or two, a few very many
+        size_t cap = h->cap < 2 ? h->cap + 1 : h->cap + h->cap / 4 + 1;
+        h->nodes = mem_resize(h->nodes, cap * sizeof(*h->nodes));
+        q->waiting_bytes += (cap - h->cap) * sizeof(*h->nodes);
+        h->cap = cap;
     }
     b->due = (struct heap_node){0};
     heap_add(h, &b->due, due_us);
@@ -356,15 +362,53 @@ void queue_bundle_move(struct queue *q, struct queue_bundle *b, struct queue_dom
 
 // ---- messages ----
 
+static bool find_item(const struct queue *q, struct message_id id, uint32_t *out_item)
+{
+    uint64_t hash = id_hash(id);
+    for (uint32_t probe = 0; queue_ids_next(&q->by_id, hash, &probe, out_item);) {
+        const struct queue_message *m = queue_pool_at(&q->messages, *out_item);
+        if (message_id_eq(m->id, id))
+            return true;
+    }
+    return false;
+}
+
 struct queue_message *queue_message_find(struct queue *q, struct message_id id)
 {
-    struct queue_hash_node *node = queue_hash_chain(&q->by_id, id_hash(id));
-    for (; node; node = node->next) {
-        struct queue_message *m = container_of(node, struct queue_message, hash);
-        if (message_id_eq(m->id, id))
-            return m;
-    }
-    return NULL;
+    uint32_t item;
+    return find_item(q, id, &item) ? queue_pool_at(&q->messages, item) : NULL;
+}
+
+uint32_t queue_message_item(const struct queue *q, const struct queue_message *m)
+{
+    uint32_t item;
+    CHECK(find_item(q, m->id, &item) && queue_pool_at(&q->messages, item) == m);
+    return item;
+}
+
+static struct queue_kept *find_kept(const struct queue *q, const struct queue_message *m)
+{
+    struct queue_hash_node *node = queue_hash_chain(&q->by_message, queue_hash_mix((uintptr_t)m));
+    for (; node; node = node->next)
+        if (container_of(node, struct queue_kept, hash)->message == m)
+            break;
+    CHECK(node);
+    return container_of(node, struct queue_kept, hash);
+}
+
+void *queue_message_stored(struct queue *q, const struct queue_message *m)
+{
+    return m->has_stored ? find_kept(q, m)->stored : NULL;
+}
+
+static void keep_stored(struct queue *q, struct queue_message *m, void *stored)
+{
+    struct queue_kept *kept = queue_pool_new(&q->kept);
+    kept->message = m;
+    kept->stored = stored;
+    queue_hash_add(&q->by_message, &kept->hash);
+    m->has_stored = true;
+    q->stored_bytes += m->size;
 }
 
 uint32_t queue_message_worker(const struct queue *q, struct message_id id)
@@ -375,43 +419,48 @@ uint32_t queue_message_worker(const struct queue *q, struct message_id id)
 static void set_timer(struct queue *q, struct queue_message *m, int64_t at_us)
 {
     uint32_t worker = queue_message_worker(q, m->id);
-    struct heap *h = &q->workers[worker].messages;
-    heap_move(h, &m->timer, at_us);
-    if (heap_first(h) == &m->timer)
+    struct queue_timers *h = &q->workers[worker].messages;
+    queue_timers_set(q, h, m, at_us);
+    if (m->timer_place == 1)
         queue_kick(q, worker);
 }
 
 void queue_message_check(struct queue *q, struct queue_message *m, struct queue_now now)
 {
-    if (!heap_has(&m->timer))
+    if (m->timer_place == 0)
         set_timer(q, m, m->expires_us);
-    if (m->warn_again && m->timer.key > now.mono.us)
+    if (m->warn_again && m->timer_us > now.mono.us)
         set_timer(q, m, now.mono.us);
     m->warn_again = false;
 }
 
 static void *take_stored(struct queue *q, struct queue_message *m)
 {
-    void *stored = m->stored;
-    if (stored)
-        q->stored_bytes -= m->size;
-    m->stored = NULL;
+    if (!m->has_stored)
+        return NULL;
+    struct queue_kept *kept = find_kept(q, m);
+    void *stored = kept->stored;
+    queue_hash_remove(&q->by_message, &kept->hash);
+    queue_pool_free(&q->kept, kept);
+    m->has_stored = false;
+    q->stored_bytes -= m->size;
     return stored;
 }
 
 void *queue_message_settle(struct queue *q, struct queue_message *m, struct queue_now now)
 {
     void *drop = NULL;
-    if (m->leases == 0 && (m->drop_stored || m->recipients == 0))
+    if (m->leases == 0 && (m->drop_stored || !m->bundles))
         drop = take_stored(q, m);
-    if (m->recipients > 0) {
+    if (m->bundles) {
         queue_message_check(q, m, now);
         return drop;
     }
-    CHECK(m->leases == 0 && !m->bundles);
-    heap_remove(&q->workers[queue_message_worker(q, m->id)].messages, &m->timer);
-    queue_hash_remove(&q->by_id, &m->hash);
-    queue_pool_free(&q->messages, m);
+    CHECK(m->leases == 0);
+    queue_timers_remove(q, &q->workers[queue_message_worker(q, m->id)].messages, m);
+    uint32_t item = queue_message_item(q, m);
+    queue_ids_remove(&q->by_id, id_hash(m->id), item);
+    queue_pool_free_at(&q->messages, item);
     return drop;
 }
 
@@ -556,21 +605,20 @@ int queue_add(struct queue *q, const struct queue_message_new *new, struct queue
         drop = new->stored.message;
         goto out;
     }
+    uint32_t item = queue_pool_next(&q->messages);
     struct queue_message *m = queue_pool_new(&q->messages);
     m->id = new->id;
     m->account = new->account;
-    m->class = (uint8_t) new->class;
-    m->flags = (uint8_t) new->flags;
+    m->class = new->class & 0xf;
+    m->flags = new->flags & 0xf;
     m->size = new->size < UINT32_MAX ? (uint32_t) new->size : UINT32_MAX;
     m->expires_us = queue_us_of(new->expires_at, now);
-    m->recipients = new->recipients_count;
     if (new->stored.message && q->stored_bytes + m->size <= q->stored_bytes_max) {
-        m->stored = new->stored.message;
-        q->stored_bytes += m->size;
+        keep_stored(q, m, new->stored.message);
     } else {
         drop = new->stored.message;
     }
-    queue_hash_add(&q->by_id, &m->hash);
+    queue_ids_add(&q->by_id, id_hash(m->id), item);
     add_bundles(q, m, new, now);
     start_timer(q, m, new, now);
 out:

@@ -444,6 +444,7 @@ struct queue_counts {
     uint64_t messages, recipients[4]; // by enum queue_state
     uint64_t domains, lanes, connections;
     uint64_t stored_bytes; // bodies kept in memory
-    uint64_t memory_bytes; // of the queue's own structures
+    uint64_t memory_bytes; // of the queue's own structures, of which:
+    uint64_t message_bytes, recipient_bytes, domain_bytes;
 };
 void queue_count(struct queue *q, struct queue_counts *out);

@@ -214,7 +214,7 @@ static size_t list_message(const struct queue_message *m, const struct queue_fil
 {
     size_t n = 0;
     uint64_t seen = 0;
-    for (const struct queue_bundle *b = m->recipients ? m->bundles : NULL; b; b = b->next) {
+    for (const struct queue_bundle *b = m->bundles; b; b = b->next) {
         if (!queue_filter_matches(filter, b) || seen++ < *skip)
             continue;
         if (n == max)
@@ -296,19 +296,30 @@ size_t queue_lanes(struct queue *q, uint64_t *cursor, struct queue_now now,
     return n;
 }
 
-static uint64_t memory_of(const struct queue *q)
+static uint64_t message_bytes(const struct queue *q)
 {
-    uint64_t bytes = sizeof(*q) + q->numbers_bytes;
-    bytes += queue_pool_bytes(&q->messages) + queue_pool_bytes(&q->bundles);
-    bytes += queue_pool_bytes(&q->domains) + queue_pool_bytes(&q->flows);
-    bytes += queue_pool_bytes(&q->turns) + queue_pool_bytes(&q->lanes);
-    bytes += queue_hash_bytes(&q->by_id) + queue_hash_bytes(&q->by_domain);
-    bytes += queue_hash_bytes(&q->by_flow) + queue_hash_bytes(&q->by_turn);
-    bytes += queue_hash_bytes(&q->by_lane);
-    for (uint32_t i = 0; i < q->workers_count; i++) {
-        const struct queue_worker *w = &q->workers[i];
-        bytes += (w->messages.cap + w->domains.cap + w->lanes.cap) * sizeof(void *);
-    }
+    uint64_t bytes = queue_pool_bytes(&q->messages) + queue_ids_bytes(&q->by_id);
+    bytes += queue_pool_bytes(&q->kept) + queue_hash_bytes(&q->by_message);
+    for (uint32_t i = 0; i < q->workers_count; i++)
+        bytes += (uint64_t)q->workers[i].messages.cap * sizeof(uint32_t);
+    return bytes;
+}
+
+static uint64_t domain_bytes(const struct queue *q)
+{
+    uint64_t bytes = queue_pool_bytes(&q->domains) + queue_hash_bytes(&q->by_domain);
+    for (uint32_t i = 0; i < q->workers_count; i++)
+        bytes += q->workers[i].domains.cap * sizeof(void *);
+    return bytes + q->names_bytes;
+}
+
+static uint64_t lane_bytes(const struct queue *q)
+{
+    uint64_t bytes = sizeof(*q) + queue_pool_bytes(&q->flows) + queue_pool_bytes(&q->turns);
+    bytes += queue_pool_bytes(&q->lanes) + queue_hash_bytes(&q->by_flow);
+    bytes += queue_hash_bytes(&q->by_turn) + queue_hash_bytes(&q->by_lane);
+    for (uint32_t i = 0; i < q->workers_count; i++)
+        bytes += q->workers[i].lanes.cap * sizeof(void *);
     return bytes;
 }
 
@@ -320,7 +331,12 @@ void queue_count(struct queue *q, struct queue_counts *out)
                                  .lanes = q->lanes.used,
                                  .connections = q->connections,
                                  .stored_bytes = q->stored_bytes,
-                                 .memory_bytes = memory_of(q)};
+                                 .message_bytes = message_bytes(q),
+                                 .recipient_bytes = queue_pool_bytes(&q->bundles) +
+                                                    q->numbers_bytes + q->waiting_bytes,
+                                 .domain_bytes = domain_bytes(q)};
+    out->memory_bytes =
+        out->message_bytes + out->recipient_bytes + out->domain_bytes + lane_bytes(q);
     out->recipients[QUEUE_STATE_QUEUED] =
         q->recipients[BUNDLE_WAITING] - q->scheduled + q->recipients[BUNDLE_READY];
     out->recipients[QUEUE_STATE_SCHEDULED] = q->scheduled;

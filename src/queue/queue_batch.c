@@ -40,7 +40,7 @@ struct queue_batch *queue_batch_new(struct queue *q, struct queue_message *m,
                                   .size = m->size,
                                   .expires_at = queue_wall_of(m->expires_us, now),
                                   .route = bundles->domain->route,
-                                  .stored = m->drop_stored ? NULL : m->stored,
+                                  .stored = m->drop_stored ? NULL : queue_message_stored(q, m),
                                   .count = count,
                                   .bundles = bundles};
     batch->text = mem_new(domain.len + 1);
@@ -108,7 +108,7 @@ static void give_grace(struct queue *q, struct queue_message *m, struct queue_no
     if (m->expires_us >= until)
         return;
     m->expires_us = until;
-    heap_remove(&q->workers[queue_message_worker(q, m->id)].messages, &m->timer);
+    queue_timers_remove(q, &q->workers[queue_message_worker(q, m->id)].messages, m);
 }
 
 static void retry_now(struct queue *q, struct queue_bundle *b, struct queue_now now)
@@ -148,8 +148,6 @@ static void apply(struct queue *q, struct queue_bundle *b, const struct queue_re
     struct queue_message *m = b->message;
     switch (r->outcome) {
     case QUEUE_DONE:
-        CHECK(m->recipients >= b->count);
-        m->recipients -= b->count;
         queue_bundle_free(q, b);
         break;
     case QUEUE_DEFERRED:
@@ -362,7 +360,7 @@ bool queue_claim(struct queue *q, const struct queue_filter *filter, uint64_t *c
     } else {
         for (int i = 0; i < QUEUE_SCAN_MAX && *cursor < q->messages.made && !*out_batch; i++) {
             struct queue_message *m = queue_pool_at(&q->messages, (uint32_t)(*cursor)++);
-            if (m->recipients)
+            if (m->bundles)
                 *out_batch = claim_message(q, m, filter, now);
         }
         more = *out_batch || *cursor < q->messages.made;
@@ -396,7 +394,7 @@ bool queue_match(struct queue *q, const struct queue_filter *filter, uint64_t *c
     } else {
         for (int i = 0; i < QUEUE_SCAN_MAX && *cursor < q->messages.made; i++) {
             struct queue_message *m = queue_pool_at(&q->messages, (uint32_t)(*cursor)++);
-            *count += m->recipients ? count_message(m, filter) : 0;
+            *count += count_message(m, filter);
         }
         more = *cursor < q->messages.made;
     }

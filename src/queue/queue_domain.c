@@ -39,6 +39,7 @@ struct queue_domain *queue_domain_get(struct queue *q, uint32_t route, struct by
     d->name = mem_new(name.len + 1);
     memcpy(d->name, name.at ? name.at : "", name.len);
     d->name_len = (uint8_t)name.len;
+    q->names_bytes += name.len + 1;
     d->route = route;
     d->worker = (uint8_t)(map_hash(name) % q->workers_count);
     list_init(&d->flows);
@@ -53,6 +54,8 @@ void queue_domain_free(struct queue *q, struct queue_domain *d)
     list_remove(&d->work);
     queue_lane_join(q, d, NULL, QUEUE_PROOF_NONE);
     queue_hash_remove(&q->by_domain, &d->hash);
+    q->waiting_bytes -= d->waiting.cap * sizeof(*d->waiting.nodes);
+    q->names_bytes -= d->name_len + 1;
     heap_done(&d->waiting);
     free(d->name);
     free(d->refusal);

@@ -21,6 +21,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "queue/queue.h"
+#include "queue/queue_ids.h"
 #include "queue/queue_pool.h"
 #include "queue/queue_window.h"
 
@@ -42,22 +43,34 @@ enum bundle_state { BUNDLE_WAITING, BUNDLE_READY, BUNDLE_LEASED, BUNDLE_HELD };
 #define BUNDLE_SUSPENDED 16u // HELD (or was) for its account's sake only
 
 struct queue_message {
-    struct queue_hash_node hash;
     struct message_id id;
-    struct queue_bundle *bundles;
-    void *stored;
-    struct heap_node
-        timer; // warning or expiry, whichever comes next; in no heap: nothing to expire
+    struct queue_bundle *bundles; // NULL: a free item
+    int64_t timer_us;             // warning or expiry, whichever comes next
     int64_t expires_us;
-    uint32_t size; // saturates
+    uint32_t timer_place; // in its worker's heap, from 1; 0: in none, nothing to expire
+    uint32_t size;        // saturates
     uint32_t account;
-    uint32_t recipients; // not settled; 0: a free item
-    uint16_t leases;     // batches out
-    uint8_t class;
-    uint8_t flags;        // QUEUE_NULL_SENDER ...
+    uint16_t leases; // batches out
+    uint8_t class : 4;
+    uint8_t flags : 4;    // QUEUE_NULL_SENDER ...
     bool warn_passed : 1; // the warning's time has come
     bool warn_again : 1;  // ... and somebody came back unwarned
+    bool has_stored : 1;  // kept in memory: queue_stored_find()
     bool drop_stored : 1; // once no batch has it
+};
+_Static_assert(sizeof(struct queue_message) == 56, "memory per message is a promise");
+
+// Of a fresh message: the few that are kept in memory.
+struct queue_kept {
+    struct queue_hash_node hash;
+    const struct queue_message *message;
+    void *stored;
+};
+
+// Item numbers of messages, a min-heap by timer_us.
+struct queue_timers {
+    uint32_t *items;
+    uint32_t count, cap;
 };
 
 struct queue_bundle {
@@ -158,7 +171,8 @@ struct queue_lane {
 };
 
 struct queue_worker {
-    struct heap messages, domains, lanes;
+    struct queue_timers messages;
+    struct heap domains, lanes;
     struct list resolve, drain, touched, notes;
     uint32_t step;
 };
@@ -175,8 +189,9 @@ struct queue {
     uint64_t stored_bytes_max, stored_bytes, random;
     const struct conf *conf;
     void (*release)(void *message);
-    struct queue_pool messages, bundles, domains, flows, turns, lanes;
-    struct queue_hash by_id, by_domain, by_flow, by_turn, by_lane;
+    struct queue_pool messages, kept, bundles, domains, flows, turns, lanes;
+    struct queue_ids by_id;
+    struct queue_hash by_message, by_domain, by_flow, by_turn, by_lane;
     struct queue_worker workers[QUEUE_WORKERS_MAX];
     struct map held_domains;
     struct map held_accounts, suspended_accounts; // key: the number in decimal
@@ -185,7 +200,8 @@ struct queue {
     uint64_t kick;
     int64_t born_us; // the first time seen; what was sent before is not known
     uint64_t recipients[BUNDLE_STATES], scheduled; // scheduled: part of WAITING
-    uint64_t numbers_bytes;                        // malloc'd by bundles
+    // malloc'd: recipients' numbers, heaps of due times, names
+    uint64_t numbers_bytes, waiting_bytes, names_bytes;
 };
 
 // ---- queue.c: life, messages, bundles
@@ -205,6 +221,9 @@ bool queue_is_suspended(const struct queue *q, uint32_t account);
 struct wall queue_wall_of(int64_t us, struct queue_now now);
 
 struct queue_message *queue_message_find(struct queue *q, struct message_id id);
+uint32_t queue_message_item(const struct queue *q, const struct queue_message *m);
+// What is kept of a fresh message, or NULL.
+void *queue_message_stored(struct queue *q, const struct queue_message *m);
 // Sets the timer anew after bundles came back to a place where they may expire.
 void queue_message_check(struct queue *q, struct queue_message *m, struct queue_now now);
 // Frees the message if nothing is left of it; returns what of `stored` is to be released, or NULL.
@@ -228,6 +247,14 @@ void queue_bundle_ready(struct queue *q, struct queue_bundle *b, struct queue_fl
 void queue_bundle_take_out(struct queue *q, struct queue_bundle *b);
 void queue_bundle_move(struct queue *q, struct queue_bundle *b, struct queue_domain *d);
 bool queue_is_held(const struct queue *q, struct bytes domain, uint32_t account);
+
+// ---- queue_timers.c
+
+void queue_timers_set(struct queue *q, struct queue_timers *h, struct queue_message *m,
+                      int64_t at_us);
+// Does nothing when it is in no heap.
+void queue_timers_remove(struct queue *q, struct queue_timers *h, struct queue_message *m);
+struct queue_message *queue_timers_first(const struct queue *q, const struct queue_timers *h);
 
 // ---- queue_domain.c
 

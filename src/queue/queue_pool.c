@@ -12,8 +12,9 @@ void queue_pool_init(struct queue_pool *p, size_t item_bytes)
 {
     CHECK(item_bytes >= sizeof(void *) && item_bytes <= QUEUE_POOL_CHUNK);
     item_bytes = (item_bytes + 7) & ~(size_t)7;
-    *p = (struct queue_pool){.item_bytes = (uint32_t)item_bytes,
-                             .per_chunk = (uint32_t)(QUEUE_POOL_CHUNK / item_bytes)};
+    *p = (struct queue_pool){.item_bytes = (uint32_t)item_bytes};
+    while ((item_bytes << (p->shift + 1)) <= QUEUE_POOL_CHUNK)
+        p->shift++;
 }
 
 void queue_pool_done(struct queue_pool *p)
@@ -30,12 +31,18 @@ static void add_chunk(struct queue_pool *p)
         p->chunks_cap = p->chunks_cap ? p->chunks_cap * 2 : 16;
         p->chunks = mem_resize(p->chunks, p->chunks_cap * sizeof(*p->chunks));
     }
-    p->chunks[p->chunks_count++] = mem_new((size_t)p->per_chunk * p->item_bytes);
+    p->chunks[p->chunks_count++] = mem_new((size_t)p->item_bytes << p->shift);
 }
 
 void *queue_pool_new(struct queue_pool *p)
 {
     p->used++;
+    if (p->free_item) {
+        void *item = queue_pool_at(p, p->free_item - 1);
+        memcpy(&p->free_item, item, sizeof(p->free_item));
+        memset(item, 0, sizeof(void *));
+        return item;
+    }
     if (p->free) {
         void *item = p->free;
         memcpy(&p->free, item, sizeof(void *));
@@ -43,7 +50,7 @@ void *queue_pool_new(struct queue_pool *p)
         return item;
     }
     CHECK(p->made < UINT32_MAX);
-    if (p->made == p->chunks_count * p->per_chunk)
+    if (p->made == p->chunks_count << p->shift)
         add_chunk(p);
     return queue_pool_at(p, p->made++);
 }
@@ -57,14 +64,25 @@ void queue_pool_free(struct queue_pool *p, void *item)
     p->free = item;
 }
 
-void *queue_pool_at(const struct queue_pool *p, uint32_t index)
+uint32_t queue_pool_next(const struct queue_pool *p)
 {
-    return p->chunks[index / p->per_chunk] + (size_t)(index % p->per_chunk) * p->item_bytes;
+    CHECK(!p->free);
+    return p->free_item ? p->free_item - 1 : p->made;
+}
+
+void queue_pool_free_at(struct queue_pool *p, uint32_t index)
+{
+    void *item = queue_pool_at(p, index);
+    CHECK(p->used > 0);
+    p->used--;
+    memset(item, 0, p->item_bytes);
+    memcpy(item, &p->free_item, sizeof(p->free_item));
+    p->free_item = index + 1;
 }
 
 uint64_t queue_pool_bytes(const struct queue_pool *p)
 {
-    return (uint64_t)p->chunks_count * p->per_chunk * p->item_bytes +
+    return ((uint64_t)p->chunks_count << p->shift) * p->item_bytes +
            p->chunks_cap * sizeof(*p->chunks);
 }
 

@@ -14,20 +14,29 @@
 #define QUEUE_POOL_CHUNK 65536
 
 struct queue_pool {
-    uint32_t item_bytes, per_chunk;
+    uint32_t item_bytes, shift; // 1 << shift items a chunk
     char **chunks;
     uint32_t chunks_count, chunks_cap;
     uint32_t used, made; // items in use; indexes below `made` have been in use
     void *free;
+    uint32_t free_item; // freed by number: number + 1, 0: none
 };
 
 // item_bytes: at least 8, at most QUEUE_POOL_CHUNK.
 void queue_pool_init(struct queue_pool *p, size_t item_bytes);
 void queue_pool_done(struct queue_pool *p);
 void *queue_pool_new(struct queue_pool *p); // zeroed
+// For items known by number: the one that queue_pool_new() gives next; and queue_pool_free(). Of a
+// pool all are freed in this way or none.
+uint32_t queue_pool_next(const struct queue_pool *p);
+void queue_pool_free_at(struct queue_pool *p, uint32_t index);
 // The item's bytes behind the first eight are zero afterwards: how a visitor sees that it is free.
 void queue_pool_free(struct queue_pool *p, void *item);
-void *queue_pool_at(const struct queue_pool *p, uint32_t index); // index < made
+static inline void *queue_pool_at(const struct queue_pool *p, uint32_t index) // index < made
+{
+    return p->chunks[index >> p->shift] +
+           (size_t)(index & (((uint32_t)1 << p->shift) - 1)) * p->item_bytes;
+}
 uint64_t queue_pool_bytes(const struct queue_pool *p);
 
 struct queue_hash_node {

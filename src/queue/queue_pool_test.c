@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/test_base.h"
+#include "queue/queue_ids.h"
 
 struct item {
     struct queue_hash_node hash;
@@ -66,10 +67,41 @@ static void hash_grows_and_shrinks(void **state)
     queue_pool_done(&p);
 }
 
+// The ids of items in use, against a plain array; some hashes are equal.
+static void ids_are_found(void **state)
+{
+    (void)state;
+    enum { N = 60000 };
+    struct queue_ids x;
+    static bool present[N];
+    uint64_t count = 0;
+    queue_ids_init(&x);
+    for (uint64_t step = 0; step < 4 * N; step++) {
+        uint32_t item = (uint32_t)(queue_hash_mix(step) % N);
+        uint64_t hash = queue_hash_mix(item / 2);
+        if (present[item])
+            queue_ids_remove(&x, hash, item);
+        else
+            queue_ids_add(&x, hash, item);
+        present[item] = !present[item];
+        count = present[item] ? count + 1 : count - 1;
+    }
+    for (uint32_t item = 0; item < N; item++) {
+        uint32_t found, times = 0;
+        for (uint32_t probe = 0; queue_ids_next(&x, queue_hash_mix(item / 2), &probe, &found);)
+            times += found == item;
+        assert_number("found", times, present[item]);
+    }
+    assert_in_range(queue_ids_bytes(&x) - QUEUE_IDS_SHARDS * sizeof(*x.shards), count * 6,
+                    count * 14);
+    queue_ids_done(&x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pool_keeps_places),
+        cmocka_unit_test(ids_are_found),
         cmocka_unit_test(hash_grows_and_shrinks),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);

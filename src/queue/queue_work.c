@@ -58,18 +58,17 @@ static void explain(const struct queue_message *m, struct queue_work *out)
 static enum step step_messages(struct queue *q, struct queue_worker *w, struct queue_now now,
                                struct queue_work *out)
 {
-    struct heap_node *first = heap_first(&w->messages);
-    if (!first || first->key > now.mono.us)
+    struct queue_message *m = queue_timers_first(q, &w->messages);
+    if (!m || m->timer_us > now.mono.us)
         return STEP_NOTHING;
-    struct queue_message *m = container_of(first, struct queue_message, timer);
     explain(m, out);
     if (m->expires_us <= now.mono.us) {
-        heap_remove(&w->messages, &m->timer); // set again when something comes back
+        queue_timers_remove(q, &w->messages, m); // set again when something comes back
         out->kind = QUEUE_EXPIRE;
         out->batch = lease_where(q, m, may_end, now);
     } else {
         m->warn_passed = true;
-        heap_move(&w->messages, &m->timer, m->expires_us);
+        queue_timers_set(q, &w->messages, m, m->expires_us);
         out->kind = QUEUE_WARN;
         out->batch = lease_where(q, m, may_warn, now);
     }
@@ -206,10 +205,13 @@ static const struct {
 } STEPS[] = {{step_messages}, {step_domains}, {step_resolve},
              {step_drain},    {step_lanes},   {step_notes}};
 
-static struct mono next_time(const struct queue_worker *w)
+static struct mono next_time(const struct queue *q, const struct queue_worker *w)
 {
-    const struct heap *heaps[] = {&w->messages, &w->domains, &w->lanes};
+    const struct heap *heaps[] = {&w->domains, &w->lanes};
     struct mono until = MONO_NEVER;
+    const struct queue_message *m = queue_timers_first(q, &w->messages);
+    if (m)
+        until.us = m->timer_us;
     for (size_t i = 0; i < COUNT_OF(heaps); i++) {
         struct heap_node *first = heap_first(heaps[i]);
         if (first)
@@ -249,6 +251,6 @@ void queue_next(struct queue *q, uint32_t worker, struct queue_now now, struct q
         w->step = (w->step + 1) % COUNT_OF(STEPS);
     }
     if (out->kind == QUEUE_IDLE)
-        out->until = quiet < COUNT_OF(STEPS) ? now.mono : next_time(w);
+        out->until = quiet < COUNT_OF(STEPS) ? now.mono : next_time(q, w);
     queue_unlock(q, kicks, NULL);
 }

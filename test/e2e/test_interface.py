@@ -544,7 +544,8 @@ METRICS = """messages_accepted_total recipients_accepted_total bytes_accepted_to
     spool_segments_free spool_live_messages spool_live_bytes spool_extents spool_extent_bytes spool_accepting
     queue_recipients{state="queued"} queue_recipients{state="scheduled"} queue_recipients{state="held"}
     queue_recipients{state="active"} queue_messages queue_domains queue_lanes queue_connections queue_memory_bytes
-    queue_stored_bytes history_sequence process_cpu_seconds_total""".split()
+    queue_stored_bytes queue_bytes{kind="message"} queue_bytes{kind="recipient"} queue_bytes{kind="domain"}
+    queue_loading history_sequence process_cpu_seconds_total""".split()
 
 
 def test_metrics(relay_, receiver_):
