@@ -583,7 +583,9 @@ static int open_spool(struct relay *r)
     rec->began = rec->now.mono;
     rec->snapshot = conf_snapshot_hold(r->snapshot);
     rec->task.run = on_recovered_main;
-    struct spool_options options = {.directory = conf->spool.at, .copied = true};
+    struct spool_options options = {.directory = conf->spool.at,
+                                    .segment_bytes = conf->limits.spool_segment & ~UINT64_C(4095),
+                                    .copied = true};
     struct spool_recovery recovery = {.ctx = r,
                                       .on_message = on_recovered,
                                       .on_note = on_recovered_note,

@@ -610,5 +610,7 @@ def test_backup_and_restore(make_relay, receiver_, tmp_path):
     assert restored.states(ident) == {"bob@example.org": "held"}
     assert restored.cli("queue", "release", "--all") == {"matched": 1, "changed": 1, "dry_run": False}
     restored.restart()  # nor does it come back
+    assert restored.states(ident) == {"bob@example.org": "queued"}
+    assert restored.cli("queue", "retry", "--all")["matched"] == 1  # it was an hour away
     restored.wait_state(ident, "delivered")
     receiver_.wait_one("bob@example.org")
