@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import smtplib
 import ssl
@@ -119,9 +120,10 @@ class Relay:
         return self.process.popen.wait(10)
 
     def close(self):
-        """The end of the test: however it stands, it is gone afterwards."""
+        """The end of the test: however it stands, it is gone afterwards, and its spool (hundreds of MB) with it."""
         if self.process is not None and self.process.running():
             self.kill()
+        shutil.rmtree(self.config["spool"], ignore_errors=True)
 
     def restart(self, **kwargs):
         self.stop()
