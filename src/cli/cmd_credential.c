@@ -36,7 +36,7 @@ static int generate(struct secret *s)
     buf_add_cstr(&s->password, text);
     store_password_verifier_generated(bytes_cstr(text), &s->verifier);
     s->generated = true;
-    return store_password_scram(bytes_cstr(text), salt, &s->scram) ? CLI_TEMPORARY : CLI_OK;
+    return store_password_scram(bytes_cstr(text), salt, false, &s->scram) ? CLI_TEMPORARY : CLI_OK;
 }
 
 // The first line of standard input, without its end.
@@ -68,7 +68,9 @@ static int read_password(struct secret *s)
         return exit;
     switch (store_password_verifier_chosen(buf_bytes(&s->password), salt, &s->verifier)) {
     case 0:
-        return CLI_OK;
+        sys_random(salt, sizeof salt);
+        return store_password_scram(buf_bytes(&s->password), salt, true, &s->scram) ? CLI_TEMPORARY
+                                                                                    : CLI_OK;
     case E_LIMIT:
         return cli_fail(CLI_DATA, "a password has %d to 511 bytes; this one has %zu",
                         STORE_PASSWORD_MIN, s->password.len);

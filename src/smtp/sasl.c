@@ -131,12 +131,13 @@ int sasl_scram_key_make(struct bytes password, struct bytes salt, uint32_t itera
     return OK;
 }
 
-void sasl_scram_key_fake(const uint8_t secret[32], struct bytes login, uint32_t iterations,
-                         struct sasl_scram_key *out)
+void sasl_scram_key_fake(const uint8_t secret[32], struct bytes login, struct sasl_scram_key *out)
 {
     uint8_t block[32];
-    *out = (struct sasl_scram_key){.iterations = iterations, .salt_bytes = SASL_SCRAM_SALT_BYTES};
     hmac(bytes32(secret), login, block);
+    *out = (struct sasl_scram_key){.iterations = block[31] & 1 ? SASL_SCRAM_ITERATIONS_CHOSEN
+                                                               : SASL_SCRAM_ITERATIONS,
+                                   .salt_bytes = SASL_SCRAM_SALT_BYTES};
     memcpy(out->salt, block, SASL_SCRAM_SALT_BYTES);
     hmac(bytes32(block), BYTES("stored"), out->stored_key);
     hmac(bytes32(block), BYTES("server"), out->server_key);

@@ -21,7 +21,9 @@
 #define SASL_MESSAGE_MAX 9216 // what fits a base64 line of 12288
 #define SASL_NAME_MAX 255
 #define SASL_PASSWORD_MAX 1024
-#define SASL_SCRAM_ITERATIONS 4096
+#define SASL_SCRAM_ITERATIONS 4096 // of a generated password, which nobody can guess anyway
+#define SASL_SCRAM_ITERATIONS_CHOSEN                                                               \
+    100000 // of a person's: who steals the keys must pay for each guess
 #define SASL_SCRAM_ITERATIONS_MIN 4096
 #define SASL_SCRAM_ITERATIONS_MAX 600000
 #define SASL_SCRAM_SALT_BYTES 16
@@ -46,9 +48,9 @@ struct sasl_scram_key {
 // E_LIMIT.
 int sasl_scram_key_make(struct bytes password, struct bytes salt, uint32_t iterations,
                         struct sasl_scram_key *out) MUST_USE;
-// The key that an unknown login seems to have: the same for the same secret and login.
-void sasl_scram_key_fake(const uint8_t secret[32], struct bytes login, uint32_t iterations,
-                         struct sasl_scram_key *out);
+// The key that an unknown login seems to have: the same for the same secret and login, with the iterations of a
+// generated password or of a chosen one, so that neither number tells of a login that exists.
+void sasl_scram_key_fake(const uint8_t secret[32], struct bytes login, struct sasl_scram_key *out);
 // RFC 5803 form: "SCRAM-SHA-256$4096:SALT$STORED:SERVER", base64 parts. Appends; parse: E_SYNTAX,
 // E_LIMIT.
 void sasl_scram_key_format(const struct sasl_scram_key *key, struct buf *out);

@@ -55,7 +55,6 @@ struct smtp_server_config {
     int64_t data_timeout_ms;    // between two pieces of content [300000]
     int64_t unproductive_ms;    // a session that gets no MAIL, RCPT or content accepted [1200000]
     uint32_t data_rate_min;     // octets a second, on top of command_timeout_ms [500]
-    uint32_t scram_iterations;  // told to unknown logins [SASL_SCRAM_ITERATIONS]
     uint8_t scram_secret[32];   // from which unknown logins' salts are derived
     void (*random)(void *random_ctx, void *out, size_t n); // for SCRAM nonces
     void *random_ctx;

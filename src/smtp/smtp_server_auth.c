@@ -185,9 +185,7 @@ void smtp_server_answer_scram(struct smtp_server *s, const struct sasl_scram_key
     s->awaiting = AWAIT_NOTHING;
     struct sasl_scram_key fake;
     struct buf challenge = {0};
-    uint32_t iterations =
-        (uint32_t)server_limit(s->config->scram_iterations, SASL_SCRAM_ITERATIONS);
-    sasl_scram_key_fake(s->config->scram_secret, buf_bytes(&s->sasl->login), iterations, &fake);
+    sasl_scram_key_fake(s->config->scram_secret, buf_bytes(&s->sasl->login), &fake);
     enum sasl_server_step step =
         sasl_server_key(s->sasl, key ? key : &fake, key != NULL, &challenge);
     follow_sasl(s, step, buf_bytes(&challenge));

@@ -64,7 +64,7 @@ static void add_generated(struct store *store, const char *account, const char *
     static const uint8_t salt[SASL_SCRAM_SALT_BYTES] = {1, 2, 3};
     struct buf verifier = {0}, scram = {0}, args = {0};
     store_password_verifier_generated(bytes_cstr(password), &verifier);
-    assert_int_equal(store_password_scram(bytes_cstr(password), salt, &scram), 0);
+    assert_int_equal(store_password_scram(bytes_cstr(password), salt, false, &scram), 0);
     buf_printf(&args, "{\"account\":\"%s\",\"login\":\"%s\",\"verifier\":\"%s\",\"scram\":\"%s\"}",
                account, login, buf_cstr(&verifier), buf_cstr(&scram));
     apply(store, "credential.add", buf_cstr(&args));

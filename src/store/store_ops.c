@@ -319,20 +319,21 @@ static bool is_hex(struct bytes text)
     return true;
 }
 
-// "sha256:" and 64 digits, with or without a SCRAM key; or a yescrypt string alone.
+// "sha256:" and 64 digits, or a yescrypt string; with or without a SCRAM key.
 static int take_verifier(struct store_call *call, struct bytes *out, struct bytes *out_scram)
 {
     struct sasl_scram_key key;
     *out = arg(call, "verifier");
     *out_scram = arg(call, "scram");
-    bool generated = bytes_starts(*out, BYTES("sha256:")) && out->len == 7 + 64 &&
-                     is_hex(bytes_skip(*out, 7)) &&
-                     (!out_scram->len || sasl_scram_key_parse(*out_scram, &key) == 0);
+    bool generated =
+        bytes_starts(*out, BYTES("sha256:")) && out->len == 7 + 64 && is_hex(bytes_skip(*out, 7));
     bool chosen = bytes_starts(*out, BYTES("$y$")) && out->len <= VERIFIER_MAX &&
-                  !bytes_has_control(*out, NULL) && !out_scram->len;
-    if (generated || chosen)
-        return 0;
-    return refuse(call, E_SYNTAX, "the verifier is neither sha256: nor yescrypt");
+                  !bytes_has_control(*out, NULL);
+    if (!generated && !chosen)
+        return refuse(call, E_SYNTAX, "the verifier is neither sha256: nor yescrypt");
+    if (out_scram->len && sasl_scram_key_parse(*out_scram, &key) != 0)
+        return refuse(call, E_SYNTAX, "the SCRAM key is not in the form of RFC 5803");
+    return 0;
 }
 
 static int credential_result(struct store_call *call, struct bytes account, struct bytes login)

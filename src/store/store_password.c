@@ -43,11 +43,12 @@ void store_password_verifier_generated(struct bytes password, struct buf *out_ve
 }
 
 int store_password_scram(struct bytes password, const uint8_t salt[SASL_SCRAM_SALT_BYTES],
-                         struct buf *out_scram)
+                         bool chosen, struct buf *out_scram)
 {
     struct sasl_scram_key key;
-    int err = sasl_scram_key_make(password, bytes_of(salt, SASL_SCRAM_SALT_BYTES),
-                                  SASL_SCRAM_ITERATIONS, &key);
+    int err =
+        sasl_scram_key_make(password, bytes_of(salt, SASL_SCRAM_SALT_BYTES),
+                            chosen ? SASL_SCRAM_ITERATIONS_CHOSEN : SASL_SCRAM_ITERATIONS, &key);
     if (!err)
         sasl_scram_key_format(&key, out_scram);
     return err;

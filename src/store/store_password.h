@@ -3,7 +3,8 @@
 // store_password - passwords made, hashed and checked
 //
 // A person's password is kept as yescrypt (about 20 ms of CPU to check, which is the point); a
-// generated one has 160 random bits, so SHA-256 suffices, and SCRAM keys are kept for it. Every
+// generated one has 160 random bits, so SHA-256 suffices. SCRAM keys are kept for both: EHLO has to
+// offer SCRAM before it is known who comes, and clients take the strongest that is offered. Every
 // check that fails costs one yescrypt, whether the login exists or not and of whichever kind it is,
 // so that neither look nor cost tell.
 #pragma once
@@ -19,14 +20,15 @@
 // The password those random bytes make.
 void store_password_generate(const uint8_t random[STORE_PASSWORD_RANDOM],
                              char out[STORE_PASSWORD_CHARS + 1]);
-// What credential.add takes for a generated one: "sha256:HEX", and its SCRAM key in RFC 5803 form.
+// What credential.add takes for a generated one: "sha256:HEX".
 void store_password_verifier_generated(struct bytes password, struct buf *out_verifier);
-int store_password_scram(struct bytes password, const uint8_t salt[SASL_SCRAM_SALT_BYTES],
-                         struct buf *out_scram) MUST_USE;
 // What credential.add takes for a person's: a yescrypt string. About 20 ms. E_LIMIT: shorter than
 // STORE_PASSWORD_MIN or longer than SASL_PASSWORD_MAX; E_SYNTAX: not UTF-8, control characters.
 int store_password_verifier_chosen(struct bytes password, const uint8_t salt[SASL_SCRAM_SALT_BYTES],
                                    struct buf *out_verifier) MUST_USE;
+// The SCRAM key of either, in RFC 5803 form; of a chosen one about 50 ms. E_LIMIT.
+int store_password_scram(struct bytes password, const uint8_t salt[SASL_SCRAM_SALT_BYTES],
+                         bool chosen, struct buf *out_scram) MUST_USE;
 
 // Is it this credential's password? NULL: no such login; costs the same and says no. Blocks for
 // about 20 ms unless it is the right one of a generated kind. Thread: any but a loop's.

@@ -152,7 +152,7 @@ static const struct step story[] = {
     {"credential.add", "{'account':'acme','login':'x','verifier':'sha256:zz'}", E_SYNTAX,
      "the verifier"},
     {"credential.add", "{'account':'acme','login':'x','verifier':'" V1 "','scram':'x'}", E_SYNTAX,
-     "the verifier"},
+     "the SCRAM key"},
     {"credential.add",
      "{'account':'beta','login':'ann','verifier':'$y$j9T$713WDu8X5lcVJrpfXCOpg/$vlGWi19baZBN61U'}",
      0, "ann"},

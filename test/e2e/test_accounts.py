@@ -58,7 +58,7 @@ def test_credentials(either):
     assert given == {"account": "acme", "login": "ann", "password": None}
     listed = either.cli_list("credential", "list", "acme")
     assert [(one["login"], one["password"], one["scram"]) for one in listed] == [
-        ("ann", "chosen", False), ("joe@acme.test", "generated", True)]
+        ("ann", "chosen", True), ("joe@acme.test", "generated", True)]
     assert exit_of(either, "credential", "add", "acme", "--login", "ann", "--generate") == 65
     assert exit_of(either, "credential", "add", "acme", "--login", "x", "--password-stdin", stdin="short\n") == 65
     assert exit_of(either, "credential", "add", "acme", "--login", "x", "--password-stdin", stdin="") == 65

@@ -31,7 +31,6 @@ def config(world):
 
 def fill(world):
     world.relay.add_account("alice", domains=["client.test"])
-    # SCRAM is for generated passwords: of a chosen one no key is kept that could be guessed against.
     world.generated = world.relay.cli("credential", "add", "alice", "--login", "machine", "--generate")["password"]
 
 
@@ -47,7 +46,7 @@ def sent(world, marker, seconds=20.0):
     for mechanism in ("PLAIN", "LOGIN", "SCRAM-SHA-256") if name == "msmtp" or mechanism != "SCRAM-SHA-256"])
 def test_client(world, name, listener, mechanism):
     data = text_message("alice@client.test", "bob@example.org", body="h\u00e9\n.dot\n..\n \nend\n")
-    login, password = ("machine", world.generated) if mechanism.startswith("SCRAM") else ("alice", PASSWORD)
+    login, password = ("machine", world.generated) if name == "msmtp" and listener == "submissions" else ("alice", PASSWORD)
     to = clients.To.relay(world.relay, listener, login, password, mechanism)
     printed = clients.ALL[name](to, "alice@client.test", ["bob@example.org", "carol@example.org"], data)
     got = sent(world, data.partition(b"Message-ID: ")[2].partition(b"\r\n")[0])
@@ -140,6 +139,9 @@ def test_scram(world):
         assert scram(raw, "machine", "wrong").code == 535
         assert scram(raw, "machine", world.generated).code == 235
         assert raw.ask("MAIL FROM:<alice@client.test>").code == 250
+    with world.open("submission", tls=True) as raw:
+        assert scram(raw, "alice", "wrong").code == 535
+        assert scram(raw, "alice", PASSWORD).code == 235  # chosen by a person
     with world.open("submission", tls=True) as raw:
         assert scram(raw, "machine", world.generated, tamper=True).code in (501, 535)
         assert raw.ask("MAIL FROM:<alice@client.test>").code == 530
