@@ -435,12 +435,20 @@ static void on_render_ready(void *ctx)
     pump(c);
 }
 
-// Does it really need SMTPUTF8, or was it only declared? RFC 6531 3.4: an ASCII message may go on without.
+static bool server_takes_utf8(const struct connection *c)
+{
+    return smtp_client_caps(c->client)->smtputf8;
+}
+
+// Is it known to need SMTPUTF8, or was that only declared? RFC 6531 3.4: an ASCII message may go on without. What the
+// headers of its parts need is found out where it matters: when the server does not have it.
 static bool needs_utf8(const struct connection *c)
 {
     const struct envelope *e = c->message->envelope;
     if (!e->smtputf8)
         return false;
+    if (e->body != BODY_7BIT && server_takes_utf8(c))
+        return true;
     if (!bytes_is_ascii(e->reverse_path) || !bytes_is_ascii(c->message->header))
         return true;
     for (uint32_t i = 0; i < c->batch->count; i++)
@@ -485,6 +493,12 @@ static bool fill_recipients(struct connection *c)
     return true;
 }
 
+static struct verdict no_utf8(void)
+{
+    return verdict_make(VERDICT_FAILED, 550, "5.6.7",
+                        BYTES("the receiving server does not support internationalised mail"));
+}
+
 static void begin(struct connection *c)
 {
     if (!fill_recipients(c)) {
@@ -496,16 +510,16 @@ static void begin(struct connection *c)
     bool utf8 = needs_utf8(c);
     switch (smtp_client_can_carry(c->client, e->body, utf8, e->header_bytes + e->body_bytes)) {
     case SMTP_CARRY_OK:
-        send_rendered(c, RENDER_IDENTITY, utf8);
+        send_rendered(
+            c, e->smtputf8 && e->body != BODY_7BIT && !utf8 ? RENDER_CHECKED : RENDER_IDENTITY,
+            utf8);
         break;
     case SMTP_CARRY_NEEDS_8BITMIME:
     case SMTP_CARRY_NEEDS_BINARYMIME:
         send_rendered(c, RENDER_SEVEN_BIT, utf8);
         break;
     case SMTP_CARRY_NEEDS_SMTPUTF8: // RFC 6531 3.4: never silently changed
-        decide_all(
-            c, verdict_make(VERDICT_FAILED, 550, "5.6.7",
-                            BYTES("the receiving server does not support internationalised mail")));
+        decide_all(c, no_utf8());
         break;
     case SMTP_CARRY_TOO_LARGE:
         decide_all(c,
@@ -578,7 +592,9 @@ static void write_output(struct connection *c)
 // A 7-bit form that does not exist, or a stored message that can't be read, is not the server's doing.
 static void explain_render_failure(struct connection *c)
 {
-    struct verdict v = c->render.err == E_DENIED
+    bool utf8 = c->message->envelope->smtputf8 && c->render.plan.has_8bit_header;
+    struct verdict v = c->render.err == E_DENIED && utf8 ? no_utf8()
+                       : c->render.err == E_DENIED
                            ? verdict_make(VERDICT_FAILED, 554, "5.6.3",
                                           BYTES("the receiving server takes 7-bit mail only, and "
                                                 "this message has no such form"))

@@ -10,6 +10,7 @@ void render_init(struct render *r, struct spool *spool, struct stored_message *m
     r->kind = kind;
     r->header_at = r->body_at = 0;
     r->plan = (struct mail_downgrade_plan){0};
+    r->planned = false;
     r->downgrade = NULL;
     r->out = (struct buf){0};
     r->out_taken = 0;
@@ -17,15 +18,15 @@ void render_init(struct render *r, struct spool *spool, struct stored_message *m
     r->err = OK;
     r->piece = mem_resize(NULL, RENDER_PIECE_BYTES); // as it comes: most bodies are smaller
     spool_body_init(&r->body, spool, m, ready, ctx);
-    if (kind == RENDER_SEVEN_BIT)
-        mail_downgrade_plan_start(&r->plan, 0);
+    if (kind != RENDER_IDENTITY)
+        mail_downgrade_plan_start(&r->plan, kind == RENDER_CHECKED ? MAIL_DOWNGRADE_KEEP_8BIT : 0);
 }
 
 void render_done(struct render *r)
 {
     if (!r->message)
         return;
-    if (r->kind == RENDER_SEVEN_BIT) {
+    if (r->kind != RENDER_IDENTITY) {
         mail_downgrade_free(r->downgrade);
         mail_downgrade_plan_done(&r->plan);
     }
@@ -39,7 +40,7 @@ void render_done(struct render *r)
 uint64_t render_size(const struct render *r)
 {
     const struct envelope *e = r->message->envelope;
-    return r->kind == RENDER_IDENTITY ? e->header_bytes + e->body_bytes : 0;
+    return r->kind != RENDER_SEVEN_BIT ? e->header_bytes + e->body_bytes : 0;
 }
 
 // The next piece of the stored message, header first; empty only at its end.
@@ -74,7 +75,7 @@ static int next_identity(struct render *r, size_t max, struct bytes *out, bool *
     return err;
 }
 
-// ---- seven bit -------------------------------------------------------------------------------------------
+// ---- in two readings -------------------------------------------------------------------------------------------
 
 static void emit(void *ctx, struct bytes piece)
 {
@@ -94,10 +95,14 @@ static int plan(struct render *r)
         mail_downgrade_plan_feed(&r->plan, piece);
     }
     int err = mail_downgrade_plan_finish(&r->plan);
+    if (r->kind == RENDER_CHECKED)
+        err = r->plan.has_8bit_header ? E_DENIED : OK; // what can't be taken apart passes as it is
     if (err)
         return err;
-    r->downgrade = mail_downgrade_new(&r->plan, emit, r);
+    if (r->kind == RENDER_SEVEN_BIT)
+        r->downgrade = mail_downgrade_new(&r->plan, emit, r);
     r->header_at = r->body_at = 0;
+    r->planned = true;
     return OK;
 }
 
@@ -125,9 +130,7 @@ static int convert_more(struct render *r)
 
 static int next_seven_bit(struct render *r, size_t max, struct bytes *out, bool *out_end)
 {
-    int err = r->downgrade ? OK : plan(r);
-    if (!err && r->out_taken == r->out.len)
-        err = convert_more(r);
+    int err = r->out_taken == r->out.len ? convert_more(r) : OK;
     if (err)
         return err;
     *out = bytes_mid(buf_bytes(&r->out), r->out_taken, max);
@@ -141,7 +144,9 @@ int render_next(void *render, size_t max, struct bytes *out, bool *out_end)
     struct render *r = render;
     *out = BYTES_NONE;
     *out_end = false;
-    int err = r->kind == RENDER_SEVEN_BIT ? next_seven_bit(r, max, out, out_end)
+    int err = r->kind == RENDER_IDENTITY || r->planned ? OK : plan(r);
+    if (!err)
+        err = r->kind == RENDER_SEVEN_BIT ? next_seven_bit(r, max, out, out_end)
                                           : next_identity(r, max, out, out_end);
     if (err && err != E_AGAIN)
         r->err = err;

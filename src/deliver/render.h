@@ -3,8 +3,9 @@
 // render - a stored message as it goes on the wire to one server
 //
 // Identity gives the stored bytes. SEVEN_BIT gives an equivalent message for a server without 8BITMIME: parts
-// that need it become quoted-printable or base64 (RFC 6152 section 3). Content is pulled, so a large message
-// never stands in memory.
+// that need it become quoted-printable or base64 (RFC 6152 section 3). CHECKED is identity, but only if no header of
+// the message, its parts' included, has 8-bit bytes (RFC 6532): for a server without SMTPUTF8. Content is pulled, so
+// a large message never stands in memory.
 //
 // Owner:  embedded in its user; render_done() before that goes.
 // Thread: the worker's; ready() runs there.
@@ -13,7 +14,7 @@
 #include "mail/mail_downgrade.h"
 #include "spool/spool_body.h"
 
-enum render_kind { RENDER_IDENTITY, RENDER_SEVEN_BIT };
+enum render_kind { RENDER_IDENTITY, RENDER_SEVEN_BIT, RENDER_CHECKED };
 
 #define RENDER_PIECE_BYTES 16384
 
@@ -22,9 +23,10 @@ struct render {
     enum render_kind kind;
     struct spool_body body;
     uint64_t header_at, body_at; // how far the stored message has been read
-    // SEVEN_BIT: the message is read twice, first to learn what has to change
+    // Not for identity. The message is read twice, first to learn what is in it
     struct mail_downgrade_plan plan;
-    struct mail_downgrade *downgrade; // NULL while planning
+    bool planned;
+    struct mail_downgrade *downgrade; // SEVEN_BIT, once planned
     struct buf out;                   // what the downgrade has given and is not taken yet
     size_t out_taken;
     bool ended;  // the second reading is over
@@ -39,7 +41,6 @@ void render_done(struct render *r);
 // Octets of the whole rendering; 0: not known beforehand.
 uint64_t render_size(const struct render *r);
 // The next piece, at most max octets, valid until the next call; *out_end with the last (it may be empty).
-// E_AGAIN: later, after ready(). E_DENIED: this message has no
-// 7-bit form (raw 8-bit header fields). E_DAMAGED,
-// E_IO: the stored message can't be read. The form fits struct smtp_transaction.
+// E_AGAIN: later, after ready(). E_DENIED: this message has no such form (plan.has_8bit_header: because of raw 8-bit
+// header fields). E_DAMAGED, E_IO: the stored message can't be read. The form fits struct smtp_transaction.
 int render_next(void *render, size_t max, struct bytes *out, bool *out_end);

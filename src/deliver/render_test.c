@@ -238,29 +238,43 @@ static void test_seven_bit(void **state)
     buf_done(&body);
 }
 
+#define EIGHT "\xc3\xa9\r\n"
+#define PARTS "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+
 static void test_failures(void **state)
 {
     (void)state;
     static const struct {
-        const char *name, *header;
+        const char *name, *header, *body;
         enum render_kind kind;
         uint64_t claimed;
         int err;
     } ROWS[] = {
-        {"raw 8-bit header has no 7-bit form", "Subject: \xc3\xa9\r\n" MIME, RENDER_SEVEN_BIT, 0,
+        {"raw 8-bit header has no 7-bit form", "Subject: \xc3\xa9\r\n" MIME, EIGHT,
+         RENDER_SEVEN_BIT, 0, E_DENIED},
+        {"the same as it is", "Subject: \xc3\xa9\r\n" MIME, EIGHT, RENDER_IDENTITY, 0, OK},
+        {"checked, raw 8-bit header", "Subject: \xc3\xa9\r\n" MIME, EIGHT, RENDER_CHECKED, 0,
          E_DENIED},
-        {"the same as it is", "Subject: \xc3\xa9\r\n" MIME, RENDER_IDENTITY, 0, OK},
-        {"shorter than the envelope says", MIME, RENDER_IDENTITY, 100, E_DAMAGED},
-        {"shorter, 7-bit", MIME, RENDER_SEVEN_BIT, 100, E_DAMAGED},
+        {"checked, 8-bit text only", MIME, EIGHT, RENDER_CHECKED, 0, OK},
+        {"checked, in a part's header", PARTS, "--b\r\nX: \xc3\xa9\r\n\r\nx\r\n--b--\r\n",
+         RENDER_CHECKED, 0, E_DENIED},
+        {"checked, in a part's text", PARTS, "--b\r\nX: y\r\n\r\n\xc3\xa9\r\n--b--\r\n",
+         RENDER_CHECKED, 0, OK},
+        {"checked, can't be taken apart", PARTS, "--b\r\nX: \r\r\n\r\nx\r\n--b--\r\n",
+         RENDER_CHECKED, 0, OK},
+        {"shorter than the envelope says", MIME, EIGHT, RENDER_IDENTITY, 100, E_DAMAGED},
+        {"shorter, 7-bit", MIME, EIGHT, RENDER_SEVEN_BIT, 100, E_DAMAGED},
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         struct pulling p = {.header = bytes_cstr(ROWS[i].header),
-                            .body = BYTES("\xc3\xa9\r\n"),
+                            .body = bytes_cstr(ROWS[i].body),
                             .kind = ROWS[i].kind,
                             .claimed = ROWS[i].claimed,
                             .max = 1000};
         run(&p);
         assert_number(ROWS[i].name, p.err, ROWS[i].err);
+        if (!p.err)
+            assert_number(ROWS[i].name, p.out.len, p.header.len + p.body.len);
         buf_done(&p.out);
     }
 }

@@ -393,6 +393,35 @@ def test_smtputf8_where_it_can_pass_and_where_not(relay, dns, make_receiver, sen
     assert not lacks.messages()
 
 
+PART_IN_UTF8 = (b'From: alice@client.test\r\nTo: bob@example.org\r\nSubject: x\r\nDate: Sun, 22 Nov 2026 07:00:00 +0000\r\n'
+                b'Message-ID: <4@client.test>\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="=b"\r\n\r\n--=b\r\n'
+                b'Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nsch\xc3\xb6n\r\n--=b\r\n'
+                b'Content-Type: application/pdf\r\nContent-Disposition: attachment; filename="%s.pdf"\r\n\r\nx\r\n--=b--\r\n')
+
+
+@pytest.mark.parametrize("without", [["SMTPUTF8"], ["SMTPUTF8", "8BITMIME"]], ids=["8bit", "7bit"])
+@pytest.mark.parametrize("size", [0, 400_000], ids=["small", "extent"])
+def test_smtputf8_in_headers_of_parts(relay, dns, make_receiver, without, size):
+    """RFC 6532: raw UTF-8 in a part's header needs SMTPUTF8 as one in the message's does; 8-bit text does not."""
+    knows, lacks = make_receiver(), make_receiver(without=without)
+    dns.domain("knows.test", knows)
+    dns.domain("lacks.test", lacks)
+    filler = b"padding\r\n" * (size // 9)
+    needs = PART_IN_UTF8.replace(b"%s", "größe".encode()).replace(b"\r\nx\r\n", b"\r\n" + filler + b"x\r\n")
+    plain = PART_IN_UTF8.replace(b"%s", b"size").replace(b"\r\nx\r\n", b"\r\n" + filler + b"x\r\n")
+    options = ["SMTPUTF8", "BODY=8BITMIME"]
+    good, bad, fine = send(relay, "bob@knows.test", needs, mail_options=options), send(
+        relay, "bob@lacks.test", needs, mail_options=options), send(relay, "eve@lacks.test", plain, mail_options=options)
+    got = knows.wait_one("bob@knows.test")
+    assert "SMTPUTF8" in got.mail_parameters and same_but_added(needs, got.data) is None
+    relay.wait_state(good, "delivered")
+    assert last_of(relay.wait_state(bad, "failed"))["enhanced"] == "5.6.7"
+    relay.wait_state(fine, "delivered")
+    got = lacks.wait_one("eve@lacks.test")
+    assert "SMTPUTF8" not in got.mail_parameters and leaves(got.data) == leaves(plain)
+    assert [m.recipients for m in lacks.messages()] == [["eve@lacks.test"]]
+
+
 def test_smtputf8_declared_but_not_needed(relay, dns, make_receiver):
     lacks = make_receiver(without=["SMTPUTF8"])
     dns.domain("lacks.test", lacks)
