@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // How it works: stages alternate between the loop (pull the next piece of the rendering) and the pool (open,
-// write, finish). One job is out at a time.
+// write, finish). One job is out at a time. What fails takes its file in tmp/ along.
 #include "deliver/maildir.h"
 
 #include <errno.h>
@@ -10,10 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "mail/mail_address.h"
 #include "route/route.h"
 
-enum stage { STAGE_OPEN, STAGE_WRITE, STAGE_FINISH };
+enum stage { STAGE_OPEN, STAGE_WRITE, STAGE_FINISH, STAGE_DROP };
 
 // ---- on the pool -----------------------------------------------------------------------------------------
 
@@ -84,6 +85,17 @@ static int finish_file(struct maildir_delivery *d)
     return err ? err : sync_folder(new_folder);
 }
 
+// Nobody else cleans up: the next try may go to another folder, or never be made.
+static void drop_file(struct maildir_delivery *d)
+{
+    char path[sizeof d->folder + sizeof d->name + 8];
+    if (d->fd != -1)
+        close(d->fd);
+    d->fd = -1;
+    snprintf(path, sizeof path, "%s/tmp/%s", d->folder, d->name);
+    (void)unlink(path);
+}
+
 static void on_pool(struct sys_job *job)
 {
     struct maildir_delivery *d = container_of(job, struct maildir_delivery, job);
@@ -97,16 +109,18 @@ static void on_pool(struct sys_job *job)
     case STAGE_FINISH:
         d->err = finish_file(d);
         break;
+    case STAGE_DROP: // with the error there was
+        break;
     }
+    if (d->err && d->stage != STAGE_OPEN)
+        drop_file(d);
 }
 
 // ---- on the loop -----------------------------------------------------------------------------------------
 
 static void finish(struct maildir_delivery *d, struct verdict verdict)
 {
-    if (d->fd != -1)
-        close(d->fd);
-    d->fd = -1;
+    CHECK(d->fd == -1);
     render_done(&d->render);
     buf_done(&d->piece);
     d->done(d->ctx, &verdict);
@@ -146,7 +160,9 @@ static void next_piece(void *ctx)
     if (err == E_AGAIN)
         return;
     if (err) {
-        fail(d, err);
+        d->err = err;
+        d->stage = STAGE_DROP;
+        sys_offload(&d->job);
         return;
     }
     add_lines(d, piece);
@@ -176,6 +192,9 @@ static void on_done(struct sys_job *job)
         }
         d->stage = STAGE_FINISH;
         sys_offload(&d->job);
+        break;
+    case STAGE_DROP:
+        CHECK(d->err);
         break;
     case STAGE_FINISH:
         finish(d, verdict_make(VERDICT_DELIVERED, 250, "2.0.0", BYTES("delivered to mailbox")));
