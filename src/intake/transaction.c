@@ -11,6 +11,8 @@
 #include "route/local_recipients.h"
 #include "route/route.h"
 
+#define NOT_KEPT_QUIET_MS 2000 // without a failure, before it is said to be over
+
 struct transaction {
     struct list link; // in intake->transactions
     struct intake *intake;
@@ -22,6 +24,8 @@ struct transaction {
     const struct store_account *account; // of the snapshot; NULL: none
     uint32_t *routes;
     uint32_t recipients_cap;
+    struct bytes named; // the one address of all RCPTs so far, as received
+    bool several;       // there were others
     // a RCPT that waits for DNS
     struct dns_ask ask;
     bool asking;
@@ -267,9 +271,17 @@ static int set_address(struct transaction *t, struct recipient *r, struct bytes 
     return err;
 }
 
+// For the Received field: what the client said, not what an alias made of it.
+static void note_named(struct transaction *t, struct bytes address)
+{
+    t->several = t->several || (t->named.len && !bytes_eq(t->named, address));
+    t->named = address;
+}
+
 static void accept_recipient(struct transaction *t, const struct recipient *r, uint32_t route)
 {
     add_recipient(t, r, route);
+    note_named(t, r->address);
     answer(t, SMTP_REPLY_RCPT_OK, BYTES_NONE);
 }
 
@@ -323,6 +335,7 @@ static void add_local(struct transaction *t, struct recipient *r, const struct r
         }
         add_recipient(t, &target, route_key(t->snapshot->routes, pick_route(t, &target)));
     }
+    note_named(t, r->address);
     answer(t, SMTP_REPLY_RCPT_OK, BYTES_NONE);
 }
 
@@ -417,7 +430,7 @@ static void fill_submission(struct transaction *t, struct submission *sub)
     const struct conf_listener *listener = s->gate->conf;
     const struct envelope *e = envelope_of(t);
     char ip[SYS_ADDR_TEXT];
-    bool single = e->recipients_count == 1 && !listener->hide_client;
+    bool single = !t->several && !listener->hide_client;
     struct bytes header = buf_bytes(&t->content.header);
     *sub = (struct submission){
         .mode = listener->submission,
@@ -436,7 +449,7 @@ static void fill_submission(struct transaction *t, struct submission *sub)
                                      bytes_cstr(sys_addr_format_ip(net_conn_peer(s->conn), ip))),
         .protocol = protocol_name(t),
         .tls = tls_words(t),
-        .single_recipient = single ? e->recipients[0].address : BYTES_NONE,
+        .single_recipient = single ? t->named : BYTES_NONE,
         .owns = is_restricted(t) ? ownership : NULL,
         .owns_ctx = t,
     };
@@ -479,6 +492,32 @@ static void count_accepted(struct transaction *t)
     intake_count(&c->bytes_accepted, e->header_bytes + e->body_bytes);
 }
 
+// While the disk fails, one line says so when it begins and one when it has ended, whatever number of messages that
+// concerns; each of them is told as any other that is refused.
+static void log_not_kept(const struct transaction *t, const char *id, int err)
+{
+    struct intake_counters *c = t->intake->options.counters;
+    atomic_store(&c->not_kept_last_us, sys_mono().us);
+    if (atomic_fetch_add(&c->not_kept, 1) == 0)
+        log_error("messages are refused: the spool can't keep them", LOG_ERR(err));
+    log_info("message refused", LOG_CSTR("id", id), LOG_STR("client", t->message->envelope->client),
+             LOG_CSTR("because", "the spool can't keep it"), LOG_ERR(err));
+}
+
+static void log_kept_again(const struct transaction *t)
+{
+    struct intake_counters *c = t->intake->options.counters;
+    if (atomic_load_explicit(&c->not_kept, memory_order_relaxed) == 0)
+        return;
+    struct mono quiet =
+        mono_add_ms((struct mono){atomic_load(&c->not_kept_last_us)}, NOT_KEPT_QUIET_MS);
+    if (!mono_reached(quiet, sys_mono()))
+        return; // it may come and go
+    uint64_t count = atomic_exchange(&c->not_kept, 0);
+    if (count)
+        log_warn("the spool keeps messages again", LOG_INT("refused", count));
+}
+
 // Law 1: the 250 is said here and nowhere else, once the journal has the message.
 static void on_committed(void *ctx, int err)
 {
@@ -487,11 +526,12 @@ static void on_committed(void *ctx, int err)
     char id[MESSAGE_ID_CHARS + 1];
     message_id_format(envelope_of(t)->id, id);
     if (err) {
-        log_error("message refused, the spool can't keep it", LOG_CSTR("id", id), LOG_ERR(err));
+        log_not_kept(t, id, err);
         if (t->message->body_in_extent)
             spool_extent_remove(t->intake->options.port->spool, envelope_of(t)->id);
     } else {
         log_accepted(t);
+        log_kept_again(t);
         count_accepted(t);
     }
     transaction_free(t);

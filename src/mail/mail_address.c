@@ -360,8 +360,8 @@ int mail_path_parse(struct bytes text, unsigned allowed, struct mail_address *ou
     err = parse_mailbox(inner, out, &used);
     if (err)
         return err;
-    if (used >= inner.len || inner.at[used] != '>')
-        return E_SYNTAX;
+    if (used >= inner.len || inner.at[used] != '>' || inner.at[used - 1] == '.')
+        return E_SYNTAX; // a domain of the envelope has no dot at its end: RFC 5321 section 4.1.2
     *out_used = 1 + route + used + 1;
     return OK;
 }

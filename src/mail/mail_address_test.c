@@ -63,7 +63,8 @@ static void paths(void **state)
         {BYTES("<" X64 "@c>"), 0, OK, BYTES(X64 "@c"), BYTES(X64), BYTES("c"), BYTES("")},
         {BYTES("<" X64 "x@c>"), 0, E_LIMIT},
         // domains
-        {BYTES("<a@b.>"), 0, OK, BYTES("a@b."), BYTES("a"), BYTES("b."), BYTES("")},
+        {BYTES("<a@b.>"), 0, E_SYNTAX},
+        {BYTES("<@x:a@b.c.>"), 0, E_SYNTAX},
         {BYTES("<a@b..>"), 0, E_SYNTAX},
         {BYTES("<a@.b>"), 0, E_SYNTAX},
         {BYTES("<a@b..c>"), 0, E_SYNTAX},

@@ -184,6 +184,38 @@ def test_read_only_disk(make_relay, tmp_path, receiver_):
         relay.stop()
 
 
+def relay_session(relay):
+    """A session in the middle of its content."""
+    raw = Raw(relay.listener("trusted"), timeout=60)
+    raw.ehlo()
+    raw.envelope("alice@client.test", "bob@example.org")
+    raw.expect("DATA", 354)
+    raw.send(HEAD + b"text\r\n")
+    return raw
+
+
+def test_failing_disk_is_told_once(make_relay, receiver_):
+    """While no flush succeeds, mail is refused and the log says so once; and once when it is over."""
+    relay = make_relay({"listeners": [TRUSTED]})
+    send(relay)
+    pid = int(pathlib.Path(f"/proc/{relay.ready['pid']}/task/{relay.ready['pid']}/children").read_text().split()[0])
+    writing = [relay_session(relay) for _ in range(5)]  # whoever comes later is told at MAIL FROM
+    thread = next(t.name for t in pathlib.Path(f"/proc/{pid}/task").iterdir() if "spool" in (t / "comm").read_text())
+    tracer = subprocess.Popen(["strace", "-q", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO", "-e", "signal=none",
+                               "-o", relay.folder / "strace.out", "-p", thread], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: f"TracerPid:\t{tracer.pid}\n" in pathlib.Path(f"/proc/{pid}/task/{thread}/status").read_text(), 10, "attached")
+        for one in writing:
+            one.send(b".\r\n")
+        assert {one.reply().code for one in writing} <= {451, 452}
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(10)
+    wait_until(lambda: send_quietly(relay) and "the spool keeps messages again refused=5" in relay.log(), 60, "mail is taken again", every=0.3)
+    assert relay.log().count("messages are refused: the spool can't keep them") == 1
+    assert relay.log().count("the spool keeps messages again") == 1
+
+
 # ---- the spool
 
 def segments(relay):

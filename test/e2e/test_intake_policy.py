@@ -468,6 +468,26 @@ def test_local_alias_goes_to_all(world):
     assert got == ["bob@local.test", "carol@example.org"]
 
 
+def test_received_names_what_the_client_said(world):
+    """RFC 5321 4.4: `for` has the path of the RCPT command; several are not told at all."""
+    for recipients, want in ((["postmaster@local.test"], b"for <postmaster@local.test>"),
+                             (["team@local.test"], b"for <team@local.test>"), (["bob@local.test"] * 2, b"for <bob@local.test>"),
+                             (["postmaster@local.test", "bob@local.test"], None)):
+        with world.open("mx") as raw:
+            raw.envelope("x@elsewhere.test", recipients)
+            answer = raw.data(FULL + BODY)
+        received, _ = fields_of(world, answer)
+        assert (want in received) if want else (b"for <" not in received), (recipients, received)
+
+
+@pytest.mark.parametrize("command,code", [("MAIL FROM:<alice@client.test.>", 501), ("RCPT TO:<bob@example.org.>", 501)])
+def test_no_dot_at_the_end_of_a_domain(world, command, code):
+    with world.open(login="alice") as raw:
+        if command.startswith("RCPT"):
+            raw.expect("MAIL FROM:<alice@client.test>", 250)
+        raw.expect(command, code)
+
+
 def test_local_unknown(world):
     with world.open("mx") as raw:
         raw.expect("MAIL FROM:<x@elsewhere.test>", 250)
