@@ -684,6 +684,84 @@ static void test_many_restarts_tell_nothing_twice(void **state)
     end();
 }
 
+// ---- a long queue is told while the spool works -------------------------------------------------
+
+static bool told_all, told_number[3 * SPOOL_TELL_SLICE];
+
+static void on_numbered(void *ctx, const struct spool_summary *s)
+{
+    assert_true(s->account < COUNT_OF(told_number) && !told_number[s->account]);
+    assert_false(told_all);
+    told_number[s->account] = true;
+    told_messages++;
+}
+
+static void on_slice(void *ctx, bool all)
+{
+    told_all |= all;
+}
+
+static const struct spool_recovery later = {NULL, on_numbered, NULL, on_slice, 10};
+
+static void open_to_tell_later(void *ctx)
+{
+    told_messages = 0;
+    told_all = false;
+    memset(told_number, 0, sizeof(told_number));
+    *(int *)ctx = spool_open(&options, &later, &spool);
+    client = sys_loop_start("client");
+    spool_start(spool);
+}
+
+static bool is_told(void *ctx)
+{
+    return told_all;
+}
+
+// Few are told before the start; the rest while mail comes in and old mail is settled. Each is told once,
+// nothing is compacted before that, and compaction goes on afterwards.
+static void test_a_long_queue_is_told_later(void **state)
+{
+    enum { OLD = 2 * SPOOL_TELL_SLICE + 500 };
+    struct spool_stats stats;
+    int err = -1;
+    begin(16);
+    for (uint32_t n = 1; n <= OLD; n += 20) {
+        struct spool_frame *f = spool_frame_new(SPOOL_INTAKE);
+        for (uint32_t i = n; i < n + 20; i++) {
+            struct stored_message *m = test_message(i, 100);
+            spool_frame_add_message(f, m);
+            stored_message_unref(m);
+        }
+        assert_int_equal(commit(f), OK);
+        sim_run_ms(50); // segments are made meanwhile
+    }
+    stop_spool();
+    assert_true(sim_host_call(host, open_to_tell_later, &err));
+    assert_int_equal(err, OK);
+    assert_in_range(told_messages, 10, 100);
+    assert_true(spool_is_telling(spool));
+    for (uint32_t n = 1; n <= OLD; n++) // what has been told may be settled, new mail comes in
+        if (told_number[n] && n % 2)
+            assert_int_equal(commit(settle_frame(n)), OK);
+    assert_int_equal(commit(accept_frame(OLD + 1, 100)), OK);
+    sim_run_ms(5000);
+    spool_get_stats(spool, &stats);
+    assert_int_equal(stats.compacted_bytes, 0);
+    spool_tell_rest(spool);
+    assert_true(sim_run_until(is_told, NULL, PATIENCE_MS));
+    assert_int_equal(told_messages, OLD);
+    assert_false(told_number[OLD + 1]);
+    assert_false(spool_is_telling(spool));
+    for (uint32_t n = 2; n <= OLD; n += 2)
+        if (n % 10)
+            assert_int_equal(commit(settle_frame(n)), OK);
+    sim_run_ms(3000);
+    spool_get_stats(spool, &stats);
+    assert_true(stats.compacted_bytes > 0);
+    end();
+}
+
 // ---- a full disk --------------------------------------------------------------------------------
 
 // Intake stops before it touches the reserve; outcomes go on, free the space, and intake goes on too.
@@ -750,6 +828,7 @@ int main(void)
         cmocka_unit_test(test_backup_is_one_cut_and_on_hold),
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_reserve_is_not_for_intake),
+        cmocka_unit_test(test_a_long_queue_is_told_later),
         cmocka_unit_test(test_many_restarts_tell_nothing_twice),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
