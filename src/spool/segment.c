@@ -522,20 +522,24 @@ static int scan_record(struct segment_scan *s, struct scanned *out)
     return OK;
 }
 
-// The next offset at or behind `from` where a head of this segment stands. E_NOT_FOUND.
+// The next offset at or behind `from` where a head of this segment stands. E_NOT_FOUND. Behind the last record
+// that is all the rest of the segment: it goes over whole windows.
 static int scan_resync(struct segment_scan *s, uint64_t from, uint64_t *out,
                        struct record_head *head)
 {
-    for (uint64_t at = from; at + RECORD_HEAD_BYTES <= s->limit; at += RECORD_ALIGN) {
+    for (uint64_t at = from; at + RECORD_HEAD_BYTES <= s->limit;) {
         const char *p;
-        size_t n;
+        size_t n, i;
         scan_want(s, at, RECORD_HEAD_BYTES, &p, &n);
         if (n < RECORD_HEAD_BYTES)
             break;
-        if (le32_get(p) == RECORD_MAGIC && record_head_parse(p, s->seed, head) == OK) {
-            *out = at;
-            return OK;
-        }
+        n = (size_t)(s->window_at + s->window_bytes - at);
+        for (i = 0; i + RECORD_HEAD_BYTES <= n; i += RECORD_ALIGN)
+            if (le32_get(p + i) == RECORD_MAGIC && record_head_parse(p + i, s->seed, head) == OK) {
+                *out = at + i;
+                return OK;
+            }
+        at += i;
     }
     return E_NOT_FOUND;
 }
