@@ -3,11 +3,12 @@
 // fill_spool - a spool full of deferred mail, fast: what a restart with a long queue is measured with
 //
 //     fill-spool --spool DIR [--state DIR] --messages N --domains N [--recipients-per-message N]
-//                [--size BYTES] [--next-in SECONDS] [--due N] [--domain-suffix NAME] [--crash]
+//                [--size BYTES] [--next-in SECONDS] [--due N] [--due-last] [--domain-suffix NAME] [--crash]
 //
 // Each message goes to recipients of one domain, dNNNNNNN.NAME (default "bench.example"), and has been deferred
-// once: the next attempt is SECONDS from now (default 3600), at once for the first recipients of the last N
-// messages (--due). With --state the day file says that all this has been copied (it holds none of it); without,
+// once: the next attempt is SECONDS from now (default 3600; the service's retry.max must not be less, or it is
+// brought forward), at once for the first recipients of N messages (--due), evenly among the others or, with
+// --due-last, the very last. With --state the day file says that all this has been copied (it holds none of it); without,
 // the service copies it when it starts. --crash ends as by kill -9, the open segment unsealed. Prints one JSON
 // object.
 #include <getopt.h>
@@ -28,7 +29,7 @@ struct options {
     const char *spool, *state, *suffix;
     uint32_t messages, domains, recipients, due;
     uint32_t size, next_in_s;
-    bool crash;
+    bool crash, due_last;
 };
 
 struct filling {
@@ -89,12 +90,20 @@ static struct stored_message *make_message(struct filling *f, uint32_t n)
     return m;
 }
 
+static bool is_due(const struct options *o, uint32_t n)
+{
+    if (o->due == 0 || o->due_last)
+        return o->messages - n <= o->due;
+    uint32_t every = o->messages > o->due ? o->messages / o->due : 1;
+    return n % every == every / 2;
+}
+
 static void on_committed(void *ctx, int err);
 
 static void next_message(struct filling *f)
 {
     uint32_t n = f->begun++;
-    bool due = f->o.messages - n <= f->o.due;
+    bool due = is_due(&f->o, n);
     struct stored_message *m = make_message(f, n);
     struct spool_frame *frame = spool_frame_new(SPOOL_OUTCOME);
     spool_frame_add_message(frame, m);
@@ -218,6 +227,7 @@ static const struct option LONG[] = {
     {"next-in", required_argument, NULL, 'n'},
     {"due", required_argument, NULL, 'u'},
     {"domain-suffix", required_argument, NULL, 'x'},
+    {"due-last", no_argument, NULL, 'l'},
     {"crash", no_argument, NULL, 'c'},
     {NULL, 0, NULL, 0},
 };
@@ -254,6 +264,9 @@ static bool read_options(int argc, char **argv, struct options *o)
         case 'x':
             o->suffix = optarg;
             break;
+        case 'l':
+            o->due_last = true;
+            break;
         case 'c':
             o->crash = true;
             break;
@@ -275,7 +288,7 @@ int main(int argc, char **argv)
             stderr,
             "usage: fill-spool --spool DIR [--state DIR] --messages N --domains N\n"
             "                  [--recipients-per-message N] [--size BYTES] [--next-in SECONDS]\n"
-            "                  [--due N] [--domain-suffix NAME] [--crash]\n");
+            "                  [--due N] [--due-last] [--domain-suffix NAME] [--crash]\n");
         return 64;
     }
     struct timespec t;
