@@ -121,7 +121,7 @@ static void free_domains(struct queue *q)
         struct queue_domain *d = queue_pool_at(&q->domains, i);
         if (!d->name)
             continue;
-        heap_done(&d->waiting);
+        queue_waiting_free(q, d);
         free(d->name);
         free(d->refusal);
     }
@@ -207,7 +207,7 @@ struct queue_bundle *queue_bundle_new(struct queue *q, struct queue_message *m,
     } else {
         b->numbers = mem_new(count * sizeof(uint32_t));
         memcpy(b->numbers, numbers, count * sizeof(uint32_t));
-        q->numbers_bytes += count * sizeof(uint32_t);
+        q->numbers_bytes += mem_chunk_bytes(b->numbers);
     }
     b->next = m->bundles;
     b->link = &m->bundles;
@@ -229,7 +229,7 @@ static void free_numbers(struct queue *q, struct queue_bundle *b)
 {
     if (b->count == 1)
         return;
-    q->numbers_bytes -= b->count * sizeof(uint32_t);
+    q->numbers_bytes -= mem_chunk_bytes(b->numbers);
     free(b->numbers);
 }
 
@@ -254,7 +254,7 @@ static void set_numbers(struct queue *q, struct queue_bundle *b, const uint32_t 
     if (count > 1) {
         many = mem_new(count * sizeof(uint32_t));
         memcpy(many, numbers, count * sizeof(uint32_t));
-        q->numbers_bytes += count * sizeof(uint32_t);
+        q->numbers_bytes += mem_chunk_bytes(many);
     }
     free_numbers(q, b);
     b->count = count;
@@ -302,6 +302,35 @@ static void put_in(struct queue *q, struct queue_bundle *b, enum bundle_state st
     q->recipients[state] += b->count;
 }
 
+// Most domains have one that waits, a few very many.
+static void waiting_grow(struct queue *q, struct queue_domain *d)
+{
+    struct heap *h = &d->waiting;
+    if (h->cap == 0) {
+        h->nodes = &d->waiting_one;
+        h->cap = 1;
+        return;
+    }
+    size_t cap = h->cap == 1 ? 3 : h->cap + h->cap / 4 + 1;
+    bool own = h->nodes != &d->waiting_one;
+    if (own)
+        q->waiting_bytes -= mem_chunk_bytes(h->nodes);
+    h->nodes = mem_resize(own ? h->nodes : NULL, cap * sizeof(struct heap_node *));
+    if (!own)
+        h->nodes[0] = d->waiting_one;
+    q->waiting_bytes += mem_chunk_bytes(h->nodes);
+    h->cap = cap;
+}
+
+void queue_waiting_free(struct queue *q, struct queue_domain *d)
+{
+    if (d->waiting.cap > 1) {
+        q->waiting_bytes -= mem_chunk_bytes(d->waiting.nodes);
+        free(d->waiting.nodes);
+    }
+    d->waiting = (struct heap){0};
+}
+
 void queue_bundle_wait(struct queue *q, struct queue_bundle *b, int64_t due_us)
 {
     queue_bundle_take_out(q, b);
@@ -312,12 +341,8 @@ void queue_bundle_wait(struct queue *q, struct queue_bundle *b, int64_t due_us)
         b->message->warn_again = b->message->warn_passed;
     b->due_us = due_us;
     struct heap *h = &b->domain->waiting;
-    if (h->count == h->cap) { // most domains have one or two, a few very many
-        size_t cap = h->cap < 2 ? h->cap + 1 : h->cap + h->cap / 4 + 1;
-        h->nodes = mem_resize(h->nodes, cap * sizeof(*h->nodes));
-        q->waiting_bytes += (cap - h->cap) * sizeof(*h->nodes);
-        h->cap = cap;
-    }
+    if (h->count == h->cap)
+        waiting_grow(q, b->domain);
     b->due = (struct heap_node){0};
     heap_add(h, &b->due, due_us);
     if (heap_first(h) == &b->due)

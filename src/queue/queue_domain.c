@@ -10,15 +10,9 @@
 
 #include <stdlib.h>
 
-static uint64_t hash_of(uint32_t route, struct bytes name)
-{
-    return map_hash(name) ^ queue_hash_mix(route);
-}
-
 uint64_t queue_domain_hash(const struct queue_hash_node *node)
 {
-    const struct queue_domain *d = container_of(node, struct queue_domain, hash);
-    return hash_of(d->route, queue_domain_name(d));
+    return container_of(node, struct queue_domain, hash)->name_hash;
 }
 
 struct bytes queue_domain_name(const struct queue_domain *d)
@@ -29,19 +23,21 @@ struct bytes queue_domain_name(const struct queue_domain *d)
 struct queue_domain *queue_domain_get(struct queue *q, uint32_t route, struct bytes name)
 {
     CHECK(name.len <= QUEUE_NAME_MAX);
-    uint64_t hash = hash_of(route, name);
+    uint64_t of_name = map_hash(name);
+    uint32_t hash = (uint32_t)(of_name ^ queue_hash_mix(route));
     for (struct queue_hash_node *n = queue_hash_chain(&q->by_domain, hash); n; n = n->next) {
         struct queue_domain *d = container_of(n, struct queue_domain, hash);
-        if (d->route == route && bytes_eq(queue_domain_name(d), name))
+        if (d->name_hash == hash && d->route == route && bytes_eq(queue_domain_name(d), name))
             return d;
     }
     struct queue_domain *d = queue_pool_new(&q->domains);
+    d->name_hash = hash;
     d->name = mem_new(name.len + 1);
     memcpy(d->name, name.at ? name.at : "", name.len);
     d->name_len = (uint8_t)name.len;
-    q->names_bytes += name.len + 1;
+    q->names_bytes += mem_chunk_bytes(d->name);
     d->route = route;
-    d->worker = (uint8_t)(map_hash(name) % q->workers_count);
+    d->worker = (uint8_t)(of_name % q->workers_count);
     list_init(&d->flows);
     queue_hash_add(&q->by_domain, &d->hash);
     return d;
@@ -54,9 +50,8 @@ void queue_domain_free(struct queue *q, struct queue_domain *d)
     list_remove(&d->work);
     queue_lane_join(q, d, NULL, QUEUE_PROOF_NONE);
     queue_hash_remove(&q->by_domain, &d->hash);
-    q->waiting_bytes -= d->waiting.cap * sizeof(*d->waiting.nodes);
-    q->names_bytes -= d->name_len + 1;
-    heap_done(&d->waiting);
+    q->names_bytes -= mem_chunk_bytes(d->name);
+    queue_waiting_free(q, d);
     free(d->name);
     free(d->refusal);
     queue_pool_free(&q->domains, d);

@@ -14,6 +14,7 @@
 // All functions here want the mutex held. Times are mono microseconds (int64_t ..._us).
 #pragma once
 
+#include <malloc.h>
 #include <pthread.h>
 
 #include "base/check.h"
@@ -32,6 +33,12 @@
 #define QUEUE_HOUR_SLOTS 60
 #define QUEUE_DAY_SLOTS 48
 #define QUEUE_NOTE_BLOCK_MAX 1000 // messages counted ahead in one note
+
+// What a piece of memory takes with the allocator's own bytes.
+static inline size_t mem_chunk_bytes(void *piece)
+{
+    return malloc_usable_size(piece) + sizeof(size_t);
+}
 
 enum bundle_state { BUNDLE_WAITING, BUNDLE_READY, BUNDLE_LEASED, BUNDLE_HELD };
 #define BUNDLE_STATES 4
@@ -116,14 +123,15 @@ struct queue_domain {
     struct queue_hash_node hash;
     char *name; // NUL-terminated
     struct heap waiting;
-    struct heap_node wake; // in its worker's heap
-    struct list work;      // in its worker's lists: to resolve, or draining
+    struct heap_node *waiting_one; // what `waiting` stands in while there is no more than one
+    struct heap_node wake;         // in its worker's heap
+    struct list work;              // in its worker's lists: to resolve, or draining
     struct queue_lane *lane;
     struct list of_lane;
     struct list flows;
     struct queue_refusal *refusal;
     int64_t until_us;
-    uint32_t route, bundles;
+    uint32_t route, bundles, name_hash;
     uint16_t failures;
     uint8_t name_len, worker, state, proof;
 };
@@ -243,6 +251,8 @@ void queue_bundle_wait(struct queue *q, struct queue_bundle *b, int64_t due_us);
 void queue_bundle_hold(struct queue *q, struct queue_bundle *b);
 void queue_bundle_lease(struct queue *q, struct queue_bundle *b);
 void queue_bundle_ready(struct queue *q, struct queue_bundle *b, struct queue_flow *f);
+// What the domain's heap of due times takes, at its end: no bundle waits any more, or none will.
+void queue_waiting_free(struct queue *q, struct queue_domain *d);
 // Takes it out of where it is (its state's containers and counts).
 void queue_bundle_take_out(struct queue *q, struct queue_bundle *b);
 void queue_bundle_move(struct queue *q, struct queue_bundle *b, struct queue_domain *d);
