@@ -8,7 +8,7 @@
 
 #include "event/history_private.h"
 
-#define KNOWN_MESSAGES 64
+#define KNOWN_MESSAGES 256
 
 // A message taken apart.
 struct known {

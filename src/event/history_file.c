@@ -1,20 +1,27 @@
 // SPDX-License-Identifier: MIT
 #include "event/history_file.h"
 
+#include <stdlib.h>
+
 #include "spool/record.h"
+#include "spool/tlv.h"
 
 // Sequence numbers of a slot: some ten thousand messages, whose words fit into a few hundred pages.
 #define SLOT_BITS 16
+// A block is ended when it is this large.
+#define BLOCK_BYTES 65536
+// Of a record in a block: sequence, message id, type, bytes that follow.
+#define ENTRY_HEAD_BYTES 32
 
 static const char SCHEMA[] =
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT "
     "ROWID;"
-    "CREATE TABLE IF NOT EXISTS record(seq INTEGER PRIMARY KEY, type INTEGER NOT NULL, high "
-    "INTEGER NOT NULL, low INTEGER NOT NULL, meta BLOB NOT NULL) STRICT;"
-    "CREATE TABLE IF NOT EXISTS part(high INTEGER, low INTEGER, seq INTEGER, PRIMARY KEY(high, "
-    "low, seq)) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS word(slot INTEGER, hash INTEGER, seq INTEGER, PRIMARY KEY(slot, "
-    "hash, seq)) STRICT, WITHOUT ROWID;";
+    "CREATE TABLE IF NOT EXISTS block(first INTEGER PRIMARY KEY, last INTEGER NOT NULL, data BLOB "
+    "NOT NULL) STRICT;"
+    "CREATE TABLE IF NOT EXISTS part(high INTEGER, low INTEGER, first INTEGER, PRIMARY KEY(high, "
+    "low, first)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS word(slot INTEGER, hash INTEGER, first INTEGER, PRIMARY KEY(slot, "
+    "hash, first)) STRICT, WITHOUT ROWID;";
 
 static int of_sqlite(int rc)
 {
@@ -101,15 +108,16 @@ static int prepare_writing(struct history_file *f)
     const struct statement all[] = {
         {&f->begin, "BEGIN"},
         {&f->commit, "COMMIT"},
-        {&f->add_record, "INSERT OR IGNORE INTO record VALUES(?,?,?,?,?)"},
-        {&f->add_part, "INSERT OR IGNORE INTO part VALUES(?,?,?)"},
-        {&f->add_word, "INSERT OR IGNORE INTO word VALUES(?,?,?)"},
+        {&f->add_block, "INSERT INTO block VALUES(?,?,?)"},
+        {&f->add_part, "INSERT INTO part VALUES(?,?,?)"},
+        {&f->add_word, "INSERT INTO word VALUES(?,?,?)"},
+        {&f->find_block, "SELECT last FROM block WHERE first <= ? ORDER BY first DESC LIMIT 1"},
         {&f->set_number, "INSERT OR REPLACE INTO meta VALUES(?,?)"},
     };
     return prepare_all(f->db, all, COUNT_OF(all));
 }
 
-// A file of the version before keeps its tables, but what they hold is not read any more.
+// What a version before the first release has left is not read: the file begins anew.
 static int make_schema(sqlite3 *db)
 {
     int version, err = get_version(db, &version);
@@ -117,10 +125,22 @@ static int make_schema(sqlite3 *db)
         return err;
     if (version > HISTORY_FILE_VERSION)
         return E_VERSION;
-    err = run_sql(db, version ? "DELETE FROM meta" : "");
+    err = run_sql(db, "DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS part; DROP TABLE IF EXISTS "
+                      "word");
     if (!err)
         err = run_sql(db, SCHEMA);
-    return err ? err : run_sql(db, "PRAGMA user_version=2");
+    return err ? err : run_sql(db, "PRAGMA user_version=3");
+}
+
+static uint64_t number_of(sqlite3 *db, const char *key)
+{
+    sqlite3_stmt *st;
+    if (prepare(db, "SELECT value FROM meta WHERE key = ?", &st) != OK)
+        return 0;
+    sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
+    uint64_t number = sqlite3_step(st) == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
+    sqlite3_finalize(st);
+    return number;
 }
 
 int history_file_open(const char *path, struct history_file *out)
@@ -138,6 +158,8 @@ int history_file_open(const char *path, struct history_file *out)
         err = make_schema(out->db);
     if (!err)
         err = prepare_writing(out);
+    if (!err)
+        out->sequence = number_of(out->db, "sequence");
     if (err)
         history_file_close(out);
     return err;
@@ -145,11 +167,14 @@ int history_file_open(const char *path, struct history_file *out)
 
 void history_file_close(struct history_file *f)
 {
-    sqlite3_stmt *const all[] = {f->begin,    f->commit,   f->add_record,
-                                 f->add_part, f->add_word, f->set_number};
+    sqlite3_stmt *const all[] = {f->begin,    f->commit,     f->add_block, f->add_part,
+                                 f->add_word, f->find_block, f->set_number};
     for (size_t i = 0; i < COUNT_OF(all); i++)
         sqlite3_finalize(all[i]);
     sqlite3_close(f->db);
+    buf_done(&f->block);
+    buf_done(&f->ids);
+    buf_done(&f->words);
     buf_done(&f->word);
     *f = (struct history_file){0};
 }
@@ -159,59 +184,143 @@ int history_file_begin(struct history_file *f)
     return step_once(f->begin);
 }
 
-static int add_word(struct history_file *f, uint64_t sequence, enum history_word kind,
-                    struct bytes word)
+static int by_words(const void *a, const void *b)
 {
-    if (!word.len)
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static int by_ids(const void *a, const void *b)
+{
+    const struct message_id *x = a, *y = b;
+    return message_id_cmp(*x, *y);
+}
+
+// In order, and each once: what is close in the tree is written in a row.
+static int write_parts(struct history_file *f)
+{
+    struct message_id *ids = (struct message_id *)(void *)f->ids.at;
+    size_t count = f->ids.len / sizeof *ids;
+    int err = OK;
+    qsort(ids, count, sizeof *ids, by_ids);
+    for (size_t i = 0; i < count && !err; i++) {
+        if (i > 0 && message_id_eq(ids[i], ids[i - 1]))
+            continue;
+        sqlite3_bind_int64(f->add_part, 1, (int64_t)ids[i].high);
+        sqlite3_bind_int64(f->add_part, 2, (int64_t)ids[i].low);
+        sqlite3_bind_int64(f->add_part, 3, (int64_t)f->first);
+        err = step_once(f->add_part);
+    }
+    return err;
+}
+
+static int write_words(struct history_file *f)
+{
+    uint64_t *words = (uint64_t *)(void *)f->words.at;
+    size_t count = f->words.len / sizeof *words;
+    int err = OK;
+    if (count)
+        qsort(words, count, sizeof *words, by_words);
+    for (size_t i = 0; i < count && !err; i++) {
+        if (i > 0 && words[i] == words[i - 1])
+            continue;
+        sqlite3_bind_int64(f->add_word, 1, (int64_t)(f->first >> SLOT_BITS));
+        sqlite3_bind_int64(f->add_word, 2, (int64_t)words[i]);
+        sqlite3_bind_int64(f->add_word, 3, (int64_t)f->first);
+        err = step_once(f->add_word);
+    }
+    return err;
+}
+
+static void drop_block(struct history_file *f)
+{
+    buf_clear(&f->block);
+    buf_clear(&f->ids);
+    buf_clear(&f->words);
+}
+
+static int write_block(struct history_file *f)
+{
+    if (!f->block.len)
         return OK;
-    sqlite3_bind_int64(f->add_word, 1, (int64_t)(sequence >> SLOT_BITS));
-    sqlite3_bind_int64(f->add_word, 2, (int64_t)hash_word(kind, word, &f->word));
-    sqlite3_bind_int64(f->add_word, 3, (int64_t)sequence);
-    return step_once(f->add_word);
-}
-
-static int add_words(struct history_file *f, uint64_t sequence, const struct envelope *e)
-{
-    int err = add_word(f, sequence, HISTORY_SENDER, e->reverse_path);
+    int err = f->block.err || f->ids.err || f->words.err ? E_LIMIT : OK;
+    sqlite3_bind_int64(f->add_block, 1, (int64_t)f->first);
+    sqlite3_bind_int64(f->add_block, 2, (int64_t)f->last);
+    sqlite3_bind_blob64(f->add_block, 3, f->block.at, f->block.len, SQLITE_STATIC);
     if (!err)
-        err = add_word(f, sequence, HISTORY_MESSAGE_ID, e->message_id);
+        err = step_once(f->add_block);
+    sqlite3_clear_bindings(f->add_block);
     if (!err)
-        err = add_word(f, sequence, HISTORY_ENVID, e->envid);
+        err = write_parts(f);
     if (!err)
-        err = add_word(f, sequence, HISTORY_TAG, e->tag);
-    for (uint32_t i = 0; i < e->recipients_count && !err; i++)
-        err = add_word(f, sequence, HISTORY_RECIPIENT, e->recipients[i].address);
+        err = write_words(f);
+    drop_block(f);
     return err;
 }
 
-static int add_row(struct history_file *f, const struct spool_record *r)
+static void add_word(struct history_file *f, enum history_word kind, struct bytes word)
 {
-    sqlite3_bind_int64(f->add_record, 1, (int64_t)r->sequence);
-    sqlite3_bind_int(f->add_record, 2, (int)r->type);
-    sqlite3_bind_int64(f->add_record, 3, (int64_t)r->id.high);
-    sqlite3_bind_int64(f->add_record, 4, (int64_t)r->id.low);
-    sqlite3_bind_blob64(f->add_record, 5, r->meta.at, r->meta.len, SQLITE_STATIC);
-    int err = step_once(f->add_record);
-    sqlite3_clear_bindings(f->add_record);
-    return err;
+    uint64_t hash = hash_word(kind, word, &f->word);
+    if (word.len)
+        buf_add(&f->words, bytes_of(&hash, sizeof hash));
 }
 
-static int add_part(struct history_file *f, const struct spool_record *r)
+static void add_words(struct history_file *f, const struct envelope *e)
 {
-    sqlite3_bind_int64(f->add_part, 1, (int64_t)r->id.high);
-    sqlite3_bind_int64(f->add_part, 2, (int64_t)r->id.low);
-    sqlite3_bind_int64(f->add_part, 3, (int64_t)r->sequence);
-    return step_once(f->add_part);
+    add_word(f, HISTORY_SENDER, e->reverse_path);
+    add_word(f, HISTORY_MESSAGE_ID, e->message_id);
+    add_word(f, HISTORY_ENVID, e->envid);
+    add_word(f, HISTORY_TAG, e->tag);
+    for (uint32_t i = 0; i < e->recipients_count; i++)
+        add_word(f, HISTORY_RECIPIENT, e->recipients[i].address);
+}
+
+static void add_entry(struct history_file *f, const struct spool_record *r)
+{
+    char head[ENTRY_HEAD_BYTES];
+    le64_put(head, r->sequence);
+    le64_put(head + 8, r->id.high);
+    le64_put(head + 16, r->id.low);
+    le32_put(head + 24, (uint32_t)r->type);
+    le32_put(head + 28, (uint32_t)r->meta.len);
+    if (!f->block.len)
+        f->first = r->sequence;
+    f->last = r->sequence;
+    buf_add(&f->block, bytes_of(head, sizeof head));
+    buf_add(&f->block, r->meta);
+    buf_add(&f->ids, bytes_of(&r->id, sizeof r->id));
+    if (r->type == SPOOL_RECORD_MESSAGE)
+        add_words(f, r->envelope);
+}
+
+// Blocks do not overlap, and a block has all of the journal between its ends.
+static bool has(struct history_file *f, uint64_t sequence)
+{
+    sqlite3_bind_int64(f->find_block, 1, (int64_t)sequence);
+    bool found = sqlite3_step(f->find_block) == SQLITE_ROW &&
+                 (uint64_t)sqlite3_column_int64(f->find_block, 0) >= sequence;
+    sqlite3_reset(f->find_block);
+    return found;
+}
+
+// A copy is a block of its own: its number is one of long ago.
+static int add_copy(struct history_file *f, const struct spool_record *record)
+{
+    int err = write_block(f);
+    if (err || has(f, record->sequence))
+        return err;
+    add_entry(f, record);
+    return write_block(f);
 }
 
 int history_file_add(struct history_file *f, const struct spool_record *record)
 {
-    int err = add_row(f, record);
-    if (!err)
-        err = add_part(f, record);
-    if (!err && record->type == SPOOL_RECORD_MESSAGE)
-        err = add_words(f, record->sequence, record->envelope);
-    return err;
+    if (record->copy)
+        return add_copy(f, record);
+    if (record->sequence <= f->sequence)
+        return OK;
+    add_entry(f, record);
+    return f->block.len < BLOCK_BYTES ? OK : write_block(f);
 }
 
 static int set_number(struct history_file *f, const char *key, uint64_t value)
@@ -223,7 +332,9 @@ static int set_number(struct history_file *f, const char *key, uint64_t value)
 
 int history_file_commit(struct history_file *f, struct history_progress progress)
 {
-    int err = set_number(f, "sequence", progress.sequence);
+    int err = write_block(f);
+    if (!err)
+        err = set_number(f, "sequence", progress.sequence);
     if (!err)
         err = set_number(f, "since", progress.since);
     return err ? err : step_once(f->commit);
@@ -231,7 +342,9 @@ int history_file_commit(struct history_file *f, struct history_progress progress
 
 void history_file_rollback(struct history_file *f)
 {
+    drop_block(f);
     (void)run_sql(f->db, "ROLLBACK");
+    f->sequence = number_of(f->db, "sequence"); // a commit that failed may have come through
 }
 
 bool history_file_checkpoint(struct history_file *f)
@@ -256,15 +369,13 @@ int history_file_flush(struct history_file *f)
 
 // ---- reading ---------------------------------------------------------------------------------------------
 
-#define COLUMNS "SELECT r.seq, r.type, r.high, r.low, r.meta FROM "
-
 static int prepare_reading(struct history_view *v)
 {
     const struct statement all[] = {
-        {&v->of_message, COLUMNS
-         "part p JOIN record r ON r.seq = p.seq WHERE p.high = ? AND p.low = ? ORDER BY p.seq"},
-        {&v->after, COLUMNS "record r WHERE r.seq > ? AND r.seq <= ? ORDER BY r.seq"},
-        {&v->next, "SELECT seq FROM record WHERE seq > ? ORDER BY seq LIMIT 1"},
+        {&v->of_message, "SELECT b.data FROM part p JOIN block b ON b.first = p.first WHERE p.high "
+                         "= ? AND p.low = ? ORDER BY p.first"},
+        {&v->after, "SELECT data FROM block WHERE first >= coalesce((SELECT first FROM block WHERE "
+                    "first <= ?1 ORDER BY first DESC LIMIT 1), 0) AND first <= ?2 ORDER BY first"},
     };
     return prepare_all(v->db, all, COUNT_OF(all));
 }
@@ -291,20 +402,8 @@ void history_view_close(struct history_view *v)
 {
     sqlite3_finalize(v->of_message);
     sqlite3_finalize(v->after);
-    sqlite3_finalize(v->next);
     sqlite3_close(v->db);
     *v = (struct history_view){0};
-}
-
-static uint64_t number_of(sqlite3 *db, const char *key)
-{
-    sqlite3_stmt *st;
-    if (prepare(db, "SELECT value FROM meta WHERE key = ?", &st) != OK)
-        return 0;
-    sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
-    uint64_t number = sqlite3_step(st) == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
-    sqlite3_finalize(st);
-    return number;
 }
 
 struct history_progress history_view_progress(struct history_view *v)
@@ -312,62 +411,120 @@ struct history_progress history_view_progress(struct history_view *v)
     return (struct history_progress){number_of(v->db, "sequence"), number_of(v->db, "since")};
 }
 
-static bool show_row(sqlite3_stmt *st, const struct history_rows *rows)
+static bool take_entry(struct bytes *in, struct spool_record *out)
 {
-    const void *meta = sqlite3_column_blob(st, 4);
-    struct spool_record record = {
-        .sequence = (uint64_t)sqlite3_column_int64(st, 0),
-        .type = (enum spool_record_type)sqlite3_column_int(st, 1),
-        .id = {(uint64_t)sqlite3_column_int64(st, 2), (uint64_t)sqlite3_column_int64(st, 3)},
-        .meta = bytes_of(meta, meta ? (size_t)sqlite3_column_bytes(st, 4) : 0),
+    if (in->len < ENTRY_HEAD_BYTES)
+        return false;
+    *out = (struct spool_record){
+        .sequence = le64_get(in->at),
+        .id = {le64_get(in->at + 8), le64_get(in->at + 16)},
+        .type = (enum spool_record_type)le32_get(in->at + 24),
+        .meta = bytes_mid(*in, ENTRY_HEAD_BYTES, le32_get(in->at + 28)),
     };
-    return rows->row(rows->ctx, &record);
+    bool whole = out->meta.len == le32_get(in->at + 28);
+    *in = bytes_skip(*in, ENTRY_HEAD_BYTES + out->meta.len);
+    return whole;
 }
 
-// *out_more: false when no more are wanted.
-static int show_rows(sqlite3_stmt *st, const struct history_rows *rows, bool *out_more)
+// Which records of a block are meant.
+struct sieve {
+    const struct message_id *id; // NULL: of all messages
+    uint64_t after, upto;
+};
+
+static bool passes(const struct sieve *sieve, const struct spool_record *r)
+{
+    return sieve->id ? message_id_eq(r->id, *sieve->id)
+                     : r->sequence > sieve->after && r->sequence <= sieve->upto;
+}
+
+static struct bytes column_block(sqlite3_stmt *st)
+{
+    const void *data = sqlite3_column_blob(st, 0);
+    return bytes_of(data, data ? (size_t)sqlite3_column_bytes(st, 0) : 0);
+}
+
+static int show_blocks(sqlite3_stmt *st, const struct sieve *sieve, const struct history_rows *rows)
 {
     int rc;
-    *out_more = true;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW && *out_more)
-        *out_more = show_row(st, rows);
+    bool more = true;
+    while (more && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct bytes in = column_block(st);
+        struct spool_record record;
+        while (more && take_entry(&in, &record))
+            more = !passes(sieve, &record) || rows->row(rows->ctx, &record);
+    }
     sqlite3_reset(st);
-    return of_sqlite(rc);
+    return more ? of_sqlite(rc) : OK;
 }
 
 int history_view_of(struct history_view *v, struct message_id id, const struct history_rows *rows)
 {
-    bool more;
+    struct sieve sieve = {.id = &id};
     sqlite3_bind_int64(v->of_message, 1, (int64_t)id.high);
     sqlite3_bind_int64(v->of_message, 2, (int64_t)id.low);
-    return show_rows(v->of_message, rows, &more);
+    return show_blocks(v->of_message, &sieve, rows);
 }
 
 int history_view_after(struct history_view *v, uint64_t after, uint64_t upto,
                        const struct history_rows *rows)
 {
-    bool more;
+    struct sieve sieve = {.after = after, .upto = upto};
     sqlite3_bind_int64(v->after, 1, (int64_t)after);
     sqlite3_bind_int64(v->after, 2, (int64_t)upto);
-    return show_rows(v->after, rows, &more);
+    return show_blocks(v->after, &sieve, rows);
+}
+
+static bool take_sequence(void *ctx, struct spool_record *record)
+{
+    *(uint64_t *)ctx = record->sequence;
+    return false;
 }
 
 uint64_t history_view_next(struct history_view *v, uint64_t after)
 {
-    sqlite3_bind_int64(v->next, 1, (int64_t)after);
-    uint64_t next =
-        sqlite3_step(v->next) == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(v->next, 0) : 0;
-    sqlite3_reset(v->next);
-    return next;
+    uint64_t next = 0;
+    struct history_rows rows = {take_sequence, &next};
+    return history_view_after(v, after, INT64_MAX, &rows) ? 0 : next;
+}
+
+// The acceptances of a block, the last first. False: no more are wanted.
+static bool show_acceptances(struct bytes block, const struct history_rows *rows)
+{
+    struct buf places = {0};
+    struct spool_record record;
+    struct bytes in = block;
+    for (const char *at = in.at; take_entry(&in, &record); at = in.at)
+        if (record.type == SPOOL_RECORD_MESSAGE)
+            buf_add(&places, bytes_of(&at, sizeof at));
+    bool more = true;
+    for (size_t i = places.len / sizeof(const char *); i > 0 && more; i--) {
+        const char *at;
+        memcpy(&at, places.at + (i - 1) * sizeof at, sizeof at);
+        in = bytes_skip(block, (size_t)(at - block.at));
+        more = !take_entry(&in, &record) || rows->row(rows->ctx, &record);
+    }
+    buf_done(&places);
+    return more;
+}
+
+static int show_back(sqlite3_stmt *st, const struct history_rows *rows, bool *out_more)
+{
+    int rc = SQLITE_DONE;
+    *out_more = true;
+    while (*out_more && (rc = sqlite3_step(st)) == SQLITE_ROW)
+        *out_more = show_acceptances(column_block(st), rows);
+    sqlite3_reset(st);
+    return *out_more ? of_sqlite(rc) : OK;
 }
 
 int history_view_all(struct history_view *v, const struct history_rows *rows)
 {
     sqlite3_stmt *st;
     bool more;
-    int err = prepare(v->db, COLUMNS "record r WHERE r.type = 1 ORDER BY r.seq DESC", &st);
+    int err = prepare(v->db, "SELECT data FROM block ORDER BY first DESC", &st);
     if (!err)
-        err = show_rows(st, rows, &more);
+        err = show_back(st, rows, &more);
     sqlite3_finalize(st);
     return err;
 }
@@ -386,23 +543,23 @@ int history_view_find(struct history_view *v, enum history_word kind, struct byt
                       const struct history_rows *rows)
 {
     struct buf space = {0};
-    sqlite3_stmt *slots = NULL, *rows_of = NULL;
+    sqlite3_stmt *slots = NULL, *blocks = NULL;
     bool more = true;
-    int64_t slot = INT64_MAX;
+    int64_t slot = INT64_MAX, hash = (int64_t)hash_word(kind, word, &space);
+    buf_done(&space);
     int err =
         prepare(v->db, "SELECT slot FROM word WHERE slot < ? ORDER BY slot DESC LIMIT 1", &slots);
     if (!err)
         err = prepare(v->db,
-                      COLUMNS "word w JOIN record r ON r.seq = w.seq WHERE w.slot = ? AND "
-                              "w.hash = ? ORDER BY w.seq DESC",
-                      &rows_of);
+                      "SELECT b.data FROM word w JOIN block b ON b.first = w.first WHERE w.slot = "
+                      "? AND w.hash = ? ORDER BY w.first DESC",
+                      &blocks);
     while (!err && more && slot_below(slots, &slot)) {
-        sqlite3_bind_int64(rows_of, 1, slot);
-        sqlite3_bind_int64(rows_of, 2, (int64_t)hash_word(kind, word, &space));
-        err = show_rows(rows_of, rows, &more);
+        sqlite3_bind_int64(blocks, 1, slot);
+        sqlite3_bind_int64(blocks, 2, hash);
+        err = show_back(blocks, rows, &more);
     }
     sqlite3_finalize(slots);
-    sqlite3_finalize(rows_of);
-    buf_done(&space);
+    sqlite3_finalize(blocks);
     return err;
 }

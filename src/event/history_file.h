@@ -2,10 +2,10 @@
 //
 // history_file - one day's records in one SQLite file: its schema, rows in, rows out
 //
-// A row is a record as it stands in the journal (spool_record.meta); nothing is taken apart but what is searched for.
-// What it is found by: the sequence number, the message's id, and words: the addresses, Message-ID, ENVID and tag of
-// an acceptance, hashed. A word stands beside those of about the same time (WORD_SLOT), so that a day of any size is
-// written at one place only; who searches asks one slot after the other, and looks whether the record is meant.
+// Records are kept as they stand in the journal (spool_record.meta), many to a row: a block. Nothing is taken apart but
+// what is searched for: the message's id, and words: the addresses, Message-ID, ENVID and tag of an acceptance, hashed.
+// Both name blocks; whoever searches looks through these. Words stand beside those of about the same time (a slot), so
+// that writing touches few pages however large the day is; a search asks one slot after the other.
 //
 // Fails: E_IO, E_DENIED, E_DAMAGED, E_VERSION; a full disk is E_FULL.
 #pragma once
@@ -15,7 +15,7 @@
 #include "event/history.h"
 #include "spool/spool_reader.h"
 
-#define HISTORY_FILE_VERSION 2
+#define HISTORY_FILE_VERSION 3
 
 // What an acceptance is found by.
 enum history_word {
@@ -30,15 +30,19 @@ enum history_word {
 
 struct history_file {
     sqlite3 *db;
-    sqlite3_stmt *begin, *commit, *add_record, *add_part, *add_word, *set_number;
-    struct buf word;
+    sqlite3_stmt *begin, *commit, *add_block, *add_part, *add_word, *find_block, *set_number;
+    uint64_t sequence; // as stored when it was opened or rolled back: up to there all is here
+    // the block being filled
+    uint64_t first, last; // sequence numbers
+    struct buf block, ids, words, word;
 };
 
 // Makes the schema where there is none.
 int history_file_open(const char *path, struct history_file *out) MUST_USE;
 void history_file_close(struct history_file *f);
 int history_file_begin(struct history_file *f) MUST_USE;
-// A message or an outcome; one that is there already stays as it is.
+// A message or an outcome; one that is there already stays as it is. Between two calls no record of the journal may
+// have been left out, but for those of other types: commit first.
 int history_file_add(struct history_file *f, const struct spool_record *record) MUST_USE;
 // How far the journal has been read, and from where on without a gap.
 struct history_progress {
@@ -56,7 +60,7 @@ int history_file_flush(struct history_file *f) MUST_USE;
 
 struct history_view {
     sqlite3 *db;
-    sqlite3_stmt *of_message, *after, *next;
+    sqlite3_stmt *of_message, *after;
 };
 
 // E_NOT_FOUND: no such file. E_VERSION.

@@ -146,8 +146,10 @@ static struct message_id accept(uint32_t n, struct wall at, uint32_t recipients)
     return accept_sized(n, at, recipients, 14);
 }
 
-static void happen(struct message_id id, uint32_t recipient, struct wall at,
-                   enum recipient_state state, enum spool_event event)
+static char long_text[OUTCOME_TEXT_MAX];
+
+static void happen_with(struct message_id id, uint32_t recipient, struct wall at,
+                        enum recipient_state state, enum spool_event event, struct bytes text)
 {
     struct spool_outcome o = {.id = id,
                               .recipient = recipient,
@@ -158,10 +160,16 @@ static void happen(struct message_id id, uint32_t recipient, struct wall at,
                               .code = 250,
                               .enhanced = BYTES("2.0.0"),
                               .mx = BYTES("mx.example.net"),
-                              .text = BYTES("it's \"here\"")};
+                              .text = text};
     struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
     spool_frame_add_outcome(f, &o);
     commit(f);
+}
+
+static void happen(struct message_id id, uint32_t recipient, struct wall at,
+                   enum recipient_state state, enum spool_event event)
+{
+    happen_with(id, recipient, at, state, event, BYTES("it's \"here\""));
 }
 
 // ---- what the history tells --------------------------------------------------------------------------------
@@ -542,6 +550,50 @@ static void test_find(void **state)
     free(t);
 }
 
+// More than a block's worth: nothing is lost or told twice at their seams, and what is found comes newest first.
+static void test_blocks(void **state)
+{
+    (void)state;
+    enum { MESSAGES = 100 };
+    struct message_id ids[MESSAGES + 1];
+    struct history_filter newest = {.tag = BYTES("tag1")};
+    struct telling *t = mem_new(sizeof *t);
+    memset(long_text, 't', sizeof long_text);
+    for (uint32_t n = 1; n <= MESSAGES; n++) {
+        ids[n] = accept(n, wall_add_ms(midnight, n), 2);
+        happen_with(ids[n], 2, midnight, RECIPIENT_DELIVERED, SPOOL_EVENT_DELIVERED,
+                    bytes_of(long_text, sizeof long_text));
+    }
+    for (size_t page = 1; page <= 1000; page *= 10) {
+        read_all(page, t);
+        assert_number("events", t->count, 3 * MESSAGES);
+        for (size_t i = 0; i < t->count; i++) {
+            assert_true(message_id_eq(t->at[i].id, ids[i / 3 + 1]));
+            assert_number("recipient", t->at[i].recipient, i % 3 == 0 ? 1 : 2);
+            assert_true(t->at[i].address[0] != '\0');
+        }
+    }
+    for (uint32_t n = 1; n <= MESSAGES; n++) {
+        char address[64];
+        struct history_filter filter = {.since = {0}};
+        struct history_reader reader = {t, on_message, on_event};
+        snprintf(address, sizeof address, "r%u.2@example.net", n);
+        filter.recipient = bytes_cstr(address);
+        t->ids_count = t->count = 0;
+        assert_int_equal(history_find(history, &filter, 10, on_found, t), OK);
+        assert_number("found", t->ids_count, 1);
+        assert_true(message_id_eq(t->ids[0], ids[n]));
+        assert_int_equal(history_show(history, ids[n], &reader), OK);
+        assert_number("events", t->count, 3);
+    }
+    t->ids_count = 0;
+    assert_int_equal(history_find(history, &newest, 30, on_found, t), OK);
+    assert_number("found", t->ids_count, 30);
+    for (uint32_t i = 0; i < 30; i++)
+        assert_true(message_id_eq(t->ids[i], ids[MESSAGES - 3 * i]));
+    free(t);
+}
+
 static void touch(const char *name)
 {
     char path[160];
@@ -610,6 +662,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_lost_and_compacted, setup, teardown),
     cmocka_unit_test_setup_teardown(test_power_cut_at_a_day_change, setup, teardown),
     cmocka_unit_test_setup_teardown(test_find, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_blocks, setup, teardown),
     cmocka_unit_test_setup_teardown(test_forgetting, setup, teardown),
     cmocka_unit_test_setup_teardown(test_damaged_day, setup, teardown),
 };
