@@ -15,8 +15,8 @@ from lib import network
 
 import machine
 from machine import Busy
-from relays import MAIN_HOLD, SETTLE_S, WIDE, Cost, posthaste, postfix
-from tools import LONGEST_S, SINK, idle_sessions, make_certificate, our_load, our_sink, smtp_sink, smtp_source, DOMAIN, SENDER
+from relays import SETTLE_S, WIDE, Cost, posthaste
+from tools import LONGEST_S, SINK, idle_sessions, our_load, our_sink, smtp_sink, smtp_source, DOMAIN, SENDER
 
 WARM = 20  # a twentieth of a run goes before it: caches, lanes, segments
 
@@ -74,6 +74,7 @@ def through(relay, count, kind, due=0):
 
 def into(relay, count, kind):
     """Messages a second into a queue on hold."""
+    relay.begin()
     kind.send(relay.folder, relay.to(), max(count // WARM, 1))
     time.sleep(SETTLE_S)
     cost = Cost(relay)
@@ -83,15 +84,14 @@ def into(relay, count, kind):
 
 def side_by_side(name, count, kind, way=through, tls=False, postfix_share=8, **options):
     def case(run):
-        hold, certificate = way is into, make_certificate(run.fresh(f"{name}-certificate")) if tls else None
+        hold = way is into
 
         def ours():
             with posthaste(run.fresh(f"{name}-posthaste"), hold=hold, tls=tls, **options) as service:
                 return way(service, run.scaled(count), kind)
 
         def theirs():
-            with postfix(run.fresh(f"{name}-postfix"), MAIN_HOLD if hold else "", certificate) as peer:
-                return way(peer, run.scaled(count // postfix_share), kind)
+            return way(run.postfix(hold=hold, tls=tls), run.scaled(count // postfix_share), kind)
         return run.both(ours, theirs)
     return case
 
@@ -117,8 +117,12 @@ def with_direct(case, count=None, kind=None):
 
 relay_4k = with_direct(side_by_side("relay_4k", 20000, Plain()))
 accept_4k = with_direct(side_by_side("accept_4k", 20000, Plain(), into))
-relay_100k = with_direct(side_by_side("relay_100k", 4000, Ours(100000)), 6000, Ours(100000))
+_relay_100k = with_direct(side_by_side("relay_100k", 4000, Ours(100000)), 6000, Ours(100000))
 _tls_reuse = side_by_side("tls_reuse", 12000, Ours(tls=True), tls=True)
+
+
+def relay_100k(run):
+    return {**_relay_100k(run), "disk_mb_per_s": machine.disk_mb_per_s()}
 
 
 def tls_reuse(run):
@@ -144,6 +148,7 @@ RECIPIENTS = 1000
 
 def fanout(relay, count, recipients):
     """Messages of so many recipients: into the queue, then, released, out of it; recipients a second, as the round's."""
+    relay.begin()
     cost = Cost(relay)
     sending = smtp_source(relay.folder, relay.to(), count, cost, size=65536, recipients=recipients)
     with our_sink(relay.folder, count * recipients) as receiver:
@@ -163,8 +168,7 @@ def fanout_1000(run):
             return fanout(service, run.scaled(100), RECIPIENTS)
 
     def theirs():
-        with postfix(run.fresh("fanout-postfix"), MAIN_HOLD) as peer:
-            return fanout(peer, run.scaled(10), RECIPIENTS)
+        return fanout(run.postfix(hold=True), run.scaled(10), RECIPIENTS)
     return run.both(ours, theirs)
 
 
@@ -244,9 +248,8 @@ def latency_idle(run):
                 service.relay_pid(), "VmHWM")}
 
     def theirs():
-        with postfix(run.fresh("latency-postfix")) as peer:
-            return {"postfix": one_by_one(peer.to(), run.scaled(100))[1]}
-    return {**run.both(ours, theirs), "fdatasync_us": machine.fdatasync_us()}
+        return {"postfix": one_by_one(run.postfix().to(), run.scaled(100))[1]}
+    return {**run.both(ours, theirs), "fdatasync_us": run.flush_us()}
 
 
 # ---- idle sessions ---------------------------------------------------------------------------------
@@ -262,12 +265,10 @@ def idle_bytes(run, count, tls):
 
 
 def idle_bytes_postfix(run, count, tls):
-    folder = run.fresh(f"idle-postfix-{tls}")
-    certificate = make_certificate(run.fresh("idle-certificate")) if tls else None
-    with postfix(folder, certificate=certificate) as peer:
-        before = peer.resident_bytes()
-        with idle_sessions(folder, peer.to(), count, tls):
-            return (peer.resident_bytes() - before) / count
+    peer = run.postfix(tls=tls)
+    before = peer.resident_bytes()
+    with idle_sessions(peer.folder, peer.to(), count, tls):
+        return (peer.resident_bytes() - before) / count
 
 
 def idle_10k(run):
@@ -286,7 +287,7 @@ SLOW_SESSIONS = {50: 10000, 200: 20000, 1000: 20000}  # sessions: messages
 
 def slow_disk(run):
     """The worst share of what is possible: min(the fast disk, sessions / 2 flushes)."""
-    flush_s = SLOW_S + machine.fdatasync_us() / 1e6
+    flush_s = SLOW_S + run.flush_us() / 1e6
     result, shares = {}, []
     for sessions, count in SLOW_SESSIONS.items():
         kind = Plain(sessions=sessions)
@@ -294,10 +295,10 @@ def slow_disk(run):
             with posthaste(run.fresh(f"slow-{sessions}-{slow}"), extra=WIDE, slow_flush=slow) as service:
                 one = through(service, run.scaled(count), kind)
             result[f"{'slow' if slow else 'fast'}_{sessions}"] = one["posthaste"]
+            result[f"{'slow' if slow else 'fast'}_{sessions}_flushes_per_msg"] = one["flushes_per_msg"]
         possible = min(result[f"fast_{sessions}"], sessions / (2 * flush_s))
         shares.append(result[f"slow_{sessions}"] / possible)
         result[f"share_{sessions}"] = shares[-1]
-    with postfix(run.fresh("slow-postfix"), slow_flush=True) as peer:
-        theirs = through(peer, run.scaled(1000), Plain())
+    theirs = through(run.postfix(slow_flush=True), run.scaled(1000), Plain())
     return {"posthaste": result["slow_50"], "share": min(shares), **theirs, **result,
             **{key: one[key] for key in ("cpu_us_per_msg", "flushes_per_msg", "rss_peak_bytes", "bound_by_load")}}

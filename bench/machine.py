@@ -130,6 +130,22 @@ def fdatasync_us():
     return 1e6 * statistics.median(times)
 
 
+def disk_mb_per_s():
+    """64 MiB written over, 1 MiB a flush."""
+    path, piece = FOLDER / "stream", bytes(1 << 20)
+    with open(path, "wb", buffering=0) as out:
+        for _ in range(64):
+            out.write(piece)
+        os.fsync(out.fileno())
+        began = time.monotonic()
+        for number in range(64):
+            os.pwrite(out.fileno(), piece, number << 20)
+            os.fdatasync(out.fileno())
+        took = time.monotonic() - began
+    path.unlink()
+    return (64 << 20) / 1e6 / took
+
+
 def rsa2048_per_s():
     text = subprocess.run(["openssl", "speed", "-seconds", "1", "rsa2048"], capture_output=True, text=True).stdout
     found = re.search(r"^rsa 2048 bits\s+\S+\s+\S+\s+([\d.]+)", text, re.M)

@@ -26,6 +26,7 @@
 #define SESSIONS_MAX 50000
 #define PASSWORD_BYTES_MAX 1024
 #define SHOW_EVERY_MS 200
+#define IDLE_AT_ONCE 50 // idle sessions that are being opened
 #define LOAD_NAME_MAX 32
 
 // A file that the run appends lines to; they are written at the end of a turn.
@@ -331,7 +332,11 @@ static void run_start(struct sys_task *task)
     l->run.on_idle = on_idle;
     bool too_many = !l->idle && l->sessions > l->run.count;
     uint64_t sessions = too_many ? l->run.count : l->sessions;
-    l->run.idle = l->idle ? sessions : 0;
+    if (l->idle) {
+        l->run.idle = sessions;
+        sessions = sessions < IDLE_AT_ONCE ? sessions : IDLE_AT_ONCE;
+        l->run.idle_opened = sessions;
+    }
     for (uint64_t i = 0; i < sessions; i++)
         load_session_start(&l->run);
 }

@@ -234,6 +234,10 @@ static void join_idlers(struct load_session *s)
 {
     struct load_run *run = s->run;
     s->idles = true;
+    if (run->idle_opened < run->idle) {
+        run->idle_opened++;
+        load_session_start(run);
+    }
     if (++run->idle_count == run->idle && run->on_idle) {
         run->on_idle(run);
         run->on_idle = NULL;

@@ -35,7 +35,7 @@ struct load_run {
     uint64_t count, size, messages_per_connection;
     uint32_t recipients;
     bool resume;         // later TLS connections resume the first one's session
-    uint64_t idle;       // sessions that are opened and send nothing until load_run_stop(); 0: none
+    uint64_t idle;       // sessions opened, a few at a time, that send nothing; 0: none
     uint64_t rate_milli; // messages a thousand seconds; 0: as fast as they go
     struct bytes name;   // of the run: in X-Load-Id: NAME-NUMBER
     struct bytes body;   // made once by load_run_init()
@@ -48,7 +48,7 @@ struct load_run {
     struct mono began;
     uint64_t taken; // messages given to sessions
     struct list sessions;
-    uint64_t idle_count;
+    uint64_t idle_opened, idle_count;
     void (*on_idle)(struct load_run *run); // all idle sessions are open; once
     void (*on_over)(struct load_run *run); // the last session ended
 };

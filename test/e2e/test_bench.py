@@ -31,7 +31,7 @@ def test_every_case_is_measured(cases, tmp_path):
     assert [case["id"] for case in got["cases"]] == cases
     for case in got["cases"]:
         assert list(case) == KEYS
-        assert case["posthaste"]["min"] > 0 and len(case["rounds"]) == 1
+        assert case["posthaste"]["min"] >= 0 and len(case["rounds"]) == 1
         assert set(case["target"]) == {"op", "value"} and case["rss_peak_bytes"] > 0
         assert case["met"] in (True, False) or case["rounds"][0]["bound_by_load"]
         assert case["id"].startswith("queue_1m") or case["postfix"]["median"] > 0

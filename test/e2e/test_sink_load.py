@@ -167,10 +167,10 @@ def test_load_resumes_tls_sessions(sink):
 @pytest.mark.parametrize("tls", ["none", "starttls"])
 def test_load_holds_idle_sessions(sink, tls):
     one = sink("--tls", tls)
-    process = subprocess.Popen([BINARY, "load", "--to", f"127.0.0.1:{one.port}", "--idle", "--sessions", "20", "--tls", tls],
+    process = subprocess.Popen([BINARY, "load", "--to", f"127.0.0.1:{one.port}", "--idle", "--sessions", "120", "--tls", tls],
                                stdout=subprocess.PIPE, text=True)
     try:
-        assert process.stdout.readline() == '{"idle":20}\n'
+        assert process.stdout.readline() == '{"idle":120}\n'
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0 and process.stdout.read() == ""
     finally:
