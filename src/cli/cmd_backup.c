@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
 // How it works: a backup is a folder with `spool` (one consistent cut, marked as on hold) and
-// `accounts.db`. The service writes it; the command makes the folder and gives it to the service's
-// user. A restore is made while the service is stopped: each part is copied beside its place, under
+// `accounts.db`. The service writes it, in STATE, because it can write nowhere else; the command
+// moves each part to where it is wanted, or copies it. A restore is made while the service is stopped: each part is copied beside its place, under
 // a name of its own, and renamed there once it is whole and flushed; the spool last, so that there
 // is no spool before all is there.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <json-c/json.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -60,68 +61,9 @@ static int fail_errno(int e, const char *what, const char *path)
     return cli_fail(exit, "%s %s: %s", what, path, strerror(e));
 }
 
-// ---- backup ------------------------------------------------------------------------------------------
+// ---- copying -----------------------------------------------------------------------------------------
 
-static bool ignore_object(void *ctx, struct json_object *object)
-{
-    (void)ctx;
-    (void)object;
-    return true;
-}
-
-static int run_backup(struct cli *cli)
-{
-    const struct conf *conf = cli_conf(cli);
-    const char *to = cli->arguments[0];
-    if (!conf)
-        return CLI_CONFIG;
-    if (to[0] != '/') {
-        char *here = getcwd(NULL, 0);
-        if (!here)
-            return fail_errno(errno, "cannot find", ".");
-        to = arena_printf(&cli->arena, "%s/%s", here, to).at;
-        free(here);
-    }
-    struct json_object *answer = NULL;
-    int exit =
-        cli_ask_lines(cli, "/v1/lanes", ignore_object, NULL); // before a folder is made for nothing
-    if (exit)
-        return exit;
-    const struct passwd *user = service_user(conf);
-    const char *spool = arena_printf(&cli->arena, "%s/spool", to).at;
-    int e = make_empty(to, user);
-    if (!e)
-        e = make_empty(spool, user);
-    if (e)
-        return fail_errno(e, "cannot back up to", to);
-    struct json_object *request = json_object_new_object();
-    cli_json_add(request, "to", bytes_cstr(to));
-    exit = cli_ask_long(cli, "/v1/backup", request, &answer);
-    json_object_put(request);
-    if (exit)
-        return exit;
-    if (cli->json)
-        cli_print_json(answer);
-    else
-        printf("backup of spool and accounts: %s\n", to);
-    json_object_put(answer);
-    return CLI_OK;
-}
-
-const struct cli_command cli_backup = {
-    .name = "backup",
-    .arguments = "DIR",
-    .help = "copy spool and accounts, as of one moment, into a new folder",
-    .more = "The service goes on meanwhile. Its user must be able to write in DIR. The history\n"
-            "(STATE/events) is not copied.\n",
-    .arguments_min = 1,
-    .arguments_max = 1,
-    .run = run_backup,
-};
-
-// ---- restore -----------------------------------------------------------------------------------------
-
-struct restore {
+struct copy {
     const struct passwd *user;
     char *piece;
     const char *failed; // the path, when something fails
@@ -134,7 +76,7 @@ static bool is_zero(const char *at, size_t len)
 }
 
 // Holes stay holes.
-static int copy_bytes(struct restore *r, int from, int to)
+static int copy_bytes(struct copy *r, int from, int to)
 {
     off_t at = 0;
     for (;;) {
@@ -153,7 +95,7 @@ static int copy_bytes(struct restore *r, int from, int to)
     }
 }
 
-static int copy_file(struct restore *r, const char *from, const char *to)
+static int copy_file(struct copy *r, const char *from, const char *to)
 {
     int in = open(from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     int out = in < 0 ? -1 : open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -177,10 +119,9 @@ static int sync_folder(const char *path)
     return e;
 }
 
-static int copy_tree(struct restore *r, const char *from, const char *to, int depth);
+static int copy_tree(struct copy *r, const char *from, const char *to, int depth);
 
-static int copy_entry(struct restore *r, const char *from, const char *to, const char *name,
-                      int depth)
+static int copy_entry(struct copy *r, const char *from, const char *to, const char *name, int depth)
 {
     struct arena arena = {0};
     struct stat st;
@@ -197,7 +138,7 @@ static int copy_entry(struct restore *r, const char *from, const char *to, const
     return e;
 }
 
-static int copy_tree(struct restore *r, const char *from, const char *to, int depth)
+static int copy_tree(struct copy *r, const char *from, const char *to, int depth)
 {
     struct dirent *entry;
     int e = 0;
@@ -214,6 +155,129 @@ static int copy_tree(struct restore *r, const char *from, const char *to, int de
         e = give(to, r->user);
     return e ? e : sync_folder(to);
 }
+
+// Copies one part beside its place and moves it there; an empty folder may be there.
+static int copy_part(struct copy *r, struct cli *cli, const char *from, const char *to, bool tree)
+{
+    const char *beside = arena_printf(&cli->arena, "%s.copying", to).at;
+    const char *folder =
+        arena_dup(&cli->arena, bytes_first(bytes_cstr(to), (size_t)(strrchr(to, '/') - to))).at;
+    r->failed = beside;
+    int e = tree ? copy_tree(r, from, beside, 0) : copy_file(r, from, beside);
+    if (!e) {
+        r->failed = to;
+        e = tree && rmdir(to) != 0 && errno != ENOENT ? errno : 0;
+    }
+    if (!e)
+        e = rename(beside, to) != 0 ? errno : 0;
+    return e ? e : sync_folder(folder);
+}
+
+// ---- backup ------------------------------------------------------------------------------------------
+
+static bool ignore_object(void *ctx, struct json_object *object)
+{
+    (void)ctx;
+    (void)object;
+    return true;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+    (void)st;
+    (void)type;
+    (void)where;
+    return remove(path);
+}
+
+// Made by the service where it may; the folder is new.
+static int write_backup(struct cli *cli, const char *made, const struct passwd *user)
+{
+    struct json_object *answer = NULL, *request = json_object_new_object();
+    int e = make_empty(made, user);
+    if (!e)
+        e = make_empty(arena_printf(&cli->arena, "%s/spool", made).at, user);
+    cli_json_add(request, "to", bytes_cstr(made));
+    int exit = e ? fail_errno(e, "cannot write in", made)
+                 : cli_ask_long(cli, "/v1/backup", request, &answer);
+    json_object_put(request);
+    json_object_put(answer);
+    return exit;
+}
+
+static int move_part(struct copy *r, struct cli *cli, const char *made, const char *to,
+                     const char *name, bool tree)
+{
+    const char *source = arena_printf(&cli->arena, "%s/%s", made, name).at;
+    const char *target = arena_printf(&cli->arena, "%s/%s", to, name).at;
+    r->failed = target;
+    if (rename(source, target) == 0)
+        return sync_folder(to);
+    return errno == EXDEV ? copy_part(r, cli, source, target, tree) : errno;
+}
+
+static int move_backup(struct cli *cli, const char *made, const char *to, const struct passwd *user)
+{
+    struct copy r = {.user = user, .piece = mem_new(PIECE_BYTES)};
+    int e = move_part(&r, cli, made, to, "spool", true);
+    if (!e)
+        e = move_part(&r, cli, made, to, "accounts.db", false);
+    free(r.piece);
+    return e ? fail_errno(e, "cannot write", r.failed) : CLI_OK;
+}
+
+static int run_backup(struct cli *cli)
+{
+    const struct conf *conf = cli_conf(cli);
+    const char *to = cli->arguments[0];
+    if (!conf)
+        return CLI_CONFIG;
+    if (to[0] != '/') {
+        char *here = getcwd(NULL, 0);
+        if (!here)
+            return fail_errno(errno, "cannot find", ".");
+        to = arena_printf(&cli->arena, "%s/%s", here, to).at;
+        free(here);
+    }
+    int exit =
+        cli_ask_lines(cli, "/v1/lanes", ignore_object, NULL); // before a folder is made for nothing
+    if (exit)
+        return exit;
+    const struct passwd *user = service_user(conf);
+    int e = make_empty(to, user);
+    if (e)
+        return fail_errno(e, "cannot back up to", to);
+    const char *made = arena_printf(&cli->arena, "%s/backup.%d", conf->state.at, getpid()).at;
+    exit = write_backup(cli, made, user);
+    if (!exit)
+        exit = move_backup(cli, made, to, user);
+    (void)nftw(made, remove_one, TREE_DEPTH_MAX + 2, FTW_DEPTH | FTW_PHYS);
+    if (exit)
+        return exit;
+    if (cli->json) {
+        struct json_object *o = json_object_new_object();
+        cli_json_add(o, "backup", bytes_cstr(to));
+        cli_print_json(o);
+        json_object_put(o);
+    } else {
+        printf("backup of spool and accounts: %s\n", to);
+    }
+    return CLI_OK;
+}
+
+const struct cli_command cli_backup = {
+    .name = "backup",
+    .arguments = "DIR",
+    .help = "copy spool and accounts, as of one moment, into a new folder",
+    .more =
+        "The service goes on meanwhile. It writes the copy in STATE, which must have room for it;\n"
+        "from there it is moved to DIR. The history (STATE/events) is not copied.\n",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_backup,
+};
+
+// ---- restore -----------------------------------------------------------------------------------------
 
 static bool exists(struct cli *cli, const char *folder, const char *name)
 {
@@ -248,25 +312,7 @@ static int check_targets(struct cli *cli, const struct conf *conf, const char *f
     return CLI_OK;
 }
 
-// Copies one part beside its place and moves it there; an empty folder may be there.
-static int restore_part(struct restore *r, struct cli *cli, const char *from, const char *to,
-                        bool tree)
-{
-    const char *beside = arena_printf(&cli->arena, "%s.restoring", to).at;
-    const char *folder =
-        arena_dup(&cli->arena, bytes_first(bytes_cstr(to), (size_t)(strrchr(to, '/') - to))).at;
-    r->failed = beside;
-    int e = tree ? copy_tree(r, from, beside, 0) : copy_file(r, from, beside);
-    if (!e) {
-        r->failed = to;
-        e = tree && rmdir(to) != 0 && errno != ENOENT ? errno : 0;
-    }
-    if (!e)
-        e = rename(beside, to) != 0 ? errno : 0;
-    return e ? e : sync_folder(folder);
-}
-
-static int restore(struct cli *cli, const struct conf *conf, const char *from, struct restore *r)
+static int restore(struct cli *cli, const struct conf *conf, const char *from, struct copy *r)
 {
     const char *accounts = arena_printf(&cli->arena, "%s/accounts.db", from).at;
     const char *spool = arena_printf(&cli->arena, "%s/spool", from).at;
@@ -276,8 +322,8 @@ static int restore(struct cli *cli, const struct conf *conf, const char *from, s
     if (!e)
         e = give(conf->state.at, r->user);
     if (!e)
-        e = restore_part(r, cli, accounts, to, false);
-    return e ? e : restore_part(r, cli, spool, conf->spool.at, true);
+        e = copy_part(r, cli, accounts, to, false);
+    return e ? e : copy_part(r, cli, spool, conf->spool.at, true);
 }
 
 static int run_restore(struct cli *cli)
@@ -287,7 +333,7 @@ static int run_restore(struct cli *cli)
     int exit = conf ? check_targets(cli, conf, from) : CLI_CONFIG;
     if (exit)
         return exit;
-    struct restore r = {.user = service_user(conf), .piece = mem_new(PIECE_BYTES)};
+    struct copy r = {.user = service_user(conf), .piece = mem_new(PIECE_BYTES)};
     int e = restore(cli, conf, from, &r);
     free(r.piece);
     if (e)

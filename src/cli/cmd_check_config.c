@@ -66,7 +66,7 @@ static int check_contents(const struct conf *conf, struct buf *errors)
 {
     struct route_table *routes;
     int pair = check_pair(conf, errors);
-    int err = route_table_new(conf, 1, &routes, errors);
+    int err = route_table_new(conf, NULL, 1, &routes, errors);
     if (!err)
         route_table_free(routes);
     return pair ? pair : err;

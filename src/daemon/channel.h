@@ -14,10 +14,10 @@
 enum channel_kind {
     // guard to relay: the parts of a configuration, then COMMIT to apply them together
     CHANNEL_CONFIG = 1,  // fd: the configuration text; text: its file name
-    CHANNEL_CERTIFICATE, // fd: PEM chain
-    CHANNEL_KEY,         // fd: PEM private key
+    CHANNEL_CERTIFICATE, // fd: PEM chain; text: the number of its key, which the guard keeps
     CHANNEL_LISTENER,    // fd: bound, listening socket; text: the listener's name
     CHANNEL_HTTP,        // fd: bound, listening socket
+    CHANNEL_FILE, // fd: a file that the configuration names, none: not readable; text: its path
     CHANNEL_COMMIT,
     CHANNEL_STOP,            // drain and exit; text: milliseconds for it, or "" for shutdown_grace
     CHANNEL_UPGRADE_REFUSED, // text: why
@@ -25,6 +25,7 @@ enum channel_kind {
     CHANNEL_READY,   // serving; text: path of the control socket
     CHANNEL_APPLIED, // a COMMIT after the first was taken over
     CHANNEL_REFUSED, // it was not; text: why
+    CHANNEL_SIGN,    // fd: a worker's line to the private keys (sign_wire.h)
     CHANNEL_UPGRADE, // asks for the installed program: STOP or UPGRADE_REFUSED follows
 };
 

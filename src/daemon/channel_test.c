@@ -73,7 +73,8 @@ static void test_contents(void **state)
         struct channel_message m;
         struct buf got;
         assert_int_equal(
-            channel_send_contents(ends[0], CHANNEL_KEY, BYTES("k"), bytes_of(bytes, SIZES[i])), OK);
+            channel_send_contents(ends[0], CHANNEL_FILE, BYTES("k"), bytes_of(bytes, SIZES[i])),
+            OK);
         assert_int_equal(channel_receive(ends[1], &m), OK);
         assert_true(m.fd != -1);
         assert_int_equal(write(m.fd, "x", 1), -1); // sealed: what was checked stays so
@@ -92,7 +93,7 @@ static void test_contents_too_large(void **state)
     struct channel_message m;
     struct buf got;
     int before = open_fds();
-    assert_int_equal(channel_send_contents(ends[0], CHANNEL_KEY, BYTES_NONE, BYTES("12345")), OK);
+    assert_int_equal(channel_send_contents(ends[0], CHANNEL_FILE, BYTES_NONE, BYTES("12345")), OK);
     assert_int_equal(channel_receive(ends[1], &m), OK);
     assert_int_equal(channel_read_contents(m.fd, 4, &got), E_LIMIT);
     assert_number("descriptors left open", open_fds(), before);

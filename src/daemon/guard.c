@@ -23,6 +23,9 @@
 #include <unistd.h>
 
 #include "daemon/channel.h"
+#include "daemon/guard_files.h"
+#include "daemon/guard_keys.h"
+#include "daemon/guard_lines.h"
 #include "daemon/guard_sockets.h"
 #include "daemon/predecessor.h"
 #include "daemon/relay.h"
@@ -44,7 +47,8 @@
 // What the relay gets beside the sockets. `conf` NULL: there is none.
 struct setup {
     struct conf *conf;
-    struct buf text, certificate, key;
+    struct buf text, certificate;
+    uint32_t key; // the number of the certificate's
 };
 
 struct guard {
@@ -52,6 +56,8 @@ struct guard {
     struct setup good,
         next;   // what the relay works with; what it has been sent and not answered yet
     bool again; // a reload was asked for meanwhile
+    struct guard_keys keys;
+    struct guard_lines lines;
     struct timespec certificate_changed, key_changed;
     struct guard_sockets sockets;
     int signals, channel;
@@ -69,7 +75,6 @@ static void setup_done(struct setup *s)
     conf_free(s->conf);
     buf_done(&s->text);
     buf_done(&s->certificate);
-    buf_done(&s->key);
     *s = (struct setup){0};
 }
 
@@ -82,10 +87,11 @@ static int64_t now_ms(void)
 
 // ---- files ---------------------------------------------------------------------------------------------
 
-static int read_whole(int fd, size_t max, struct buf *out)
+// In one piece of memory: what is read may have to be wiped.
+static int read_whole(int fd, size_t size, size_t max, struct buf *out)
 {
     buf_init(out, max);
-    for (;;) {
+    for (buf_reserve(out, size + 4096);;) {
         char *room = buf_reserve(out, 4096);
         if (!room)
             return E_LIMIT;
@@ -114,7 +120,7 @@ static int read_file(const char *what, const char *path, size_t max, struct buf 
             close(fd);
         return err_from_errno(e);
     }
-    int err = read_whole(fd, max, out);
+    int err = read_whole(fd, (size_t)st.st_size, max, out);
     close(fd);
     if (err) {
         log_error("cannot read file", LOG_CSTR("what", what), LOG_CSTR("file", path), LOG_ERR(err));
@@ -126,17 +132,40 @@ static int read_file(const char *what, const char *path, size_t max, struct buf 
     return OK;
 }
 
-static int load_certificate(struct guard *g, struct setup *s)
+static void wipe(struct buf *secret)
+{
+    if (secret->at)
+        explicit_bzero(secret->at, secret->cap);
+    buf_done(secret);
+}
+
+static int read_certificate(struct guard *g, struct setup *s, struct buf *key)
 {
     const struct conf *conf = s->conf;
     if (conf->tls.self_signed)
-        return tls_certificate_make(conf->hostname, &s->certificate, &s->key);
+        return tls_certificate_make(conf->hostname, &s->certificate, key);
     if (!conf->tls.certificate.len)
         return OK;
     int err = read_file("certificate", conf->tls.certificate.at, SECRET_FILE_MAX, &s->certificate,
                         &g->certificate_changed);
     if (!err)
-        err = read_file("private key", conf->tls.key.at, SECRET_FILE_MAX, &s->key, &g->key_changed);
+        err = read_file("private key", conf->tls.key.at, SECRET_FILE_MAX, key, &g->key_changed);
+    return err;
+}
+
+// The key stays here; what goes on is its number.
+static int load_certificate(struct guard *g, struct setup *s)
+{
+    struct buf key = {0};
+    char reason[NET_TLS_REASON];
+    int err = read_certificate(g, s, &key);
+    if (!err && s->certificate.len) {
+        err =
+            guard_keys_add(&g->keys, buf_bytes(&s->certificate), buf_bytes(&key), &s->key, reason);
+        if (err)
+            fprintf(stderr, "error: tls.certificate or tls.key: %s\n", reason);
+    }
+    wipe(&key);
     return err;
 }
 
@@ -224,11 +253,13 @@ static int send_all(struct guard *g, const struct setup *s)
 {
     struct bytes name = bytes_cstr(g->config);
     int err = channel_send_contents(g->channel, CHANNEL_CONFIG, name, buf_bytes(&s->text));
+    char key[16];
+    snprintf(key, sizeof key, "%u", s->key);
     if (!err && s->certificate.len)
-        err = channel_send_contents(g->channel, CHANNEL_CERTIFICATE, BYTES_NONE,
+        err = channel_send_contents(g->channel, CHANNEL_CERTIFICATE, bytes_cstr(key),
                                     buf_bytes(&s->certificate));
-    if (!err && s->key.len)
-        err = channel_send_contents(g->channel, CHANNEL_KEY, BYTES_NONE, buf_bytes(&s->key));
+    if (!err)
+        err = guard_files_send(g->channel, s->conf);
     for (int i = 0; i < g->sockets.count && !err; i++) {
         struct guard_socket *socket = &g->sockets.at[i];
         if (socket->wanted)
@@ -320,6 +351,8 @@ static _Noreturn void become_relay(struct guard *g, int channel, const struct pa
                                    pid_t guard_pid)
 {
     sigset_t all;
+    guard_keys_done(&g->keys); // before anything else: they stay in the guard
+    guard_lines_done(&g->lines);
     sigemptyset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     // The terminal's ^C and a service manager's group signals are the guard's to answer.
@@ -538,6 +571,10 @@ static void on_message(struct guard *g, const struct channel_message *m)
         drop_next(g);
         reload_again(g);
         break;
+    case CHANNEL_SIGN:
+        if (m->fd != -1)
+            guard_lines_add(&g->lines, m->fd);
+        return;
     case CHANNEL_UPGRADE:
         upgrade(g);
         break;
@@ -564,6 +601,7 @@ static void stop(struct guard *g)
 static void on_relay_gone(struct guard *g, int status)
 {
     close(g->channel);
+    guard_lines_done(&g->lines);
     g->channel = -1;
     g->relay = 0;
     g->serving = false;
@@ -641,11 +679,14 @@ static int poll_timeout(const struct guard *g)
 static void run(struct guard *g)
 {
     while (!(g->stopping && g->relay == 0)) {
-        struct pollfd fds[2] = {{.fd = g->signals, .events = POLLIN},
-                                {.fd = g->channel, .events = POLLIN}};
-        int n = poll(fds, 2, poll_timeout(g));
+        struct pollfd fds[2 + GUARD_LINES_MAX] = {{.fd = g->signals, .events = POLLIN},
+                                                  {.fd = g->channel, .events = POLLIN}};
+        size_t lines = guard_lines_poll(&g->lines, fds + 2);
+        int n = poll(fds, 2 + lines, poll_timeout(g));
         if (n == -1 && errno != EINTR)
             break;
+        if (n > 0)
+            guard_lines_serve(&g->lines, &g->keys, fds + 2);
         // The channel first: what the relay said before it died still counts.
         struct channel_message message;
         if (n > 0 && (fds[1].revents & POLLIN) && channel_receive(g->channel, &message) == OK)
@@ -711,6 +752,8 @@ int guard_main(const char *config, const char *ready_file)
     guard_sockets_close(&g->sockets);
     setup_done(&g->good);
     setup_done(&g->next);
+    guard_keys_done(&g->keys);
+    guard_lines_done(&g->lines);
     close(g->signals);
     free(g);
     return code;

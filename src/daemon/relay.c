@@ -5,6 +5,7 @@
 // Each configuration arrives as parts and is applied by COMMIT, whole or not at all.
 #include "daemon/relay.h"
 
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <malloc.h>
 #include <netinet/in.h>
@@ -18,9 +19,11 @@
 #include "api/api.h"
 #include "base/map.h"
 #include "daemon/channel.h"
+#include "daemon/guard_files.h"
 #include "daemon/holds.h"
 #include "daemon/predecessor.h"
-#include "daemon/sandbox.h"
+#include "daemon/relay_files.h"
+#include "daemon/signer.h"
 #include "daemon/worker.h"
 #include "event/history.h"
 #include "route/route.h"
@@ -33,7 +36,9 @@
 
 // What the guard has sent since the last COMMIT.
 struct parts {
-    struct buf config, certificate, key;
+    struct buf config, certificate;
+    uint32_t key; // the number of the certificate's
+    struct relay_files files;
     char name[CHANNEL_TEXT_MAX];
     struct worker_listener listeners[256];
     size_t count;
@@ -55,6 +60,7 @@ struct recovery {
 struct relay {
     int channel;
     struct parts parts;
+    struct relay_folders folders;
     struct sys_loop *main, *dns_loop;
     struct conf_part *conf, *routes, *accounts, *tls;
     struct net_tls_server *tls_server;
@@ -105,7 +111,7 @@ static void parts_clear(struct parts *p)
 {
     buf_done(&p->config);
     buf_done(&p->certificate);
-    buf_done(&p->key);
+    relay_files_done(&p->files);
     for (size_t i = 0; i < p->count; i++)
         close(p->listeners[i].fd);
     if (p->http != -1)
@@ -131,9 +137,7 @@ static bool parts_take(struct parts *p, struct channel_message *m)
         break;
     case CHANNEL_CERTIFICATE:
         take_contents(m, CONF_FILE_MAX, &p->certificate);
-        break;
-    case CHANNEL_KEY:
-        take_contents(m, CONF_FILE_MAX, &p->key);
+        p->key = (uint32_t)strtoul(m->text, NULL, 10);
         break;
     case CHANNEL_LISTENER:
         if (p->count < COUNT_OF(p->listeners)) {
@@ -148,6 +152,9 @@ static bool parts_take(struct parts *p, struct channel_message *m)
             close(p->http);
         p->http = m->fd;
         m->fd = -1;
+        break;
+    case CHANNEL_FILE:
+        relay_files_take(&p->files, m);
         break;
     case CHANNEL_COMMIT:
         return true;
@@ -196,12 +203,13 @@ static int prepare_routes(struct relay *r, struct prepared *p, struct buf *error
 {
     const struct route_table *old = r->snapshot ? r->snapshot->routes : NULL;
     uint32_t generation = old ? route_table_generation(old) + 1 : 1;
-    int err = route_table_new(p->conf, generation, &p->routes, errors);
+    struct route_files files = relay_files_reader(&r->parts.files);
+    int err = route_table_new(p->conf, &files, generation, &p->routes, errors);
     if (err || !old || !route_table_same(old, p->routes))
         return err;
     // Nothing that queued mail could notice has changed.
     route_table_free(p->routes);
-    return route_table_new(p->conf, route_table_generation(old), &p->routes, errors);
+    return route_table_new(p->conf, &files, route_table_generation(old), &p->routes, errors);
 }
 
 static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
@@ -211,11 +219,13 @@ static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
     *p = (struct prepared){0};
     int err = relay_parse_config(buf_bytes(&parts->config), parts->name[0] ? parts->name : NULL,
                                  &p->conf, errors);
+    if (!err && r->snapshot)
+        err = relay_folders_check(&r->folders, p->conf, errors);
     if (!err)
         err = prepare_routes(r, p, errors);
     if (!err && parts->certificate.len) {
-        err = net_tls_server_new(buf_bytes(&parts->certificate), buf_bytes(&parts->key), &p->tls,
-                                 reason);
+        err =
+            net_tls_server_new_remote(buf_bytes(&parts->certificate), parts->key, &p->tls, reason);
         if (err)
             buf_printf(errors, "error: tls.certificate or tls.key: %s\n", reason);
     }
@@ -250,36 +260,20 @@ static void adopt(struct relay *r, struct prepared *p)
     conf_part_release(old_conf); // the queue has let go of it
 }
 
-static bool verifies(const struct conf *conf)
-{
-    for (uint32_t i = 0; i < conf->routes_count; i++)
-        if (conf->routes[i].tls == CONF_ROUTE_TLS_VERIFY)
-            return true;
-    return false;
-}
-
 // Reading a system's authorities takes longer than all else at a start: only for whom a route verifies, and once.
 static void load_authorities(struct relay *r)
 {
-    const struct conf *conf = r->snapshot->conf;
-    if (r->shared.authorities || !verifies(conf))
+    const char *path = guard_files_authorities(r->snapshot->conf);
+    if (r->shared.authorities || !path)
         return;
-    const char *path =
-        conf->tls.authorities.len ? conf->tls.authorities.at : net_tls_system_bundle();
     struct buf pem = {0};
-    char reason[NET_TLS_REASON] = "no file";
-    FILE *f = path ? fopen(path, "rbe") : NULL;
+    char reason[NET_TLS_REASON] = "the file cannot be read";
+    struct route_files files = relay_files_reader(&r->parts.files);
     buf_init(&pem, AUTHORITIES_MAX);
-    for (size_t n = 1; f && n > 0;) {
-        char *room = buf_reserve(&pem, 65536);
-        n = room ? fread(room, 1, 65536, f) : 0;
-        buf_commit(&pem, n);
-    }
-    if (f)
-        fclose(f);
-    if (!pem.len || net_tls_authorities_new(buf_bytes(&pem), &r->shared.authorities, reason) != OK)
+    if (files.read(files.ctx, path, &pem) != OK ||
+        net_tls_authorities_new(buf_bytes(&pem), &r->shared.authorities, reason) != OK)
         log_warn("no certificate authorities: routes with tls: verify will not deliver",
-                 LOG_CSTR("file", path ? path : ""), LOG_CSTR("because", reason));
+                 LOG_CSTR("file", path), LOG_CSTR("because", reason));
     buf_done(&pem);
 }
 
@@ -824,12 +818,16 @@ static int start(struct relay *r)
     if (err)
         return err;
     log_setup(r->snapshot->conf->log.level, r->snapshot->conf->log.format);
+    find_selves(r);
+    if (relay_folders_shut_in(&r->folders, r->snapshot->conf) != OK)
+        log_warn("the sandbox could not be set up");
     err = open_when_free(r, open_store, "store");
     if (err)
         return err;
     load_scram_secret(r);
     load_authorities(r);
-    find_selves(r);
+    r->shared.channel = r->channel;
+    r->shared.open_signer = signer_open;
     r->shared.port.kick = kick_workers;
     r->shared.port.kick_ctx = r;
     make_queue(r);
@@ -862,12 +860,9 @@ int relay_main(int channel)
     struct relay *r = mem_new(sizeof *r);
     r->channel = channel;
     r->parts.http = -1;
-    int err = pipe(r->finished) == -1 ? E_IO : start(r);
+    int err = pipe2(r->finished, O_CLOEXEC) == -1 ? E_IO : start(r);
     if (err)
         return exit_code_for(err);
-    err = sandbox_enter();
-    if (err)
-        log_warn("the sandbox could not be set up", LOG_ERR(err));
     r->start.run = on_main_start;
     sys_post(r->main, &r->start);
     char byte;

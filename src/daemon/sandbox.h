@@ -1,12 +1,29 @@
 // SPDX-License-Identifier: MIT
 //
-// sandbox - takes from the relay process what it will never need
+// sandbox - shuts the relay process in: what it will never need, it can never do again
 //
-// No new programs, no tracing, no mounts, no change of identity, no kernel modules: a system call of that list
-// fails with EPERM. Holds for all threads; can't be undone.
+// No capability and no way to get one; no file beyond the paths named (Landlock); no system call beyond a list
+// (seccomp): no other program, no other process, no memory that becomes code, no sockets but IP and Unix, no
+// TCP port of its own. What is open already stays open. Can't be undone, and holds for what the process starts.
+//
+// Thread:   the process has one yet: Landlock holds for it and for those it starts.
+// Fails:    afterwards, what is not on the list fails with ENOSYS, a path not named with EACCES.
 #pragma once
+
+#include <stddef.h>
 
 #include "base/err.h"
 
-// After all files and threads are set up. E_IO when the kernel has no seccomp.
-int sandbox_enter(void) MUST_USE;
+enum sandbox_right {
+    SANDBOX_READ,  // the file, or all files below the folder
+    SANDBOX_WRITE, // files and folders below it: read, written, made, removed, renamed, sockets too
+    SANDBOX_SOCKETS, // sockets in the folder made, and names removed
+};
+
+struct sandbox_path {
+    const char *path; // what does not exist is left out
+    enum sandbox_right right;
+};
+
+// Logs what this kernel lacks. E_IO when it is without seccomp; all else holds then as far as it could.
+int sandbox_enter(const struct sandbox_path *paths, size_t count) MUST_USE;

@@ -51,6 +51,8 @@ struct update {
 static void begin(struct worker *w, struct conf_snapshot *snapshot)
 {
     struct worker_shared *s = w->shared;
+    if (s->open_signer && s->open_signer(s->channel) != OK)
+        log_error("no line to the private keys: no TLS session can be accepted");
     struct intake_options in = {.port = &s->port,
                                 .auth = s->auth,
                                 .dns = s->dns,

@@ -17,6 +17,9 @@ struct worker_shared {
     struct auth *auth;
     struct dns_cache *dns;
     struct net_limits *limits;
+    // Opens a worker's line to the private keys, on its loop; NULL: none (the simulator has no TLS).
+    int (*open_signer)(int channel);
+    int channel; // to the guard
     struct net_tls_authorities *authorities;
     struct history *history;
     struct intake_counters intake_counters;

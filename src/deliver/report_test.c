@@ -68,7 +68,7 @@ static int setup(void **state)
     host = sim_host_new("relay", NULL);
     if (!sim_host_call(host, open_in_host, &err) || err ||
         conf_load_text(bytes_cstr(CONFIG), "test", "/", &conf, &errors) != OK ||
-        route_table_new(conf, 1, &routes, &errors) != OK)
+        route_table_new(conf, NULL, 1, &routes, &errors) != OK)
         return -1;
     struct queue_options options = {
         .workers = 1, .stored_bytes_max = 1 << 20, .seed = 1, .conf = conf};

@@ -153,6 +153,7 @@ int history_file_open(const char *path, struct history_file *out)
     if (!err)
         err = run_sql(out->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA "
                                "busy_timeout=5000; PRAGMA wal_autocheckpoint=0; PRAGMA "
+                               "temp_store=MEMORY; PRAGMA "
                                "cache_size=-16000");
     if (!err)
         err = make_schema(out->db);
@@ -386,7 +387,7 @@ int history_view_open(const char *path, struct history_view *out)
     *out = (struct history_view){0};
     int err = of_sqlite(sqlite3_open_v2(path, &out->db, flags, NULL));
     if (!err)
-        sqlite3_busy_timeout(out->db, 5000);
+        err = run_sql(out->db, "PRAGMA busy_timeout=5000; PRAGMA temp_store=MEMORY");
     if (!err)
         err = get_version(out->db, &version);
     if (!err && version != HISTORY_FILE_VERSION)

@@ -276,11 +276,19 @@ size_t net_conn_pending(const struct net_conn *c)
 
 // ---- TLS --------------------------------------------------------------------------------------
 
+static void on_signature(void *ctx)
+{
+    struct net_conn *c = ctx;
+    c->step_tls = true;
+    at_turn_end(c);
+}
+
 static void start_tls(struct net_conn *c, struct net_tls *tls)
 {
     CHECK(!c->tls && !c->closing);
     flush(c); // what was written before is in the clear
     c->tls = tls;
+    net_tls_set_wake(tls, on_signature, c);
     c->shaking = true;
     c->step_tls = true;
     c->injected = !c->in_on_data && c->in.len > 0;

@@ -36,11 +36,12 @@ static inline void test_cert_extension(X509 *x509, int nid, const char *value)
 
 // A certificate for `names` ("DNS:mx.example.org,IP:127.0.0.1"), or an authority if NULL; signed by
 // `issuer`, itself if NULL; it ends `days` from now.
-static inline struct test_cert test_cert_new(const char *names, const struct test_cert *issuer,
-                                             int days)
+// The key is taken over.
+static inline struct test_cert test_cert_of(EVP_PKEY *key, const char *names,
+                                            const struct test_cert *issuer, int days)
 {
     static long serial = 1;
-    struct test_cert c = {.key = EVP_EC_gen("P-256"), .x509 = X509_new()};
+    struct test_cert c = {.key = key, .x509 = X509_new()};
     X509_set_version(c.x509, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(c.x509), serial++);
     X509_gmtime_adj(X509_getm_notBefore(c.x509), -86400 * 30);
@@ -62,6 +63,12 @@ static inline struct test_cert test_cert_new(const char *names, const struct tes
     PEM_write_bio_PrivateKey(bio, c.key, NULL, NULL, 0, NULL, NULL);
     c.key_pem = test_pem_of(bio);
     return c;
+}
+
+static inline struct test_cert test_cert_new(const char *names, const struct test_cert *issuer,
+                                             int days)
+{
+    return test_cert_of(EVP_EC_gen("P-256"), names, issuer, days);
 }
 
 static inline void test_cert_done(struct test_cert *c)

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "net/net_sign_private.h"
 
 struct net_tls {
     SSL *ssl;
@@ -23,6 +24,10 @@ struct net_tls {
     bool is_client, checks_names, must_verify;
     bool impossible; // what was asked for can't be proven by any certificate
     bool shut;
+    bool is_remote; // another process has the key
+    bool
+        is_paused; // the handshake's job has stopped, and must be ended before the session is freed
+    struct net_sign_wake wake;
     char *reason;             // of the failure; NULL: none
     struct bytes session_key; // owned
 };
@@ -141,6 +146,7 @@ struct net_tls *net_tls_new_server(struct net_tls_server *server)
 {
     struct net_tls *t = new_session(server->context);
     SSL_set_accept_state(t->ssl);
+    t->is_remote = server->is_remote;
     return t;
 }
 
@@ -225,10 +231,35 @@ struct net_tls *net_tls_new_client(struct net_tls_client *client,
     return t;
 }
 
+// One step of the handshake: 1, or what SSL_get_error() says of it.
+static int step(struct net_tls *t)
+{
+    ERR_clear_error();
+    if (t->is_remote)
+        net_sign_enter(&t->wake);
+    int rc = SSL_do_handshake(t->ssl), error = SSL_get_error(t->ssl, rc);
+    if (t->is_remote)
+        net_sign_leave();
+    bool was_paused = t->is_paused;
+    t->is_paused = rc != 1 && error == SSL_ERROR_WANT_ASYNC;
+    if (was_paused && !t->is_paused)
+        net_sign_give_turn();
+    return rc == 1 ? SSL_ERROR_NONE : error;
+}
+
+static void end_waiting(struct net_tls *t)
+{
+    do
+        net_sign_forget(&t->wake);
+    while (t->is_paused && step(t) == SSL_ERROR_WANT_ASYNC);
+}
+
 void net_tls_free(struct net_tls *t)
 {
     if (!t)
         return;
+    if (t->is_remote)
+        end_waiting(t);
     // No close_notify was exchanged perhaps: the session may be resumed all the same, its end is
     // the stream's.
     SSL_set_quiet_shutdown(t->ssl, 1);
@@ -269,11 +300,27 @@ int net_tls_handshake(struct net_tls *t)
         set_reason(t, "no name that a certificate could prove");
         return t->err = E_TLS;
     }
-    ERR_clear_error();
-    int rc = SSL_do_handshake(t->ssl);
-    if (rc == 1)
+    if (t->wake.wait || t->wake.has_turn_link)
+        return E_AGAIN; // for the signature, or a place among those that wait for one
+    switch (step(t)) {
+    case SSL_ERROR_NONE:
+        SSL_clear_mode(t->ssl, SSL_MODE_ASYNC);
         return OK;
-    return SSL_get_error(t->ssl, rc) == SSL_ERROR_WANT_READ ? E_AGAIN : fail(t);
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_ASYNC:
+        return E_AGAIN;
+    case SSL_ERROR_WANT_ASYNC_JOB:
+        net_sign_wait_turn(&t->wake);
+        return E_AGAIN;
+    default:
+        return fail(t);
+    }
+}
+
+void net_tls_set_wake(struct net_tls *t, void (*fn)(void *ctx), void *ctx)
+{
+    t->wake.fn = fn;
+    t->wake.ctx = ctx;
 }
 
 int net_tls_read(struct net_tls *t, void *out, size_t n, size_t *out_n)

@@ -26,12 +26,19 @@ struct net_tls_server;
 struct net_tls_client;
 struct net_tls_authorities;
 
+// Reads OpenSSL's own configuration now, for a process that can't open files later.
+void net_tls_prepare(void);
+
 // ---- contexts ---------------------------------------------------------------------------------
 
 // From PEM in memory: the chain (own certificate first) and its key, not encrypted. Session tickets
 // are sealed with keys of this context alone. E_TLS with `out_reason`.
 int net_tls_server_new(struct bytes certificate_pem, struct bytes key_pem,
                        struct net_tls_server **out, char out_reason[NET_TLS_REASON]) MUST_USE;
+// The same without the private key: net_sign.h asks for signatures by the key's number. RSA and ECDSA only.
+int net_tls_server_new_remote(struct bytes certificate_pem, uint32_t key,
+                              struct net_tls_server **out,
+                              char out_reason[NET_TLS_REASON]) MUST_USE;
 void net_tls_server_free(struct net_tls_server *server); // NULL allowed
 // When the certificate expires: seconds since 1970.
 int64_t net_tls_server_not_after(const struct net_tls_server *server);
@@ -85,6 +92,9 @@ void net_tls_feed(struct net_tls *t, struct bytes data);
 // Advances the handshake; for a client also to be called first. OK (done), E_AGAIN or E_TLS. In
 // each case there may be output to send: an alert tells the peer why.
 int net_tls_handshake(struct net_tls *t) MUST_USE;
+// Says whom to tell when a handshake that waits for a signature can go on: fn() then has net_tls_handshake() called,
+// but not at once. To be set before the handshake begins.
+void net_tls_set_wake(struct net_tls *t, void (*fn)(void *ctx), void *ctx);
 // The outcome, once net_tls_handshake() returned OK or E_TLS.
 void net_tls_get_result(const struct net_tls *t, struct net_tls_result *out);
 // Decrypts up to n bytes: OK and *out_n > 0, E_AGAIN, E_CLOSED or E_TLS.

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "net/net_sign_private.h"
 
 // Forward secrecy and authenticated encryption; TLS 1.3 suites are all of that kind.
 #define SERVER_CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!eNULL:!PSK:!SRP"
@@ -25,6 +26,11 @@ struct kept_session {
     SSL_SESSION *session;
     struct bytes key; // owned
 };
+
+void net_tls_prepare(void)
+{
+    OPENSSL_init_ssl(0, NULL);
+}
 
 static void set_common(SSL_CTX *context, const char *ciphers)
 {
@@ -109,8 +115,18 @@ static void set_tickets(SSL_CTX *context)
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
 }
 
-int net_tls_server_new(struct bytes certificate_pem, struct bytes key_pem,
-                       struct net_tls_server **out, char out_reason[NET_TLS_REASON])
+static bool make_remote_key(SSL_CTX *context, uint32_t number)
+{
+    EVP_PKEY *key = net_sign_key_new(X509_get0_pubkey(SSL_CTX_get0_certificate(context)), number);
+    bool good = key && SSL_CTX_use_PrivateKey(context, key) == 1;
+    EVP_PKEY_free(key);
+    SSL_CTX_set_mode(context, SSL_MODE_ASYNC);
+    return good;
+}
+
+// Either key_pem or number is the key.
+static int new_server(struct bytes certificate_pem, const struct bytes *key_pem, uint32_t number,
+                      struct net_tls_server **out, char out_reason[NET_TLS_REASON])
 {
     *out = NULL;
     out_reason[0] = '\0';
@@ -123,9 +139,11 @@ int net_tls_server_new(struct bytes certificate_pem, struct bytes key_pem,
     SSL_CTX_set_alpn_select_cb(context, choose_alpn, NULL);
     set_tickets(context);
     int64_t not_after = 0;
-    const char *what = !load_chain(context, certificate_pem, &not_after) ? "certificate"
-                       : !load_key(context, key_pem)                     ? "key"
-                                                                         : NULL;
+    const char *what = NULL;
+    if (!load_chain(context, certificate_pem, &not_after))
+        what = "certificate";
+    else if (!(key_pem ? load_key(context, *key_pem) : make_remote_key(context, number)))
+        what = "key";
     if (what) {
         char text[NET_TLS_REASON];
         net_tls_error_text(text);
@@ -134,8 +152,20 @@ int net_tls_server_new(struct bytes certificate_pem, struct bytes key_pem,
         return E_TLS;
     }
     *out = mem_new(sizeof **out);
-    **out = (struct net_tls_server){context, not_after};
+    **out = (struct net_tls_server){context, not_after, key_pem == NULL};
     return OK;
+}
+
+int net_tls_server_new(struct bytes certificate_pem, struct bytes key_pem,
+                       struct net_tls_server **out, char out_reason[NET_TLS_REASON])
+{
+    return new_server(certificate_pem, &key_pem, 0, out, out_reason);
+}
+
+int net_tls_server_new_remote(struct bytes certificate_pem, uint32_t key,
+                              struct net_tls_server **out, char out_reason[NET_TLS_REASON])
+{
+    return new_server(certificate_pem, NULL, key, out, out_reason);
 }
 
 void net_tls_server_free(struct net_tls_server *server)

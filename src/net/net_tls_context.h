@@ -13,6 +13,7 @@
 struct net_tls_server {
     SSL_CTX *context;
     int64_t not_after;
+    bool is_remote; // another process has the key
 };
 
 struct net_tls_client {

@@ -13,7 +13,6 @@
 #include "base/check.h"
 #include "base/map.h"
 #include "mail/mail_address.h"
-#include "route/route_file.h"
 
 #define ADDRESS_MAX 600
 
@@ -327,20 +326,6 @@ int local_recipients_parse(struct bytes text, const char *file, struct local_rec
     }
     *out = t;
     return OK;
-}
-
-int local_recipients_load(const char *file, struct local_recipients **out, struct buf *errors)
-{
-    *out = NULL;
-    struct buf text;
-    buf_init(&text, LOCAL_FILE_MAX);
-    int err = route_file_read(file, &text);
-    if (err)
-        buf_printf(errors, "%s: error: can't be read: %s\n", file, err_text(err));
-    else
-        err = local_recipients_parse(buf_bytes(&text), file, out, errors);
-    buf_done(&text);
-    return err;
 }
 
 void local_recipients_free(struct local_recipients *t)

@@ -37,9 +37,6 @@ struct local_recipients;
 // All errors are appended to `errors`, each "FILE:LINE: error: text". E_SYNTAX, E_LIMIT.
 int local_recipients_parse(struct bytes text, const char *file, struct local_recipients **out,
                            struct buf *errors) MUST_USE;
-// Reads the file. Also E_NOT_FOUND, E_DENIED, E_IO.
-int local_recipients_load(const char *file, struct local_recipients **out,
-                          struct buf *errors) MUST_USE;
 void local_recipients_free(struct local_recipients *t); // NULL is fine
 
 enum local_answer {

@@ -22,11 +22,17 @@ struct route_table {
 
 // ---- made ----
 
-static int read_password(struct route_table *t, struct route *r, struct buf *errors)
+static int read_file(const struct route_files *files, const char *path, struct buf *out)
+{
+    return files ? files->read(files->ctx, path, out) : route_file_read(path, out);
+}
+
+static int read_password(struct route_table *t, struct route *r, const struct route_files *files,
+                         struct buf *errors)
 {
     struct buf text;
     buf_init(&text, PASSWORD_FILE_MAX);
-    int err = route_file_read(r->conf->password_file.at, &text);
+    int err = read_file(files, r->conf->password_file.at, &text);
     struct bytes all = buf_bytes(&text), line = BYTES_NONE;
     if (!err && bytes_cut(&all, '\n', &line))
         line = bytes_ends(line, BYTES("\r")) ? bytes_first(line, line.len - 1) : line;
@@ -47,7 +53,8 @@ static int read_password(struct route_table *t, struct route *r, struct buf *err
 }
 
 // A table that an earlier entry has read is shared.
-static int read_locals(struct route_table *t, uint32_t i, struct buf *errors)
+static int read_locals(struct route_table *t, uint32_t i, const struct route_files *files,
+                       struct buf *errors)
 {
     struct route *r = &t->routes[i];
     for (uint32_t k = 0; k < i; k++)
@@ -55,7 +62,15 @@ static int read_locals(struct route_table *t, uint32_t i, struct buf *errors)
             r->locals = t->routes[k].locals;
             return OK;
         }
-    int err = local_recipients_load(r->conf->recipients.at, &t->locals[i], errors);
+    struct buf text;
+    buf_init(&text, LOCAL_FILE_MAX);
+    const char *path = r->conf->recipients.at;
+    int err = read_file(files, path, &text);
+    if (err)
+        buf_printf(errors, "%s: error: can't be read: %s\n", path, err_text(err));
+    else
+        err = local_recipients_parse(buf_bytes(&text), path, &t->locals[i], errors);
+    buf_done(&text);
     r->locals = t->locals[i];
     return err;
 }
@@ -88,8 +103,8 @@ static void fill_default(struct route_table *t)
         .via = {.kind = CONF_VIA_MX, .text = BYTES("mx"), .port = 25}, .tls = CONF_ROUTE_TLS_MAY};
 }
 
-int route_table_new(const struct conf *conf, uint32_t generation, struct route_table **out,
-                    struct buf *errors)
+int route_table_new(const struct conf *conf, const struct route_files *files, uint32_t generation,
+                    struct route_table **out, struct buf *errors)
 {
     *out = NULL;
     if (conf->routes_count >= ROUTE_MAX) {
@@ -108,9 +123,9 @@ int route_table_new(const struct conf *conf, uint32_t generation, struct route_t
         r->number = i;
         r->conf = i < conf->routes_count ? &conf->routes[i] : &t->default_route;
         r->login = r->conf->login;
-        int err = r->conf->recipients.len ? read_locals(t, i, errors) : OK;
+        int err = r->conf->recipients.len ? read_locals(t, i, files, errors) : OK;
         if (r->conf->password_file.len && !err)
-            err = read_password(t, r, errors);
+            err = read_password(t, r, files, errors);
         first_err = first_err ? first_err : err;
         r->fingerprint = fingerprint(r);
     }

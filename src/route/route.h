@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "conf/conf.h"
 #include "mail/envelope.h"
+#include "route/route_file.h"
 
 #define ROUTE_MAX 65534
 #define ROUTE_KEY_UNKNOWN UINT32_MAX // of no table: such mail comes back as QUEUE_REROUTE
@@ -42,10 +43,10 @@ struct route {
 
 // Reads recipient tables and password files. On failure *out is NULL and `errors` (appended to, one
 // line each, "FILE:LINE: error: text") has all of them. E_SYNTAX, E_NOT_FOUND, E_DENIED, E_IO,
-// E_LIMIT. generation: one more for each table whose routes differ from the last one's; 0 .. 65535,
+// E_LIMIT. files: where they come from; NULL: opened by their paths. generation: one more for each table whose routes differ from the last one's; 0 .. 65535,
 // wraps.
-int route_table_new(const struct conf *conf, uint32_t generation, struct route_table **out,
-                    struct buf *errors) MUST_USE;
+int route_table_new(const struct conf *conf, const struct route_files *files, uint32_t generation,
+                    struct route_table **out, struct buf *errors) MUST_USE;
 void route_table_free(struct route_table *t); // NULL is fine
 uint32_t route_table_generation(const struct route_table *t);
 // Would every recipient be treated alike by both? Then the new one may keep the old one's

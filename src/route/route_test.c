@@ -28,7 +28,7 @@ static struct route_table *table(const struct conf *conf, uint32_t generation)
 {
     struct buf errors = {0};
     struct route_table *t = NULL;
-    if (route_table_new(conf, generation, &t, &errors) != OK)
+    if (route_table_new(conf, NULL, generation, &t, &errors) != OK)
         fail_msg("%s", buf_cstr(&errors));
     buf_done(&errors);
     return t;
@@ -197,7 +197,7 @@ static void reads_passwords_and_tables(void **state)
         struct conf *conf = load(text);
         struct route_table *t;
         struct buf errors = {0};
-        assert_number(rows[i].password, route_table_new(conf, 1, &t, &errors), rows[i].want);
+        assert_number(rows[i].password, route_table_new(conf, NULL, 1, &t, &errors), rows[i].want);
         if (!strstr(buf_cstr(&errors), rows[i].error))
             fail_msg("\"%s\" is not in \"%s\"", rows[i].error, buf_cstr(&errors));
         if (t) {

@@ -211,6 +211,7 @@ static int open_db(struct store *store, const char *path, const struct stat *fol
     if (code == SQLITE_OK)
         code = sqlite3_exec(store->db,
                             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                            "PRAGMA temp_store = MEMORY;"
                             "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;"
                             "PRAGMA cell_size_check = ON;",
                             NULL, NULL, NULL);

@@ -60,7 +60,7 @@ static struct conf_snapshot *read_config(const char *text)
     struct buf errors = {0};
     int err = conf_load_text(bytes_cstr(text), "sim.yaml", "/", &conf, &errors);
     if (!err)
-        err = route_table_new(conf, 1, &routes, &errors);
+        err = route_table_new(conf, NULL, 1, &routes, &errors);
     if (err)
         fputs(buf_cstr(&errors), stderr);
     CHECK(!err);
