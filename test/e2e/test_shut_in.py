@@ -3,11 +3,18 @@
 import os
 import pathlib
 import pwd
+import re
+import signal
+import smtplib
+import ssl
 import stat
 import time
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from lib.certs import Authority
 from lib.message import text_message
 from lib.relay import submit
 
@@ -121,3 +128,75 @@ def wait_for_log(relay, text, seconds=15.0):
     while text not in relay.log():
         assert time.monotonic() < end, f"{text} is not logged"
         time.sleep(0.05)
+
+
+# ---- private keys ----------------------------------------------------------------------------------
+
+def secrets_of(key):
+    """What no other process may hold: the private numbers in both byte orders, and the file's own text."""
+    numbers = key.private_numbers()
+    wanted = [numbers.private_value] if isinstance(key, ec.EllipticCurvePrivateKey) else [numbers.p, numbers.q, numbers.d]
+    found = []
+    for number in wanted:
+        size = (number.bit_length() + 7) // 8
+        found += [number.to_bytes(size, "big")[:32], number.to_bytes(size, "little")[:32]]
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return found + [pem.splitlines()[2]]
+
+
+def holds(pid, secrets):
+    """The secrets that stand anywhere in a process's memory."""
+    found = set()
+    with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+            first, last = (int(part, 16) for part in re.match(r"([0-9a-f]+)-([0-9a-f]+) r", line).groups()) \
+                if re.match(r"[0-9a-f]+-[0-9a-f]+ rw", line) else (0, 0)
+            if first == last:
+                continue
+            memory.seek(first)
+            try:
+                data = memory.read(last - first)
+            except OSError:
+                continue
+            found |= {i for i, secret in enumerate(secrets) if secret in data}
+    return found
+
+
+def shake_hands(relay, version):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = context.maximum_version = version
+    with smtplib.SMTP_SSL("127.0.0.1", relay.listener("submissions")[1], context=context, timeout=30) as client:
+        assert client.noop()[0] == 250
+        return client.sock.getpeercert(True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read another process's memory")
+@pytest.mark.parametrize("kind", ["ec", "rsa"])
+def test_m_private_key_stays_in_the_guard(make_relay, tmp_path, kind):
+    """The relay, who talks to the network, never has the key: not at the start, not after a reload, not as a
+    relay that is started again. (The guard does have it: the search finds what is there.)"""
+    authority = Authority(tmp_path / "ca")
+    keys = [ec.generate_private_key(ec.SECP256R1()) if kind == "ec" else rsa.generate_private_key(65537, 2048)
+            for _ in range(2)]
+    pair = authority.issue("relay.test", stem="own", key=keys[0])
+    relay = make_relay({"tls": {"certificate": str(pair.certificate), "key": str(pair.key)}})
+    secrets = [secret for key in keys for secret in secrets_of(key)]
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        before = shake_hands(relay, version)
+    assert not holds(relay_pid(relay), secrets)
+    assert holds(relay.ready["pid"], secrets)
+    authority.issue("relay.test", stem="own", key=keys[1])
+    relay.reload()
+    wait_for_log(relay, "reloaded")
+    assert shake_hands(relay, ssl.TLSVersion.TLSv1_3) != before
+    assert not holds(relay_pid(relay), secrets)
+    first = relay_pid(relay)
+    os.kill(first, signal.SIGKILL)
+    deadline = time.monotonic() + 15
+    while relay.log().count(" ready ") < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert relay_pid(relay) != first
+    shake_hands(relay, ssl.TLSVersion.TLSv1_3)
+    assert not holds(relay_pid(relay), secrets)

@@ -63,9 +63,9 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName([_alt_name(n) for n in names]), critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
-    def issue(self, *names, stem=None, from_days=-1, to_days=30):
-        """A certificate for host names and addresses; to_days=-0.5 makes an expired one."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue(self, *names, stem=None, from_days=-1, to_days=30, key=None):
+        """A certificate for host names and addresses; to_days=-0.5 makes an expired one. key: P-256 unless given."""
+        key = key or ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(_name(names[0]), key.public_key(), names, from_days, to_days)
         return Pair(self.folder, stem or names[0].replace("*", "star"), certificate, key)
 
