@@ -593,13 +593,8 @@ static void write_output(struct connection *c)
 static void explain_render_failure(struct connection *c)
 {
     bool utf8 = c->message->envelope->smtputf8 && c->render.plan.has_8bit_header;
-    struct verdict v = c->render.err == E_DENIED && utf8 ? no_utf8()
-                       : c->render.err == E_DENIED
-                           ? verdict_make(VERDICT_FAILED, 554, "5.6.3",
-                                          BYTES("the receiving server takes 7-bit mail only, and "
-                                                "this message has no such form"))
-                           : verdict_make(VERDICT_DEFERRED, 451, "4.3.0",
-                                          BYTES("the stored message cannot be read"));
+    struct verdict v =
+        c->render.err == E_DENIED && utf8 ? no_utf8() : verdict_of_render_failure(c->render.err);
     for (uint32_t i = 0; i < c->batch->count; i++)
         if (!c->verdicts[i].remote)
             c->verdicts[i] = v;
@@ -610,7 +605,8 @@ static void finish_transaction(struct connection *c)
     c->done = false;
     if (c->render.err)
         explain_render_failure(c);
-    c->went_through = c->went_through || c->reusable; // a refusal in good order is service too
+    // A refusal in good order is service too, and the server can't help what we fail to read.
+    c->went_through = c->went_through || c->reusable || c->render.err;
     for (uint32_t i = 0; i < c->batch->count; i++)
         c->went_through = c->went_through || c->verdicts[i].kind <= VERDICT_PASSED;
     report(c);

@@ -129,6 +129,10 @@ static void finish(struct maildir_delivery *d, struct verdict verdict)
 static void fail(struct maildir_delivery *d, int err)
 {
     char text[200];
+    if (d->render.err) {
+        finish(d, verdict_of_render_failure(d->render.err));
+        return;
+    }
     snprintf(text, sizeof text, "mailbox %.100s: %s", d->folder, err_text(err));
     finish(d, err == E_FULL ? verdict_make(VERDICT_DEFERRED, 452, "4.2.2", bytes_cstr(text))
                             : verdict_make(VERDICT_DEFERRED, 451, "4.3.0", bytes_cstr(text)));

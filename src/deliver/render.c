@@ -55,7 +55,7 @@ static int read_stored(struct render *r, size_t max, struct bytes *out)
     size_t n = max < RENDER_PIECE_BYTES ? max : RENDER_PIECE_BYTES;
     int err = spool_body_read(&r->body, r->body_at, r->piece, n, &n);
     if (err)
-        return err;
+        return err == E_NOT_FOUND ? E_DAMAGED : err; // set aside by an earlier reader
     r->body_at += n;
     *out = bytes_of(r->piece, n);
     return OK;

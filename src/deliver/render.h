@@ -42,5 +42,6 @@ void render_done(struct render *r);
 uint64_t render_size(const struct render *r);
 // The next piece, at most max octets, valid until the next call; *out_end with the last (it may be empty).
 // E_AGAIN: later, after ready(). E_DENIED: this message has no such form (plan.has_8bit_header: because of raw 8-bit
-// header fields). E_DAMAGED, E_IO: the stored message can't be read. The form fits struct smtp_transaction.
+// header fields). E_DAMAGED: the stored message is not what it was, and never will be. E_IO: it can't be read now.
+// The form fits struct smtp_transaction.
 int render_next(void *render, size_t max, struct bytes *out, bool *out_end);

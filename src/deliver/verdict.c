@@ -20,6 +20,18 @@ struct verdict verdict_make(enum verdict_kind kind, uint16_t code, const char *e
     return v;
 }
 
+struct verdict verdict_of_render_failure(int err)
+{
+    if (err == E_DENIED)
+        return verdict_make(
+            VERDICT_FAILED, 554, "5.6.3",
+            BYTES("the receiving server takes 7-bit mail only, and this message has no such form"));
+    if (err == E_DAMAGED)
+        return verdict_make(VERDICT_FAILED, 554, "5.3.0",
+                            BYTES("the stored message was damaged on the disk and cannot be sent"));
+    return verdict_make(VERDICT_DEFERRED, 451, "4.3.0", BYTES("the stored message cannot be read"));
+}
+
 // RFC 5321 4.5.3.1.10: 552 to RCPT means "too many recipients" and is temporary. 421 ends the session, whatever
 // was asked.
 static enum verdict_kind kind_of_code(enum smtp_step step, uint16_t code)

@@ -34,6 +34,8 @@ struct verdict {
 // Ours: code, enhanced code and text.
 struct verdict verdict_make(enum verdict_kind kind, uint16_t code, const char *enhanced,
                             struct bytes text);
+// A rendering that ended with `err`: for good if the message has no such form or was damaged on the disk.
+struct verdict verdict_of_render_failure(int err);
 // What an outcome of the client session means. `dsn_offered`, `final`: what a 2xx makes of the recipient.
 // `fresh`: the session had not carried a message before, so a break is the server's doing, not a connection
 // that had gone stale.

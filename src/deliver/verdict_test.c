@@ -130,7 +130,28 @@ static void test_long_text(void **state)
     free(text);
 }
 
+static void test_render_failures(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int err;
+        enum verdict_kind kind;
+        uint16_t code;
+    } CASES[] = {
+        {"no 7-bit form", E_DENIED, VERDICT_FAILED, 554},
+        {"damaged for ever", E_DAMAGED, VERDICT_FAILED, 554},
+        {"the disk, for now", E_IO, VERDICT_DEFERRED, 451},
+    };
+    for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+        struct verdict v = verdict_of_render_failure(CASES[i].err);
+        assert_number(CASES[i].name, v.kind, CASES[i].kind);
+        assert_number(CASES[i].name, v.code, CASES[i].code);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_render_failures),
     cmocka_unit_test(test_outcomes),
     cmocka_unit_test(test_long_text),
 };

@@ -5,6 +5,8 @@
 // for writing, that of the records' day; a record of another day ends the transaction first, and has the file flushed,
 // so that what is committed, and what a power cut leaves, is always a prefix of the journal.
 //
+// A file that is damaged is moved out of the way, and what the journal still holds of its records is copied again.
+//
 // A history that begins in the middle of a journal (its folder was lost, or the spool is a restored backup), or that
 // fell behind, lacks acceptances of messages that are still live. Of these compaction has made copies, so copies of
 // what was accepted before `since`, the first record read without a gap from there on, are copied too.
@@ -114,6 +116,33 @@ static void close_day(struct history *h)
     h->day_begin = h->day_end = (struct wall){0};
 }
 
+static bool is_spoiled(int err)
+{
+    return err == E_DAMAGED || err == E_VERSION;
+}
+
+static void set_day_aside(const struct history *h, const char *day, int why)
+{
+    char from[HISTORY_PATH_BYTES + 8], to[HISTORY_PATH_BYTES + 32];
+    int n = 0;
+    do
+        snprintf(to, sizeof to, "%s/%s.damaged%d", h->folder, day, ++n);
+    while (access(to, F_OK) == 0 && n < FILES_MAX);
+    history_path_of(h, day, from);
+    bool moved = rename(from, to) == 0;
+    log_error("history of a day damaged, set aside", LOG_CSTR("file", to), LOG_ERR(why),
+              LOG_CSTR("moved", moved ? "yes" : strerror(errno)));
+    size_t from_end = strlen(from), to_end = strlen(to);
+    static const char *const SIDES[] = {"-wal",
+                                        "-shm"}; // of the file they belong to, if they stay there
+    for (size_t i = 0; i < COUNT_OF(SIDES) && moved; i++) {
+        snprintf(from + from_end, sizeof from - from_end, "%s", SIDES[i]);
+        snprintf(to + to_end, sizeof to - to_end, "%s", SIDES[i]);
+        if (rename(from, to) == -1)
+            unlink(from);
+    }
+}
+
 // The file of another day. It would say that all before it is copied, so the one before is flushed first.
 static int open_day(struct history *h, struct wall at)
 {
@@ -127,6 +156,10 @@ static int open_day(struct history *h, struct wall at)
     }
     history_path_of(h, day, path);
     int err = history_file_open(path, &h->file);
+    if (is_spoiled(err)) {
+        set_day_aside(h, day, err);
+        err = history_file_open(path, &h->file);
+    }
     if (err)
         return err;
     snprintf(h->day, sizeof h->day, "%s", day);
@@ -216,13 +249,50 @@ static void open_journal(struct history *h)
     set_since(h, h->progress.since);
 }
 
+// The day that is being written is no sound file any more; the others say how far the journal is copied.
+static void give_up_day(struct history *h, int err)
+{
+    char day[HISTORY_DAY_BYTES];
+    memcpy(day, h->day, sizeof day);
+    close_day(h);
+    set_day_aside(h, day, err);
+    h->progress = find_progress(h);
+    h->passed = h->progress.sequence;
+    atomic_store(&h->sequence, h->progress.sequence);
+    atomic_store(&h->position, 0);
+}
+
 // After a failure the reader has moved on while the file has not: it starts again behind what is committed.
 static void start_over(struct history *h, int err)
 {
     log_error("history not written, trying again", LOG_ERR(err));
+    if (is_spoiled(err) && h->day[0])
+        give_up_day(h, err);
     spool_reader_close(h->reader);
     open_journal(h);
     sys_timer_set(&h->gather, mono_add_ms(sys_mono(), RETRY_MS));
+}
+
+static void on_damage(struct sys_task *task)
+{
+    struct history *h = container_of(task, struct history, damage);
+    char path[HISTORY_PATH_BYTES];
+    history_path_of(h, h->damaged_day, path);
+    if (h->stopping)
+        return;
+    if (strcmp(h->day, h->damaged_day) == 0)
+        start_over(h, E_DAMAGED);
+    else if (access(path, F_OK) == 0)
+        set_day_aside(h, h->damaged_day, E_DAMAGED);
+    atomic_store(&h->damage_told, false);
+}
+
+void history_tell_damage(struct history *h, const char *day)
+{
+    if (atomic_exchange(&h->damage_told, true))
+        return;
+    snprintf(h->damaged_day, sizeof h->damaged_day, "%s", day);
+    sys_post(h->loop, &h->damage);
 }
 
 // Copies up to ROWS_A_TURN records. OK: there may be more; E_AGAIN: nothing more is flushed.
@@ -362,6 +432,7 @@ int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_m
     h->loop = sys_loop_start("event");
     h->start.run = on_start;
     h->ask.run = on_ask;
+    h->damage.run = on_damage;
     sys_post(h->loop, &h->start);
     *out = h;
     return OK;

@@ -61,9 +61,22 @@ static struct history_view *view_of(struct question *q, size_t day)
         return NULL;
     if (!q->views[day].db) {
         history_path_of(q->history, q->days.at[day], path);
-        q->failed[day] = history_view_open(path, &q->views[day]) != OK;
+        int err = history_view_open(path, &q->views[day]);
+        q->failed[day] = err != OK;
+        if (err == E_DAMAGED)
+            history_tell_damage(q->history, q->days.at[day]);
     }
     return q->failed[day] ? NULL : &q->views[day];
+}
+
+// What came of reading a day. A damaged one is passed over from here on.
+static int read_of(struct question *q, size_t day, int err)
+{
+    if (err != E_DAMAGED)
+        return err;
+    q->failed[day] = true; // it stays open: rows of it may be under way
+    history_tell_damage(q->history, q->days.at[day]);
+    return OK;
 }
 
 static size_t first_day_of(const struct question *q, struct wall at)
@@ -107,7 +120,7 @@ static const struct known *find_message(struct question *q, struct message_id id
     for (size_t i = first; i < q->days.count && i < first + 2 && !k->message; i++) {
         struct history_view *view = view_of(q, i);
         struct history_rows rows = {on_acceptance, k};
-        if (view && history_view_of(view, id, &rows) != OK)
+        if (view && (read_of(q, i, history_view_of(view, id, &rows)) || q->failed[i]))
             forget(k);
     }
     return k->message ? k : NULL;
@@ -218,7 +231,7 @@ int history_show(struct history *h, struct message_id id, const struct history_r
         struct history_view *view = view_of(&q, i);
         struct history_rows rows = {on_shown, &q};
         if (view)
-            err = history_view_of(view, id, &rows);
+            err = read_of(&q, i, history_view_of(view, id, &rows));
     }
     question_done(&q);
     return err;
@@ -289,7 +302,7 @@ int history_find(struct history *h, const struct history_filter *filter, size_t 
     for (size_t i = q.days.count; i > oldest && f.left > 0 && !err; i--) {
         struct history_view *view = view_of(&q, i - 1);
         if (view)
-            err = find_in(view, filter, &rows);
+            err = read_of(&q, i - 1, find_in(view, filter, &rows));
     }
     question_done(&q);
     return err;
@@ -317,7 +330,10 @@ static bool on_page_record(void *ctx, struct spool_record *record)
 static uint64_t next_of(struct question *q, size_t day, uint64_t after)
 {
     struct history_view *view = view_of(q, day);
-    return view ? history_view_next(view, after) : 0;
+    uint64_t next = 0;
+    if (view && read_of(q, day, history_view_next(view, after, &next)))
+        next = 0;
+    return next;
 }
 
 // The day whose record comes first, and (*out_upto) how far it may be read before another day's turn comes; `nexts`
@@ -355,7 +371,7 @@ int history_events(struct history *h, uint64_t after, size_t max,
         nexts[i] = next_of(&q, i, after);
     while (!err && q.told < page.max &&
            (day = first_day(nexts, q.days.count, limit, &upto)) < q.days.count) {
-        err = history_view_after(&q.views[day], page.last, upto, &rows);
+        err = read_of(&q, day, history_view_after(&q.views[day], page.last, upto, &rows));
         nexts[day] = next_of(&q, day, page.last);
     }
     *out_last = page.last;

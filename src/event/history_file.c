@@ -34,6 +34,9 @@ static int of_sqlite(int rc)
         return E_FULL;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
+    case SQLITE_ERROR: // a table is missing, or is another
+    case SQLITE_CONSTRAINT:
+    case SQLITE_MISMATCH:
         return E_DAMAGED;
     case SQLITE_PERM:
     case SQLITE_READONLY:
@@ -482,11 +485,11 @@ static bool take_sequence(void *ctx, struct spool_record *record)
     return false;
 }
 
-uint64_t history_view_next(struct history_view *v, uint64_t after)
+int history_view_next(struct history_view *v, uint64_t after, uint64_t *out)
 {
-    uint64_t next = 0;
-    struct history_rows rows = {take_sequence, &next};
-    return history_view_after(v, after, INT64_MAX, &rows) ? 0 : next;
+    struct history_rows rows = {take_sequence, out};
+    *out = 0;
+    return history_view_after(v, after, INT64_MAX, &rows);
 }
 
 // The acceptances of a block, the last first. False: no more are wanted.

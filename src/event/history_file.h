@@ -81,7 +81,7 @@ int history_view_of(struct history_view *v, struct message_id id,
 int history_view_after(struct history_view *v, uint64_t after, uint64_t upto,
                        const struct history_rows *rows) MUST_USE;
 // The smallest sequence number above `after`; 0: none.
-uint64_t history_view_next(struct history_view *v, uint64_t after);
+int history_view_next(struct history_view *v, uint64_t after, uint64_t *out) MUST_USE;
 // Acceptances, the newest first: all of them, or those that have this word, and perhaps a few others.
 int history_view_all(struct history_view *v, const struct history_rows *rows) MUST_USE;
 int history_view_find(struct history_view *v, enum history_word kind, struct bytes word,

@@ -28,8 +28,15 @@ struct history {
     struct sys_timer gather, checkpoint, retention;
     struct sys_task start, stop, ask;
     atomic_bool asked; // somebody waits: no gathering
+    // A question has found a day's file damaged; one day at a time, it is found again.
+    struct sys_task damage;
+    atomic_bool damage_told;
+    char damaged_day[HISTORY_DAY_BYTES];
     bool watching, failing, stopping;
 };
+
+// From a question: this day's file does not hold any more; the writer moves it out of the way.
+void history_tell_damage(struct history *h, const char *day);
 
 // Names of days: "YYYYMMDD", in UTC.
 void history_day_of(struct wall at, char out[HISTORY_DAY_BYTES]);

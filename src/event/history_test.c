@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/test_base.h"
 #include "event/history.h"
 #include "spool/frame.h"
@@ -653,6 +654,41 @@ static void test_damaged_day(void **state)
     free(t);
 }
 
+static void swallow(void *ctx, struct bytes line)
+{
+    (void)ctx;
+    (void)line;
+}
+
+// One that records go to is moved out of the way; what the journal holds is copied again.
+static void test_damaged_today(void **state)
+{
+    (void)state;
+    struct telling *t = mem_new(sizeof *t);
+    struct history_reader reader = {t, on_message, on_event};
+    struct message_id id = accept(1, midnight, 1);
+    wait_for_all();
+    close_all();
+    char day[16], path[160];
+    time_t today = (time_t)(midnight.us / SECOND);
+    strftime(day, sizeof day, "%Y%m%d", gmtime(&today));
+    snprintf(path, sizeof path, "%s/events/%s.db", state_path, day);
+    FILE *f = fopen(path, "r+e");
+    assert_non_null(f);
+    fputs("no database", f);
+    fclose(f);
+    log_capture(swallow, NULL);
+    open_all();
+    accept(2, midnight, 1);
+    wait_for_all();
+    assert_int_equal(history_show(history, id, &reader), OK);
+    assert_number("events", t->count, 1);
+    snprintf(path, sizeof path, "%s/events/%s.damaged1", state_path, day);
+    assert_int_equal(access(path, F_OK), 0);
+    log_capture(NULL, NULL);
+    free(t);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_show, setup, teardown),
     cmocka_unit_test_setup_teardown(test_midnight, setup, teardown),
@@ -665,6 +701,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_blocks, setup, teardown),
     cmocka_unit_test_setup_teardown(test_forgetting, setup, teardown),
     cmocka_unit_test_setup_teardown(test_damaged_day, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_damaged_today, setup, teardown),
 };
 
 RUN_TESTS(tests)

@@ -3,12 +3,15 @@
 // How it works. A body in memory is copied from its chain. An extent is read a block at a time:
 // from the page cache if it is there, else by a job; the block is checked against its sum and then
 // served in pieces. The first job also opens the file and loads the sums, which have to match the
-// acceptance's extent_sum.
+// acceptance's extent_sum. What a block from the page cache says is doubted is read again by a job, which moves the
+// file to damaged/ if it is no better.
 #include "spool/spool_body.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "spool/spool_extent.h"
 #include "spool/spool_internal.h"
 #include "spool/tlv.h"
@@ -82,6 +85,17 @@ static int open_extent(struct spool_body_file *f)
     return err ? err : load_sums(f);
 }
 
+static void set_aside(struct spool_body_file *f)
+{
+    char name[EXTENT_NAME_BYTES], to[EXTENT_NAME_BYTES + 16], id[MESSAGE_ID_CHARS + 1];
+    message_id_format(f->message->envelope->id, id);
+    snprintf(to, sizeof to, "damaged/extent-%s", id);
+    int err = disk_rename(f->disk, extent_name(f->message->envelope->id, name), to);
+    if (err != E_NOT_FOUND) // else another reader of it was first
+        log_error("spool extent damaged, set aside", LOG_CSTR("file", to), LOG_CSTR("id", id),
+                  LOG_CSTR("saved", err ? err_text(err) : "yes"));
+}
+
 static void run_load(struct sys_job *job)
 {
     struct spool_body_file *f = container_of(job, struct spool_body_file, job);
@@ -91,6 +105,8 @@ static void run_load(struct sys_job *job)
         err = disk_pread(f->file, f->block, bytes_of_block(f, f->wanted),
                          f->wanted * SPOOL_EXTENT_BLOCK, &got);
     f->err = err ? err : check_block(f, f->wanted, got);
+    if (f->err == E_DAMAGED)
+        set_aside(f);
 }
 
 // ---- on the loop --------------------------------------------------------------------------------
@@ -122,8 +138,8 @@ static int load(struct spool_body_file *f, uint64_t number)
         f->block_number = NO_BLOCK;
         int err = disk_pread_nowait(f->file, f->block, bytes_of_block(f, number),
                                     number * SPOOL_EXTENT_BLOCK, &got);
-        if (!err && got == bytes_of_block(f, number))
-            return f->err = check_block(f, number, got);
+        if (!err && check_block(f, number, got) == OK)
+            return OK;
     }
     f->wanted = number;
     f->running = true;

@@ -21,7 +21,8 @@ void spool_body_init(struct spool_body *b, struct spool *spool, struct stored_me
                      void (*ready)(void *ctx), void *ctx);
 // Copies up to n bytes from offset; *out_n is 0 only at the end of the body. A piece never needs
 // more than two calls for progress. E_AGAIN: the disk is asked, call again after ready().
-// E_DAMAGED: a block does not match its checksum. E_IO, E_NOT_FOUND (the extent file is gone).
+// E_DAMAGED: a block does not match its checksum; the extent file has been moved to `damaged/` and that logged.
+// E_NOT_FOUND: it is gone, for example there. E_IO.
 int spool_body_read(struct spool_body *b, uint64_t offset, char *out, size_t n,
                     size_t *out_n) MUST_USE;
 // No ready() afterwards; gives the reference back.
