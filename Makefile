@@ -53,7 +53,7 @@ fault: all ## one fault test, or check for all: make fault T=kill ROUNDS=100 FS=
 	@tools/fault $(T) $(foreach o,ROUNDS FS SEED MINUTES,$(if $($o),$o=$($o)))
 
 sim: all ## the simulator's laws over many seeds: make sim SEEDS=500 SEED0=1
-	@build/sim --seeds $(or $(SEEDS),200) --seed0 $(or $(SEED0),1)
+	@build/sim --json --seeds $(or $(SEEDS),200) --seed0 $(or $(SEED0),1)
 
 fuzz: ## fuzz one parser: make fuzz T=smtp_lexer SECONDS=60
 	@[ -n "$(T)" ] || { ls test/fuzz/*_fuzz.c | sed 's|.*/|usage: make fuzz T=|; s|_fuzz.c||'; exit 64; }

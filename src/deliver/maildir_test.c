@@ -200,7 +200,7 @@ static void test_failures_leave_nothing(void **state)
     char path[1024];
     struct trial damaged = {.body = BYTES("text\r\n"), .claimed = 100};
     run(&damaged, "bob@example.org", "example.org");
-    assert_int_equal(damaged.verdict.kind, VERDICT_DEFERRED);
+    assert_int_equal(damaged.verdict.kind, VERDICT_FAILED);
     assert_int_equal(files_in("example.org/bob/tmp", path), 0);
     assert_int_equal(files_in("example.org/bob/new", path), 0);
 

@@ -7,7 +7,7 @@
 //                                            relay's log
 //     build/sim test/scenario/*.scn          scenarios instead
 //
-// The last line is the sum as JSON: lost, dup and ghost count the seeds that broke these laws, in_flight_max is the
+// With --json the last line is the sum: lost, dup and ghost count the seeds that broke these laws, in_flight_max is the
 // most that one seed's receivers took twice for a good reason.
 #include <getopt.h>
 #include <signal.h>
@@ -36,7 +36,7 @@ struct child {
 static struct {
     uint64_t seeds, seed0, number, failed;
     uint32_t jobs;
-    bool twice, quiet;
+    bool twice, json, quiet;
     struct child children[JOBS_MAX];
     char **files; // scenarios; NULL: seeds
     uint64_t acked, in_flight_max, lost, dup, ghost;
@@ -232,21 +232,32 @@ static void run_all(void)
 // ---- options -------------------------------------------------------------------------------------
 
 static const char usage[] =
-    "usage: sim [--seeds N] [--seed0 N] [--jobs N] [--twice] [SCENARIO ...]\n"
-    "  --twice  run each seed two times and compare the traces\n";
+    "usage: sim [--seeds N] [--seed0 N] [--jobs N] [--twice] [--json] [SCENARIO ...]\n"
+    "  --twice  run each seed two times and compare the traces\n"
+    "  --json   the last line is the sum of all\n";
 
 static bool take_number(const char *text, uint64_t max, uint64_t *out)
 {
     return bytes_to_u64(bytes_cstr(text), max, out) == OK && *out > 0;
 }
 
+static void print_sum(void)
+{
+    printf("{\"test\":\"%s\",\"rounds\":%llu,\"failed\":%llu,\"acked\":%llu,\"lost\":%llu,\"dup\":%"
+           "llu,"
+           "\"ghost\":%llu,\"in_flight_max\":%llu,\"seed0\":%llu}\n",
+           sim.files ? "scenario" : "sim", (unsigned long long)sim.seeds,
+           (unsigned long long)sim.failed, (unsigned long long)sim.acked,
+           (unsigned long long)sim.lost, (unsigned long long)sim.dup, (unsigned long long)sim.ghost,
+           (unsigned long long)sim.in_flight_max, (unsigned long long)sim.seed0);
+}
+
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"seeds", required_argument, NULL, 'n'},
-                                            {"seed0", required_argument, NULL, '0'},
-                                            {"jobs", required_argument, NULL, 'j'},
-                                            {"twice", no_argument, NULL, 't'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"seeds", required_argument, NULL, 'n'}, {"seed0", required_argument, NULL, '0'},
+        {"jobs", required_argument, NULL, 'j'},  {"twice", no_argument, NULL, 't'},
+        {"json", no_argument, NULL, 's'},        {NULL, 0, NULL, 0}};
     int option;
     uint64_t jobs = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
     bool ok = true;
@@ -259,6 +270,8 @@ int main(int argc, char **argv)
             ok = take_number(optarg, JOBS_MAX, &jobs) && ok;
         else if (option == 't')
             sim.twice = true;
+        else if (option == 's')
+            sim.json = true;
         else
             ok = false;
     }
@@ -272,12 +285,7 @@ int main(int argc, char **argv)
     }
     sim.jobs = jobs < JOBS_MAX ? (uint32_t)jobs : JOBS_MAX;
     run_all();
-    printf("{\"test\":\"%s\",\"rounds\":%llu,\"failed\":%llu,\"acked\":%llu,\"lost\":%llu,\"dup\":%"
-           "llu,"
-           "\"ghost\":%llu,\"in_flight_max\":%llu,\"seed0\":%llu}\n",
-           sim.files ? "scenario" : "sim", (unsigned long long)sim.seeds,
-           (unsigned long long)sim.failed, (unsigned long long)sim.acked,
-           (unsigned long long)sim.lost, (unsigned long long)sim.dup, (unsigned long long)sim.ghost,
-           (unsigned long long)sim.in_flight_max, (unsigned long long)sim.seed0);
+    if (sim.json)
+        print_sum();
     return sim.failed ? 1 : 0;
 }
