@@ -226,6 +226,86 @@ static void test_threads(void **state)
     assert_int_equal(system(command), 0);
 }
 
+#define OLD_MESSAGES 3000
+#define OLD_BASE 1000000
+
+static uint32_t told;
+static sem_t all_told;
+
+static void on_message(void *ctx, const struct spool_summary *summary)
+{
+    told++;
+}
+
+static void on_slice(void *ctx, bool all)
+{
+    CHECK(all != spool_is_telling(spool));
+    if (all)
+        sem_post(&all_told);
+}
+
+static atomic_int accepting;
+
+static void on_old_accepted(void *ctx, int err)
+{
+    CHECK(err == OK);
+    if (atomic_fetch_sub(&accepting, 1) == 1)
+        sem_post(&over);
+}
+
+static void accept_old(void *ctx)
+{
+    atomic_init(&accepting, OLD_MESSAGES);
+    for (uint32_t i = 0; i < OLD_MESSAGES; i++) {
+        struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
+        struct stored_message *m = test_message(OLD_BASE + i, 10);
+        spool_frame_add_message(f, m);
+        stored_message_unref(m);
+        spool_commit(spool, f, on_old_accepted, NULL);
+    }
+}
+
+// Old messages are told on the spool's loop while two others put new ones through.
+static void test_told_while_working(void **state)
+{
+    struct spool_recovery recovery = {.on_message = on_message, .on_slice = on_slice, .at_once = 1};
+    struct sys_loop *clients[CLIENTS];
+    sem_init(&over, 0, 0);
+    sem_init(&all_told, 0, 0);
+    snprintf(directory, sizeof(directory), "spool_threads_test.XXXXXX");
+    assert_non_null(mkdtemp(directory));
+    struct spool_options options = {.directory = directory,
+                                    .segment_bytes = SPOOL_SEGMENT_BYTES_MIN};
+    assert_int_equal(spool_open(&options, NULL, &spool), OK);
+    spool_start(spool);
+    clients[0] = sys_loop_start("client");
+    test_on_loop(clients[0], accept_old, NULL);
+    assert_true(test_wait(&over));
+    spool_stop(spool);
+    sys_loop_stop(clients[0]);
+    spool_close(spool);
+    assert_int_equal(spool_open(&options, &recovery, &spool), OK);
+    assert_in_range(told, 1, OLD_MESSAGES / 2);
+    spool_start(spool);
+    atomic_init(&running, CLIENTS * SESSIONS);
+    for (uint32_t i = 0; i < CLIENTS; i++) {
+        uint32_t base = i * 100000;
+        clients[i] = sys_loop_start("client");
+        test_on_loop(clients[i], start_sessions, &base);
+    }
+    spool_tell_rest(spool);
+    assert_true(test_wait(&all_told));
+    assert_true(test_wait(&over));
+    assert_int_equal(told, OLD_MESSAGES);
+    spool_stop(spool);
+    for (uint32_t i = 0; i < CLIENTS; i++)
+        sys_loop_stop(clients[i]);
+    spool_close(spool);
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf %s", directory);
+    assert_int_equal(system(command), 0);
+}
+
 // The loop has perhaps not had its first turn yet.
 static void test_stop_right_after_start(void **state)
 {
@@ -249,6 +329,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_told_while_working),
         cmocka_unit_test(test_stop_right_after_start),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
