@@ -87,7 +87,7 @@ static struct lifetime lifetime_today(const struct intake_port *port,
                                       const struct spool_summary *summary, struct queue_now now)
 {
     struct lifetime life = {summary->accepted_at, summary->expires_at};
-    int64_t jumped_ms = wall_jumps_known(&port->jumps) - summary->wall_jumped_ms;
+    int64_t jumped_ms = wall_jumps_then(&port->jumps, now) - summary->wall_jumped_ms;
     if (!jumped_ms || !wall_reached(summary->not_before, now.wall))
         return life;
     bool waited = wall_reached(summary->accepted_at, summary->not_before);

@@ -84,6 +84,7 @@ struct found {
     int64_t accepted_ms, not_before_ms, expires_ms; // from now; not_before 0: none
     int64_t jumped_ms, known_ms;                    // when accepted; today
     int64_t want_ms;                                // its end, from now
+    int64_t unseen_ms; // jumped since the start, and not looked at yet: 0, the start is not over
 };
 
 // The end that the queue goes by.
@@ -99,6 +100,10 @@ static int64_t end_of(const struct found *f)
     char note[40];
     snprintf(note, sizeof note, "jumped=%lld", (long long)f->known_ms);
     assert_true(wall_jumps_restore(&port.jumps, BYTES("clock"), bytes_cstr(note)));
+    if (f->unseen_ms) {
+        struct queue_now start = {NOW.mono, wall_add_ms(NOW.wall, -f->unseen_ms)};
+        wall_jumps_start(&port.jumps, start);
+    }
     struct spool_summary_recipient r = {.number = 1, .domain = BYTES("a.example")};
     struct spool_summary summary = {
         .id = {1, 2},
@@ -137,6 +142,8 @@ static void charges_no_jump_to_a_lifetime(void **state)
         {"never more than a whole one", -2 * h, 0, 22 * h, 0, 24 * 365 * h, 24 * h},
         {"its end has come", -75 * h, 0, -51 * h, 0, 48 * h, -3 * h},
         {"scheduled, and sent for", -60 * h, -50 * h, -26 * h, 0, 48 * h, 22 * h},
+        {"forward, not seen yet", -50 * h, 0, -26 * h, 0, 0, 22 * h, 48 * h},
+        {"back, not seen yet", 46 * h, 0, 70 * h, 0, 0, 22 * h, -48 * h},
         {"still scheduled", -60 * h, 5 * h, 29 * h, 0, 48 * h, 29 * h},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {

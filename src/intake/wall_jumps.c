@@ -50,6 +50,11 @@ int64_t wall_jumps_known(const struct wall_jumps *j)
     return load(&j->sum_ms);
 }
 
+int64_t wall_jumps_then(const struct wall_jumps *j, struct queue_now now)
+{
+    return j->started ? wall_jumps_now(j, now) : wall_jumps_known(j);
+}
+
 struct keeping {
     struct wall_jumps *jumps;
     int64_t sum_ms;

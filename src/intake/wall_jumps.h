@@ -38,6 +38,9 @@ int64_t wall_jumps_now(const struct wall_jumps *j, struct queue_now now);
 void wall_jumps_keep(struct wall_jumps *j, int64_t sum_ms, struct spool *spool);
 // The sum as it was last looked at, or as restored.
 int64_t wall_jumps_known(const struct wall_jumps *j);
+// The sum up to `now`, also where a jump is not looked at yet or `now` is of before one; before the start, as
+// restored. For what a recovery tells, some of it when jumps are seen already.
+int64_t wall_jumps_then(const struct wall_jumps *j, struct queue_now now);
 // To be called every WALL_JUMPS_LOOK_MS: if the clock has jumped since the last time, writes the note and tells
 // the queue. Returns by how many milliseconds, or 0.
 int64_t wall_jumps_look(struct wall_jumps *j, struct spool *spool, struct queue *queue,
