@@ -23,7 +23,7 @@
 #include "base/log.h"
 #include "event/history_private.h"
 
-#define GATHER_MS 500      // after something new, before it is copied, unless somebody asks
+#define GATHER_MS 200      // after something new, before it is copied, unless somebody asks
 #define ROWS_A_TURN 10000  // records in one transaction
 #define CHECKPOINT_MS 5000 // how often what is copied is flushed, so that the journal may forget it
 #define RETRY_MS 1000      // after a failure

@@ -489,7 +489,9 @@ static void test_power_cut_at_a_day_change(void **state)
     time_t seconds = (time_t)(before.us / SECOND);
     struct telling *t = mem_new(sizeof *t);
     strftime(day, sizeof day, "%Y%m%d.db", gmtime(&seconds));
+    close_all(); // its loops look at the path
     snprintf(synced_path, sizeof synced_path, "%s/events/%s-wal", state_path, day);
+    open_all();
     accept(1, before, 1);
     wait_for_all();
     sqlite3 *reader = block_checkpoints(day);
