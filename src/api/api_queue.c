@@ -406,6 +406,10 @@ static void on_act(struct sys_task *task)
     a->snapshot = conf_snapshot_hold(a->request->api->snapshot); // a reload may replace it
     a->reporter = (struct reporter){.port = port_of(a), .snapshot = a->snapshot};
     set_rules(a);
+    // What ends mail is not for mail to come, least of all for the notifications that it makes.
+    if (a->action == ACTION_BOUNCE || a->action == ACTION_DELETE)
+        a->filter.made_before =
+            message_id_serial(spool_next_id(port_of(a)->spool, acceptance_now().wall));
     if (a->selected && !next_search(a))
         a->no_more = true;
     act_go_on(a);

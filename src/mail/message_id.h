@@ -28,5 +28,10 @@ static inline bool message_id_eq(struct message_id a, struct message_id b)
 {
     return a.high == b.high && a.low == b.low;
 }
+// Epoch and counter: of two ids of one node the younger one has the greater, whatever the clock did.
+static inline uint64_t message_id_serial(struct message_id id)
+{
+    return (id.high & 0xfff) << 36 | id.low;
+}
 // Orders by time, then node, epoch, counter.
 int message_id_cmp(struct message_id a, struct message_id b);

@@ -55,6 +55,27 @@ static void text_order_is_id_order(void **state)
     }
 }
 
+static void serials_grow_whatever_the_clock_does(void **state)
+{
+    static const struct {
+        int64_t us;
+        uint32_t epoch, counter;
+    } rows[] = {{1800000000000000, 1, 0},
+                {1800000000000000, 1, 1},
+                {1700000000000000, 1, (1u << 28) - 1},
+                {1750000000000000, 2, 0},
+                {1600000000000000, 255, 7},
+                {1600000000000000, 256, 0},
+                {1900000000000000, (1u << 20) - 1, 0}};
+    for (size_t i = 0; i + 1 < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct message_id a =
+            message_id_make((struct wall){rows[i].us}, 5, rows[i].epoch, rows[i].counter);
+        struct message_id b = message_id_make((struct wall){rows[i + 1].us}, 5, rows[i + 1].epoch,
+                                              rows[i + 1].counter);
+        assert_true(message_id_serial(a) < message_id_serial(b));
+    }
+}
+
 static void refuses_what_is_no_id(void **state)
 {
     static const struct {
@@ -85,6 +106,7 @@ static void refuses_what_is_no_id(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(parts_stand_where_they_belong),
     cmocka_unit_test(text_order_is_id_order),
+    cmocka_unit_test(serials_grow_whatever_the_clock_does),
     cmocka_unit_test(refuses_what_is_no_id),
 };
 RUN_TESTS(tests)

@@ -338,6 +338,7 @@ struct queue_filter {
     uint32_t account;
     bool held_only, unheld_only; // held by an operator, or not
     bool suspended_only;         // held for its account's sake only
+    uint64_t made_before;        // message_id_serial() is less; 0: whenever
 };
 
 // Leases matching recipients that are not in flight, one message at a time, for an operator's

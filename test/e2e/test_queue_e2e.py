@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import threading
@@ -214,6 +215,41 @@ def test_suspended_beside_an_operators_hold(make_relay, receiver_):
     relay.cli("queue", "retry", "--all")
     relay.wait_state(ident, "delivered")
     assert len(receiver_.messages()) == 1
+
+
+def peak_kb(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
+def test_bounce_of_thousands(make_relay, dns, make_receiver):
+    """`queue bounce --all`: each sender is told, what is told stays queued, and the service serves others meanwhile."""
+    count = 3000
+    relay = sending_relay(make_relay, {**SLOW_RETRY, "limits": {"message_size": "1MiB"}})
+    box = make_receiver()
+    dns.domain("senders.test", box)
+    dns.domain("example.org", make_receiver())
+    relay.cli("queue", "hold", "--all")
+    relay.run("load", "--to", "%s:%d" % relay.listener("trusted"), "--count", count, "--sessions", "20", "--size", "20000", "--from",
+              "load@senders.test", "--rcpt", "u%m@example.org", timeout=120)
+    before = peak_kb(relay.pids()[-1])
+    command = [BINARY, "queue", "bounce", "--all", "--json", "--config", relay.config_file]
+    accepted = []
+    with subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True) as bounce:
+        while bounce.poll() is None:
+            accepted.append(send(relay, "bob@example.org"))
+        result = json.loads(bounce.stdout.read())
+    assert accepted, "nobody else was served meanwhile"
+    # Those before the command reached the service as well; never the notifications.
+    assert count <= result["changed"] <= count + len(accepted) and result["matched"] == result["changed"], (result, len(accepted))
+    assert peak_kb(relay.pids()[-1]) - before < 64 << 10
+    rows = relay.cli_list("queue", "list")
+    assert sum(row["domain"] == "senders.test" for row in rows) == count
+    relay.cli("queue", "release", "--domain", "senders.test")
+    relay.cli("queue", "release", "--all")
+    wait_until(lambda: len(box.messages()) >= count, 60, "all notifications", every=0.5)
+    wait_until(lambda: "senders.test" not in [row["domain"] for row in relay.cli_list("queue", "list")], 30, "no more")
+    assert len(box.messages()) == count
 
 
 # ---- restarts, crashes, reloads
