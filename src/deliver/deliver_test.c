@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: MIT
+//
+// What one worker does with a message, from the queue to the outcome: resolving, Maildir and discard routes,
+// connections that can't be made or may not be used. The world is the simulator's, but for the Maildir.
+#include "deliver/deliver.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/test_base.h"
+#include "dns/dns.h"
+#include "mail/mail_address.h"
+#include "route/route.h"
+#include "sim.h"
+#include "sim_dns.h"
+
+#define PATIENCE_MS 600000
+
+static struct sim_host *host;
+static struct sys_loop *worker, *dns_loop;
+static struct spool *spool;
+static struct dns *dns;
+static struct dns_cache *cache;
+static struct deliver *deliver;
+static struct intake_port port;
+static struct deliver_counters counters;
+static struct conf_snapshot *snapshot;
+static struct sys_addr self;
+static char root[64], told[8192]; // what the log says of recipients and lanes
+
+static void keep_lines(void *ctx, struct bytes line)
+{
+    (void)ctx;
+    size_t used = strlen(told);
+    if (bytes_search(line, BYTES(" recipient ")) >= 0 ||
+        bytes_search(line, BYTES("no connection")) >= 0)
+        snprintf(told + used, sizeof told - used, "%.*s\n", BYTES_FMT(line));
+}
+
+static void free_conf(void *value)
+{
+    conf_free(value);
+}
+
+static void free_routes(void *value)
+{
+    route_table_free(value);
+}
+
+static void nothing(void *value)
+{
+    (void)value;
+}
+
+static void kick(void *ctx, uint64_t workers)
+{
+    (void)ctx;
+    if (workers && deliver)
+        deliver_kick(deliver);
+}
+
+static struct conf_snapshot *make_snapshot(void)
+{
+    struct buf text = {0}, errors = {0};
+    struct conf *conf;
+    struct route_table *routes;
+    buf_printf(&text,
+               "hostname: relay.example\nspool: /spool\nstate: /state\n"
+               "retry: {first: 1m, factor: 2, max: 5m, lifetime: 1d}\n"
+               "routes:\n"
+               "  - {match: {recipient: box.test}, via: \"maildir:%s/%%d/%%u\"}\n"
+               "  - {match: {recipient: void.test}, via: discard}\n"
+               "  - {match: {recipient: smart.test}, via: \"smtp://gone.test:25\"}\n"
+               "  - {match: {recipient: socket.test}, via: \"lmtp:/nowhere/lmtp\"}\n"
+               "  - {match: {recipient: strict.test}, via: mx, tls: verify}\n"
+               "  - {match: {}, via: mx}\n",
+               root);
+    if (conf_load_text(buf_bytes(&text), "test", "/", &conf, &errors) != OK ||
+        route_table_new(conf, NULL, 1, &routes, &errors) != OK)
+        fail_msg("%s", buf_cstr(&errors));
+    buf_done(&text);
+    struct conf_part *parts[] = {conf_part_new(conf, free_conf), conf_part_new(routes, free_routes),
+                                 conf_part_new(NULL, nothing)};
+    struct conf_snapshot *made = conf_snapshot_new(parts[0], parts[1], parts[2], 1);
+    for (size_t i = 0; i < COUNT_OF(parts); i++)
+        conf_part_release(parts[i]);
+    return made;
+}
+
+static void fill_dns(void)
+{
+    struct sys_addr nobody;
+    CHECK(sys_addr_parse(BYTES("198.51.100.9:25"), &nobody) == OK);
+    CHECK(sys_addr_parse(BYTES("192.0.2.10:25"), &self) == OK);
+    sim_dns_start();
+    sim_dns_add_mx("null.test", 0, "");
+    sim_dns_add_mx("lost.test", 10, "no-address.test");
+    sim_dns_add_mx("loop.test", 10, "me.test");
+    sim_dns_add_mx("backup.test", 10, "mx.down.test"); // and we are its backup
+    sim_dns_add_mx("backup.test", 20, "me.test");
+    sim_dns_add_mx("down.test", 10, "mx.down.test");
+    sim_dns_add_mx("strict.test", 10, "mx.down.test");
+    sim_dns_add_address("me.test", &self);
+    sim_dns_add_address("mx.down.test", &nobody);
+    sim_dns_mood("sick.test", SIM_DNS_SERVFAIL);
+    sim_dns_mood("bogus.test", SIM_DNS_BOGUS);
+    sim_dns_mood("silent.test", SIM_DNS_SILENT);
+}
+
+static void make_deliver(struct sys_task *task)
+{
+    (void)task;
+    cache = dns_cache_new(dns, dns_loop, 0);
+    struct deliver_options options = {
+        .port = &port, .dns = cache, .counters = &counters, .selves = &self, .selves_count = 1};
+    deliver = deliver_new(&options, snapshot);
+}
+
+static void start_in_host(void *ctx)
+{
+    static struct sys_task task = {.run = make_deliver};
+    struct spool_options options = {
+        .directory = "/spool", .segment_bytes = 1 << 20, .free_bytes_min = 65536};
+    *(int *)ctx = spool_open(&options, NULL, &spool);
+    worker = sys_loop_start("worker");
+    dns_loop = sys_loop_start("dns");
+    CHECK(dns_open(&(struct dns_conf){0}, dns_loop, &dns) == OK);
+    spool_start(spool);
+    port.spool = spool;
+    sys_post(worker, &task);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    int err = -1;
+    told[0] = '\0';
+    memset(&counters, 0, sizeof counters);
+    log_capture(keep_lines, NULL);
+    log_setup(LOG_INFO, LOG_TEXT);
+    snprintf(root, sizeof root, "/tmp/deliver_test.XXXXXX");
+    if (!mkdtemp(root))
+        return -1;
+    sim_start(7);
+    fill_dns();
+    snapshot = make_snapshot();
+    struct queue_options options = {
+        .workers = 1, .stored_bytes_max = 1 << 20, .seed = 1, .conf = snapshot->conf};
+    port = (struct intake_port){.queue = queue_new(&options), .kick = kick};
+    host = sim_host_new("relay", &self);
+    bool ok = sim_host_call(host, start_in_host, &err);
+    sim_run_ms(100);
+    return ok && !err && deliver ? 0 : -1;
+}
+
+static void stop_deliver(struct sys_task *task)
+{
+    (void)task;
+    deliver_stop(deliver);
+}
+
+static void free_deliver(struct sys_task *task)
+{
+    (void)task;
+    deliver_free(deliver);
+    deliver = NULL;
+}
+
+static bool is_idle(void *ctx)
+{
+    (void)ctx;
+    return deliver_is_idle(deliver);
+}
+
+static bool is_free(void *ctx)
+{
+    (void)ctx;
+    return !deliver;
+}
+
+static void stop_in_host(void *ctx)
+{
+    (void)ctx;
+    sys_loop_stop(worker);
+    spool_stop(spool);
+    spool_close(spool);
+    sys_loop_stop(dns_loop);
+    dns_cache_free(cache);
+    dns_close(dns);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[96];
+    struct sys_task stop = {.run = stop_deliver}, end = {.run = free_deliver};
+    sys_post(worker, &stop);
+    bool ok = sim_run_until(is_idle, NULL, PATIENCE_MS);
+    sys_post(worker, &end);
+    ok = ok && sim_run_until(is_free, NULL, PATIENCE_MS) && sim_host_call(host, stop_in_host, NULL);
+    queue_free(port.queue);
+    conf_snapshot_release(snapshot);
+    sim_stop();
+    sim_dns_stop();
+    snprintf(command, sizeof command, "rm -r %s", root);
+    return ok && system(command) == 0 ? 0 : -1; // NOLINT(cert-env33-c): a folder of our own making
+}
+
+// ---- one message ---------------------------------------------------------------------------------------------
+
+struct mail {
+    struct sys_task task;
+    const char *to;
+    struct message_id id;
+    bool accepted;
+};
+
+static void on_accepted(void *ctx, int err)
+{
+    struct mail *mail = ctx;
+    CHECK(err == OK);
+    mail->accepted = true;
+}
+
+static void begin(struct sys_task *task)
+{
+    struct mail *mail = container_of(task, struct mail, task);
+    struct stored_message *m = stored_message_new();
+    struct envelope *e = m->envelope;
+    struct mail_address address;
+    struct buf domain = {0};
+    CHECK(mail_address_parse(bytes_cstr(mail->to), &address) == OK &&
+          mail_domain_route(address.domain, &domain) == OK);
+    e->id = mail->id = spool_next_id(spool, sys_wall());
+    e->accepted_at = sys_wall();
+    e->expires_at = wall_add_ms(sys_wall(), 86400000);
+    e->recipients_count = 1; // from the null sender: nobody is to be told
+    e->recipients = arena_new(&m->arena, sizeof *e->recipients);
+    e->recipients[0] = (struct recipient){.number = 1,
+                                          .address = bytes_cstr(mail->to),
+                                          .domain = arena_dup(&m->arena, buf_bytes(&domain))};
+    m->header = arena_dup(&m->arena, BYTES("Subject: x\r\n\r\n"));
+    chain_add(&m->body, BYTES("body\r\n"));
+    e->header_bytes = m->header.len;
+    e->body_bytes = m->body.len;
+    struct route_question question = {.recipient = e->recipients[0].address,
+                                      .domain = e->recipients[0].domain};
+    uint32_t key = route_key(snapshot->routes, route_pick(snapshot->routes, &question));
+    struct spool_frame *frame = spool_frame_new(SPOOL_INTAKE);
+    spool_frame_add_message(frame, m);
+    acceptance_commit(&port, frame, m, &key, on_accepted, mail);
+    buf_done(&domain);
+}
+
+static void send(struct mail *mail)
+{
+    mail->task.run = begin;
+    sys_post(worker, &mail->task);
+}
+
+static bool is_gone(void *ctx)
+{
+    struct mail *mail = ctx;
+    struct queue_place place;
+    return mail->accepted &&
+           queue_find(port.queue, mail->id, 1, (struct queue_now){{sim_now_us()}, sim_wall()},
+                      &place) == E_NOT_FOUND;
+}
+
+static void assert_told(const char *name, const char *want)
+{
+    if (!strstr(told, want))
+        fail_msg("%s: no '%s' in:\n%s", name, want, told);
+}
+
+// ---- tests ---------------------------------------------------------------------------------------------------
+
+static void fails_what_can_never_arrive(void **state)
+{
+    static const struct {
+        const char *to, *want;
+    } ROWS[] = {
+        {"a@null.test", "code=556 text=\"the domain accepts no mail\""},
+        {"a@nowhere.test", "code=550 text=\"the domain does not exist\""},
+        {"a@loop.test",
+         "code=554 text=\"mail for this domain would come back to this server (routing loop)\""},
+        {"a@lost.test", "outcome=bounced"},
+        {"\"..\"@box.test", "code=550 text=\"this address can't be the name of a mailbox folder\""},
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        assert_int_equal(i ? setup(state) : 0, 0);
+        struct mail mail = {.to = ROWS[i].to};
+        send(&mail);
+        if (!sim_run_until(is_gone, &mail, PATIENCE_MS))
+            fail_msg("%s is still queued", ROWS[i].to);
+        assert_told(ROWS[i].to, "outcome=bounced");
+        assert_told(ROWS[i].to, ROWS[i].want);
+        if (i + 1 < COUNT_OF(ROWS))
+            assert_int_equal(teardown(state), 0);
+    }
+}
+
+static void waits_for_what_may_come_back(void **state)
+{
+    static const struct {
+        const char *to;
+        enum queue_limit limit;
+        const char *text;
+    } ROWS[] = {
+        {"a@sick.test", QUEUE_LIMIT_DNS, ""},
+        {"a@bogus.test", QUEUE_LIMIT_DNS, ""},
+        {"a@silent.test", QUEUE_LIMIT_DNS, ""},
+        {"a@smart.test", QUEUE_LIMIT_DNS,
+         "the domain does not exist"}, // our own smarthost: a mistake that can be mended
+        {"a@down.test", QUEUE_LIMIT_BACKOFF, ""},
+        {"a@backup.test", QUEUE_LIMIT_BACKOFF, ""}, // never to ourselves
+        {"a@strict.test", QUEUE_LIMIT_BACKOFF, ""},
+        {"a@socket.test", QUEUE_LIMIT_BACKOFF, ""},
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        assert_int_equal(i ? setup(state) : 0, 0);
+        struct mail mail = {.to = ROWS[i].to};
+        struct queue_reason reason;
+        send(&mail);
+        sim_run_ms(1000);
+        for (int n = 0; n < 100; n++) { // seen in between two tries, whatever they take
+            sim_run_ms(1000);
+            assert_int_equal(queue_why(port.queue, mail.id, 1,
+                                       (struct queue_now){{sim_now_us()}, sim_wall()}, &reason),
+                             OK);
+            if (reason.limit == ROWS[i].limit && reason.until.us)
+                break;
+        }
+        if (reason.limit != ROWS[i].limit || !strstr(reason.text, ROWS[i].text))
+            fail_msg("%s: %s: %s", ROWS[i].to, queue_limit_name(reason.limit), reason.text);
+        assert_int_equal(sim_attempts_to(&self), 0);
+        if (i + 1 < COUNT_OF(ROWS))
+            assert_int_equal(teardown(state), 0);
+    }
+}
+
+static int files_in(const char *folder)
+{
+    int count = 0;
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", root, folder);
+    DIR *dir = opendir(path);
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        count += e->d_name[0] != '.';
+    if (dir)
+        closedir(dir);
+    return count;
+}
+
+static void delivers_into_mailboxes(void **state)
+{
+    (void)state;
+    struct mail mail[20];
+    for (int i = 0; i < 20; i++) {
+        mail[i] = (struct mail){.to = i % 2 ? "Bob@box.test" : "eve@box.test"};
+        send(&mail[i]);
+    }
+    for (int i = 0; i < 20; i++)
+        assert_true(sim_run_until(is_gone, &mail[i], PATIENCE_MS));
+    assert_told("box", "outcome=delivered");
+    assert_int_equal(files_in("box.test/bob/new"), 10);
+    assert_int_equal(files_in("box.test/eve/new"), 10);
+    assert_int_equal(files_in("box.test/eve/tmp"), 0);
+    assert_int_equal(atomic_load(&counters.recipients[VERDICT_FAILED]), 0);
+}
+
+static void discards(void **state)
+{
+    (void)state;
+    struct mail mail = {.to = "a@void.test"};
+    send(&mail);
+    assert_true(sim_run_until(is_gone, &mail, PATIENCE_MS));
+    assert_told("void", "text=\"discarded by the route\"");
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test_setup_teardown(fails_what_can_never_arrive, setup, teardown),
+    cmocka_unit_test_setup_teardown(waits_for_what_may_come_back, setup, teardown),
+    cmocka_unit_test_setup_teardown(delivers_into_mailboxes, setup, teardown),
+    cmocka_unit_test_setup_teardown(discards, setup, teardown),
+};
+
+RUN_TESTS(tests)
