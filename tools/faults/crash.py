@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """crash - kill -9 and power cuts under load"""
+import os
 import statistics
 import time
 
