@@ -220,6 +220,9 @@ static void close_all(struct sys_loop *loop)
 static void *run_thread(void *arg)
 {
     self = arg;
+    char name[16]; // by the thread itself: the relay may not write in /proc
+    snprintf(name, sizeof name, "%.15s", self->name);
+    pthread_setname_np(pthread_self(), name);
     uv_run(&self->uv, UV_RUN_DEFAULT);
     atomic_store(&self->closed, true);
     while (atomic_load(&self->posting) != 0)
@@ -261,9 +264,6 @@ struct sys_loop *sys_loop_start(const char *name)
     int rc = pthread_create(&loop->thread, NULL, run_thread, loop);
     CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
     CHECK(rc == 0);
-    char short_name[16];
-    snprintf(short_name, sizeof short_name, "%.15s", name);
-    pthread_setname_np(loop->thread, short_name);
     return loop;
 }
 
