@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""growth - how the cost of one thing grows with how many there are: three sizes of each, nine or more times apart
+"""growth - how cost grows with how many there are of a thing: three sizes of each, nine or more times apart
 
-The cost is that of one (message, recipient, session, octet), so a cost that is linear in all stays the same; `order` is
-the power of the size that the whole grows with: 1 is linear.
+`power` is that of the size that the cost grows with: 1 is linear, 0 means that it does not depend on it. Where what is
+measured is the cost of one of them (EACH), the power is that of the cost of all.
 """
 import contextlib
 import math
@@ -14,12 +14,14 @@ from queue_1m import empty_bytes, fill, wait_queue
 from relays import WIDE, Posthaste, posthaste
 from report import number, tidy
 
-TABLE = []  # (what grows, what is measured, sizes, function of run and size)
+EACH = {"us to load a message after a restart", "RSS bytes a message", "us of CPU a recipient", "bytes a session",
+        "us of CPU a KB"}
+TABLE = []  # (what grows, what is measured, sizes, function of run and size: the costs in that order)
 
 
-def row(what, unit, *sizes):
+def row(what, units, *sizes):
     def add(function):
-        TABLE.append((what, unit, sizes, function))
+        TABLE.append((what, [units] if isinstance(units, str) else units, sizes, function))
         return function
     return add
 
@@ -29,92 +31,86 @@ def relayed_cpu_us(run, count, kind, extra=""):
         return through(service, run.scaled(count), kind)["cpu_us_per_msg"]
 
 
+def rss(service):
+    return machine.status_bytes(service.relay_pid(), "VmRSS")
+
+
 @contextlib.contextmanager
-def filled(run, messages, domains):
-    folder = run.fresh("growth")
-    fill(folder, run.scaled(messages), run.scaled(domains), 1)
+def loaded(run, messages, domains):
+    """A service that has read a queue of so many messages: (it, seconds it took, bytes it grew by)."""
+    empty, folder = empty_bytes(run), run.fresh("growth")
+    fill(folder, messages, domains, 1)
     with contextlib.closing(Posthaste(folder)) as service:
-        yield service
-
-
-@row("messages in the queue, over 1,000 domains", "us of start a message", 30000, 100000, 300000)
-def restart(run, messages):
-    with filled(run, messages, 1000) as service:
-        return 1e6 * service.start(120) / run.scaled(messages)
-
-
-@row("messages in the queue, over 1,000 domains", "RSS bytes a message", 30000, 100000, 300000)
-def memory(run, messages):
-    return queue_bytes(run, messages, 1000, messages)
-
-
-@row("domains, 300,000 messages over them", "RSS bytes a message", 1000, 30000, 300000)
-def memory_of_domains(run, domains):
-    return queue_bytes(run, 300000, domains, 300000)
-
-
-def queue_bytes(run, messages, domains, per):
-    empty = empty_bytes(run)
-    with filled(run, messages, domains) as service:
+        began = time.monotonic()
         service.start(120)
-        wait_queue(service, run.scaled(messages))
+        wait_queue(service, messages)
+        took = time.monotonic() - began
         time.sleep(1)
-        return (machine.status_bytes(service.relay_pid(), "VmRSS") - empty) / run.scaled(per)
+        yield service, took, rss(service) - empty
 
 
-@row("messages in the queue, over 1,000 domains", "us of CPU to relay one more", 1000, 30000, 300000)
-def relay_beside(run, messages):
-    with filled(run, messages, 1000) as service:
-        return through(service, run.scaled(10000), Plain())["cpu_us_per_msg"]
+@row("messages in the queue, over 1,000 domains",
+     ["us to load a message after a restart", "RSS bytes a message", "us of CPU to relay one more"], 100000, 300000, 900000)
+def queue_length(run, messages):
+    with loaded(run, run.scaled(messages), run.scaled(1000)) as (service, took, grown):
+        relayed = through(service, run.scaled(10000), Plain())["cpu_us_per_msg"]
+        return 1e6 * took / run.scaled(messages), grown / run.scaled(messages), relayed
+
+
+@row("domains, 300,000 messages over them", ["RSS bytes for each of the messages", "us of CPU to relay one more"], 3000, 30000, 300000)
+def domains(run, count):
+    with loaded(run, run.scaled(300000), run.scaled(count)) as (service, _, grown):
+        return grown / run.scaled(300000), through(service, run.scaled(10000), Plain())["cpu_us_per_msg"]
 
 
 @row("recipients of a message", "us of CPU a recipient", 10, 100, 1000)
 def recipients(run, count):
     with posthaste(run.fresh("growth"), hold=True) as service:
-        return fanout(service, run.scaled(30000 // count), count)["cpu_us_per_msg"] / count
+        return [fanout(service, run.scaled(30000 // count), count)["cpu_us_per_msg"] / count]
 
 
 @row("sessions that send", "us of CPU a message", 10, 100, 1000)
 def sessions(run, count):
-    return relayed_cpu_us(run, 15000, Plain(sessions=count), WIDE)
+    return [relayed_cpu_us(run, 15000, Plain(sessions=count), WIDE)]
 
 
 @row("idle sessions", "bytes a session", 500, 3000, 10000)
 def idle(run, count):
-    return idle_bytes(run, run.scaled(count), False)[0]
+    return [idle_bytes(run, run.scaled(count), False)[0]]
 
 
 @row("KB of a message", "us of CPU a KB", 10, 100, 1000)
 def size(run, kilobytes):
-    return relayed_cpu_us(run, 100000 // (kilobytes + 10), Ours(1000 * kilobytes)) / kilobytes
+    return [relayed_cpu_us(run, 100000 // (kilobytes + 10), Ours(1000 * kilobytes)) / kilobytes]
 
 
 @row("workers", "us of CPU a message", 1, 2, 4)
 def workers(run, count):
-    return relayed_cpu_us(run, 15000, Plain(), f"workers: {count}\n")
+    return [relayed_cpu_us(run, 15000, Plain(), f"workers: {count}\n")]
 
 
-def order(sizes, costs):
-    """The power of the size that the whole cost grows with, from the first size to the last."""
+def power(unit, sizes, costs):
+    """From the first size to the last."""
     if min(costs) <= 0:
         return None
-    return 1 + math.log(costs[-1] / costs[0]) / math.log(sizes[-1] / sizes[0])
+    return (unit in EACH) + math.log(costs[-1] / costs[0]) / math.log(sizes[-1] / sizes[0])
 
 
 def measure(run):
     rows = []
-    for what, unit, sizes, function in TABLE:
+    for what, units, sizes, function in TABLE:
         costs = []
         for one in sizes:
             began = time.monotonic()
             costs.append(function(run, one))
-            run.say(f"{what} {one:,}: {number(costs[-1])} {unit} in {time.monotonic() - began:.0f} s")
-        rows.append({"what": what, "unit": unit, "sizes": list(sizes), "costs": [tidy(cost) for cost in costs],
-                     "order": tidy(order(sizes, costs))})
+            run.say(f"{what} {one:,}: " + ", ".join(f"{number(cost)} {unit}" for cost, unit in zip(costs[-1], units))
+                    + f" in {time.monotonic() - began:.0f} s")
+        rows += [{"what": what, "unit": unit, "sizes": list(sizes), "costs": [tidy(cost) for cost in of_unit],
+                  "power": tidy(power(unit, sizes, of_unit))} for unit, of_unit in zip(units, zip(*costs))]
     return {"rows": rows}
 
 
 def print_table(what):
     for one in what["rows"]:
         costs = ", ".join(f"{size:,}: {number(cost)}" for size, cost in zip(one["sizes"], one["costs"]))
-        print(f"{one['what']:<42} {one['unit']:<28} {costs:<44} order {number(one['order'])}")
+        print(f"{one['what']:<42} {one['unit']:<28} {costs:<44} power {number(one['power'])}")

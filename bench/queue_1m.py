@@ -62,7 +62,7 @@ def copy_of(run, shape):
 
 def wait_queue(service, recipients):
     lab.wait_until(lambda: service.metrics()["queue_recipients{state=\"queued\"}"] + service.metrics().get(
-        "queue_recipients{state=\"scheduled\"}", 0) >= recipients - DUE, 120, "the queue is rebuilt", every=0.1)
+        "queue_recipients{state=\"scheduled\"}", 0) >= recipients - DUE, 120, "the queue is rebuilt", every=0.02)
 
 
 # ---- memory ----------------------------------------------------------------------------------------
