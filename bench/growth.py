@@ -107,7 +107,7 @@ def measure(run):
                     + f" in {time.monotonic() - began:.0f} s")
         rows += [{"what": what, "unit": unit, "sizes": list(sizes), "costs": [tidy(cost) for cost in of_unit],
                   "power": tidy(power(unit, sizes, of_unit))} for unit, of_unit in zip(units, zip(*costs))]
-    return {"rows": rows}
+    return {"scale": run.scale, "rows": rows}
 
 
 def print_table(what):
