@@ -96,7 +96,7 @@ static void on_damage(void *ctx, uint64_t offset, uint64_t bytes, const struct r
 // ---- the start epoch ----------------------------------------------------------------------------
 
 // File `epoch`: two blocks, written in turn and never both at once, so that one is always whole; a
-// restart needs no new space. Each: epoch u64, its hash u64.
+// restart needs no new space; the first start makes room for both. Each: epoch u64, its hash u64.
 static uint32_t epoch_parse(const char *block)
 {
     uint64_t epoch = le64_get(block);
@@ -119,7 +119,7 @@ static int epoch_next(struct disk_file *file, uint32_t at_least, uint32_t *out)
     memset(blocks, 0, RECORD_BLOCK);
     le64_put(blocks, epoch);
     le64_put(blocks + 8, record_hash(bytes_of(blocks, 8)));
-    struct iovec iov = {blocks, RECORD_BLOCK};
+    struct iovec iov = {blocks, n == 0 ? sizeof(blocks) : RECORD_BLOCK};
     // The block that does not hold the highest.
     int err = disk_pwritev(file, &iov, 1, a > b ? RECORD_BLOCK : 0);
     if (!err)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """crash - kill -9 and power cuts under load"""
+import contextlib
 import os
 import statistics
 import time
 
 import lab
-from faults.trial import say
+from faults.trial import Injection, say
 
 READY_S = 2.0
 
@@ -38,6 +39,46 @@ def run_kill(trial):
     # Not the slowest: the other tests run beside this one.
     if statistics.median(trial.ready) > READY_S:
         trial.troubles.append(f"ready only after {statistics.median(trial.ready):.2f} s")
+
+
+# What the relay does to its disk and to its peers (write and writev are what it sends by). It renames nothing.
+CALLS = ["pwritev", "fdatasync", "write,writev", "unlink,unlinkat"]
+
+
+def run_calls(trial):
+    """The relay is killed at the k-th call of each kind; the guard starts another."""
+    trial.open()
+    trial.start()
+    hits = {}
+    for number in range(trial.rounds):
+        calls = CALLS[number % len(CALLS)]
+        k = 1 + number // len(CALLS) + trial.random.randrange(3) * (number % 4)
+        loads = crash_loads(trial, number)
+        time.sleep(trial.random.uniform(0.05, 0.3))
+        relay = trial.service.relay_pid()
+        trial.service.ready_file.unlink(missing_ok=True)
+        injection = Injection(trial, calls, f"signal=KILL:when={k}", threads=("",))
+        died = wait_for_death(trial, relay)
+        at = time.monotonic()
+        trial.books.crashed(time.time() if died else trial.service.kill(relay_only=True))
+        injection.stop()
+        trial.ready.append(trial.service.wait_ready(at))
+        reports = [trial.finish(load, stop=True) for load in loads]
+        hits[calls] = hits.get(calls, 0) + died
+        say(f"calls {number + 1}/{trial.rounds}: {calls} number {k}: {'killed' if died else 'no such call, killed by hand'}, "
+            f"{sum(r['accepted'] for r in reports)} accepted")
+    trial.facts["hits"] = hits
+    for calls in CALLS[:min(trial.rounds, 3)]:
+        if not hits.get(calls):
+            trial.troubles.append(f"never killed at {calls}")
+    trial.drain()
+
+
+def wait_for_death(trial, relay, seconds=2.0):
+    with contextlib.suppress(lab.Trouble):
+        lab.wait_until(lambda: lab.is_gone(relay), seconds, "the relay died", every=0.001)
+        return True
+    return False
 
 
 def run_power(trial):

@@ -57,12 +57,14 @@ def fill(path, leave=0):
 
 def run_full(trial):
     lab.private_mounts()
-    trial.mount_memory(600)
+    trial.mount_memory(600, inodes=20000)
     trial.open()
     trial.start()
     ballast = trial.data / "ballast"
     for number in range(trial.rounds):
         foreign_disk_full(trial, number, ballast)
+        no_inodes(trial, number)
+        full_then_killed(trial, number, ballast)
         own_disk_full(trial, number)
     check_codes(trial)
     trial.drain()
@@ -102,6 +104,44 @@ def mail_reply(trial):
             conn.sendall(command.encode() + b"\r\n")
             reply = replies.readline()
         return reply
+
+
+def no_inodes(trial, number):
+    """Another program takes all inodes under load; what was taken goes out, and it ends by itself."""
+    load = trial.load(f"i{number}", 1000000, 20, 4096)
+    large = trial.load(f"il{number}", 1000000, 2, 400000, "--rate", 20)
+    time.sleep(0.5)
+    many = trial.data / "many"
+    many.mkdir()
+    with contextlib.suppress(OSError):
+        for n in range(1 << 20):
+            (many / str(n)).touch()
+    refuses = refused_within(trial, 5)
+    trial.drain()
+    for one in many.iterdir():
+        one.unlink()
+    many.rmdir()
+    trial.probe(f"i{number}", 5)
+    reports = [trial.finish(one, stop=True) for one in (load, large)]
+    say(f"full {number + 1}/{trial.rounds}: no inodes: {sum(r['accepted'] for r in reports)} accepted, "
+        f"{sum(r['refused'] for r in reports)} refused")
+    if not refuses:
+        trial.troubles.append("no inode is left, and MAIL is not answered 452")
+
+
+def full_then_killed(trial, number, ballast):
+    """A full disk for a while under load, then kill -9; it starts while the disk is still full."""
+    load = trial.load(f"k{number}", 1000000, 20, 4096)
+    time.sleep(0.3)
+    fill(ballast)
+    time.sleep(trial.random.uniform(1, 3))
+    trial.books.crashed(trial.service.kill())
+    report = trial.finish(load, stop=True)
+    trial.start()
+    trial.drain()
+    ballast.unlink()
+    trial.probe(f"k{number}", 10)
+    say(f"full {number + 1}/{trial.rounds}: then killed: {report['accepted']} accepted, {report['refused']} refused")
 
 
 def own_disk_full(trial, number):

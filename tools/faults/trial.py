@@ -104,8 +104,9 @@ class Trial:
         options = "loop" + (",nouuid" if self.fs == "xfs" else "")
         subprocess.run(["mount", "-t", self.fs, "-o", options, str(image), str(self.data)], check=True)
 
-    def mount_memory(self, mib):
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "fault", str(self.data)], check=True)
+    def mount_memory(self, mib, inodes=0):
+        options = f"size={mib}m" + (f",nr_inodes={inodes}" if inodes else "")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "fault", str(self.data)], check=True)
 
     def umount(self):
         return subprocess.run(["umount", str(self.data)], capture_output=True).returncode == 0
@@ -149,11 +150,18 @@ class Injection:
 
     @staticmethod
     def is_traced(pid, thread, tracer):
-        return f"TracerPid:\t{tracer}\n" in pathlib.Path(f"/proc/{pid}/task/{thread}/status").read_text()
+        try:
+            return f"TracerPid:\t{tracer}\n" in pathlib.Path(f"/proc/{pid}/task/{thread}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return True  # an injected signal has ended it already
 
     def hits(self, trial):
         return (trial.folder / "strace.out").read_text(errors="replace").count("(INJECTED)")
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(10)
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""scarce - descriptors, memory and threads run out, by limits put on the running relay and lifted again"""
+import contextlib
+import os
+import pathlib
+import resource
+import time
+
+import lab
+from faults.crowd import connect
+from faults.trial import say
+
+CGROUPS = pathlib.Path("/sys/fs/cgroup")
+HOLD_S, CPU_MAX = 2.0, 0.9
+
+
+class Cgroup:
+    """A group with one limit, of version 1 or 2; the relay is moved into it."""
+    FILES = {"memory": ("memory.limit_in_bytes", "memory.max"), "pids": ("pids.max", "pids.max")}
+
+    def __init__(self, controller, name):
+        one = CGROUPS / controller
+        self.folder = (one if one.is_dir() else CGROUPS) / name
+        self.limit = self.FILES[controller][0 if one.is_dir() else 1]
+
+    def __enter__(self):
+        self.folder.mkdir()
+        if not (self.folder / self.limit).exists():
+            self.folder.rmdir()
+            raise lab.Trouble(f"no {self.limit} here")
+        return self
+
+    def take(self, *pids):
+        for pid in pids:
+            (self.folder / "cgroup.procs").write_text(str(pid))
+
+    def set(self, value):
+        (self.folder / self.limit).write_text(str(value))
+
+    def __exit__(self, *_):
+        parent = self.folder.parent / "cgroup.procs"
+        for pid in (self.folder / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                parent.write_text(pid)
+        lab.wait_until(self.remove, 10, "the group removed", every=0.1)
+
+    def remove(self):
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+            return True
+        return False
+
+
+def hold(trial, what, pid):
+    """While it is short: no spin. The share of a core it took."""
+    cpu, began = lab.cpu_seconds(pid), time.monotonic()
+    time.sleep(HOLD_S)
+    share = (lab.cpu_seconds(pid) - cpu) / (time.monotonic() - began)
+    if share > CPU_MAX:
+        trial.troubles.append(f"{what}: it takes {100 * share:.0f} % of a core")
+    return share
+
+
+def no_descriptors(trial, number):
+    """None left: who has a connection is served or told 4xx; who comes waits, and is served as soon as it is over."""
+    relay = trial.service.relay_pid()
+    load = trial.load(f"d{number}", 1000000, 10, 4000)
+    time.sleep(0.5)
+    soft, hard = resource.prlimit(relay, resource.RLIMIT_NOFILE)
+    resource.prlimit(relay, resource.RLIMIT_NOFILE, (lab.descriptors(relay) + trial.random.randrange(8), hard))
+    waiting = [connect(trial.service.port(), 0) for _ in range(60)]
+    report = trial.finish(load, stop=True)
+    share = hold(trial, "descriptors", relay)
+    for conn in waiting:
+        conn.close()
+    resource.prlimit(relay, resource.RLIMIT_NOFILE, (soft, hard))
+    trial.probe(f"d{number}", 2)
+    say(f"scarce {number + 1}: descriptors: {report['replies']}; {100 * share:.0f} % of a core")
+
+
+def no_memory(trial, number):
+    """The kernel kills the relay (memory is promised before it is there); the guard starts another."""
+    relay = trial.service.relay_pid()
+    with contextlib.ExitStack() as stack:
+        try:
+            group = stack.enter_context(Cgroup("memory", f"posthaste-fault-{os.getpid()}"))
+        except (OSError, lab.Trouble) as trouble:
+            say(f"scarce {number + 1}: memory: left out: {trouble}")
+            return
+        group.take(relay)
+        trial.service.ready_file.unlink()
+        trial.sink.stop()  # so that mail stays
+        group.set(lab.rss(relay) + (8 << 20))
+        load = trial.load(f"m{number}", 1000000, 50, 200000)
+        began = time.monotonic()
+        while lab.children(trial.service.process.pid)[:1] == [relay] and time.monotonic() < began + 15:
+            time.sleep(0.005)
+        killed = lab.children(trial.service.process.pid)[:1] != [relay]
+        trial.books.crashed(time.time())
+        report = trial.finish(load, stop=True)
+        trial.sink.start()
+        if killed:
+            trial.ready.append(trial.service.wait_ready(time.monotonic()))
+        else:
+            trial.service.ready_file.write_text("")
+    trial.probe(f"m{number}", 2)
+    say(f"scarce {number + 1}: memory: {'killed, started again' if killed else 'went on'}; {report['replies']}")
+
+
+def no_threads(trial, number):
+    """No process can be made: a relay that dies is not replaced until there is room, and the guard does not spin."""
+    guard, relay = trial.service.process.pid, trial.service.relay_pid()
+    with contextlib.ExitStack() as stack:
+        try:
+            group = stack.enter_context(Cgroup("pids", f"posthaste-fault-{os.getpid()}"))
+        except (OSError, lab.Trouble) as trouble:
+            say(f"scarce {number + 1}: threads: left out: {trouble}")
+            return
+        group.take(guard, relay)
+        load = trial.load(f"t{number}", 1000000, 10, 4000)
+        group.set(lab.status(relay, "Threads") + lab.status(guard, "Threads"))
+        time.sleep(0.5)
+        group.set(1)
+        trial.service.ready_file.unlink()
+        trial.books.crashed(trial.service.kill(relay_only=True))
+        report = trial.finish(load, stop=True)
+        share = hold(trial, "threads", guard)
+        group.set("max")
+        trial.ready.append(trial.service.wait_ready(time.monotonic()))
+    trial.probe(f"t{number}", 2)
+    say(f"scarce {number + 1}: threads: {report['replies']}; guard {100 * share:.0f} % of a core")
+
+
+def run_scarce(trial):
+    trial.open()
+    trial.start()
+    for number in range(trial.rounds):
+        no_descriptors(trial, number)
+        no_memory(trial, number)
+        no_threads(trial, number)
+    for code in sorted(set(trial.codes) - {"250", "451", "452", "421"}):
+        trial.troubles.append(f"{trial.codes[code]} replies {code}")
+    trial.drain()
