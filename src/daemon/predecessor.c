@@ -2,11 +2,13 @@
 #include "daemon/predecessor.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/log.h"
 
 #define FLAG_EXITING 0x4u      // of /proc/PID/stat (PF_EXITING)
@@ -45,23 +47,32 @@ static void read_proc(pid_t pid, const char *name, char *out, size_t size)
 static bool has_pending_kill(const char *status, const char *mask)
 {
     const char *at = strstr(status, mask);
-    unsigned long long pending = 0;
-    return at && sscanf(at + strlen(mask), "%llx", &pending) == 1 && pending & PENDING_KILL;
+    return at && strtoull(at + strlen(mask), NULL, 16) & PENDING_KILL;
+}
+
+// The field of /proc/PID/stat with that number (proc(5)), from 3 on, which is behind the name.
+static struct bytes stat_field(struct bytes behind_name, int number)
+{
+    struct bytes field = BYTES_NONE;
+    for (int i = 3; i <= number; i++)
+        bytes_cut(&behind_name, ' ', &field);
+    return field;
 }
 
 // Lives, as far as one look can tell. *out_parent: who started it.
 static bool lives(pid_t pid, pid_t *out_parent)
 {
-    char text[4096], state = 'X';
-    unsigned flags = FLAG_EXITING;
-    int parent = 0;
+    char text[4096];
+    uint64_t parent, flags;
     read_proc(pid, "stat", text, sizeof text);
-    const char *behind_name = strrchr(text, ')');
-    if (!behind_name ||
-        sscanf(behind_name + 1, " %c %d %*d %*d %*d %*d %u", &state, &parent, &flags) != 3)
+    const char *name_end = strrchr(text, ')'); // "PID (NAME) STATE PPID ..."
+    struct bytes rest = bytes_skip(bytes_cstr(name_end ? name_end : ""), 2),
+                 state = stat_field(rest, 3);
+    if (bytes_to_u64(stat_field(rest, 4), INT32_MAX, &parent) != OK ||
+        bytes_to_u64(stat_field(rest, 9), UINT32_MAX, &flags) != OK)
         return false;
-    *out_parent = parent;
-    if (state == 'Z' || state == 'X' || flags & FLAG_EXITING)
+    *out_parent = (pid_t)parent;
+    if (bytes_eq(state, BYTES("Z")) || bytes_eq(state, BYTES("X")) || flags & FLAG_EXITING)
         return false;
     read_proc(pid, "status", text, sizeof text);
     return !has_pending_kill(text, "\nSigPnd:") && !has_pending_kill(text, "\nShdPnd:");

@@ -65,8 +65,8 @@ static void kick(void *ctx, uint64_t workers)
 static struct conf_snapshot *make_snapshot(void)
 {
     struct buf text = {0}, errors = {0};
-    struct conf *conf;
-    struct route_table *routes;
+    struct conf *conf = NULL;
+    struct route_table *routes = NULL;
     buf_printf(&text,
                "hostname: relay.example\nspool: /spool\nstate: /state\n"
                "retry: {first: 1m, factor: 2, max: 5m, lifetime: 1d}\n"
