@@ -153,7 +153,7 @@ def rsa2048_per_s():
 
 
 def file_system():
-    return subprocess.run(["stat", "-f", "-c", "%T", str(FOLDER)], capture_output=True, text=True).stdout.strip()
+    return subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "--target", FOLDER], capture_output=True, text=True).stdout.strip()
 
 
 def cpu_model():
