@@ -56,6 +56,7 @@ def test_m_relay_is_shut_in(relay_, receiver_):
     limits = pathlib.Path(f"/proc/{relay_pid(relay_)}/limits").read_text()
     assert [line.split()[4] for line in limits.splitlines() if line.startswith("Max core file size")] == ["0"]
     assert relay_.http("/readyz")[0] == 200
+    assert {"main", "spool", "dns", "worker0"} <= {status["Name"] for status in threads(relay_)}
     assert "could not be set up" not in relay_.log() and "Landlock" not in relay_.log()
 
 
