@@ -4,9 +4,6 @@
 SETUP_ASAN = -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dwerror=false \
              -Dc_args=-fno-sanitize-recover=all
 SETUP_TSAN = -Db_sanitize=thread -Db_lundef=false -Doptimization=1 -Dwerror=false
-SETUP_FUZZ = -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dfuzz=true \
-             -Dc_args=-fsanitize=fuzzer-no-link
-SECONDS ?= 60
 
 .PHONY: all asan tsan demo run check check-long lint format bench fault sim fuzz mutants newcomer deps clean help
 
@@ -55,12 +52,9 @@ fault: all ## one fault test, or check for all: make fault T=kill ROUNDS=100 FS=
 sim: all ## the simulator's laws over many seeds: make sim SEEDS=500 SEED0=1
 	@build/sim --json --seeds $(or $(SEEDS),200) --seed0 $(or $(SEED0),1)
 
-fuzz: ## fuzz one parser: make fuzz T=smtp_lexer SECONDS=60
-	@[ -n "$(T)" ] || { ls test/fuzz/*_fuzz.c | sed 's|.*/|usage: make fuzz T=|; s|_fuzz.c||'; exit 64; }
+fuzz: ## fuzz every parser and session, T seconds each: make fuzz T=60 [ONLY=smtp_model]
 	tools/deps build fuzz
-	@[ -f build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz $(SETUP_FUZZ)
-	ninja -C build-fuzz test/fuzz/$(T)_fuzz
-	tools/fuzz $(T) $(SECONDS)
+	tools/fuzz --seconds $(or $(T),60) $(ONLY)
 
 mutants: all ## plant bugs that break the laws; each must be caught
 	tools/mutants

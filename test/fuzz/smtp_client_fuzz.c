@@ -14,14 +14,31 @@ struct session {
     struct smtp_transaction transaction;
     size_t content_at;
     unsigned sent, settled, done, failed;
-    bool seen[3];
+    struct buf said;   // commands of the client
+    struct bytes seen; // of the server's input: what was fed so far
+    bool told[3];
 };
 
 static const struct bytes text = BYTES("Subject: x\r\n\r\n.\r\n..\r\nMAIL FROM:<x@y.z>\r\nlast");
 
+// By DATA content follows a 354 only, which the server must have said by now (RFC 5321 4.1.1.4).
+static void check_may_send(struct session *s)
+{
+    struct buf *out = smtp_client_output(s->client);
+    struct buf all = {0};
+    buf_add(&all, buf_bytes(&s->said));
+    buf_add(&all, buf_bytes(out));
+    ptrdiff_t data = bytes_search(buf_bytes(&all), BYTES("DATA\r\n"));
+    ptrdiff_t bdat = bytes_search(buf_bytes(&all), BYTES("BDAT "));
+    CHECK(data >= 0 || bdat >= 0);
+    CHECK(bdat >= 0 || bytes_search(s->seen, BYTES("354")) >= 0);
+    buf_done(&all);
+}
+
 static int content(void *ctx, size_t max, struct bytes *out, bool *out_end)
 {
     struct session *s = ctx;
+    check_may_send(s);
     *out = bytes_mid(text, s->content_at, 7);
     s->content_at += out->len;
     *out_end = s->content_at == text.len;
@@ -32,7 +49,7 @@ static void start(struct session *s)
 {
     s->content_at = 0;
     s->sent++;
-    memset(s->seen, 0, sizeof s->seen);
+    memset(s->told, 0, sizeof s->told);
     smtp_client_send(s->client, &s->transaction, (struct mono){1});
 }
 
@@ -47,9 +64,9 @@ static void on_ready(void *ctx, const struct smtp_caps *caps)
 static void on_outcome(void *ctx, uint32_t rcpt, const struct smtp_outcome *outcome)
 {
     struct session *s = ctx;
-    CHECK(rcpt < 3 && !s->seen[rcpt]);
+    CHECK(rcpt < 3 && !s->told[rcpt]);
     CHECK(outcome->err || outcome->reply);
-    s->seen[rcpt] = true;
+    s->told[rcpt] = true;
     s->settled++;
 }
 
@@ -77,7 +94,10 @@ static const struct smtp_client_handlers handlers = {on_ready, on_outcome, on_do
 static void feed(struct session *s, struct bytes input, size_t step)
 {
     for (size_t at = 0; at < input.len; at += step) {
+        s->seen = bytes_first(input, at + step < input.len ? at + step : input.len);
         smtp_client_feed(s->client, bytes_mid(input, at, step), (struct mono){1});
+        if (s->said.len < 65536)
+            buf_add(&s->said, buf_bytes(smtp_client_output(s->client)));
         buf_consume(smtp_client_output(s->client), smtp_client_output(s->client)->len);
         smtp_client_more(s->client, (struct mono){1});
         if (smtp_client_wants(s->client) == SMTP_CLIENT_TLS)
@@ -115,5 +135,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     smtp_client_hangup(s.client, E_CLOSED);
     CHECK(s.done == s.sent && s.settled == s.sent * 3 && s.failed == 1);
     smtp_client_free(s.client);
+    buf_done(&s.said);
     return 0;
 }
