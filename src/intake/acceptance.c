@@ -107,7 +107,8 @@ void acceptance_recover(struct intake_port *port, const struct spool_summary *su
                         void *ctx, uint64_t *kicks)
 {
     struct lifetime life = lifetime_today(port, summary, now);
-    struct wall latest = wall_add_ms(now.wall, retry_max_ms);
+    struct wall latest =
+        wall_add_ms(now.wall, retry_max_ms + retry_max_ms * QUEUE_JITTER_PERCENT / 100);
     struct queue_recipient few[8];
     uint32_t count = summary->recipients_count;
     struct queue_recipient *recipients =

@@ -38,6 +38,7 @@
 #include "conf/conf.h"
 #include "mail/envelope.h"
 
+#define QUEUE_JITTER_PERCENT 10 // of a pause between attempts, added or taken away
 #define QUEUE_WORKERS_MAX 64
 #define QUEUE_BATCH_MAX 1000 // recipients in one batch, whatever a lane allows
 #define QUEUE_RECIPIENTS_DEFAULT                                                                   \

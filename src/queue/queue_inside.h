@@ -27,7 +27,6 @@
 #include "queue/queue_window.h"
 
 #define QUEUE_PROMOTE_MAX 256 // bundles moved from a domain to its lane in one step
-#define QUEUE_JITTER_PERCENT 10
 #define QUEUE_RESOLVED_MIN_MS 1000
 #define QUEUE_DEBT_NOTED_US 500000 // a byte rate's longer pauses survive a restart
 #define QUEUE_HOUR_SLOTS 60
