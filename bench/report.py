@@ -31,7 +31,8 @@ CASES = {
         Check("bytes a message", key("message"), "<=", 100),
         Check("bytes a recipient", key("recipient"), "<=", 150),
         Check("bytes a domain", key("domain"), "<=", 300),
-        Check("queue_memory_bytes to RSS grown", key("counted_of_grown"), "<=", 1.1)]),
+        Check("counted of RSS grown, at most", key("counted_of_grown"), "<=", 1.1),
+        Check("counted of RSS grown, at least", key("counted_of_grown_min"), ">=", 0.9)]),
     "queue_1m_restart": Case("ms", "start after kill -9 until it listens", False, [
         Check("ms to listening", key("posthaste"), "<=", 1000),
         Check("ms to the first delivery", key("first"), "<=", 3000)]),
