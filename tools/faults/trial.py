@@ -31,6 +31,7 @@ class Trial:
         self.name, self.rounds = name, int(options["ROUNDS"])
         self.seed = int(options.get("SEED", random.SystemRandom().randrange(1 << 32)))
         self.random = random.Random(self.seed)
+        self.minutes = float(options.get("MINUTES", 20))
         self.fs = options.get("FS", "ext4")
         self.folder = lab.TOP / "build" / "fault" / name
         self.data = self.folder / "data"
