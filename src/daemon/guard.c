@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// How it works: the guard is one thread in one poll(2) loop over three descriptors: signals (signalfd), the
-// channel to the relay, and a timer for looking at the certificate files. Nothing it does can block on a peer.
+// How it works: the guard is one thread in one poll(2) loop over signals (signalfd), the channel to the relay, its
+// workers' lines to the private keys, and a timer for looking at the certificate files. Nothing it does can block on
+// a peer.
 #include "daemon/guard.h"
 
 #include <errno.h>
