@@ -75,7 +75,7 @@ def foreign_disk_full(trial, number, ballast):
     load = trial.load(f"f{number}", 1000000, 20, 4096)
     time.sleep(0.5)
     fill(ballast)
-    refuses = refused_within(trial, 5)
+    refuses = refused_within(trial, 20)
     trial.drain()
     ballast.unlink()
     trial.probe(f"f{number}", 5)
@@ -116,7 +116,7 @@ def no_inodes(trial, number):
     with contextlib.suppress(OSError):
         for n in range(1 << 20):
             (many / str(n)).touch()
-    refuses = refused_within(trial, 5)
+    refuses = refused_within(trial, 20)
     trial.drain()
     for one in many.iterdir():
         one.unlink()
