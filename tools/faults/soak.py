@@ -9,7 +9,7 @@ import lab
 from faults import crowd
 from faults.trial import Injection, say
 
-GROWTH_MAX = 1.5  # of memory, last third of the samples to the first
+GROWTH_MAX = 1.5  # of what is taken, second half of the samples to the first
 SETTLE_S = 3
 
 
@@ -73,9 +73,9 @@ class Table:
             say(f"{(at - self.rows[0][0]) / 60:6.1f}  {what:<13} {pid:>6} {rss / (1 << 20):4.0f} {fds:>12} {threads:>8}")
 
     def growth(self, column):
-        """The most of the last third to the most of the first."""
-        third = max(1, len(self.rows) // 3)
-        return max(row[column] for row in self.rows[-third:]) / max(row[column] for row in self.rows[:third])
+        """The most of the second half to the most of the first: a fresh process has yet to fill its caches."""
+        half = max(1, len(self.rows) // 2)
+        return max(row[column] for row in self.rows[half:]) / max(row[column] for row in self.rows[:half])
 
 
 def run_soak(trial):
@@ -98,6 +98,7 @@ def run_soak(trial):
         number += 1
     table.show()
     trial.rounds = number
+    trial.facts["minutes"] = trial.minutes
     for name, column in (("memory", 3), ("descriptors", 4), ("threads", 5)):
         growth = table.growth(column)
         trial.facts[f"{name}_growth"] = round(growth, 2)
