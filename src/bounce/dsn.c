@@ -391,7 +391,9 @@ int dsn_build(const struct dsn_request *request, struct dsn *out)
     add_explanation(&w);
     add_status(&w);
     add_returned(&w);
-    out->smtputf8 = w.utf8;
+    // What the parts hold is content (RFC 6533 3); only the address it goes to asks for more of the servers.
+    out->smtputf8 = !bytes_is_ascii(request->envelope->reverse_path) ||
+                    !bytes_is_ascii(buf_bytes(&out->header));
     out->eight_bit =
         !bytes_is_ascii(buf_bytes(&out->body)) || !bytes_is_ascii(buf_bytes(&out->header));
     int err = out->header.err ? out->header.err : out->body.err;

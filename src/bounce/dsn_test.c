@@ -329,18 +329,19 @@ static void test_returned(void **state)
     }
 }
 
-// RFC 6533: the internationalised forms, where an address needs them and only there.
+// RFC 6533: the internationalised forms, where an address needs them and only there; SMTPUTF8 is for the sender's.
 static void test_utf8(void **state)
 {
     (void)state;
     static const struct {
         const char *name, *sender, *recipient;
-        bool utf8;
+        bool utf8, smtputf8;
         const char *final;
     } ROWS[] = {
-        {"ascii", "a@example.org", "b@example.net", false, "rfc822; b@example.net"},
-        {"sender", "\xc3\xa9@example.org", "b@example.net", true, "rfc822; b@example.net"},
-        {"recipient", "a@example.org", "\xc3\xa9@example.net", true, "utf-8; \xc3\xa9@example.net"},
+        {"ascii", "a@example.org", "b@example.net", false, false, "rfc822; b@example.net"},
+        {"sender", "\xc3\xa9@example.org", "b@example.net", true, true, "rfc822; b@example.net"},
+        {"recipient", "a@example.org", "\xc3\xa9@example.net", true, false,
+         "utf-8; \xc3\xa9@example.net"},
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         struct example x;
@@ -350,7 +351,7 @@ static void test_utf8(void **state)
         x.envelope.reverse_path = of(ROWS[i].sender);
         x.recipients[0].address = of(ROWS[i].recipient);
         build(ROWS[i].name, &x, &dsn, &r);
-        assert_number(ROWS[i].name, dsn.smtputf8, ROWS[i].utf8);
+        assert_number(ROWS[i].name, dsn.smtputf8, ROWS[i].smtputf8);
         assert_bytes(ROWS[i].name, field(status_block(&r, 1), "Final-Recipient"),
                      of(ROWS[i].final));
         assert_bytes(

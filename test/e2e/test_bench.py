@@ -34,7 +34,7 @@ def test_every_case_is_measured(cases, tmp_path):
         assert case["posthaste"]["min"] >= 0 and len(case["rounds"]) == 1
         assert set(case["target"]) == {"op", "value"} and case["rss_peak_bytes"] > 0
         assert case["met"] in (True, False) or case["rounds"][0]["bound_by_load"]
-        assert case["id"].startswith("queue_1m") or case["postfix"]["median"] > 0
+        assert case["id"].startswith(("queue_1m", "idle")) or case["postfix"]["median"] > 0
         assert all(what[1] != "-" for what in report.check_rows(case)), "a target without a measurement"
 
 
