@@ -284,7 +284,7 @@ class Pulse:
 
 class Books:
     """What was sent, acknowledged, refused and delivered, by (load id, recipient); crashes are told to it."""
-    WINDOW_S = 0.2  # an outcome is on disk this long after the receiver's 250, plus what the machine was late
+    WINDOW_S = 0.5  # an outcome is on disk this long after the receiver's 250, plus what the machine was late
 
     def __init__(self, folder):
         self.folder, self.sent, self.crashes = pathlib.Path(folder), {}, []
