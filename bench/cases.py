@@ -252,6 +252,19 @@ def latency_idle(run):
     return {**run.both(ours, theirs), "fdatasync_us": run.flush_us()}
 
 
+# ---- start -----------------------------------------------------------------------------------------
+
+def start(run):
+    """A service that was stopped in order starts again and again, nothing in its spool."""
+    took = []
+    with posthaste(run.fresh("start-posthaste")) as service:
+        for _ in range(5):
+            peak = machine.status_bytes(service.relay_pid(), "VmHWM")
+            service.stop()
+            took.append(1000 * service.start())
+    return {"posthaste": statistics.median(took), "slowest": max(took), "rss_peak_bytes": peak}
+
+
 # ---- idle sessions ---------------------------------------------------------------------------------
 
 def idle_bytes(run, count, tls):

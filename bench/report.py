@@ -56,6 +56,8 @@ CASES = {
         Check("bytes written a message: its body once", key("written_bytes_per_msg"), "<=", 1000000)]),
     "latency_idle": Case("ms", "1 KB, end of data to the receiver having it, one at a time", True, [
         Check("ms, limit 2 flushes + 2 ms", key("posthaste"), "<=", lambda r: 2 * r["fdatasync_us"] / 1000 + 2)]),
+    "start": Case("ms", "start to listening, nothing in the spool", False, [
+        Check("ms to listening", key("posthaste"), "<=", 200)]),
     "idle_10k": Case("bytes/session", "10,000 idle sessions", True, [
         Check("bytes, plain", key("posthaste"), "<=", 8 * 1024),
         Check("bytes, TLS", key("tls"), "<=", 28 * 1024)]),
