@@ -166,15 +166,21 @@ void session_answer(struct session *s, enum smtp_reply_id reply, struct bytes sl
     session_resume(s);
 }
 
+// What held the server back is over: its client's time runs again, and what it sent meanwhile is offered.
+static void offer_again(struct session *s)
+{
+    s->in_pump = true;
+    (void)!smtp_server_feed(s->server, BYTES_NONE, sys_mono());
+    s->in_pump = false;
+    net_conn_read(s->conn, true);
+}
+
 // An answer came: what the client sent meanwhile can go on. Inside feed() there is nothing to do.
 void session_resume(struct session *s)
 {
     if (s->in_pump)
         return;
-    s->in_pump = true;
-    (void)!smtp_server_feed(s->server, BYTES_NONE, sys_mono());
-    s->in_pump = false;
-    net_conn_read(s->conn, true);
+    offer_again(s);
     pump(s);
 }
 
@@ -194,7 +200,8 @@ static size_t on_data(void *ctx, struct bytes data)
 static void on_drained(void *ctx)
 {
     struct session *s = ctx;
-    net_conn_read(s->conn, true);
+    s->deaf_since = (struct mono){0};
+    offer_again(s);
     pump(s);
 }
 
@@ -221,7 +228,10 @@ static void on_tls_done(void *ctx, const struct net_tls_result *result)
 static void on_deadline(void *ctx)
 {
     struct session *s = ctx;
-    smtp_server_tick(s->server, sys_mono());
+    if (s->deaf_since.us)
+        s->over = true; // it would not read the reason either
+    else
+        smtp_server_tick(s->server, sys_mono());
     pump(s);
 }
 
@@ -245,8 +255,27 @@ static void write_output(struct session *s)
     buf_clear(out);
 }
 
+// A client that takes no output is not read from until it has taken all of it, for which it has the time of a
+// command. Else what the server did not want for the sake of its own output is offered again.
+static void mind_the_client(struct session *s, bool drains)
+{
+    struct mono now = sys_mono();
+    bool deaf = net_conn_is_full(s->conn);
+    if (!deaf)
+        s->deaf_since = (struct mono){0};
+    else if (!s->deaf_since.us)
+        s->deaf_since = now;
+    if (deaf)
+        net_conn_read(s->conn, false);
+    else if (drains)
+        offer_again(s);
+    net_conn_deadline(s->conn, deaf ? mono_add_ms(s->deaf_since, s->gate->config.command_timeout_ms)
+                                    : smtp_server_deadline(s->server));
+}
+
 static void pump(struct session *s)
 {
+    bool drains = smtp_server_wants(s->server) == SMTP_SERVER_DRAIN;
     write_output(s);
     switch (smtp_server_wants(s->server)) {
     case SMTP_SERVER_TLS:
@@ -266,7 +295,7 @@ static void pump(struct session *s)
     if (s->over)
         session_free(s);
     else
-        net_conn_deadline(s->conn, smtp_server_deadline(s->server));
+        mind_the_client(s, drains);
 }
 
 // ---- beginnings --------------------------------------------------------------------------------------------

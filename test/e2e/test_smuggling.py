@@ -2,7 +2,9 @@
 """Law 5 over real sockets: only CRLF.CRLF ends a message, at every split of the bytes; and what a hostile client may try
 with STARTTLS, BDAT, silence and crowds."""
 import base64
+import contextlib
 import itertools
+import os
 import pathlib
 import socket
 import ssl
@@ -311,6 +313,41 @@ def test_slow_loris(world):
             except TimeoutError:
                 assert time.monotonic() - start < 5
         assert answer.code == 421 and answer.enhanced == "4.4.2"
+
+
+def links(relay):
+    """What the descriptors of the relay process are."""
+    folder = pathlib.Path(f"/proc/{relay.pids()[-1]}/fd")
+    for fd in folder.iterdir():
+        with contextlib.suppress(OSError):
+            yield os.readlink(fd)
+
+
+def test_many_commands_at_once(world):
+    """However many replies one burst of commands makes, all of them come, without another byte from the client."""
+    for count in (150, 185, 190, 195):
+        with Raw(world.relay.listener("plain")) as raw:
+            raw.expect("EHLO c.test", 250)
+            raw.send(b"HELP\r\n" * count)
+            for _ in range(count):
+                assert raw.reply().code == 214
+
+
+def test_deaf_client(world):
+    """Who takes no replies is not read from for ever, and is gone once its time is over."""
+    def open_sockets():
+        return sum("socket" in link for link in links(world.relay))
+    before = open_sockets()
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            raw = stack.enter_context(Raw(world.relay.listener("plain")))
+            raw.expect("EHLO c.test", 250)
+            raw.socket.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(1000):
+                    raw.socket.send(b"HELP\r\n" * 1000)
+        assert open_sockets() >= before + 10
+        wait_until(lambda: open_sockets() <= before, 20, "the deaf are gone")
 
 
 def test_slow_content(world):

@@ -150,7 +150,7 @@ def run_slow(trial):
     clients = 100 * trial.rounds
     raise_own_limit(clients)
     trial.open()
-    # A session that is not read from while its client is deaf hears of a reset only when its time is over.
+    # Who takes no replies has the time of a command for it.
     with open(trial.service.config_file, "a") as config:
         config.write("limits: {command_timeout: 20s}\n")
     trial.start()
