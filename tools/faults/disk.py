@@ -82,8 +82,8 @@ def foreign_disk_full(trial, number, ballast):
     report = trial.finish(load, stop=True)
     say(f"full {number + 1}/{trial.rounds}: by something else: {report['accepted']} accepted, "
         f"{report['refused']} refused")
-    if not refuses:
-        trial.troubles.append("a full disk, and MAIL is not answered 452")
+    if not refuses and "452" not in report["replies"]:
+        trial.troubles.append("a full disk, and mail is not answered 452")
 
 
 def refused_within(trial, seconds):
@@ -125,8 +125,8 @@ def no_inodes(trial, number):
     reports = [trial.finish(one, stop=True) for one in (load, large)]
     say(f"full {number + 1}/{trial.rounds}: no inodes: {sum(r['accepted'] for r in reports)} accepted, "
         f"{sum(r['refused'] for r in reports)} refused")
-    if not refuses:
-        trial.troubles.append("no inode is left, and MAIL is not answered 452")
+    if not refuses and not any("452" in report["replies"] for report in reports):
+        trial.troubles.append("no inode is left, and mail is not answered 452")
 
 
 def full_then_killed(trial, number, ballast):
