@@ -147,6 +147,12 @@ def latency_ms(trial, name, count):
     return 1000 * statistics.mean(took[count // 10:-count // 10])
 
 
+def is_empty_after_delete(trial):
+    """What is under way at that moment is not deleted, but comes back to the queue."""
+    trial.service.cli("queue", "delete", "--all")
+    return trial.service.metrics()["queue_messages"] == 0
+
+
 def run_hang(trial):
     """ROUNDS: bad destinations."""
     hangers = Hangers(trial.rounds)
@@ -172,7 +178,7 @@ def run_hang(trial):
     time.sleep(2)
     cpu = (lab.cpu_seconds(relay) - cpu) / (time.monotonic() - began)
     hangers.stop()
-    trial.service.cli("queue", "delete", "--all")
+    lab.wait_until(lambda: is_empty_after_delete(trial), 60, "what was queued is deleted", every=0.5)
     trial.drain()
     after = latency_ms(trial, "a", 300)
     ratio = beside / max(before, after, 0.1)
