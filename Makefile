@@ -41,12 +41,15 @@ format: ## lay out all C files as lint wants them
 config-doc: all ## write the configuration's keys into docs/INTERFACE.md
 	build/src/conf/conf_doc_test docs/INTERFACE.md --write
 
-bench: all ## measure against Postfix, side by side: make bench CASES=relay_4k ROUNDS=3; CASES=growth
+bench: ## measure against Postfix, side by side: make bench CASES=relay_4k ROUNDS=3; CASES=growth
 	tools/deps build check bench
+	@$(MAKE) --no-print-directory all
 	tools/peers
 	bench/run CASES=$(CASES) ROUNDS=$(ROUNDS) SCALE=$(SCALE)
 
-fault: all ## one fault test, or check for all: make fault T=kill ROUNDS=100 FS=xfs SEED=1
+fault: ## one fault test, or check for all: make fault T=kill ROUNDS=100 FS=xfs SEED=1
+	tools/deps build check
+	@$(MAKE) --no-print-directory all
 	@tools/fault $(T) $(foreach o,ROUNDS FS SEED MINUTES,$(if $($o),$o=$($o)))
 
 sim: all ## the simulator's laws over many seeds: make sim SEEDS=500 SEED0=1

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <limits.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -28,6 +27,7 @@
 #include "daemon/guard_keys.h"
 #include "daemon/guard_lines.h"
 #include "daemon/guard_sockets.h"
+#include "daemon/guard_upgrade.h"
 #include "daemon/predecessor.h"
 #include "daemon/relay.h"
 #include "net/tls_certificate.h"
@@ -39,11 +39,9 @@
 #define KILL_AFTER_GRACE_MS 5000
 #define UPGRADE_GRACE_MS 2000 // for running transactions
 #define UPGRADE_KILL_MS 2000
-#define CHECK_MAX_MS 10000
 #define UPGRADE_REFUSED                                                                            \
     "the installed program does not start, or refuses the configuration; the service's log says "  \
     "more, and the running program goes on"
-#define SOCKETS_VARIABLE "POSTHASTE_SOCKETS"
 
 // What the relay gets beside the sockets. `conf` NULL: there is none.
 struct setup {
@@ -63,7 +61,7 @@ struct guard {
     struct guard_sockets sockets;
     int signals, channel;
     pid_t relay;
-    char program[PATH_MAX];            // this program's file, where an upgrade finds the next one
+    struct guard_upgrade next_program;
     bool ready, stopping, upgrading;   // ready: a relay has served
     bool serving;                      // this one does
     int64_t stop_at_ms, restart_at_ms; // monotonic; 0: not set
@@ -400,98 +398,28 @@ static int start_relay(struct guard *g)
 
 // ---- upgrade -------------------------------------------------------------------------------------------
 
-// Waits for a child of ours; false if it fails or takes longer.
-static bool ends_well(pid_t pid, int64_t timeout_ms)
-{
-    const struct timespec pause = {0, 5000000};
-    int64_t end = now_ms() + timeout_ms;
-    int status;
-    pid_t ended;
-    while ((ended = waitpid(pid, &status, WNOHANG)) == 0 && now_ms() < end)
-        nanosleep(&pause, NULL);
-    if (ended == 0) {
-        kill(pid, SIGKILL);
-        waitpid(pid, &status, 0);
-        return false;
-    }
-    return ended == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-// Does the installed program run here, and does it take this configuration?
-static bool next_program_agrees(const struct guard *g)
-{
-    pid_t pid = fork();
-    if (pid == 0) {
-        sigset_t none;
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        dup2(STDERR_FILENO, STDOUT_FILENO);
-        if (g->config)
-            execl(g->program, g->program, "check-config", "--config", g->config, NULL);
-        else
-            execl(g->program, g->program, "version", NULL);
-        _exit(EX_UNAVAILABLE);
-    }
-    return pid != -1 && ends_well(pid, CHECK_MAX_MS);
-}
-
 // The relay ends first: it is the only one that may write in the spool. Whoever connects meanwhile waits in the
 // backlog of the sockets that stay open.
 static void upgrade(struct guard *g)
 {
     if (g->stopping || g->upgrading)
         return;
-    if (!next_program_agrees(g)) {
-        log_error("upgrade refused, the running program goes on", LOG_CSTR("program", g->program));
+    if (!guard_upgrade_agrees(&g->next_program)) {
+        log_error("upgrade refused, the running program goes on",
+                  LOG_CSTR("program", g->next_program.program));
         if (channel_send(g->channel, CHANNEL_UPGRADE_REFUSED, bytes_cstr(UPGRADE_REFUSED), -1) !=
             OK)
             log_error("the relay does not listen");
         return;
     }
-    log_info("upgrading", LOG_CSTR("program", g->program), LOG_CSTR("from", POSTHASTE_VERSION));
+    log_info("upgrading", LOG_CSTR("program", g->next_program.program),
+             LOG_CSTR("from", POSTHASTE_VERSION));
     char grace[16];
     snprintf(grace, sizeof grace, "%d", UPGRADE_GRACE_MS);
     if (channel_send(g->channel, CHANNEL_STOP, bytes_cstr(grace), -1) != OK)
         return;
     g->upgrading = true;
     g->stop_at_ms = now_ms() + UPGRADE_GRACE_MS + UPGRADE_KILL_MS;
-}
-
-// Becomes the installed program. Returns only if that fails.
-static void become_next(struct guard *g)
-{
-    struct buf sockets = {0};
-    const char *arguments[7] = {g->program, "serve"}; // and NULL
-    int n = 2;
-    if (g->config) {
-        arguments[n++] = "--config";
-        arguments[n++] = g->config;
-    }
-    if (g->ready_file) {
-        arguments[n++] = "--ready-file";
-        arguments[n++] = g->ready_file;
-    }
-    if (guard_sockets_leave(&g->sockets, &sockets) == OK &&
-        setenv(SOCKETS_VARIABLE, buf_cstr(&sockets), 1) == 0)
-        execv(g->program, (char *const *)(uintptr_t)arguments);
-    log_error("cannot start the installed program, this one goes on",
-              LOG_CSTR("program", g->program), LOG_CSTR("error", strerror(errno)));
-    unsetenv(SOCKETS_VARIABLE);
-    buf_done(&sockets);
-}
-
-static void take_sockets(struct guard *g)
-{
-    const char *text = getenv(SOCKETS_VARIABLE);
-    if (text)
-        guard_sockets_take(&g->sockets, bytes_cstr(text));
-    unsetenv(SOCKETS_VARIABLE);
-}
-
-static void remember_program(struct guard *g)
-{
-    ssize_t n = readlink("/proc/self/exe", g->program, sizeof g->program - 1);
-    g->program[n > 0 ? n : 0] = '\0';
 }
 
 // ---- events --------------------------------------------------------------------------------------------
@@ -615,7 +543,7 @@ static void on_relay_gone(struct guard *g, int status)
     }
     if (g->upgrading) {
         g->stop_at_ms = 0;
-        become_next(g);
+        guard_upgrade_become(&g->next_program, &g->sockets);
         g->upgrading = false;
         g->restart_at_ms = now_ms();
         return;
@@ -735,8 +663,8 @@ int guard_main(const char *config, const char *ready_file)
                         .signals = open_signals(),
                         .channel = -1,
                         .restart_delay_ms = RESTART_FIRST_MS};
-    remember_program(g);
-    take_sockets(g);
+    guard_upgrade_init(&g->next_program, config, ready_file);
+    guard_upgrade_take(&g->sockets);
     int err = g->signals == -1 ? E_IO : load(g);
     if (!err) {
         accept_next(g); // there is no other

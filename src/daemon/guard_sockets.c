@@ -201,6 +201,12 @@ int guard_sockets_leave(const struct guard_sockets *sockets, struct buf *out)
     return OK;
 }
 
+void guard_sockets_keep(const struct guard_sockets *sockets)
+{
+    for (int i = 0; i < sockets->count; i++)
+        (void)fcntl(sockets->at[i].fd, F_SETFD, FD_CLOEXEC);
+}
+
 static bool take_one(struct guard_socket *s, struct bytes line)
 {
     struct bytes fd, name, asked = line;

@@ -31,6 +31,8 @@ int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf) M
 // Leaves the sockets to the program that this process becomes by exec: a text for guard_sockets_take(). E_IO.
 struct buf;
 int guard_sockets_leave(const struct guard_sockets *sockets, struct buf *out) MUST_USE;
+// Takes that back: it stays this program.
+void guard_sockets_keep(const struct guard_sockets *sockets);
 // Takes over what the text names; what is no listening socket of ours is left alone, with a warning.
 void guard_sockets_take(struct guard_sockets *sockets, struct bytes text);
 // Back to `conf`, whose sockets are all still open: closes the others.

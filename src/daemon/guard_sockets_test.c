@@ -160,6 +160,10 @@ static void test_left_and_taken(void **state)
     int fd = sockets.at[0].fd;
     assert_int_equal(guard_sockets_leave(&sockets, &text), OK);
     assert_int_equal(fcntl(fd, F_GETFD), 0); // survives an exec
+    guard_sockets_keep(&sockets);
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    buf_clear(&text);
+    assert_int_equal(guard_sockets_leave(&sockets, &text), OK);
     sockets = (struct guard_sockets){0};
     buf_add_cstr(&text, "0 in 127.0.0.1:25\n99999 in 127.0.0.1:25\nx y z\n7\n\n");
     guard_sockets_take(&sockets, buf_bytes(&text));

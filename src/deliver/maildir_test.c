@@ -12,62 +12,31 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "base/log.h"
 #include "base/test_base.h"
-#include "sim.h"
+#include "sim_spool.h"
 
 #define PATIENCE_MS 60000
 #define HEADER "Subject: x\r\n\r\n"
 
-static struct sim_host *host;
-static struct spool *spool;
-static struct sys_loop *client;
+static struct sim_spool world;
 static char root[64], pattern[96];
-
-static void swallow(void *ctx, struct bytes line)
-{
-    (void)ctx;
-    (void)line;
-}
-
-static void open_in_host(void *ctx)
-{
-    struct spool_options options = {
-        .directory = "/spool", .segment_bytes = 1 << 20, .free_bytes_min = 65536};
-    *(int *)ctx = spool_open(&options, NULL, &spool);
-    client = sys_loop_start("client");
-    spool_start(spool);
-}
-
-static void stop_in_host(void *ctx)
-{
-    (void)ctx;
-    spool_stop(spool);
-    sys_loop_stop(client);
-    spool_close(spool);
-}
 
 static int setup(void **state)
 {
     (void)state;
-    int err = -1;
-    log_capture(swallow, NULL);
     signal(SIGXFSZ, SIG_IGN);
-    sim_start(5);
-    host = sim_host_new("relay", NULL);
     snprintf(root, sizeof root, "/tmp/maildir_test.XXXXXX");
     if (!mkdtemp(root))
         return -1;
     snprintf(pattern, sizeof pattern, "%s/%%d/%%u", root);
-    return sim_host_call(host, open_in_host, &err) && !err ? 0 : -1;
+    return sim_spool_start(&world, 5, 1 << 20) ? 0 : -1;
 }
 
 static int teardown(void **state)
 {
     (void)state;
     char command[96];
-    bool ok = sim_host_call(host, stop_in_host, NULL);
-    sim_stop();
+    bool ok = sim_spool_stop(&world);
     snprintf(command, sizeof command, "rm -r %s", root);
     return ok && system(command) == 0 ? 0 : -1; // NOLINT(cert-env33-c): a folder of our own making
 }
@@ -102,7 +71,7 @@ static void begin(struct sys_task *task)
     m->envelope->header_bytes = m->header.len;
     m->envelope->body_bytes = t->claimed ? t->claimed : t->body.len;
     chain_add(&m->body, t->body);
-    t->delivery = (struct maildir_delivery){.spool = spool,
+    t->delivery = (struct maildir_delivery){.spool = world.spool,
                                             .message = m,
                                             .recipient = &t->recipient,
                                             .pattern = bytes_cstr(pattern),
@@ -121,7 +90,7 @@ static void run(struct trial *t, const char *address, const char *domain)
     t->recipient = (struct recipient){
         .number = 1, .address = bytes_cstr(address), .domain = bytes_cstr(domain)};
     t->task.run = begin;
-    sys_post(client, &t->task);
+    sys_post(world.client, &t->task);
     assert_true(sim_run_until(is_done, t, PATIENCE_MS));
     stored_message_unref(t->message);
 }

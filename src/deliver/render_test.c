@@ -6,12 +6,10 @@
 #include <stdlib.h>
 
 #include "base/check.h"
-#include "base/log.h"
 #include "base/test_base.h"
-#include "sim.h"
+#include "sim_spool.h"
 #include "spool/spool_extent.h"
 
-#define ROOT "/spool"
 #define PATIENCE_MS 60000
 #define LARGE ((size_t)700000)
 
@@ -19,49 +17,18 @@
     "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"                             \
     "Content-Transfer-Encoding: 8bit\r\n\r\n"
 
-static struct sim_host *host;
-static struct spool *spool;
-static struct sys_loop *client;
-
-static void swallow(void *ctx, struct bytes line)
-{
-    (void)ctx;
-    (void)line;
-}
-
-static void open_in_host(void *ctx)
-{
-    struct spool_options options = {
-        .directory = ROOT, .segment_bytes = 65536, .free_bytes_min = 65536};
-    *(int *)ctx = spool_open(&options, NULL, &spool);
-    client = sys_loop_start("client");
-    spool_start(spool);
-}
-
-static void stop_in_host(void *ctx)
-{
-    (void)ctx;
-    spool_stop(spool);
-    sys_loop_stop(client);
-    spool_close(spool);
-}
+static struct sim_spool world;
 
 static int setup(void **state)
 {
     (void)state;
-    int err = -1;
-    log_capture(swallow, NULL);
-    sim_start(5);
-    host = sim_host_new("relay", NULL);
-    return sim_host_call(host, open_in_host, &err) && err == OK ? 0 : -1;
+    return sim_spool_start(&world, 5, 65536) ? 0 : -1;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    bool ok = sim_host_call(host, stop_in_host, NULL);
-    sim_stop();
-    return ok ? 0 : -1;
+    return sim_spool_stop(&world) ? 0 : -1;
 }
 
 // ---- one rendering -------------------------------------------------------------------------------------------
@@ -107,7 +74,7 @@ static void start_pulling(struct pulling *p)
 {
     if (p->claimed)
         p->message->envelope->body_bytes = p->claimed;
-    render_init(&p->render, spool, p->message, p->kind, pull, p);
+    render_init(&p->render, world.spool, p->message, p->kind, pull, p);
     pull(p);
 }
 
@@ -132,7 +99,7 @@ static void begin(struct sys_task *task)
         start_pulling(p);
         return;
     }
-    struct spool_extent *e = spool_extent_begin(spool, m->envelope->id, NULL, p);
+    struct spool_extent *e = spool_extent_begin(world.spool, m->envelope->id, NULL, p);
     spool_extent_write(e, &body);
     spool_extent_finish(e, m, on_extent);
 }
@@ -145,7 +112,7 @@ static bool is_done(void *ctx)
 static void run(struct pulling *p)
 {
     p->task.run = begin;
-    sys_post(client, &p->task);
+    sys_post(world.client, &p->task);
     assert_true(sim_run_until(is_done, p, PATIENCE_MS));
 }
 

@@ -6,13 +6,11 @@
 #include <stdlib.h>
 
 #include "base/check.h"
-#include "base/log.h"
 #include "base/test_base.h"
 #include "route/route.h"
-#include "sim.h"
+#include "sim_spool.h"
 #include "spool/spool_reader.h"
 
-#define ROOT "/spool"
 #define PATIENCE_MS 60000
 #define RECORDS_MAX 2000
 #define MANY 130
@@ -20,20 +18,12 @@
 static const char CONFIG[] = "hostname: relay.example\nspool: /x/spool\nstate: /x/state\n"
                              "retry: {first: 1m, factor: 2, max: 1h, lifetime: 1d}\n";
 
-static struct sim_host *host;
-static struct spool *spool;
-static struct sys_loop *client;
+static struct sim_spool world;
 static struct conf *conf;
 static struct route_table *routes;
 static struct intake_port port;
 static struct reporter reporter;
 static struct conf_snapshot snapshot;
-
-static void swallow(void *ctx, struct bytes line)
-{
-    (void)ctx;
-    (void)line;
-}
 
 static void no_kick(void *ctx, uint64_t workers)
 {
@@ -41,38 +31,18 @@ static void no_kick(void *ctx, uint64_t workers)
     (void)workers;
 }
 
-static void open_in_host(void *ctx)
-{
-    struct spool_options options = {
-        .directory = ROOT, .segment_bytes = 1 << 20, .free_bytes_min = 65536};
-    *(int *)ctx = spool_open(&options, NULL, &spool);
-    client = sys_loop_start("client");
-    spool_start(spool);
-}
-
-static void stop_in_host(void *ctx)
-{
-    (void)ctx;
-    spool_stop(spool);
-    sys_loop_stop(client);
-    spool_close(spool);
-}
-
 static int setup(void **state)
 {
     (void)state;
-    int err = -1;
     struct buf errors = {0};
-    log_capture(swallow, NULL);
-    sim_start(11);
-    host = sim_host_new("relay", NULL);
-    if (!sim_host_call(host, open_in_host, &err) || err ||
+    if (!sim_spool_start(&world, 11, 1 << 20) ||
         conf_load_text(bytes_cstr(CONFIG), "test", "/", &conf, &errors) != OK ||
         route_table_new(conf, NULL, 1, &routes, &errors) != OK)
         return -1;
     struct queue_options options = {
         .workers = 1, .stored_bytes_max = 1 << 20, .seed = 1, .conf = conf};
-    port = (struct intake_port){.spool = spool, .queue = queue_new(&options), .kick = no_kick};
+    port =
+        (struct intake_port){.spool = world.spool, .queue = queue_new(&options), .kick = no_kick};
     snapshot = (struct conf_snapshot){.conf = conf, .routes = routes};
     reporter = (struct reporter){.port = &port, .snapshot = &snapshot};
     return 0;
@@ -82,8 +52,7 @@ static int teardown(void **state)
 {
     (void)state;
     queue_free(port.queue);
-    bool ok = sim_host_call(host, stop_in_host, NULL);
-    sim_stop();
+    bool ok = sim_spool_stop(&world);
     route_table_free(routes);
     conf_free(conf);
     return ok ? 0 : -1;
@@ -123,7 +92,7 @@ static struct stored_message *make(const struct row *row)
 {
     struct stored_message *m = stored_message_new();
     struct envelope *e = m->envelope;
-    e->id = spool_next_id(spool, sys_wall());
+    e->id = spool_next_id(world.spool, sys_wall());
     e->accepted_at = sys_wall();
     e->expires_at = wall_add_ms(sys_wall(), 86400000);
     e->reverse_path = row->null_sender ? BYTES_NONE : BYTES("sender@origin.example");
@@ -182,7 +151,7 @@ static void begin(struct sys_task *task)
 static void read_journal(struct sys_task *task)
 {
     struct trial *t = container_of(task, struct trial, task);
-    struct spool_reader *reader = spool_reader_open(spool, 0);
+    struct spool_reader *reader = spool_reader_open(world.spool, 0);
     struct spool_record r;
     while (spool_reader_next(reader, &r) == OK) {
         CHECK(t->count < RECORDS_MAX);
@@ -291,7 +260,7 @@ static void test_report(void **state)
         struct trial *t = mem_new(sizeof *t);
         t->row = &ROWS[i];
         t->task.run = begin;
-        sys_post(client, &t->task);
+        sys_post(world.client, &t->task);
         assert_true(sim_run_until(is_reported, t, PATIENCE_MS));
         sim_run_ms(1000);
         assert_number(ROWS[i].name, queued(t->message->envelope->id), ROWS[i].queued);
@@ -301,7 +270,7 @@ static void test_report(void **state)
             ;
         assert_number(ROWS[i].name, all, ROWS[i].queued + ROWS[i].notifications);
         t->task.run = read_journal;
-        sys_post(client, &t->task);
+        sys_post(world.client, &t->task);
         assert_true(sim_run_until(is_done, t, PATIENCE_MS));
         check_journal(&ROWS[i], t);
         free(t);

@@ -6,59 +6,27 @@
 #include <stdlib.h>
 
 #include "base/check.h"
-#include "base/log.h"
 #include "base/test_base.h"
 #include "sim_disk.h"
+#include "sim_spool.h"
 #include "spool/spool_body.h"
 
-#define ROOT "/spool"
 #define LARGE ((size_t)700000)
 #define HEADER_MAX 4096
 #define PATIENCE_MS 60000
 
-static struct sim_host *host;
-static struct spool *spool;
-static struct sys_loop *client;
-
-static void swallow(void *ctx, struct bytes line)
-{
-    (void)ctx;
-    (void)line;
-}
-
-static void open_in_host(void *ctx)
-{
-    struct spool_options options = {
-        .directory = ROOT, .segment_bytes = 65536, .free_bytes_min = 65536};
-    *(int *)ctx = spool_open(&options, NULL, &spool);
-    client = sys_loop_start("client");
-    spool_start(spool);
-}
-
-static void stop_in_host(void *ctx)
-{
-    (void)ctx;
-    spool_stop(spool);
-    sys_loop_stop(client);
-    spool_close(spool);
-}
+static struct sim_spool world;
 
 static int setup(void **state)
 {
     (void)state;
-    int err = -1;
-    log_capture(swallow, NULL);
-    sim_start(7);
-    host = sim_host_new("relay", NULL);
-    return sim_host_call(host, open_in_host, &err) && err == OK ? 0 : -1;
+    return sim_spool_start(&world, 7, 65536) ? 0 : -1;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    bool ok = sim_host_call(host, stop_in_host, NULL);
-    sim_stop();
-    return ok ? 0 : -1;
+    return sim_spool_stop(&world) ? 0 : -1;
 }
 
 // ---- one message ---------------------------------------------------------------------------------------------
@@ -114,7 +82,7 @@ static void on_finished(void *ctx, int err)
         return;
     }
     t->stored->envelope->id = t->content.id;
-    spool_body_init(&t->reader, spool, t->stored, read_back, t);
+    spool_body_init(&t->reader, world.spool, t->stored, read_back, t);
     read_back(t);
 }
 
@@ -142,7 +110,7 @@ static void feed_on(struct taking *t)
 static void begin(struct sys_task *task)
 {
     struct taking *t = container_of(task, struct taking, task);
-    intake_content_init(&t->content, spool,
+    intake_content_init(&t->content, world.spool,
                         message_id_make((struct wall){1700000000000000}, 1, 1, 1),
                         t->header_max ? t->header_max : HEADER_MAX, on_drained, t);
     t->stored = stored_message_new();
@@ -169,7 +137,7 @@ static bool is_done(void *ctx)
 static void take(struct taking *t)
 {
     t->task.run = begin;
-    sys_post(client, &t->task);
+    sys_post(world.client, &t->task);
     assert_true(sim_run_until(is_done, t, PATIENCE_MS));
 }
 
@@ -177,7 +145,7 @@ static void drop_taking(struct taking *t)
 {
     t->done = false;
     t->task.run = drop;
-    sys_post(client, &t->task);
+    sys_post(world.client, &t->task);
     assert_true(sim_run_until(is_done, t, PATIENCE_MS));
     buf_done(&t->body);
 }
@@ -301,10 +269,10 @@ static void test_failing_disk(void **state)
     for (uint64_t n = 1; n <= 12; n++) { // the n-th write of this world fails
         assert_int_equal(setup(state), 0);
         struct taking t = {.message = buf_bytes(&message), .piece = PIECES[n % 3], .random = {n}};
-        sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_WRITE, n, 1, E_FULL);
-        uint64_t struck = sim_disk_struck(sim_disk_find(ROOT));
+        sim_disk_fail(sim_disk_find(SIM_SPOOL_DIRECTORY), SIM_DISK_WRITE, n, 1, E_FULL);
+        uint64_t struck = sim_disk_struck(sim_disk_find(SIM_SPOOL_DIRECTORY));
         take(&t);
-        bool failed = sim_disk_struck(sim_disk_find(ROOT)) != struck;
+        bool failed = sim_disk_struck(sim_disk_find(SIM_SPOOL_DIRECTORY)) != struck;
         // Where it struck the journal's own writes, the extent is whole.
         assert_true(t.err == OK || (failed && t.err == E_FULL));
         failures += t.err != OK;
