@@ -10,6 +10,8 @@ const struct cli_command *const cli_commands[] = {
 
     &cli_account_add,
     &cli_account_list,
+    &cli_account_show,
+    &cli_account_set,
     &cli_account_suspend,
     &cli_account_activate,
     &cli_account_close,

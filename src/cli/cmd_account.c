@@ -5,6 +5,7 @@
 #include "cli/cli_commands.h"
 #include "cli/cli_store.h"
 #include "cli/cli_table.h"
+#include "store/store_options.h"
 
 static bool json_flag(struct json_object *object, const char *key)
 {
@@ -95,6 +96,57 @@ static int run_list(struct cli *cli)
     return exit;
 }
 
+static void print_options(struct json_object *options)
+{
+    static const char *const headings[] = {"OPTION", "VALUE", "ALLOWED", "WHAT", NULL};
+    struct cli_table table;
+    struct buf values = {0};
+    cli_table_init(&table, headings);
+    for (int i = 0; i < STORE_OPTIONS_COUNT; i++) {
+        const struct store_option_row *row = store_option_row((enum store_option)i);
+        buf_clear(&values);
+        store_option_list_values((enum store_option)i, &values);
+        cli_table_add(&table, bytes_cstr(row->name));
+        cli_table_add(&table, cli_json_text(options, row->name));
+        cli_table_add(&table, buf_bytes(&values));
+        cli_table_add(&table, bytes_cstr(row->help));
+    }
+    cli_table_print(&table);
+    cli_table_done(&table);
+    buf_done(&values);
+}
+
+// The account with its options, as account.show and account.set answer; takes over `args`.
+static int show_options(struct cli *cli, const char *op, struct json_object *args)
+{
+    struct json_object *account, *options = NULL;
+    cli_json_add(args, "account", cli_argument(cli, 0));
+    int exit = cli_store_apply(cli, op, args, &account);
+    json_object_put(args);
+    if (exit)
+        return exit;
+    json_object_object_get_ex(account, "options", &options);
+    json_object_get(options);
+    exit = show_account(cli, account);
+    if (!cli->json)
+        print_options(options);
+    json_object_put(options);
+    return exit;
+}
+
+static int run_show(struct cli *cli)
+{
+    return show_options(cli, "account.show", json_object_new_object());
+}
+
+static int run_set(struct cli *cli)
+{
+    struct json_object *args = json_object_new_object();
+    cli_json_add(args, "option", cli_argument(cli, 1));
+    cli_json_add(args, "value", cli_argument(cli, 2));
+    return show_options(cli, "account.set", args);
+}
+
 static const struct cli_option add_options[] = {
     {"class", "CLASS", "class of its mail: transactional (default), personal or bulk"},
     {"any-sender", NULL, "let it send as any domain, not only as those it has verified"},
@@ -113,6 +165,24 @@ const struct cli_command cli_account_add = {
 };
 const struct cli_command cli_account_list = {
     .name = "account list", .help = "list the accounts", .run = run_list};
+const struct cli_command cli_account_show = {
+    .name = "account show",
+    .arguments = "NAME",
+    .help = "an account and its options",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_show,
+};
+const struct cli_command cli_account_set = {
+    .name = "account set",
+    .arguments = "NAME OPTION VALUE",
+    .help = "choose an option of an account",
+    .more = "Options: preflight off|warn|hold|refuse, unsubscribe off|bulk, return_path off|on;\n"
+            "`account show` says what they do. Holds for messages that begin from now on.\n",
+    .arguments_min = 3,
+    .arguments_max = 3,
+    .run = run_set,
+};
 const struct cli_command cli_account_suspend = {
     .name = "account suspend",
     .arguments = "NAME",

@@ -15,6 +15,8 @@
 //   account.close      account (for ever; its credentials and domains   ACCOUNT
 //                      go, its name and number stay taken)
 //   account.list                                                        {"accounts": [ACCOUNT...]}
+//   account.show       account                                          ACCOUNT
+//   account.set        account, option, value (store_options.h)         ACCOUNT
 //   credential.add     account, login, verifier, scram*                 {"account","login"}
 //   credential.remove  login, account*                                  {"account","login"}
 //   credential.list    account*                                         {"credentials": [...]}
@@ -24,7 +26,8 @@
 //   domain.list        account*                                         {"domains": [DOMAIN...]}
 //   domain.show        account*, domain                                 {"domains": [DOMAIN...]}
 //
-//   ACCOUNT: {"account","number","class","any_sender","state","created_at"}
+//   ACCOUNT: {"account","number","class","any_sender","state","created_at"}; of show and set with
+//            "options": {NAME: VALUE...}, all of them, defaults included
 //   DOMAIN:  {"account","domain","verified","records":[{"name","type","value","purpose"}]}
 //
 // Owner:    whoever holds the lock: one process at a time.
@@ -38,7 +41,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 
-#define STORE_VERSION 1
+#define STORE_VERSION 2 // version N opens a store of N - 1 and takes it further
 #define STORE_ACCOUNTS_MAX 1000000
 #define STORE_CREDENTIALS_MAX 100 // of one account
 #define STORE_DOMAINS_MAX 10000   // of one account

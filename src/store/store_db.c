@@ -15,8 +15,8 @@
 
 #define APPLICATION_ID 0x70686173 // "phas", in the file's header
 
-// Version 1. Times are microseconds since 1970, UTC. verified_at NULL: not verified.
-static const char schema[] =
+// What makes version 1 of nothing. Times are microseconds since 1970, UTC. verified_at NULL: not verified.
+static const char version_1[] =
     "CREATE TABLE account("
     "  number INTEGER PRIMARY KEY AUTOINCREMENT,"
     "  name TEXT NOT NULL UNIQUE,"
@@ -50,6 +50,18 @@ static const char schema[] =
     "  op TEXT NOT NULL,"
     "  args TEXT NOT NULL"
     ") STRICT;";
+
+// Version 2 of version 1. account_options: what stands in store_options.h; no row: the default.
+static const char version_2[] = "CREATE TABLE account_options("
+                                "  account INTEGER NOT NULL REFERENCES account(number),"
+                                "  name TEXT NOT NULL,"
+                                "  value TEXT NOT NULL,"
+                                "  PRIMARY KEY (account, name)"
+                                ") STRICT, WITHOUT ROWID;";
+
+// steps[i] leads from version i to i + 1, in one transaction.
+static const char *const steps[] = {version_1, version_2};
+_Static_assert(COUNT_OF(steps) == STORE_VERSION, "a step for each version");
 
 int store_db_err(int sqlite_code)
 {
@@ -190,13 +202,20 @@ static int read_version(struct store *store, int64_t *out)
     return err < 0 ? err : 0;
 }
 
-static int make_schema(struct store *store)
+// Each step is whole or not at all, so a kill in between leaves an older store, which the next start takes further.
+static int upgrade(struct store *store, int64_t version)
 {
-    char sql[sizeof schema + 160];
-    snprintf(sql, sizeof sql,
-             "BEGIN IMMEDIATE; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;",
-             schema, APPLICATION_ID, STORE_VERSION);
-    return store_db_err(sqlite3_exec(store->db, sql, NULL, NULL, NULL));
+    int err = 0;
+    for (; version < STORE_VERSION && !err; version++) {
+        struct buf sql = {0};
+        buf_printf(&sql,
+                   "BEGIN IMMEDIATE; %s PRAGMA application_id = %d; PRAGMA user_version = %d; "
+                   "COMMIT;",
+                   steps[version], APPLICATION_ID, (int)version + 1);
+        err = store_db_err(sqlite3_exec(store->db, buf_cstr(&sql), NULL, NULL, NULL));
+        buf_done(&sql);
+    }
+    return err;
 }
 
 static int open_db(struct store *store, const char *path, const struct stat *folder)
@@ -221,9 +240,9 @@ static int open_db(struct store *store, const char *path, const struct stat *fol
     int err = read_version(store, &version);
     if (err)
         return err;
-    if (version > STORE_VERSION)
+    if (version < 0 || version > STORE_VERSION)
         return E_VERSION;
-    return version == 0 ? make_schema(store) : 0;
+    return upgrade(store, version);
 }
 
 static void explain(struct bytes folder, int err, struct buf *error)

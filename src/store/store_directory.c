@@ -80,8 +80,34 @@ static int take_account(struct store_directory *dir, sqlite3_stmt *stmt)
     a->number = (uint32_t)number;
     a->name = arena_dup(&dir->arena, store_db_text(stmt, 1));
     a->any_sender = sqlite3_column_int(stmt, 3) != 0;
+    for (uint32_t i = 0; i < STORE_OPTIONS_COUNT; i++)
+        a->options[i] = store_option_row((enum store_option)i)->default_value;
     map_set(&dir->by_name, a->name, a);
     ++*filled;
+    return 0;
+}
+
+static struct store_account *find_number(const struct store_directory *dir, uint32_t number)
+{
+    uint32_t low = 0, high = dir->accounts_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (dir->accounts[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    bool found = low < dir->accounts_count && dir->accounts[low].number == number;
+    return found ? &dir->accounts[low] : NULL;
+}
+
+static int take_option(struct store_directory *dir, sqlite3_stmt *stmt)
+{
+    struct store_account *a = find_number(dir, (uint32_t)sqlite3_column_int64(stmt, 0));
+    enum store_option option;
+    if (!a || store_option_find(store_db_text(stmt, 1), &option) != 0 ||
+        store_option_parse(option, store_db_text(stmt, 2), &a->options[option]) != 0)
+        return E_DAMAGED;
     return 0;
 }
 
@@ -152,6 +178,8 @@ int store_directory_load(struct store *store, struct store_directory **out)
                        "SELECT number, name, class, any_sender, state FROM account ORDER BY number",
                        take_account);
     if (!err)
+        err = each_row(store, dir, "SELECT account, name, value FROM account_options", take_option);
+    if (!err)
         err = each_row(store, dir, "SELECT login, account, verifier, scram FROM credential",
                        take_credential);
     if (!err)
@@ -211,16 +239,7 @@ const struct store_account *store_directory_account_at(const struct store_direct
 const struct store_account *store_directory_account_number(const struct store_directory *dir,
                                                            uint32_t number)
 {
-    uint32_t low = 0, high = dir->accounts_count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (dir->accounts[middle].number < number)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    bool found = low < dir->accounts_count && dir->accounts[low].number == number;
-    return found ? &dir->accounts[low] : NULL;
+    return find_number(dir, number);
 }
 
 enum store_domain_state store_directory_domain(const struct store_directory *dir,

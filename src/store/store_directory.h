@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "mail/envelope.h"
 #include "smtp/sasl.h"
+#include "store/store_options.h"
 
 struct store;
 struct store_directory;
@@ -23,7 +24,8 @@ struct store_account {
     struct bytes name;
     enum mail_class class;
     enum store_account_state state;
-    bool any_sender; // an operator lifted the check of sender domains
+    bool any_sender;                      // an operator lifted the check of sender domains
+    uint8_t options[STORE_OPTIONS_COUNT]; // by enum store_option: STORE_PREFLIGHT_HOLD and so on
 };
 
 struct store_credential {

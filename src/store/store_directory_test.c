@@ -87,11 +87,19 @@ static void test_lookups(void **state)
           "\"trust\":true}");
     apply(store, "account.suspend", "{\"account\":\"beta\"}");
     apply(store, "account.close", "{\"account\":\"gone\"}");
+    apply(store, "account.set",
+          "{\"account\":\"beta\",\"option\":\"preflight\",\"value\":\"refuse\"}");
     add_generated(store, "acme", "joe", "secret-of-joe");
     assert_int_equal(store_directory_load(store, &dir), 0);
     store_close(store);
 
     assert_int_equal(store_directory_accounts_count(dir), 3);
+    const struct store_account *with = store_directory_account(dir, BYTES("beta"));
+    assert_int_equal(with->options[STORE_OPTION_PREFLIGHT], STORE_PREFLIGHT_REFUSE);
+    assert_int_equal(with->options[STORE_OPTION_UNSUBSCRIBE], STORE_UNSUBSCRIBE_OFF);
+    const struct store_account *without = store_directory_account(dir, BYTES("acme"));
+    assert_int_equal(without->options[STORE_OPTION_PREFLIGHT], STORE_PREFLIGHT_WARN);
+    assert_int_equal(without->options[STORE_OPTION_RETURN_PATH], STORE_RETURN_PATH_ON);
     const struct store_account *acme = store_directory_account(dir, BYTES("ACME"));
     assert_non_null(acme);
     assert_int_equal(acme->number, 1);

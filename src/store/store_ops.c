@@ -18,7 +18,7 @@
 
 // ---- arguments ---------------------------------------------------------------------------------------
 
-static struct bytes arg(struct store_call *call, const char *key)
+struct bytes store_call_text(struct store_call *call, const char *key)
 {
     struct json_object *value = NULL;
     if (!call->op->args || !json_object_object_get_ex(call->op->args, key, &value) ||
@@ -34,9 +34,7 @@ static bool arg_flag(struct store_call *call, const char *key)
            json_object_is_type(value, json_type_boolean) && json_object_get_boolean(value);
 }
 
-static int refuse(struct store_call *call, int err, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static int refuse(struct store_call *call, int err, const char *format, ...)
+int store_call_refuse(struct store_call *call, int err, const char *format, ...)
 {
     char text[512];
     va_list args;
@@ -49,33 +47,36 @@ static int refuse(struct store_call *call, int err, const char *format, ...)
 
 static int take_name(struct store_call *call, struct bytes *out)
 {
-    struct bytes text = arg(call, "account");
+    struct bytes text = store_call_text(call, "account");
     if (conf_value_name(text, &call->arena, out) == 0)
         return 0;
-    return refuse(call, E_SYNTAX,
-                  "'%.*s' is no account name: letters, digits, '.', '_' and '-', starting with a "
-                  "letter or digit, at most %d",
-                  BYTES_FMT(bytes_first(text, 80)), CONF_NAME_MAX);
+    return store_call_refuse(
+        call, E_SYNTAX,
+        "'%.*s' is no account name: letters, digits, '.', '_' and '-', starting with a "
+        "letter or digit, at most %d",
+        BYTES_FMT(bytes_first(text, 80)), CONF_NAME_MAX);
 }
 
 static int take_domain(struct store_call *call, struct bytes *out)
 {
-    struct bytes text = arg(call, "domain");
+    struct bytes text = store_call_text(call, "domain");
     if (conf_value_domain(text, &call->arena, out) == 0)
         return 0;
-    return refuse(call, E_SYNTAX, "'%.*s' is no domain", BYTES_FMT(bytes_first(text, 80)));
+    return store_call_refuse(call, E_SYNTAX, "'%.*s' is no domain",
+                             BYTES_FMT(bytes_first(text, 80)));
 }
 
 static int take_login(struct store_call *call, struct bytes *out)
 {
-    *out = arg(call, "login");
+    *out = store_call_text(call, "login");
     if (sasl_name_is_valid(*out))
         return 0;
-    return refuse(call, E_SYNTAX, "a login is 1 to %d bytes of UTF-8 without control characters",
-                  SASL_NAME_MAX);
+    return store_call_refuse(call, E_SYNTAX,
+                             "a login is 1 to %d bytes of UTF-8 without control characters",
+                             SASL_NAME_MAX);
 }
 
-static void add_text(struct json_object *object, const char *key, struct bytes text)
+void store_json_add(struct json_object *object, const char *key, struct bytes text)
 {
     json_object_object_add(object, key,
                            json_object_new_string_len(text.at ? text.at : "", (int)text.len));
@@ -83,15 +84,9 @@ static void add_text(struct json_object *object, const char *key, struct bytes t
 
 // ---- accounts ----------------------------------------------------------------------------------------
 
-struct account_row {
-    int64_t number, created_at;
-    struct bytes name, class, state;
-    bool any_sender;
-};
-
 #define ACCOUNT_COLUMNS "number, name, class, any_sender, state, created_at"
 
-static void read_account(struct store_call *call, sqlite3_stmt *stmt, struct account_row *row)
+static void read_account(struct store_call *call, sqlite3_stmt *stmt, struct store_account_row *row)
 {
     row->number = sqlite3_column_int64(stmt, 0);
     row->name = arena_dup(&call->arena, store_db_text(stmt, 1));
@@ -101,23 +96,23 @@ static void read_account(struct store_call *call, sqlite3_stmt *stmt, struct acc
     row->created_at = sqlite3_column_int64(stmt, 5);
 }
 
-static struct json_object *account_json(const struct account_row *row)
+struct json_object *store_account_json(const struct store_account_row *row)
 {
     struct json_object *object = json_object_new_object();
     struct buf at = {0};
     wall_format((struct wall){row->created_at}, &at);
-    add_text(object, "account", row->name);
+    store_json_add(object, "account", row->name);
     json_object_object_add(object, "number", json_object_new_int64(row->number));
-    add_text(object, "class", row->class);
+    store_json_add(object, "class", row->class);
     json_object_object_add(object, "any_sender", json_object_new_boolean(row->any_sender));
-    add_text(object, "state", row->state);
-    add_text(object, "created_at", buf_bytes(&at));
+    store_json_add(object, "state", row->state);
+    store_json_add(object, "created_at", buf_bytes(&at));
     buf_done(&at);
     return object;
 }
 
 // 0 and a row, or E_NOT_FOUND without a word.
-static int look_account(struct store_call *call, struct bytes name, struct account_row *out)
+static int look_account(struct store_call *call, struct bytes name, struct store_account_row *out)
 {
     sqlite3_stmt *stmt;
     int err = store_db_start(call->store, &stmt,
@@ -131,28 +126,29 @@ static int look_account(struct store_call *call, struct bytes name, struct accou
     return err == 1 ? 0 : err ? err : E_NOT_FOUND;
 }
 
-static int find_account(struct store_call *call, struct account_row *out)
+int store_call_account(struct store_call *call, struct store_account_row *out)
 {
     struct bytes name;
     int err = take_name(call, &name);
     if (!err)
         err = look_account(call, name, out);
     if (err == E_NOT_FOUND)
-        refuse(call, err, "there is no account '%.*s'", BYTES_FMT(name));
+        store_call_refuse(call, err, "there is no account '%.*s'", BYTES_FMT(name));
     return err;
 }
 
-static bool is_closed(const struct account_row *row)
+static bool is_closed(const struct store_account_row *row)
 {
     return bytes_eq(row->state, BYTES("closed"));
 }
 
 // An account that may still change.
-static int find_open_account(struct store_call *call, struct account_row *out)
+int store_call_open_account(struct store_call *call, struct store_account_row *out)
 {
-    int err = find_account(call, out);
+    int err = store_call_account(call, out);
     if (!err && is_closed(out))
-        return refuse(call, E_DENIED, "account '%.*s' is closed, for ever", BYTES_FMT(out->name));
+        return store_call_refuse(call, E_DENIED, "account '%.*s' is closed, for ever",
+                                 BYTES_FMT(out->name));
     return err;
 }
 
@@ -169,13 +165,14 @@ static int count_rows(struct store_call *call, const char *sql, int64_t number, 
     return err < 0 ? err : 0;
 }
 
-static int account_is_same(struct store_call *call, const struct account_row *row,
+static int account_is_same(struct store_call *call, const struct store_account_row *row,
                            struct bytes class, bool any_sender)
 {
     if (!bytes_eq(row->class, class) || row->any_sender != any_sender || is_closed(row))
-        return refuse(call, E_EXISTS, "there is already an account '%.*s' (%.*s, %.*s)",
-                      BYTES_FMT(row->name), BYTES_FMT(row->class), BYTES_FMT(row->state));
-    call->out->result = account_json(row);
+        return store_call_refuse(call, E_EXISTS, "there is already an account '%.*s' (%.*s, %.*s)",
+                                 BYTES_FMT(row->name), BYTES_FMT(row->class),
+                                 BYTES_FMT(row->state));
+    call->out->result = store_account_json(row);
     return 0;
 }
 
@@ -185,42 +182,44 @@ static int account_insert(struct store_call *call, struct bytes name, struct byt
     int64_t count;
     int err = count_rows(call, "SELECT count(*) FROM account", 0, &count);
     if (!err && count >= STORE_ACCOUNTS_MAX)
-        return refuse(call, E_LIMIT, "there are %d accounts already", STORE_ACCOUNTS_MAX);
+        return store_call_refuse(call, E_LIMIT, "there are %d accounts already",
+                                 STORE_ACCOUNTS_MAX);
     if (!err)
         err = store_db_run(call->store,
                            "INSERT INTO account (name, class, any_sender, state, created_at) "
                            "VALUES (?, ?, ?, 'active', ?)",
                            "ttii", name, class, (int64_t)any_sender, call->op->time.us);
-    struct account_row row;
+    struct store_account_row row;
     if (!err)
         err = look_account(call, name, &row);
     if (err)
         return err;
-    call->out->result = account_json(&row);
+    call->out->result = store_account_json(&row);
     call->out->changed = true;
     return 0;
 }
 
 static int account_add(struct store_call *call)
 {
-    struct bytes name, class = arg(call, "class");
+    struct bytes name, class = store_call_text(call, "class");
     enum mail_class parsed = MAIL_TRANSACTIONAL;
     int err = take_name(call, &name);
     if (err)
         return err;
     if (class.len && mail_class_parse(class, &parsed))
-        return refuse(call, E_SYNTAX, "'%.*s' is no class: transactional, personal or bulk",
-                      BYTES_FMT(bytes_first(class, 40)));
+        return store_call_refuse(call, E_SYNTAX,
+                                 "'%.*s' is no class: transactional, personal or bulk",
+                                 BYTES_FMT(bytes_first(class, 40)));
     class = bytes_cstr(mail_class_name(parsed));
     bool any_sender = arg_flag(call, "any_sender");
-    struct account_row row;
+    struct store_account_row row;
     err = look_account(call, name, &row);
     if (err == 0)
         return account_is_same(call, &row, class, any_sender);
     return err == E_NOT_FOUND ? account_insert(call, name, class, any_sender) : err;
 }
 
-static int set_state(struct store_call *call, struct account_row *row, const char *state)
+static int set_state(struct store_call *call, struct store_account_row *row, const char *state)
 {
     if (!bytes_eq(row->state, bytes_cstr(state))) {
         int err = store_db_run(call->store, "UPDATE account SET state = ? WHERE number = ?", "ti",
@@ -230,33 +229,36 @@ static int set_state(struct store_call *call, struct account_row *row, const cha
         row->state = bytes_cstr(state);
         call->out->changed = true;
     }
-    call->out->result = account_json(row);
+    call->out->result = store_account_json(row);
     return 0;
 }
 
 static int account_suspend(struct store_call *call)
 {
-    struct account_row row;
-    int err = find_open_account(call, &row);
+    struct store_account_row row;
+    int err = store_call_open_account(call, &row);
     return err ? err : set_state(call, &row, "suspended");
 }
 
 static int account_activate(struct store_call *call)
 {
-    struct account_row row;
-    int err = find_open_account(call, &row);
+    struct store_account_row row;
+    int err = store_call_open_account(call, &row);
     return err ? err : set_state(call, &row, "active");
 }
 
 static int account_close(struct store_call *call)
 {
-    struct account_row row;
-    int err = find_account(call, &row);
+    struct store_account_row row;
+    int err = store_call_account(call, &row);
     if (!err)
         err =
             store_db_run(call->store, "DELETE FROM credential WHERE account = ?", "i", row.number);
     if (!err)
         err = store_db_run(call->store, "DELETE FROM domain WHERE account = ?", "i", row.number);
+    if (!err)
+        err = store_db_run(call->store, "DELETE FROM account_options WHERE account = ?", "i",
+                           row.number);
     return err ? err : set_state(call, &row, "closed");
 }
 
@@ -277,9 +279,9 @@ static int account_list(struct store_call *call)
         return err;
     struct json_object *list = listing(call, "accounts");
     while ((err = store_db_step(stmt)) == 1) {
-        struct account_row row;
+        struct store_account_row row;
         read_account(call, stmt, &row);
-        json_object_array_add(list, account_json(&row));
+        json_object_array_add(list, store_account_json(&row));
     }
     sqlite3_finalize(stmt);
     return err;
@@ -323,36 +325,36 @@ static bool is_hex(struct bytes text)
 static int take_verifier(struct store_call *call, struct bytes *out, struct bytes *out_scram)
 {
     struct sasl_scram_key key;
-    *out = arg(call, "verifier");
-    *out_scram = arg(call, "scram");
+    *out = store_call_text(call, "verifier");
+    *out_scram = store_call_text(call, "scram");
     bool generated =
         bytes_starts(*out, BYTES("sha256:")) && out->len == 7 + 64 && is_hex(bytes_skip(*out, 7));
     bool chosen = bytes_starts(*out, BYTES("$y$")) && out->len <= VERIFIER_MAX &&
                   !bytes_has_control(*out, NULL);
     if (!generated && !chosen)
-        return refuse(call, E_SYNTAX, "the verifier is neither sha256: nor yescrypt");
+        return store_call_refuse(call, E_SYNTAX, "the verifier is neither sha256: nor yescrypt");
     if (out_scram->len && sasl_scram_key_parse(*out_scram, &key) != 0)
-        return refuse(call, E_SYNTAX, "the SCRAM key is not in the form of RFC 5803");
+        return store_call_refuse(call, E_SYNTAX, "the SCRAM key is not in the form of RFC 5803");
     return 0;
 }
 
 static int credential_result(struct store_call *call, struct bytes account, struct bytes login)
 {
     call->out->result = json_object_new_object();
-    add_text(call->out->result, "account", account);
-    add_text(call->out->result, "login", login);
+    store_json_add(call->out->result, "account", account);
+    store_json_add(call->out->result, "login", login);
     return 0;
 }
 
-static int credential_insert(struct store_call *call, const struct account_row *account,
+static int credential_insert(struct store_call *call, const struct store_account_row *account,
                              struct bytes login, struct bytes verifier, struct bytes scram)
 {
     int64_t count;
     int err = count_rows(call, "SELECT count(*) FROM credential WHERE account = ?", account->number,
                          &count);
     if (!err && count >= STORE_CREDENTIALS_MAX)
-        return refuse(call, E_LIMIT, "account '%.*s' has %d credentials already",
-                      BYTES_FMT(account->name), STORE_CREDENTIALS_MAX);
+        return store_call_refuse(call, E_LIMIT, "account '%.*s' has %d credentials already",
+                                 BYTES_FMT(account->name), STORE_CREDENTIALS_MAX);
     if (!err)
         err = store_db_run(call->store,
                            "INSERT INTO credential (login, account, verifier, scram, created_at) "
@@ -366,10 +368,10 @@ static int credential_insert(struct store_call *call, const struct account_row *
 
 static int credential_add(struct store_call *call)
 {
-    struct account_row account;
+    struct store_account_row account;
     struct credential_row row;
     struct bytes login, verifier, scram;
-    int err = find_open_account(call, &account);
+    int err = store_call_open_account(call, &account);
     if (!err)
         err = take_login(call, &login);
     if (!err)
@@ -382,17 +384,18 @@ static int credential_add(struct store_call *call)
     if (err)
         return err;
     if (row.number != account.number || !bytes_eq(row.verifier, verifier))
-        return refuse(call, E_EXISTS,
-                      row.number == account.number
-                          ? "login '%.*s' exists already; remove it first to change its password"
-                          : "login '%.*s' belongs to another account",
-                      BYTES_FMT(login));
+        return store_call_refuse(
+            call, E_EXISTS,
+            row.number == account.number
+                ? "login '%.*s' exists already; remove it first to change its password"
+                : "login '%.*s' belongs to another account",
+            BYTES_FMT(login));
     return credential_result(call, account.name, login);
 }
 
 static int credential_remove(struct store_call *call)
 {
-    struct bytes login, owner = arg(call, "account");
+    struct bytes login, owner = store_call_text(call, "account");
     struct credential_row row;
     int err = take_login(call, &login);
     if (err)
@@ -401,8 +404,9 @@ static int credential_remove(struct store_call *call)
         return err;
     err = look_credential(call, login, &row);
     if (err == E_NOT_FOUND || (!err && owner.len && !bytes_eq(owner, row.account)))
-        return refuse(call, E_NOT_FOUND, "there is no login '%.*s'%s%.*s", BYTES_FMT(login),
-                      owner.len ? " of account " : "", BYTES_FMT(owner));
+        return store_call_refuse(call, E_NOT_FOUND, "there is no login '%.*s'%s%.*s",
+                                 BYTES_FMT(login), owner.len ? " of account " : "",
+                                 BYTES_FMT(owner));
     if (!err)
         err = store_db_run(call->store, "DELETE FROM credential WHERE login = ?", "t", login);
     if (err)
@@ -414,8 +418,8 @@ static int credential_remove(struct store_call *call)
 // The number of the account that a list is narrowed to, 0 for all.
 static int take_filter(struct store_call *call, int64_t *out_number)
 {
-    struct account_row row = {0};
-    int err = arg(call, "account").len ? find_account(call, &row) : 0;
+    struct store_account_row row = {0};
+    int err = store_call_text(call, "account").len ? store_call_account(call, &row) : 0;
     *out_number = row.number;
     return err;
 }
@@ -438,14 +442,14 @@ static int credential_list(struct store_call *call)
     while ((err = store_db_step(stmt)) == 1) {
         struct json_object *object = json_object_new_object();
         struct buf at = {0};
-        add_text(object, "account", store_db_text(stmt, 0));
-        add_text(object, "login", store_db_text(stmt, 1));
-        add_text(object, "password",
-                 sqlite3_column_int(stmt, 2) ? BYTES("generated") : BYTES("chosen"));
+        store_json_add(object, "account", store_db_text(stmt, 0));
+        store_json_add(object, "login", store_db_text(stmt, 1));
+        store_json_add(object, "password",
+                       sqlite3_column_int(stmt, 2) ? BYTES("generated") : BYTES("chosen"));
         json_object_object_add(object, "scram",
                                json_object_new_boolean(sqlite3_column_int(stmt, 3)));
         wall_format((struct wall){sqlite3_column_int64(stmt, 4)}, &at);
-        add_text(object, "created_at", buf_bytes(&at));
+        store_json_add(object, "created_at", buf_bytes(&at));
         buf_done(&at);
         json_object_array_add(list, object);
     }
@@ -476,14 +480,14 @@ static struct json_object *domain_json(struct store_call *call, const struct dom
 {
     struct json_object *object = json_object_new_object(), *record = json_object_new_object();
     struct json_object *records = json_object_new_array();
-    add_text(object, "account", row->account);
-    add_text(object, "domain", row->name);
+    store_json_add(object, "account", row->account);
+    store_json_add(object, "domain", row->name);
     json_object_object_add(object, "verified", json_object_new_boolean(row->verified));
-    add_text(record, "name", arena_printf(&call->arena, "_posthaste.%s", row->name.at));
-    add_text(record, "type", BYTES("TXT"));
-    add_text(record, "value",
-             arena_printf(&call->arena, "posthaste-verification=%s", row->token.at));
-    add_text(record, "purpose", BYTES("verification"));
+    store_json_add(record, "name", arena_printf(&call->arena, "_posthaste.%s", row->name.at));
+    store_json_add(record, "type", BYTES("TXT"));
+    store_json_add(record, "value",
+                   arena_printf(&call->arena, "posthaste-verification=%s", row->token.at));
+    store_json_add(record, "purpose", BYTES("verification"));
     json_object_array_add(records, record);
     json_object_object_add(object, "records", records);
     return object;
@@ -504,21 +508,22 @@ static int look_domain(struct store_call *call, int64_t number, struct bytes nam
     return err == 1 ? 0 : err ? err : E_NOT_FOUND;
 }
 
-static int find_domain(struct store_call *call, struct account_row *account, struct domain_row *out)
+static int find_domain(struct store_call *call, struct store_account_row *account,
+                       struct domain_row *out)
 {
     struct bytes name;
-    int err = find_open_account(call, account);
+    int err = store_call_open_account(call, account);
     if (!err)
         err = take_domain(call, &name);
     if (!err)
         err = look_domain(call, account->number, name, out);
     if (err == E_NOT_FOUND && !call->error->len)
-        refuse(call, err, "account '%.*s' has no domain '%.*s'", BYTES_FMT(account->name),
-               BYTES_FMT(name));
+        store_call_refuse(call, err, "account '%.*s' has no domain '%.*s'",
+                          BYTES_FMT(account->name), BYTES_FMT(name));
     return err;
 }
 
-static int mark_verified(struct store_call *call, const struct account_row *account,
+static int mark_verified(struct store_call *call, const struct store_account_row *account,
                          struct domain_row *row, bool trusted)
 {
     if (row->verified)
@@ -533,24 +538,25 @@ static int mark_verified(struct store_call *call, const struct account_row *acco
 
 static int take_token(struct store_call *call, struct bytes *out)
 {
-    *out = arg(call, "token");
+    *out = store_call_text(call, "token");
     for (size_t i = 0; i < out->len; i++)
         if (!ascii_is_alnum(out->at[i]))
-            return refuse(call, E_SYNTAX, "a token is letters and digits");
+            return store_call_refuse(call, E_SYNTAX, "a token is letters and digits");
     if (out->len < TOKEN_MIN || out->len > TOKEN_MAX)
-        return refuse(call, E_SYNTAX, "a token has %d to %d characters", TOKEN_MIN, TOKEN_MAX);
+        return store_call_refuse(call, E_SYNTAX, "a token has %d to %d characters", TOKEN_MIN,
+                                 TOKEN_MAX);
     return 0;
 }
 
-static int domain_insert(struct store_call *call, const struct account_row *account,
+static int domain_insert(struct store_call *call, const struct store_account_row *account,
                          struct bytes name, struct bytes token)
 {
     int64_t count;
     int err =
         count_rows(call, "SELECT count(*) FROM domain WHERE account = ?", account->number, &count);
     if (!err && count >= STORE_DOMAINS_MAX)
-        return refuse(call, E_LIMIT, "account '%.*s' has %d domains already",
-                      BYTES_FMT(account->name), STORE_DOMAINS_MAX);
+        return store_call_refuse(call, E_LIMIT, "account '%.*s' has %d domains already",
+                                 BYTES_FMT(account->name), STORE_DOMAINS_MAX);
     call->out->changed = true;
     return err ? err
                : store_db_run(call->store,
@@ -562,10 +568,10 @@ static int domain_insert(struct store_call *call, const struct account_row *acco
 // A domain that the account has already keeps its token: the record may stand in the DNS by now.
 static int domain_add(struct store_call *call)
 {
-    struct account_row account;
+    struct store_account_row account;
     struct bytes name, token;
     struct domain_row row;
-    int err = find_open_account(call, &account);
+    int err = store_call_open_account(call, &account);
     if (!err)
         err = take_domain(call, &name);
     if (!err)
@@ -586,7 +592,7 @@ static int domain_add(struct store_call *call)
 
 static int domain_verified(struct store_call *call)
 {
-    struct account_row account;
+    struct store_account_row account;
     struct domain_row row;
     int err = find_domain(call, &account, &row);
     if (!err)
@@ -598,7 +604,7 @@ static int domain_verified(struct store_call *call)
 
 static int domain_remove(struct store_call *call)
 {
-    struct account_row account;
+    struct store_account_row account;
     struct domain_row row;
     int err = find_domain(call, &account, &row);
     if (!err)
@@ -608,8 +614,8 @@ static int domain_remove(struct store_call *call)
         return err;
     call->out->changed = true;
     call->out->result = json_object_new_object();
-    add_text(call->out->result, "account", row.account);
-    add_text(call->out->result, "domain", row.name);
+    store_json_add(call->out->result, "account", row.account);
+    store_json_add(call->out->result, "domain", row.name);
     return 0;
 }
 
@@ -651,7 +657,8 @@ static int domain_show(struct store_call *call)
         return err;
     json_object_object_get_ex(call->out->result, "domains", &list);
     if (!json_object_array_length(list))
-        return refuse(call, E_NOT_FOUND, "no account has the domain '%.*s'", BYTES_FMT(name));
+        return store_call_refuse(call, E_NOT_FOUND, "no account has the domain '%.*s'",
+                                 BYTES_FMT(name));
     return 0;
 }
 
@@ -663,6 +670,8 @@ static const struct store_op_row rows[] = {
     {"account.activate", true, account_activate},
     {"account.close", true, account_close},
     {"account.list", false, account_list},
+    {"account.show", false, store_op_account_show},
+    {"account.set", true, store_op_account_set},
     {"credential.add", true, credential_add},
     {"credential.remove", true, credential_remove},
     {"credential.list", false, credential_list},

@@ -25,3 +25,26 @@ struct store_op_row {
 
 // NULL if there is no such operation.
 const struct store_op_row *store_op_find(const char *name);
+
+// ---- for operations in files of their own ------------------------------------------------------------
+
+// An argument's text; empty where it is missing or no string.
+struct bytes store_call_text(struct store_call *call, const char *key);
+// Says what is wrong, to whoever asked; returns err.
+int store_call_refuse(struct store_call *call, int err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void store_json_add(struct json_object *object, const char *key, struct bytes text);
+
+struct store_account_row {
+    int64_t number, created_at;
+    struct bytes name, class, state;
+    bool any_sender;
+};
+// The account that the argument "account" names; E_SYNTAX, E_NOT_FOUND.
+int store_call_account(struct store_call *call, struct store_account_row *out) MUST_USE;
+// The same, which may still change: E_DENIED for a closed one.
+int store_call_open_account(struct store_call *call, struct store_account_row *out) MUST_USE;
+struct json_object *store_account_json(const struct store_account_row *row);
+
+int store_op_account_show(struct store_call *call) MUST_USE;
+int store_op_account_set(struct store_call *call) MUST_USE;

@@ -201,10 +201,35 @@ static const struct step story[] = {
     {"account.suspend", ACME, 1, "\"state\":\"suspended\""},
     {"account.activate", ACME, 0, "\"state\":\"active\""},
     {"account.activate", ACME, 1, "\"state\":\"active\""},
+    {"account.show", ACME, 1,
+     "\"options\":{\"preflight\":\"warn\",\"unsubscribe\":\"off\",\"return_path\":\"on\"}}"},
+    {"account.set", "{'account':'acme','option':'preflight','value':'hold'}", 0,
+     "\"number\":1,\"class\":\"bulk\",\"any_sender\":false,\"state\":\"active\","
+     "\"created_at\":\"2026-09-21T14:13:20.000Z\",\"options\":{\"preflight\":\"hold\""},
+    {"account.set", "{'account':'acme','option':'Preflight','value':'HOLD'}", 1, "\"hold\""},
+    {"account.set", "{'account':'acme','option':'preflight','value':'warn'}", 0, "\"warn\""},
+    {"account.set", "{'account':'acme','option':'preflight','value':'warn'}", 1, "\"warn\""},
+    {"account.set", "{'account':'acme','option':'unsubscribe','value':'off'}", 0,
+     "\"unsubscribe\":\"off\""}, // chosen now, which is not the same as the default
+    {"account.set", "{'account':'acme','option':'preflight','value':'shout'}", E_SYNTAX,
+     "'shout' is no value of preflight: off, warn, hold or refuse"},
+    {"account.set", "{'account':'acme','option':'unsubscribe','value':'on'}", E_SYNTAX,
+     "off or bulk"},
+    {"account.set", "{'account':'acme','option':'colour','value':'red'}", E_SYNTAX,
+     "no option 'colour' (there are: preflight, unsubscribe, return_path)"},
+    {"account.set", "{'account':'acme','option':'preflight'}", E_SYNTAX, "'' is no value"},
+    {"account.set", ACME, E_SYNTAX, "no option ''"},
+    {"account.set", "{'account':'nobody','option':'preflight','value':'warn'}", E_NOT_FOUND,
+     "no account"},
+    {"account.show", "{'account':'nobody'}", E_NOT_FOUND, "no account"},
+    {"account.show", "{'account':'beta'}", 1, "\"unsubscribe\":\"off\""},
+
     {"account.close", "{'account':'nobody'}", E_NOT_FOUND, "no account"},
     {"account.close", ACME, 0, "\"state\":\"closed\""},
     {"account.close", ACME, 1, "\"state\":\"closed\""},
     {"account.activate", ACME, E_DENIED, "closed, for ever"},
+    {"account.set", "{'account':'acme','option':'preflight','value':'hold'}", E_DENIED, "closed"},
+    {"account.show", ACME, 1, "\"state\":\"closed\""},
     {"account.add", "{'account':'acme','class':'bulk'}", E_EXISTS, "closed"},
     {"credential.add", "{'account':'acme','login':'new','verifier':'" V1 "'}", E_DENIED, "closed"},
     {"domain.add", "{'account':'acme','domain':'x.org','token':'" T1 "'}", E_DENIED, "closed"},
@@ -297,7 +322,9 @@ static void test_newer_and_damaged(void **state)
 {
     struct buf error = {0};
     store_close(open_store());
-    sql("PRAGMA user_version = 2");
+    char newer[64];
+    snprintf(newer, sizeof newer, "PRAGMA user_version = %d", STORE_VERSION + 1);
+    sql(newer);
     assert_int_equal(open_fails(&error), E_VERSION);
     assert_true(bytes_search(buf_bytes(&error), BYTES("newer release")) > 0);
     sql("PRAGMA user_version = 0"); // tables that are not ours
@@ -373,6 +400,68 @@ static void test_copy(void **state)
     buf_done(&shown);
 }
 
+// ---- older stores ------------------------------------------------------------------------------------
+
+static void put_fixture(void)
+{
+    const char *from = getenv("STORE_FIXTURE");
+    char path[128], bytes[16384];
+    assert_non_null(from);
+    FILE *file = fopen(from, "rb");
+    assert_non_null(file);
+    size_t len = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    snprintf(path, sizeof path, "%s/accounts.db", folder);
+    file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, len, file), len);
+    assert_int_equal(fclose(file), 0);
+}
+
+// A store of the first release: bulk account acme with a login and two domains, beta, and a closed one.
+static void test_version_1_is_taken_further(void **state)
+{
+    struct buf shown = {0};
+    put_fixture();
+    int64_t audit = count("audit");
+    struct store *store = open_store();
+    static const struct step kept[] = {
+        {"account.show", ACME, 1, "\"number\":1,\"class\":\"bulk\""},
+        {"account.show", ACME, 1, "\"options\":{\"preflight\":\"warn\""},
+        {"account.show", "{'account':'beta'}", 1, "\"any_sender\":true"},
+        {"account.show", "{'account':'gone'}", 1, "\"closed\""},
+        {"credential.list", ACME, 1, "\"login\":\"joe\",\"password\":\"generated\",\"scram\":true"},
+        {"domain.show", "{'domain':'shop.test'}", 1, "\"verified\":false"},
+        {"domain.show", "{'domain':'example.org'}", 1, "\"verified\":true"},
+        {"account.set", "{'account':'acme','option':'preflight','value':'off'}", 0, "\"off\""},
+    };
+    struct buf args = {0};
+    for (size_t i = 0; i < COUNT_OF(kept); i++) {
+        with_quotes(kept[i].args, &args);
+        assert_int_equal(apply(store, kept[i].op, buf_cstr(&args), &shown), kept[i].want);
+        assert_true(bytes_search(buf_bytes(&shown), bytes_cstr(kept[i].says)) >= 0);
+    }
+    store_close(store);
+    store_close(open_store()); // and once is enough
+    assert_int_equal(count("audit"), audit + 1);
+    buf_done(&args);
+    buf_done(&shown);
+}
+
+// A step that fails leaves the store as it was, for the release that knows it.
+static void test_a_failed_step_changes_nothing(void **state)
+{
+    struct buf error = {0};
+    put_fixture();
+    sql("CREATE TABLE account_options(in_the_way)");
+    assert_int_equal(open_fails(&error), E_DAMAGED);
+    sql("DROP TABLE account_options");
+    sql("CREATE TABLE seen AS SELECT * FROM pragma_user_version WHERE user_version = 1");
+    assert_int_equal(count("seen"), 1);
+    store_close(open_store());
+    buf_done(&error);
+}
+
 // A process that dies in the middle leaves what it had acknowledged, and the lock is free.
 static void test_kill(void **state)
 {
@@ -418,6 +507,8 @@ int main(void)
         TEST(test_private_files_and_no_folder),
         TEST(test_symlink_is_not_followed),
         TEST(test_copy),
+        TEST(test_version_1_is_taken_further),
+        TEST(test_a_failed_step_changes_nothing),
         TEST(test_kill),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -49,6 +49,24 @@ def test_accounts(either):
     assert exit_of(either, "account", "add", "a", "--clas", "bulk") == 64
 
 
+def test_account_options(either):
+    """account set and account show: every option with its value, at once and for ever."""
+    either.cli("account", "add", "acme")
+    shown = either.cli("account", "show", "acme")
+    assert shown["options"] == {"preflight": "warn", "unsubscribe": "off", "return_path": "on"}
+    changed = either.cli("account", "set", "acme", "preflight", "refuse")
+    assert changed["options"]["preflight"] == "refuse" and changed["account"] == "acme"
+    assert either.cli("account", "show", "ACME") == changed
+    text = either.run("account", "show", "acme").stdout
+    assert re.search(r"^preflight +refuse +off, warn, hold or refuse +", text, re.M)
+    assert exit_of(either, "account", "set", "acme", "preflight", "maybe") == 65
+    assert exit_of(either, "account", "set", "acme", "colour", "red") == 65
+    assert exit_of(either, "account", "set", "nobody", "preflight", "off") == 66
+    assert exit_of(either, "account", "set", "acme", "preflight") == 64
+    either.cli("account", "close", "acme")
+    assert exit_of(either, "account", "set", "acme", "preflight", "off") == 65
+
+
 def test_credentials(either):
     either.cli("account", "add", "acme")
     made = either.cli("credential", "add", "acme", "--login", "joe@acme.test", "--generate")
