@@ -249,6 +249,7 @@ static void test_every_field_of_an_outcome_is_kept(void **state)
         .code = 451,
         .enhanced = BYTES("4.7.1"),
         .text = bytes_of(word, sizeof(word)),
+        .class = {BOUNCE_OTHER, true},
         .actor = BYTES("operator"),
         .reason = BYTES("asked to"),
         .related = test_id(2),
@@ -269,6 +270,7 @@ static void test_every_field_of_an_outcome_is_kept(void **state)
     assert_true(bytes_eq(got.actor, o.actor) && bytes_eq(got.reason, o.reason));
     assert_int_equal(got.code, o.code);
     assert_int_equal(got.text.len, OUTCOME_TEXT_MAX);
+    assert_true(got.class.reason == BOUNCE_OTHER && got.class.hard);
     struct recipient_status s = recipient_status_of(&o);
     assert_int_equal(recipient_status_state(s), RECIPIENT_QUEUED);
     assert_int_equal(recipient_status_attempts(s), 12);

@@ -46,7 +46,10 @@ enum {
     TAG_ACTOR = 8,
     TAG_REASON = 9,
     TAG_RELATED = 10, // 16 bytes
+    TAG_CLASS = 11,   // its reason, and CLASS_HARD
 };
+
+#define CLASS_HARD 0x80u
 
 static uint64_t us_of(struct wall t)
 {
@@ -70,6 +73,7 @@ void outcome_encode(const struct spool_outcome *o, struct buf *summary, struct b
     tlv_add_u64(rest, TAG_CODE, o->code);
     tlv_add(rest, TAG_ENHANCED, bytes_first(o->enhanced, OUTCOME_WORD_MAX));
     tlv_add(rest, TAG_TEXT, bytes_first(o->text, OUTCOME_TEXT_MAX));
+    tlv_add_u64(rest, TAG_CLASS, o->class.reason | (o->class.hard ? CLASS_HARD : 0u));
     tlv_add(rest, TAG_ACTOR, bytes_first(o->actor, OUTCOME_WORD_MAX));
     tlv_add(rest, TAG_REASON, bytes_first(o->reason, OUTCOME_TEXT_MAX));
     if (o->related.high || o->related.low) {
@@ -98,6 +102,15 @@ static int decode_summary(struct bytes in, struct spool_outcome *out)
     return OK;
 }
 
+// A reason of a newer version is kept as none.
+static struct bounce_class class_of(uint64_t value)
+{
+    uint64_t reason = value & ~(uint64_t)CLASS_HARD;
+    if (reason >= BOUNCE_REASONS)
+        return (struct bounce_class){BOUNCE_NONE, false};
+    return (struct bounce_class){(enum bounce_reason)reason, value & CLASS_HARD};
+}
+
 static void decode_word(uint32_t tag, struct bytes value, struct spool_outcome *out)
 {
     struct bytes *const words[] = {
@@ -112,6 +125,8 @@ static void decode_word(uint32_t tag, struct bytes value, struct spool_outcome *
     };
     if (tag == TAG_CODE)
         out->code = (uint16_t)tlv_u64(value);
+    else if (tag == TAG_CLASS)
+        out->class = class_of(tlv_u64(value));
     else if (tag == TAG_RELATED && value.len == 16)
         out->related = (struct message_id){le64_get(value.at), le64_get(value.at + 8)};
     else if (tag < COUNT_OF(words) && words[tag])

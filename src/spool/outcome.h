@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/clock.h"
+#include "mail/bounce_reason.h"
 #include "mail/message_id.h"
 
 // Law 2: after the 250 a recipient is for ever exactly one of these. Values stand in the journal.
@@ -66,6 +67,7 @@ struct spool_outcome {
     uint16_t code; // the remote's reply code, 0 if none
     struct bytes enhanced;
     struct bytes text;         // the remote's words, or ours
+    struct bounce_class class; // what they mean; BOUNCE_NONE: nobody looked
     struct bytes actor;        // operator actions: by whom
     struct bytes reason;       // operator actions: why
     struct message_id related; // SPOOL_EVENT_DSN: the notification's id; else zero
