@@ -56,7 +56,8 @@ static void on_deadline(struct sys_timer *timer)
 
 static void run_there(struct sys_task *task)
 {
-    dns_backend_start(container_of(task, struct dns_request, task));
+    struct dns_request *r = container_of(task, struct dns_request, task);
+    r->dns->start(r);
 }
 
 void dns_ask(struct dns *dns, struct dns_query *query, struct bytes name, enum dns_type type,
@@ -81,6 +82,11 @@ void dns_ask(struct dns *dns, struct dns_query *query, struct bytes name, enum d
         memcpy(r->name, name.at, name.len);
         sys_post(dns->loop, &r->task);
     }
+}
+
+void dns_close(struct dns *dns)
+{
+    dns->close(dns);
 }
 
 void dns_cancel(struct dns_query *query)

@@ -4,10 +4,9 @@
 // dns.h
 //
 // The asker's side (dns_ask, dns_cancel, deadlines) is the same for all implementations and
-// stands in dns_request.c. An implementation provides dns_open(), dns_close() and
-// dns_backend_start().
+// stands in dns_request.c. An implementation makes a struct with a struct dns at its head.
 //
-// Owner:    the resolver, from dns_backend_start() until dns_request_answer().
+// Owner:    the resolver, from dns->start() until dns_request_answer().
 #pragma once
 
 #include <stdatomic.h>
@@ -17,6 +16,9 @@
 // The head of every implementation's own struct.
 struct dns {
     struct sys_loop *loop;
+    // On `loop`: finds the answer and calls dns_request_answer(), now or later.
+    void (*start)(struct dns_request *r);
+    void (*close)(struct dns *dns); // behind dns_close()
     atomic_uint outstanding;
 };
 
@@ -34,10 +36,6 @@ struct dns_request {
     struct list link;
     int async_id;
 };
-
-// By the implementation, on dns->loop: finds the answer and calls dns_request_answer(), now or
-// later.
-void dns_backend_start(struct dns_request *r);
 
 // On dns->loop: hands the request back with what stands in r->answer.
 void dns_request_answer(struct dns_request *r);

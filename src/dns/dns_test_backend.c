@@ -105,7 +105,7 @@ static void on_timer(struct sys_timer *timer)
     free(w);
 }
 
-void dns_backend_start(struct dns_request *r)
+static void start(struct dns_request *r)
 {
     struct dns_test *t = container_of(r->dns, struct dns_test, dns);
     t->asked++;
@@ -127,6 +127,7 @@ struct dns *dns_test_new(struct sys_loop *loop, const struct dns_test_rule *rule
 {
     struct dns_test *t = mem_new(sizeof *t);
     t->dns.loop = loop;
+    t->dns.start = start;
     t->rules = rules;
     t->count = count;
     list_init(&t->waiting);

@@ -189,7 +189,7 @@ static void start_waiting(struct dns_unbound *d)
         start_one(d, list_get(list_pop_front(&d->waiting), struct dns_request, link));
 }
 
-void dns_backend_start(struct dns_request *r)
+static void start(struct dns_request *r)
 {
     struct dns_unbound *d = own(r->dns);
     list_push_back(&d->waiting, &r->link);
@@ -321,11 +321,31 @@ static void free_dns(struct dns_unbound *d)
     free(d);
 }
 
+static void free_requests(struct list *requests)
+{
+    for (struct list *link; (link = list_pop_front(requests)) != NULL;) {
+        struct dns_request *r = list_get(link, struct dns_request, link);
+        arena_done(&r->arena);
+        free(r);
+    }
+}
+
+static void close_dns(struct dns *dns)
+{
+    struct dns_unbound *d = own(dns);
+    ub_ctx_delete(d->context);
+    free_requests(&d->waiting);
+    free_requests(&d->running);
+    free_dns(d);
+}
+
 int dns_open(const struct dns_conf *conf, struct sys_loop *loop, struct dns **out)
 {
     *out = NULL;
     struct dns_unbound *d = mem_new(sizeof *d);
     d->dns.loop = loop;
+    d->dns.start = start;
+    d->dns.close = close_dns;
     list_init(&d->waiting);
     list_init(&d->running);
     d->sweep.fire = on_sweep;
@@ -341,22 +361,4 @@ int dns_open(const struct dns_conf *conf, struct sys_loop *loop, struct dns **ou
     sys_post(loop, &d->start); // before any question that can reach it
     *out = &d->dns;
     return OK;
-}
-
-static void free_requests(struct list *requests)
-{
-    for (struct list *link; (link = list_pop_front(requests)) != NULL;) {
-        struct dns_request *r = list_get(link, struct dns_request, link);
-        arena_done(&r->arena);
-        free(r);
-    }
-}
-
-void dns_close(struct dns *dns)
-{
-    struct dns_unbound *d = own(dns);
-    ub_ctx_delete(d->context);
-    free_requests(&d->waiting);
-    free_requests(&d->running);
-    free_dns(d);
 }

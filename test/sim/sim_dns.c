@@ -153,7 +153,7 @@ static void fire_answer(struct sim_event *event)
     }
 }
 
-void dns_backend_start(struct dns_request *r)
+static void start(struct dns_request *r)
 {
     if (sim_op_crashes())
         sim_crash_now();
@@ -165,14 +165,16 @@ void dns_backend_start(struct dns_request *r)
     event->code = (int)mood;
 }
 
+static void close_dns(struct dns *dns)
+{
+    free(dns);
+}
+
 int dns_open(const struct dns_conf *conf, struct sys_loop *loop, struct dns **out)
 {
     *out = mem_new(sizeof **out);
     (*out)->loop = loop;
+    (*out)->start = start;
+    (*out)->close = close_dns;
     return OK;
-}
-
-void dns_close(struct dns *dns)
-{
-    free(dns);
 }
