@@ -85,12 +85,44 @@ static struct json_object *last_of(const struct history_event *e)
     return last;
 }
 
+static struct json_object *feedback_of(const struct history_event *e)
+{
+    const struct spool_feedback *f = e->feedback;
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "at", api_json_time(e->at));
+    json_object_object_add(o, "kind", json_object_new_string(feedback_kind_name(f->kind)));
+    json_object_object_add(
+        o, "reason",
+        f->class.reason ? json_object_new_string(bounce_reason_name(f->class.reason)) : NULL);
+    json_object_object_add(o, "hard", json_object_new_boolean(f->class.hard));
+    json_object_object_add(o, "code", e->code ? json_object_new_int(e->code) : NULL);
+    json_object_object_add(o, "status", e->enhanced.len ? api_json_text(e->enhanced) : NULL);
+    json_object_object_add(o, "diagnostic", e->text.len ? api_json_text(e->text) : NULL);
+    json_object_object_add(o, "detail", f->detail.len ? api_json_text(f->detail) : NULL);
+    json_object_object_add(o, "from", e->ip.len ? api_json_text(e->ip) : NULL);
+    return o;
+}
+
+static void add_feedback(struct shown_recipient *row, const struct history_event *e)
+{
+    struct json_object *list = NULL;
+    if (!json_object_object_get_ex(row->object, "feedback", &list)) {
+        list = json_object_new_array();
+        json_object_object_add(row->object, "feedback", list);
+    }
+    json_object_array_add(list, feedback_of(e));
+}
+
 static void on_event(void *ctx, const struct history_event *e)
 {
     struct show *s = ctx;
     if (e->recipient == 0)
         return;
     struct shown_recipient *row = find_row(s, e);
+    if (e->type == SPOOL_EVENT_FEEDBACK) {
+        add_feedback(row, e);
+        return;
+    }
     if (e->type == SPOOL_EVENT_DSN)
         return;
     row->state = e->state;
@@ -181,7 +213,7 @@ static void on_why_event(void *ctx, const struct history_event *e)
                            : !w->address.len || bytes_eq_nocase(e->address, w->address);
     if (!w->found && e->recipient && is_it)
         w->found = e->recipient;
-    if (e->recipient == 0 || e->recipient != w->found)
+    if (e->recipient == 0 || e->recipient != w->found || e->type == SPOOL_EVENT_FEEDBACK)
         return;
     w->state = e->state;
     w->at = e->at;
@@ -313,6 +345,8 @@ static struct json_object *event_line(const struct history_event *e, enum spool_
     json_object_object_add(o, "enhanced",
                            reply && e->enhanced.len ? api_json_text(e->enhanced) : NULL);
     json_object_object_add(o, "text", text.len ? api_json_text(text) : NULL);
+    if (e->feedback)
+        json_object_object_add(o, "feedback", feedback_of(e));
     return o;
 }
 

@@ -55,6 +55,33 @@ static void print_recipients(struct cli *cli, struct json_object *list)
     cli_table_done(&table);
 }
 
+// What came back about recipients, if anything: one row each.
+static void print_feedback(struct cli *cli, struct json_object *list)
+{
+    static const char *const headings[] = {"RECIPIENT", "CAME BACK", "REASON", "AT", "TEXT", NULL};
+    struct cli_table table;
+    size_t count = 0;
+    cli_table_init(&table, headings);
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *recipient = json_object_array_get_idx(list, i);
+        struct json_object *feedback = cli_json_field(recipient, "feedback");
+        size_t n = feedback ? json_object_array_length(feedback) : 0;
+        for (size_t k = 0; k < n; k++, count++) {
+            struct json_object *one = json_object_array_get_idx(feedback, k);
+            cli_table_add(&table, cli_json_text(recipient, "address"));
+            cli_table_add(&table, cli_json_text(one, "kind"));
+            cli_table_add(&table, cli_json_cell(one, "reason", &cli->arena));
+            cli_table_add(&table, cli_json_cell(one, "at", &cli->arena));
+            cli_table_add(&table, cli_json_cell(one, "diagnostic", &cli->arena));
+        }
+    }
+    if (count) {
+        putchar('\n');
+        cli_table_print(&table);
+    }
+    cli_table_done(&table);
+}
+
 static int run_show(struct cli *cli)
 {
     static const char *const fields[] = {"id",         "account", "class", "tag",        "sender",
@@ -75,6 +102,7 @@ static int run_show(struct cli *cli)
                 print_escaped(fields[i], cli_json_cell(message, fields[i], &cli->arena));
         putchar('\n');
         print_recipients(cli, cli_json_field(message, "recipients"));
+        print_feedback(cli, cli_json_field(message, "recipients"));
     }
     json_object_put(message);
     return CLI_OK;

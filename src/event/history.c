@@ -170,8 +170,14 @@ static int open_day(struct history *h, struct wall at)
 
 static struct wall time_of(const struct spool_record *record)
 {
-    return record->type == SPOOL_RECORD_MESSAGE ? record->envelope->accepted_at
-                                                : record->outcome.at;
+    switch (record->type) {
+    case SPOOL_RECORD_MESSAGE:
+        return record->envelope->accepted_at;
+    case SPOOL_RECORD_FEEDBACK:
+        return record->feedback.at;
+    default:
+        return record->outcome.at;
+    }
 }
 
 // A transaction's worth of progress.

@@ -53,6 +53,7 @@ struct history_event {
     uint16_t code;
     struct bytes enhanced, text, mx, ip, tls, lane, actor, reason;
     struct message_id related;
+    const struct spool_feedback *feedback; // SPOOL_EVENT_FEEDBACK; else NULL
 };
 
 // One message and all its events in order, its acceptance included (once a recipient). E_NOT_FOUND.

@@ -201,6 +201,23 @@ static void tell_outcome(struct question *q, const struct spool_record *record)
             });
 }
 
+// What came back: the state is left as it was.
+static void tell_feedback(struct question *q, const struct spool_record *record)
+{
+    const struct spool_feedback *f = &record->feedback;
+    tell(q, &(struct history_event){.cursor = record->sequence,
+                                    .at = f->at,
+                                    .type = SPOOL_EVENT_FEEDBACK,
+                                    .id = f->id,
+                                    .recipient = f->recipient,
+                                    .address = f->address,
+                                    .code = f->code,
+                                    .enhanced = f->status,
+                                    .text = f->diagnostic,
+                                    .ip = f->from,
+                                    .feedback = f});
+}
+
 static void tell_record(struct question *q, struct spool_record *record)
 {
     struct known *k = &q->known[record->id.low % KNOWN_MESSAGES];
@@ -209,6 +226,8 @@ static void tell_record(struct question *q, struct spool_record *record)
             tell_acceptance(q, k);
     } else if (record->type == SPOOL_RECORD_OUTCOME && spool_record_decode(record, NULL) == OK) {
         tell_outcome(q, record);
+    } else if (record->type == SPOOL_RECORD_FEEDBACK && spool_record_decode(record, NULL) == OK) {
+        tell_feedback(q, record);
     }
 }
 

@@ -275,6 +275,40 @@ static void test_show(void **state)
     free(t);
 }
 
+// What comes back is told beside the message, however long that is settled, and changes no state.
+static void test_feedback(void **state)
+{
+    (void)state;
+    struct message_id id = accept(1, midnight, 2);
+    happen(id, 2, wall_add_ms(midnight, 1000), RECIPIENT_DELIVERED, SPOOL_EVENT_DELIVERED);
+    happen(id, 1, wall_add_ms(midnight, 1000), RECIPIENT_DELIVERED, SPOOL_EVENT_DELIVERED);
+    close_all();
+    open_all();
+    struct spool_frame *f = spool_frame_new(SPOOL_INTAKE);
+    spool_frame_add_feedback(f, &(struct spool_feedback){.id = id,
+                                                         .recipient = 2,
+                                                         .kind = FEEDBACK_BOUNCE,
+                                                         .class = {BOUNCE_USER_UNKNOWN, true},
+                                                         .at = wall_add_ms(midnight, 86400000),
+                                                         .address = BYTES("r1.2@example.net"),
+                                                         .diagnostic = BYTES("550 gone")});
+    commit(f);
+    close_all(); // a restart passes over it
+    open_all();
+    wait_for_all();
+    struct telling *t = mem_new(sizeof *t);
+    struct history_reader reader = {t, on_message, on_event};
+    assert_int_equal(history_show(history, id, &reader), OK);
+    assert_number("events", t->count, 5);
+    assert_number("type", t->at[4].type, SPOOL_EVENT_FEEDBACK);
+    assert_number("recipient", t->at[4].recipient, 2);
+    assert_string_equal(t->at[4].address, "r1.2@example.net");
+    read_all(100, t);
+    assert_number("all", t->count, 5);
+    assert_number("last", t->at[4].type, SPOOL_EVENT_FEEDBACK);
+    free(t);
+}
+
 // Around midnight the records of two days alternate in the journal: none is passed over by a cursor.
 static void test_midnight(void **state)
 {
@@ -693,6 +727,7 @@ static void test_damaged_today(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_show, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_feedback, setup, teardown),
     cmocka_unit_test_setup_teardown(test_midnight, setup, teardown),
     cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
     cmocka_unit_test_setup_teardown(test_waiting_ends, setup, teardown),

@@ -284,6 +284,46 @@ static void test_every_field_of_an_outcome_is_kept(void **state)
     buf_done(&rest);
 }
 
+static void test_every_field_of_a_feedback_is_kept(void **state)
+{
+    struct buf rest = {0};
+    char word[FEEDBACK_TEXT_MAX + 10];
+    memset(word, 'w', sizeof(word));
+    const struct spool_feedback f = {
+        .id = test_id(1),
+        .recipient = 70000,
+        .kind = FEEDBACK_UNSUBSCRIBE,
+        .class = {BOUNCE_USER_UNKNOWN, true},
+        .at = {1700000000123456},
+        .account = 77,
+        .address = BYTES("reader@example.org"),
+        .tag = BYTES("news"),
+        .stream_only = true,
+        .code = 550,
+        .status = BYTES("5.1.1"),
+        .diagnostic = bytes_of(word, sizeof(word)),
+        .from = BYTES("192.0.2.1:4711"),
+        .detail = BYTES("abuse"),
+    };
+    struct spool_feedback got;
+    feedback_encode(&f, &rest);
+    size_t known = rest.len;
+    tlv_add(&rest, 99, BYTES("of a newer version"));
+    assert_int_equal(feedback_decode(f.id, buf_bytes(&rest), &got), OK);
+    assert_true(message_id_eq(got.id, f.id) && got.recipient == f.recipient);
+    assert_true(got.kind == f.kind && got.class.reason == f.class.reason && got.class.hard &&
+                got.stream_only);
+    assert_true(got.at.us == f.at.us && got.account == f.account && got.code == f.code);
+    assert_true(bytes_eq(got.address, f.address) && bytes_eq(got.tag, f.tag));
+    assert_true(bytes_eq(got.status, f.status) && bytes_eq(got.from, f.from));
+    assert_true(bytes_eq(got.detail, f.detail));
+    assert_int_equal(got.diagnostic.len, FEEDBACK_TEXT_MAX);
+    assert_int_equal(feedback_decode(f.id, BYTES_NONE, &got), E_DAMAGED);
+    for (size_t cut = 1; cut < known; cut++) // never beyond its end
+        (void)!feedback_decode(f.id, bytes_first(buf_bytes(&rest), cut), &got);
+    buf_done(&rest);
+}
+
 // ---- the table ----------------------------------------------------------------------------------
 
 #define TABLE_IDS 20000
@@ -364,6 +404,7 @@ int main(void)
         cmocka_unit_test(test_summary_is_what_recovery_tells),
         cmocka_unit_test(test_limits_of_an_envelope),
         cmocka_unit_test(test_every_field_of_an_outcome_is_kept),
+        cmocka_unit_test(test_every_field_of_a_feedback_is_kept),
         cmocka_unit_test(test_table_against_a_model),
         cmocka_unit_test(test_table_keeps_states),
     };

@@ -135,7 +135,7 @@ void spool_frame_add_message(struct spool_frame *f, struct stored_message *m)
     buf_done(&rest);
 }
 
-// ---- outcomes, notes ----------------------------------------------------------------------------
+// ---- outcomes, feedback, notes ----------------------------------------------------------------------------
 
 static bool frame_has_message(const struct spool_frame *f, struct message_id id)
 {
@@ -160,6 +160,19 @@ void spool_frame_add_outcome(struct spool_frame *f, const struct spool_outcome *
     r->status = recipient_status_of(o).bits;
     add_meta(f, r, BYTES_NONE, buf_bytes(&summary), buf_bytes(&rest));
     buf_done(&summary);
+    buf_done(&rest);
+}
+
+void spool_frame_add_feedback(struct spool_frame *f, const struct spool_feedback *feedback)
+{
+    CHECK(feedback->recipient > 0);
+    struct frame_record *r = add_record(f, RECORD_FEEDBACK);
+    if (!r)
+        return;
+    struct buf rest = {0};
+    feedback_encode(feedback, &rest);
+    r->id = feedback->id;
+    add_meta(f, r, BYTES_NONE, BYTES_NONE, buf_bytes(&rest));
     buf_done(&rest);
 }
 

@@ -18,6 +18,7 @@ static const char *const event_names[SPOOL_EVENTS] = {
     [SPOOL_EVENT_BOUNCED] = "bounced",   [SPOOL_EVENT_EXPIRED] = "expired",
     [SPOOL_EVENT_HELD] = "held",         [SPOOL_EVENT_RELEASED] = "released",
     [SPOOL_EVENT_REMOVED] = "removed",   [SPOOL_EVENT_DSN] = "dsn",
+    [SPOOL_EVENT_FEEDBACK] = "feedback",
 };
 
 const char *recipient_state_name(enum recipient_state state)

@@ -40,8 +40,9 @@ enum spool_event {
     SPOOL_EVENT_RELEASED = 7,
     SPOOL_EVENT_REMOVED = 8,
     SPOOL_EVENT_DSN = 9,
+    SPOOL_EVENT_FEEDBACK = 10, // spool/feedback.h: never of an outcome
 };
-#define SPOOL_EVENTS 10
+#define SPOOL_EVENTS 11
 // "accepted", "attempted", ...: the words of `posthaste events`.
 const char *spool_event_name(enum spool_event event);
 

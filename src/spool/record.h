@@ -33,6 +33,7 @@ enum record_type {
     RECORD_OUTCOME = 2,
     RECORD_NOTE = 3,
     RECORD_TAIL = 4, // segments below the number in the summary are free
+    RECORD_FEEDBACK = 5,
 };
 
 #define RECORD_COPY 1        // made by compaction; readers have seen the original

@@ -23,6 +23,7 @@
 // Never:  calls done() from inside the call that asked.
 #pragma once
 
+#include "spool/feedback.h"
 #include "spool/outcome.h"
 #include "spool/stored_message.h"
 #include "sys/sys.h"
@@ -145,6 +146,8 @@ void spool_frame_free(struct spool_frame *frame);
 // finished.
 void spool_frame_add_message(struct spool_frame *frame, struct stored_message *m);
 void spool_frame_add_outcome(struct spool_frame *frame, const struct spool_outcome *outcome);
+// Its message need not be there any more. In a frame of either kind.
+void spool_frame_add_feedback(struct spool_frame *frame, const struct spool_feedback *feedback);
 // State that outlives a restart, latest value wins (lane backoff, counters, holds). An empty value
 // removes.
 void spool_frame_add_note(struct spool_frame *frame, struct bytes key, struct bytes value);

@@ -200,6 +200,8 @@ int spool_record_decode(struct spool_record *record, struct stored_message *m)
         return envelope_decode(record->id, meta.summary, meta.rest, m);
     case SPOOL_RECORD_OUTCOME:
         return outcome_decode(record->id, meta.summary, meta.rest, &record->outcome);
+    case SPOOL_RECORD_FEEDBACK:
+        return feedback_decode(record->id, meta.rest, &record->feedback);
     case SPOOL_RECORD_NOTE:
         record->value = meta.summary;
         return bytes_take_counted(&record->value, &record->key);
@@ -236,7 +238,7 @@ static bool show(struct spool_reader *r, const struct scanned *s, struct spool_r
     if (!copy)
         r->after = s->head.sequence;
     if (s->head.type != RECORD_MESSAGE && s->head.type != RECORD_OUTCOME &&
-        s->head.type != RECORD_NOTE)
+        s->head.type != RECORD_NOTE && s->head.type != RECORD_FEEDBACK)
         return false;
     *out = (struct spool_record){.sequence = s->head.sequence,
                                  .type = (enum spool_record_type)s->head.type,

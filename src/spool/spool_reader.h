@@ -17,18 +17,20 @@
 enum spool_record_type {
     SPOOL_RECORD_MESSAGE = 1,
     SPOOL_RECORD_OUTCOME = 2,
-    SPOOL_RECORD_NOTE = 3
+    SPOOL_RECORD_NOTE = 3,
+    SPOOL_RECORD_FEEDBACK = 5,
 };
 
 struct spool_record {
     uint64_t sequence;
     enum spool_record_type type;
     bool copy;            // MESSAGE: a copy; `sequence` is that of the original
-    struct message_id id; // MESSAGE, OUTCOME
+    struct message_id id; // MESSAGE, OUTCOME, FEEDBACK
     struct bytes meta;    // what stands in the journal: kept, spool_record_decode() reads it again
     const struct envelope *envelope; // MESSAGE
     struct bytes states;             // MESSAGE: of a copy, its recipients' states; else empty
     struct spool_outcome outcome;    // OUTCOME
+    struct spool_feedback feedback;  // FEEDBACK
     struct bytes key, value;         // NOTE
 };
 
