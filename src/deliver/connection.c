@@ -460,7 +460,8 @@ static bool needs_utf8(const struct connection *c)
 static void send_rendered(struct connection *c, enum render_kind kind, bool utf8)
 {
     const struct envelope *e = c->message->envelope;
-    render_init(&c->render, c->deliver->options.port->spool, c->message, kind, on_render_ready, c);
+    render_init(&c->render, c->deliver->options.port->spool, c->message, kind, BYTES_NONE,
+                on_render_ready, c);
     c->rendering = true;
     c->transaction = (struct smtp_transaction){
         .reverse_path = e->reverse_path,

@@ -4,11 +4,13 @@
 #include <stdlib.h>
 
 void render_init(struct render *r, struct spool *spool, struct stored_message *m,
-                 enum render_kind kind, void (*ready)(void *ctx), void *ctx)
+                 enum render_kind kind, struct bytes added, void (*ready)(void *ctx), void *ctx)
 {
     r->message = stored_message_ref(m);
     r->kind = kind;
-    r->header_at = r->body_at = 0;
+    r->added = (struct buf){0};
+    buf_add(&r->added, added);
+    r->added_at = r->header_at = r->body_at = 0;
     r->plan = (struct mail_downgrade_plan){0};
     r->planned = false;
     r->downgrade = NULL;
@@ -31,6 +33,7 @@ void render_done(struct render *r)
         mail_downgrade_plan_done(&r->plan);
     }
     buf_done(&r->out);
+    buf_done(&r->added);
     free(r->piece);
     spool_body_done(&r->body);
     stored_message_unref(r->message);
@@ -40,13 +43,18 @@ void render_done(struct render *r)
 uint64_t render_size(const struct render *r)
 {
     const struct envelope *e = r->message->envelope;
-    return r->kind != RENDER_SEVEN_BIT ? e->header_bytes + e->body_bytes : 0;
+    return r->kind != RENDER_SEVEN_BIT ? r->added.len + e->header_bytes + e->body_bytes : 0;
 }
 
-// The next piece of the stored message, header first; empty only at its end.
-static int read_stored(struct render *r, size_t max, struct bytes *out)
+// The next piece of the message before it is converted, what is added first; empty only at its end.
+static int read_piece(struct render *r, size_t max, struct bytes *out)
 {
     struct bytes header = r->message->header;
+    if (r->added_at < r->added.len) {
+        *out = bytes_mid(buf_bytes(&r->added), r->added_at, max);
+        r->added_at += out->len;
+        return OK;
+    }
     if (r->header_at < header.len) {
         *out = bytes_mid(header, r->header_at, max);
         r->header_at += out->len;
@@ -63,12 +71,13 @@ static int read_stored(struct render *r, size_t max, struct bytes *out)
 
 static bool at_end(const struct render *r)
 {
-    return r->header_at == r->message->header.len && r->body_at == r->message->envelope->body_bytes;
+    return r->added_at == r->added.len && r->header_at == r->message->header.len &&
+           r->body_at == r->message->envelope->body_bytes;
 }
 
 static int next_identity(struct render *r, size_t max, struct bytes *out, bool *out_end)
 {
-    int err = read_stored(r, max, out);
+    int err = read_piece(r, max, out);
     if (!err && out->len == 0 && !at_end(r))
         err = E_DAMAGED; // shorter than its envelope says
     *out_end = at_end(r);
@@ -87,7 +96,7 @@ static int plan(struct render *r)
 {
     while (!at_end(r)) {
         struct bytes piece;
-        int err = read_stored(r, RENDER_PIECE_BYTES, &piece);
+        int err = read_piece(r, RENDER_PIECE_BYTES, &piece);
         if (err)
             return err;
         if (piece.len == 0)
@@ -101,7 +110,7 @@ static int plan(struct render *r)
         return err;
     if (r->kind == RENDER_SEVEN_BIT)
         r->downgrade = mail_downgrade_new(&r->plan, emit, r);
-    r->header_at = r->body_at = 0;
+    r->added_at = r->header_at = r->body_at = 0;
     r->planned = true;
     return OK;
 }
@@ -112,7 +121,7 @@ static int convert_more(struct render *r)
     r->out_taken = 0;
     while (r->out.len == 0 && !r->ended) {
         struct bytes piece;
-        int err = read_stored(r, RENDER_PIECE_BYTES, &piece);
+        int err = read_piece(r, RENDER_PIECE_BYTES, &piece);
         if (err)
             return err;
         if (piece.len == 0 && !at_end(r))

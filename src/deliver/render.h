@@ -7,6 +7,9 @@
 // the message, its parts' included, has 8-bit bytes (RFC 6532): for a server without SMTPUTF8. Content is pulled, so
 // a large message never stands in memory.
 //
+// Each form may have header fields of its own above the stored ones: what is different for each recipient or server
+// (an unsubscribe link), and the signatures that cover it.
+//
 // Owner:  embedded in its user; render_done() before that goes.
 // Thread: the worker's; ready() runs there.
 #pragma once
@@ -22,7 +25,8 @@ struct render {
     struct stored_message *message; // its own reference
     enum render_kind kind;
     struct spool_body body;
-    uint64_t header_at, body_at; // how far the stored message has been read
+    struct buf added;                      // header fields above the stored ones
+    uint64_t added_at, header_at, body_at; // how far all three have been read
     // Not for identity. The message is read twice, first to learn what is in it
     struct mail_downgrade_plan plan;
     bool planned;
@@ -34,9 +38,10 @@ struct render {
     char *piece; // RENDER_PIECE_BYTES of the body
 };
 
-// `ready(ctx)` is called once after each E_AGAIN of render_next().
+// `added`: whole ASCII header fields that come first (copied), or empty. `ready(ctx)` is called once after each
+// E_AGAIN of render_next().
 void render_init(struct render *r, struct spool *spool, struct stored_message *m,
-                 enum render_kind kind, void (*ready)(void *ctx), void *ctx);
+                 enum render_kind kind, struct bytes added, void (*ready)(void *ctx), void *ctx);
 void render_done(struct render *r);
 // Octets of the whole rendering; 0: not known beforehand.
 uint64_t render_size(const struct render *r);

@@ -35,7 +35,7 @@ static int teardown(void **state)
 
 struct pulling {
     struct sys_task task;
-    struct bytes header, body;
+    struct bytes header, body, added;
     uint64_t claimed; // what the envelope says of the body; 0: the truth
     bool in_extent;
     enum render_kind kind;
@@ -74,7 +74,7 @@ static void start_pulling(struct pulling *p)
 {
     if (p->claimed)
         p->message->envelope->body_bytes = p->claimed;
-    render_init(&p->render, world.spool, p->message, p->kind, pull, p);
+    render_init(&p->render, world.spool, p->message, p->kind, p->added, pull, p);
     pull(p);
 }
 
@@ -246,10 +246,36 @@ static void test_failures(void **state)
     }
 }
 
+// What is added stands first, in every form and whatever the size of the pieces, and nothing else changes.
+static void test_added(void **state)
+{
+    (void)state;
+    static const enum render_kind KINDS[] = {RENDER_IDENTITY, RENDER_CHECKED, RENDER_SEVEN_BIT};
+    struct bytes added = BYTES("X-One: 1\r\nX-Two: a\r\n\tb\r\n");
+    for (size_t i = 0; i < COUNT_OF(KINDS); i++) {
+        for (size_t k = 0; k < COUNT_OF(SIZES); k++) {
+            struct pulling plain = {
+                .header = BYTES(MIME), .body = BYTES(EIGHT), .kind = KINDS[i], .max = SIZES[k]};
+            struct pulling more = plain;
+            more.added = added;
+            run(&plain);
+            run(&more);
+            assert_int_equal(more.err, OK);
+            assert_true(bytes_starts(buf_bytes(&more.out), added));
+            assert_bytes("rest", bytes_skip(buf_bytes(&more.out), added.len),
+                         buf_bytes(&plain.out));
+            assert_number("size", more.size, plain.size ? plain.size + added.len : 0);
+            buf_done(&plain.out);
+            buf_done(&more.out);
+        }
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_identity, setup, teardown),
     cmocka_unit_test_setup_teardown(test_extent, setup, teardown),
     cmocka_unit_test_setup_teardown(test_seven_bit, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_added, setup, teardown),
     cmocka_unit_test_setup_teardown(test_failures, setup, teardown),
 };
 
