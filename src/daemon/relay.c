@@ -609,6 +609,7 @@ static void make_queue(struct relay *r)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint32_t wanted = conf->workers ? conf->workers : cores > 0 ? (uint32_t)cores : 1;
     r->workers_count = wanted < WORKERS_MAX ? wanted : WORKERS_MAX;
+    r->shared.workers = r->workers_count;
     struct queue_options options = {.workers = r->workers_count,
                                     .connections_max = conf->limits.connections,
                                     .stored_bytes_max = (uint64_t)64 << 20,

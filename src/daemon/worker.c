@@ -57,6 +57,8 @@ static void begin(struct worker *w, struct conf_snapshot *snapshot)
                                 .auth = s->auth,
                                 .dns = s->dns,
                                 .limits = s->limits,
+                                .worker = w->number,
+                                .workers = s->workers,
                                 .counters = &s->intake_counters};
     memcpy(in.scram_secret, s->scram_secret, sizeof in.scram_secret);
     w->intake = intake_new(&in, snapshot);

@@ -17,6 +17,7 @@ struct worker_shared {
     struct auth *auth;
     struct dns_cache *dns;
     struct net_limits *limits;
+    uint32_t workers; // how many
     // Opens a worker's line to the private keys, on its loop; NULL: none (the simulator has no TLS).
     int (*open_signer)(int channel);
     int channel; // to the guard

@@ -32,6 +32,7 @@ struct intake_options {
     struct auth *auth;
     struct dns_cache *dns;
     struct net_limits *limits;
+    uint32_t worker, workers; // its number among how many
     struct intake_counters *counters;
     uint8_t scram_secret[32]; // makes up keys for unknown logins, the same on every start
 };

@@ -369,6 +369,8 @@ void intake_open_gate(struct intake *in, const struct conf_listener *listener, i
     g->listener =
         net_listener_open(&(struct net_listener_conf){.fd = fd,
                                                       .limits = in->options.limits,
+                                                      .worker = in->options.worker,
+                                                      .workers = in->options.workers,
                                                       .trusted = listener->trusted,
                                                       .trusted_count = listener->trusted_count,
                                                       .on_accept = on_accept,

@@ -16,7 +16,7 @@
 
 struct net_limits {
     atomic_uint total_max, address_max;
-    atomic_uint total;
+    atomic_uint total, by_worker[NET_WORKERS_MAX];
     atomic_uint counts[2][SLOTS];
 };
 
@@ -70,10 +70,11 @@ static bool enter_slots(struct net_limits *limits, const uint32_t slots[2])
     return false;
 }
 
-enum net_admission net_limits_enter(struct net_limits *limits, const struct sys_addr *peer,
-                                    bool exempt, struct net_place *out)
+enum net_admission net_limits_enter(struct net_limits *limits, uint32_t worker,
+                                    const struct sys_addr *peer, bool exempt, struct net_place *out)
 {
     *out = (struct net_place){0};
+    CHECK(worker < NET_WORKERS_MAX);
     if (atomic_fetch_add(&limits->total, 1) >= limits->total_max) {
         atomic_fetch_sub(&limits->total, 1);
         return NET_TOTAL_FULL;
@@ -89,6 +90,8 @@ enum net_admission net_limits_enter(struct net_limits *limits, const struct sys_
         }
     }
     out->limits = limits;
+    out->worker = (uint16_t)worker;
+    atomic_fetch_add(&limits->by_worker[worker], 1);
     return NET_ADMITTED;
 }
 
@@ -98,6 +101,7 @@ void net_limits_leave(struct net_place *place)
         return;
     if (place->counted_by_address)
         leave_slots(place->limits, place->slots);
+    atomic_fetch_sub(&place->limits->by_worker[place->worker], 1);
     atomic_fetch_sub(&place->limits->total, 1);
     *place = (struct net_place){0};
 }
@@ -109,6 +113,13 @@ struct net_listener {
     struct sys_listener *sys;
 };
 
+static bool has_more_than_its_share(const struct net_listener_conf *conf)
+{
+    unsigned mine = atomic_load(&conf->limits->by_worker[conf->worker]);
+    return (uint64_t)mine * conf->workers >
+           (uint64_t)atomic_load(&conf->limits->total) + conf->workers / 2;
+}
+
 static void on_accept(void *ctx, struct sys_stream *s)
 {
     struct net_listener *l = ctx;
@@ -116,8 +127,11 @@ static void on_accept(void *ctx, struct sys_stream *s)
     bool is_trusted = net_cidr_any_has(l->conf.trusted, l->conf.trusted_count, peer);
     struct net_place place = {0};
     enum net_admission admission = NET_ADMITTED;
-    if (l->conf.limits)
-        admission = net_limits_enter(l->conf.limits, peer, is_trusted, &place);
+    if (l->conf.limits) {
+        admission = net_limits_enter(l->conf.limits, l->conf.worker, peer, is_trusted, &place);
+        if (has_more_than_its_share(&l->conf))
+            sys_listener_yield(l->sys);
+    }
     l->conf.on_accept(l->conf.ctx, s, is_trusted, admission, place);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// net_listener - accepts connections and counts them, per address and in all
+// net_listener - accepts connections and counts them, per address, per worker and in all
 //
 // Each loop opens its own listener over a dup of the inherited descriptor; all share one struct
 // net_limits (atomic counters). Who comes over a limit is accepted and handed to the owner with the
@@ -12,6 +12,7 @@
 
 // ---- limits -----------------------------------------------------------------------------------
 
+#define NET_WORKERS_MAX 64
 #define NET_ADDRESS_CONNECTIONS_DEFAULT 50 // of one IPv4 address or one IPv6 /64
 
 struct net_limits;
@@ -29,18 +30,24 @@ enum net_admission { NET_ADMITTED, NET_ADDRESS_FULL, NET_TOTAL_FULL };
 struct net_place {
     struct net_limits *limits; // NULL: holds no place
     uint32_t slots[2];
+    uint16_t worker;
     bool counted_by_address;
 };
-// `exempt` is not counted by address (trusted networks, Unix sockets always).
-enum net_admission net_limits_enter(struct net_limits *limits, const struct sys_addr *peer,
-                                    bool exempt, struct net_place *out);
+// For the worker of that number. `exempt` is not counted by address (trusted networks, Unix sockets
+// always).
+enum net_admission net_limits_enter(struct net_limits *limits, uint32_t worker,
+                                    const struct sys_addr *peer, bool exempt,
+                                    struct net_place *out);
 void net_limits_leave(struct net_place *place); // does nothing a second time
 
 // ---- listener ---------------------------------------------------------------------------------
 
 struct net_listener_conf {
-    int fd;                          // bound and listening; taken over
-    struct net_limits *limits;       // may be NULL
+    int fd;                    // bound and listening; taken over
+    struct net_limits *limits; // may be NULL
+    // Of `workers` that listen this is number `worker`. Who has more connections than its share leaves
+    // the next one to the others, so that all cores work. 0: alone.
+    uint32_t worker, workers;
     const struct conf_cidr *trusted; // borrowed for the listener's life
     size_t trusted_count;
     // Owns the stream and the place (which holds nothing unless admitted).

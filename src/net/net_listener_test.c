@@ -79,24 +79,24 @@ static void counts(void **state)
     struct net_place places[20];
     struct sys_addr a = addr("192.0.2.1"), b = addr("192.0.2.2");
     for (int i = 0; i < 3; i++)
-        assert_int_equal(net_limits_enter(limits, &a, false, &places[i]), NET_ADMITTED);
-    assert_int_equal(net_limits_enter(limits, &a, false, &places[3]), NET_ADDRESS_FULL);
+        assert_int_equal(net_limits_enter(limits, 0, &a, false, &places[i]), NET_ADMITTED);
+    assert_int_equal(net_limits_enter(limits, 0, &a, false, &places[3]), NET_ADDRESS_FULL);
     net_limits_leave(&places[3]); // holds nothing
-    assert_int_equal(net_limits_enter(limits, &b, false, &places[3]), NET_ADMITTED);
-    assert_int_equal(net_limits_enter(limits, &a, true, &places[4]), NET_ADMITTED); // trusted
+    assert_int_equal(net_limits_enter(limits, 0, &b, false, &places[3]), NET_ADMITTED);
+    assert_int_equal(net_limits_enter(limits, 0, &a, true, &places[4]), NET_ADMITTED); // trusted
     net_limits_leave(&places[0]);
     net_limits_leave(&places[0]);
     assert_int_equal(net_limits_connections(limits), 4);
-    assert_int_equal(net_limits_enter(limits, &a, false, &places[0]), NET_ADMITTED);
+    assert_int_equal(net_limits_enter(limits, 0, &a, false, &places[0]), NET_ADMITTED);
     struct sys_addr six[] = {addr("2001:db8::1"), addr("2001:db8::2"), addr("2001:db8::ffff:3"),
                              addr("2001:db8:0:1::1")};
     for (int i = 0; i < 3; i++)
-        assert_int_equal(net_limits_enter(limits, &six[i], false, &places[5 + i]), NET_ADMITTED);
-    assert_int_equal(net_limits_enter(limits, &six[3], false, &places[8]), NET_TOTAL_FULL);
+        assert_int_equal(net_limits_enter(limits, 0, &six[i], false, &places[5 + i]), NET_ADMITTED);
+    assert_int_equal(net_limits_enter(limits, 0, &six[3], false, &places[8]), NET_TOTAL_FULL);
     net_limits_leave(&places[1]);
-    assert_int_equal(net_limits_enter(limits, &six[0], false, &places[8]),
+    assert_int_equal(net_limits_enter(limits, 0, &six[0], false, &places[8]),
                      NET_ADDRESS_FULL); // its /64 is
-    assert_int_equal(net_limits_enter(limits, &six[3], false, &places[8]), NET_ADMITTED);
+    assert_int_equal(net_limits_enter(limits, 0, &six[3], false, &places[8]), NET_ADMITTED);
     for (int i = 0; i < 9; i++)
         net_limits_leave(&places[i]);
     net_limits_leave(&places[1]);
@@ -106,12 +106,14 @@ static void counts(void **state)
 
 // ---- real connections over two loops that share the limits ------------------------------------
 
+#define CLIENTS_MAX 40
+
 struct worker {
     struct sys_loop *loop;
     struct net_listener *listener;
     struct net_listener_conf conf;
-    struct sys_stream *streams[20];
-    struct net_place places[20];
+    struct sys_stream *streams[CLIENTS_MAX];
+    struct net_place places[CLIENTS_MAX];
     int count, refused;
     sem_t *event;
 };
@@ -149,9 +151,9 @@ static void close_worker(void *ctx)
     }
 }
 
-static void loops_share_limits(void **state)
+// Two workers on one socket, so many clients that connect one after another.
+static void loops_share(struct net_limits *limits, struct worker workers[2], int clients_count)
 {
-    struct net_limits *limits = net_limits_new(100, 5);
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof in;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -160,34 +162,50 @@ static void loops_share_limits(void **state)
     assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &len), 0);
     sem_t event;
     sem_init(&event, 0, 0);
-    struct worker workers[2] = {0};
-    for (int i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < 2; i++) {
         workers[i].loop = sys_loop_start("worker");
         workers[i].event = &event;
         workers[i].conf = (struct net_listener_conf){.fd = i == 0 ? fd : dup(workers[0].conf.fd),
                                                      .limits = limits,
+                                                     .worker = i,
+                                                     .workers = 2,
                                                      .on_accept = on_accept,
                                                      .ctx = &workers[i]};
     }
     for (int i = 0; i < 2; i++)
         test_on_loop(workers[i].loop, open_worker, &workers[i]);
-    int clients[9];
-    for (int i = 0; i < 9; i++) {
+    int clients[CLIENTS_MAX];
+    for (int i = 0; i < clients_count; i++) {
         clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         assert_int_equal(connect(clients[i], (struct sockaddr *)&in, len), 0);
     }
-    for (int i = 0; i < 9; i++)
+    for (int i = 0; i < clients_count; i++)
         assert_true(test_wait(&event));
-    assert_int_equal(net_limits_connections(limits), 5);
+    assert_int_equal(net_limits_connections(limits), workers[0].count + workers[1].count);
     for (int i = 0; i < 2; i++) {
         test_on_loop(workers[i].loop, close_worker, &workers[i]);
         sys_loop_stop(workers[i].loop);
     }
-    assert_int_equal(workers[0].count + workers[1].count, 5);
-    assert_int_equal(workers[0].refused + workers[1].refused, 4);
-    for (int i = 0; i < 9; i++)
+    for (int i = 0; i < clients_count; i++)
         close(clients[i]);
     net_limits_free(limits); // checks that all have left
+}
+
+static void loops_share_limits(void **state)
+{
+    struct worker workers[2] = {0};
+    loops_share(net_limits_new(100, 5), workers, 9);
+    assert_int_equal(workers[0].count + workers[1].count, 5);
+    assert_int_equal(workers[0].refused + workers[1].refused, 4);
+}
+
+// Whoever has more than its share leaves the next one to the other, who is idle: both get work.
+static void loops_share_connections(void **state)
+{
+    struct worker workers[2] = {0};
+    loops_share(net_limits_new(100, 100), workers, 40);
+    assert_int_equal(workers[0].count + workers[1].count, 40);
+    assert_in_range(workers[0].count, 10, 30);
 }
 
 int main(void)
@@ -196,6 +214,7 @@ int main(void)
         cmocka_unit_test(networks),
         cmocka_unit_test(counts),
         cmocka_unit_test(loops_share_limits),
+        cmocka_unit_test(loops_share_connections),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);

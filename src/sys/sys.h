@@ -133,6 +133,8 @@ struct sys_listener;
 // ms, without a spin.
 struct sys_listener *sys_listener_open(int fd, void (*on_accept)(void *ctx, struct sys_stream *s),
                                        void *ctx);
+// Leaves what comes next to other loops on the same socket, for a millisecond.
+void sys_listener_yield(struct sys_listener *l);
 void sys_listener_close(struct sys_listener *l);
 
 // ---- offload ----------------------------------------------------------------------------------

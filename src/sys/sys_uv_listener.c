@@ -16,6 +16,7 @@
 
 #define ACCEPTS_A_TURN 4 // then other loops on the same socket have their turn
 #define PAUSE_MS 100
+#define YIELD_MS 1
 
 struct sys_listener {
     struct list link; // loop->listeners
@@ -26,7 +27,7 @@ struct sys_listener {
     void *ctx;
     struct sys_timer pause;
     bool warned; // of the present lack of descriptors
-    bool closing;
+    bool closing, yields;
 };
 
 static void on_readable(uv_poll_t *poll, int status, int events);
@@ -34,6 +35,7 @@ static void on_readable(uv_poll_t *poll, int status, int events);
 static void resume(struct sys_timer *timer)
 {
     struct sys_listener *l = container_of(timer, struct sys_listener, pause);
+    l->yields = false;
     uv_poll_start(&l->poll, UV_READABLE, on_readable);
 }
 
@@ -79,7 +81,7 @@ static bool accept_one(struct sys_listener *l)
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
     struct sys_listener *l = poll->data;
-    for (int i = 0; i < ACCEPTS_A_TURN && !l->closing && accept_one(l); i++)
+    for (int i = 0; i < ACCEPTS_A_TURN && !l->closing && !l->yields && accept_one(l); i++)
         ;
 }
 
@@ -101,6 +103,15 @@ struct sys_listener *sys_listener_open(int fd, void (*on_accept)(void *ctx, stru
     l->poll.data = l;
     uv_poll_start(&l->poll, UV_READABLE, on_readable);
     return l;
+}
+
+void sys_listener_yield(struct sys_listener *l)
+{
+    if (l->closing || l->yields)
+        return;
+    l->yields = true;
+    uv_poll_stop(&l->poll);
+    sys_timer_set(&l->pause, mono_add_ms(sys_mono(), YIELD_MS));
 }
 
 static void on_closed(uv_handle_t *handle)

@@ -615,6 +615,12 @@ struct sys_listener *sys_listener_open(int fd, void (*on_accept)(void *ctx, stru
     return NULL;
 }
 
+// Which loop accepts is the seed's choice.
+void sys_listener_yield(struct sys_listener *l)
+{
+    (void)l;
+}
+
 static void listener_free(struct sys_listener *l)
 {
     list_remove(&l->link);
