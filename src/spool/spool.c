@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // How it works. Frames arrive as posts and are collected until the end of the turn. A flush starts
-// then if the last one started SPOOL_FLUSH_EVERY_MS ago, or if nobody who is still sending could
+// then if the last one's mark is past (flush_mark_after()), or if nobody who is still sending could
 // share it and about as many as usual are waiting; else a timer waits for that mark. The flush
 // blocks this loop and no other; whoever commits meanwhile is found in the inbox when it is over.
 //
@@ -398,14 +398,26 @@ static int commit_pending(struct spool *spool)
     return err;
 }
 
+// SPOOL_FLUSH_EVERY_MS after its start. One that took long waits for half as long again as it took, so
+// that those whom it answered can share the next: else every second flush of a slow disk would carry
+// only the few who came meanwhile.
+static struct mono flush_mark_after(struct mono started, struct mono ended)
+{
+    int64_t every = (int64_t)SPOOL_FLUSH_EVERY_MS * 1000;
+    int64_t took = ended.us - started.us;
+    int64_t rest = took / 2 < every ? took / 2 : every;
+    return (struct mono){took + rest > every ? ended.us + rest : started.us + every};
+}
+
 static void flush(struct spool *spool)
 {
-    spool->flush_started = sys_mono();
+    struct mono started = sys_mono();
     sys_timer_stop(&spool->flush_timer);
     if (spool->pending_intake)
         spool->usual_intake16 += spool->pending_intake - spool->usual_intake16 / 16;
     spool->pending_intake = 0;
     int err = commit_pending(spool);
+    spool->flush_mark = flush_mark_after(started, sys_mono_now());
     if (err) {
         set_failing(spool, err);
     } else if (spool->failing) {
@@ -418,7 +430,7 @@ static void flush(struct spool *spool)
 
 static bool flush_is_due(struct spool *spool)
 {
-    if (mono_ms_between(spool->flush_started, sys_mono()) >= SPOOL_FLUSH_EVERY_MS)
+    if (sys_mono().us >= spool->flush_mark.us)
         return true;
     return spool->pending_intake && atomic_load(&spool->expected) <= 0 &&
            spool->pending_intake * 64 >= spool->usual_intake16 * 3;
@@ -439,7 +451,7 @@ static void on_turn_end(struct sys_turn_end *end)
     if (flush_is_due(spool))
         flush(spool);
     else if (!sys_timer_is_set(&spool->flush_timer))
-        sys_timer_set(&spool->flush_timer, mono_add_ms(spool->flush_started, SPOOL_FLUSH_EVERY_MS));
+        sys_timer_set(&spool->flush_timer, spool->flush_mark);
 }
 
 static void on_flush_timer(struct sys_timer *timer)
@@ -638,7 +650,6 @@ static void run_start(struct sys_task *task)
 void spool_start(struct spool *spool)
 {
     CHECK(!spool->loop);
-    spool->flush_started.us = -(int64_t)SPOOL_FLUSH_EVERY_MS * 1000;
     spool->loop = spool->home = sys_loop_start("spool");
     spool->start.run = run_start;
     sys_post(spool->loop, &spool->start);

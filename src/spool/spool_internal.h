@@ -63,7 +63,7 @@ struct spool {
     struct list pending; // frames, in order
     uint32_t pending_intake;
     uint32_t usual_intake16; // intake frames a flush, averaged, times 16
-    struct mono flush_started;
+    struct mono flush_mark;  // from here on the next flush waits for nobody
     struct sys_timer flush_timer;
     struct sys_turn_end turn_end;
     bool failing;

@@ -44,6 +44,8 @@ struct sys_loop *sys_loop_self(void);
 // Both clocks, read once at the start of the turn. Only on the loop's own thread.
 struct mono sys_mono(void);
 struct wall sys_wall(void);
+// Not the turn's time but the time now, for who has blocked its loop and asks how long.
+struct mono sys_mono_now(void);
 
 // Calls fn once when this turn ends, after all callbacks (flush output, reap). May be asked for
 // again then.

@@ -82,6 +82,11 @@ struct mono sys_mono(void)
     return self->mono;
 }
 
+struct mono sys_mono_now(void)
+{
+    return (struct mono){read_clock_us(CLOCK_MONOTONIC)};
+}
+
 struct wall sys_wall(void)
 {
     read_clocks(sys_loop_self());

@@ -133,6 +133,11 @@ struct mono sys_mono(void)
     return (struct mono){sys_loop_self()->mono_us};
 }
 
+struct mono sys_mono_now(void)
+{
+    return (struct mono){sim_turn_us()};
+}
+
 struct wall sys_wall(void)
 {
     return (struct wall){sys_loop_self()->wall_us};
