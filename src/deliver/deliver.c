@@ -225,7 +225,8 @@ void deliver_set_authorities(struct deliver *d, struct net_tls_authorities *auth
 
 bool deliver_is_idle(const struct deliver *d)
 {
-    return list_is_empty(&d->connections) && list_is_empty(&d->jobs) && d->reporter.open == 0;
+    return list_is_empty(&d->connections) && list_is_empty(&d->jobs) && d->reporter.open == 0 &&
+           !atomic_load(&d->kicked); // a kick on its way is to find it alive
 }
 
 void deliver_abort(struct deliver *d)
