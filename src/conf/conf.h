@@ -33,6 +33,7 @@ struct conf_cidr {
 
 enum conf_tls { CONF_TLS_NONE, CONF_TLS_STARTTLS, CONF_TLS_IMPLICIT };
 enum conf_auth { CONF_AUTH_REQUIRED, CONF_AUTH_OPTIONAL, CONF_AUTH_NONE };
+enum conf_dkim { CONF_DKIM_TXT, CONF_DKIM_CNAME };
 enum conf_submission { CONF_SUBMISSION_FIX, CONF_SUBMISSION_STRICT, CONF_SUBMISSION_OFF };
 
 struct conf_listener {
@@ -146,6 +147,16 @@ struct conf {
         uint32_t auth_failures; // of one address (IPv6: /64) within auth_window before auth_block
         int64_t auth_window_ms, auth_block_ms;
     } limits;
+    // What the domains of our customers are to publish, and what is checked there.
+    struct {
+        struct bytes spf_include;    // name whose SPF record has our sources; not set: none
+        struct bytes bounce_host;    // what return-path CNAMEs point to; not set: none
+        enum conf_dkim dkim;         // keys as TXT records, or as CNAMEs to dkim_zone
+        struct bytes dkim_zone;      // set with CONF_DKIM_CNAME
+        struct bytes dmarc_reports;  // mail address for aggregate reports; not set: none
+        struct conf_cidr *addresses; // single addresses that mail leaves from, as receivers see it
+        uint32_t addresses_count;    // 0: those that `hostname` has in the DNS
+    } domains;
     struct {
         int64_t keep_ms; // day files older than this are deleted
     } events;

@@ -340,6 +340,12 @@ static void check_limits(struct check *c)
                         "header_size is larger than message_size");
 }
 
+static void settle_domains(struct conf *conf)
+{
+    if (!is_set(conf->domains.dkim_zone))
+        conf->domains.dkim_zone = arena_printf(&conf->arena, "dkim.%s", conf->hostname.at);
+}
+
 static void check_paths(struct check *c)
 {
     struct conf *conf = c->conf;
@@ -366,5 +372,6 @@ void conf_check(const struct conf_node *root, struct conf *conf, struct conf_err
     check_retry(&c);
     settle_warning(conf);
     check_limits(&c);
+    settle_domains(conf);
     check_paths(&c);
 }

@@ -64,6 +64,7 @@ static void test_a_name_is_enough(void **state)
     assert_text(c->control, "/var/lib/posthaste/control.sock");
     assert_text(c->http.address, "127.0.0.1:8025");
     assert_text(c->dns.trust_anchor, "");
+    assert_text(c->domains.dkim_zone, "dkim.mail.example.org");
     assert_int_equal(c->listeners_count, 1);
     assert_text(c->listeners[0].address, "127.0.0.1:587");
     assert_int_equal(c->listeners[0].auth, CONF_AUTH_REQUIRED);
@@ -190,8 +191,9 @@ static void test_errors_golden(void **state)
         "    limits: {}\n"
         "    ^~~~~~\n"
         "t.yaml:11:1: error: unknown key 'zzz'; known here: hostname, spool, state, control, user, "
-        "workers, shutdown_grace, listeners, tls, dns, routes, lanes, retry, limits, events, http, "
-        "log\n"
+        "workers, shutdown_grace, listeners, tls, dns, routes, lanes, retry, limits, domains, "
+        "events, "
+        "http, log\n"
         "    zzz: 1\n"
         "    ^~~\n");
 }

@@ -6,6 +6,7 @@
 
 static const char *const tls_words[] = {"none", "starttls", "implicit", NULL};
 static const char *const auth_words[] = {"required", "optional", "none", NULL};
+static const char *const dkim_words[] = {"txt", "cname", NULL};
 static const char *const submission_words[] = {"fix", "strict", "off", NULL};
 static const char *const route_tls_words[] = {"may", "none", "verify", "encrypt", NULL};
 static const char *const format_words[] = {"text", "json", NULL};
@@ -100,6 +101,14 @@ const struct conf_param conf_params[] = {
 {"limits.auth_window", "the time in which failed logins are counted", CONF_DURATION, AT(conf, limits.auth_window_ms), .min = SECOND, .max = DAY, .initial = "10m", RELOAD},
 {"limits.auth_block", "how long a blocked address must wait", CONF_DURATION, AT(conf, limits.auth_block_ms), .min = SECOND, .max = DAY, .initial = "15m", RELOAD},
 
+{"domains", "what sender domains are to publish; `domain add` prints it, `domain check` looks for it", CONF_MAP, RELOAD},
+{"domains.spf_include", "name whose SPF record lists our addresses, for `include:`", CONF_HOSTNAME, AT(conf, domains.spf_include), .none = true, .shown_default = "none: the addresses themselves are printed", RELOAD},
+{"domains.bounce_host", "host that takes bounces, which each domain's `bounces` CNAME points to", CONF_HOSTNAME, AT(conf, domains.bounce_host), .none = true, .shown_default = "none: no return paths", RELOAD},
+{"domains.dkim", "how DKIM keys are published: txt in the domain, or cname to our own zone, so that new keys need nothing of the domain's owner", CONF_ENUM, AT(conf, domains.dkim), .words = dkim_words, .initial = "txt", RELOAD},
+{"domains.dkim_zone", "our zone that the CNAMEs of `dkim: cname` point into", CONF_HOSTNAME, AT(conf, domains.dkim_zone), .shown_default = "dkim.HOSTNAME", RELOAD},
+{"domains.dmarc_reports", "mail address that the proposed DMARC record asks reports for", CONF_MAILBOX, AT(conf, domains.dmarc_reports), .none = true, .shown_default = "none", RELOAD},
+{"domains.addresses", "addresses that mail leaves from, as receivers see them", CONF_IPS, LIST(conf, domains.addresses), .shown_default = "those of `hostname` in the DNS", RELOAD},
+
 {"events", "the history of deliveries", CONF_MAP},
 {"events.keep", "day files older than this are deleted", CONF_DURATION, AT(conf, events.keep_ms), .min = DAY, .max = 3650 * DAY, .initial = "30d"},
 
@@ -188,6 +197,10 @@ static const char *describe_fixed(enum conf_type type)
                "maildir:/path/%d/%u or discard";
     case CONF_CIDRS:
         return "a list of networks, such as [192.0.2.0/24, \"2001:db8::/32\"]";
+    case CONF_MAILBOX:
+        return "a mail address, such as dmarc@example.org";
+    case CONF_IPS:
+        return "a list of addresses, such as [192.0.2.1, \"2001:db8::1\"]";
     case CONF_SERVERS:
         return "a list of resolvers, such as [192.0.2.53, \"127.0.0.1@5301\"]";
     case CONF_PATTERNS:

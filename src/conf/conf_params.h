@@ -23,7 +23,9 @@ enum conf_type {
     CONF_PATH,     // struct bytes; made absolute
     CONF_ENDPOINT, // struct bytes
     CONF_VIA,      // struct conf_via
+    CONF_MAILBOX,  // struct bytes; user@domain in plain ASCII
     CONF_CIDRS,    // struct conf_cidr *, its count beside it
+    CONF_IPS,      // the same, single addresses only
     CONF_SERVERS,  // struct bytes *, its count beside it
     CONF_PATTERNS, // struct conf_patterns of addresses
     CONF_NAMES,    // struct conf_patterns of names

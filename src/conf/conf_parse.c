@@ -101,6 +101,8 @@ static int set_scalar(struct parse *p, const struct conf_param *param, char *fie
         return conf_value_name(text, p->arena, (struct bytes *)(void *)field);
     case CONF_HOSTNAME:
         return conf_value_hostname(text, p->arena, (struct bytes *)(void *)field);
+    case CONF_MAILBOX:
+        return conf_value_mailbox(text, p->arena, (struct bytes *)(void *)field);
     case CONF_TEXT:
         return set_text(p, param, field, text);
     case CONF_PATH:
@@ -119,8 +121,16 @@ static int set_scalar(struct parse *p, const struct conf_param *param, char *fie
 
 static bool is_value_list(enum conf_type type)
 {
-    return type == CONF_CIDRS || type == CONF_SERVERS || type == CONF_PATTERNS ||
-           type == CONF_NAMES;
+    return type == CONF_CIDRS || type == CONF_IPS || type == CONF_SERVERS ||
+           type == CONF_PATTERNS || type == CONF_NAMES;
+}
+
+static int parse_ip(struct bytes text, struct conf_cidr *out)
+{
+    *out = (struct conf_cidr){0};
+    int err = conf_value_ip(text, out->ip, &out->ip6);
+    out->bits = out->ip6 ? 128 : 32;
+    return err;
 }
 
 static int parse_element(struct parse *p, enum conf_type type, struct bytes text, char *element)
@@ -128,6 +138,8 @@ static int parse_element(struct parse *p, enum conf_type type, struct bytes text
     switch (type) {
     case CONF_CIDRS:
         return conf_value_cidr(text, (struct conf_cidr *)(void *)element);
+    case CONF_IPS:
+        return parse_ip(text, (struct conf_cidr *)(void *)element);
     case CONF_SERVERS:
         return conf_value_server(text, p->arena, (struct bytes *)(void *)element);
     case CONF_PATTERNS:
@@ -143,7 +155,7 @@ static int parse_element(struct parse *p, enum conf_type type, struct bytes text
 
 static size_t element_bytes(enum conf_type type)
 {
-    return type == CONF_CIDRS ? sizeof(struct conf_cidr) : sizeof(struct bytes);
+    return type == CONF_CIDRS || type == CONF_IPS ? sizeof(struct conf_cidr) : sizeof(struct bytes);
 }
 
 // Where a value list's array and count stand.

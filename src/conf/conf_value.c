@@ -285,6 +285,21 @@ int conf_value_hostname(struct bytes text, struct arena *arena, struct bytes *ou
     return 0;
 }
 
+int conf_value_mailbox(struct bytes text, struct arena *arena, struct bytes *out)
+{
+    ptrdiff_t sign = bytes_find_last(text, '@');
+    struct bytes domain;
+    if (sign < 1 || sign > LABEL_MAX + 1 ||
+        conf_value_hostname(bytes_skip(text, (size_t)sign + 1), arena, &domain))
+        return E_SYNTAX;
+    struct bytes local = bytes_first(text, (size_t)sign);
+    for (size_t i = 0; i < local.len; i++)
+        if (!ascii_is_alnum(local.at[i]) && bytes_find(BYTES("._-+="), local.at[i]) < 0)
+            return E_SYNTAX;
+    *out = arena_printf(arena, "%.*s@%.*s", BYTES_FMT(local), BYTES_FMT(domain));
+    return 0;
+}
+
 int conf_value_domain(struct bytes text, struct arena *arena, struct bytes *out)
 {
     if (bytes_is_ascii(text))

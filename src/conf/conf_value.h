@@ -40,6 +40,9 @@ int conf_value_server(struct bytes text, struct arena *arena, struct bytes *out)
 int conf_value_hostname(struct bytes text, struct arena *arena, struct bytes *out) MUST_USE;
 // The same, and names in UTF-8 become A-labels (IDNA 2008, UTS 46).
 int conf_value_domain(struct bytes text, struct arena *arena, struct bytes *out) MUST_USE;
+// user@DOMAIN without quotes, comments or anything that a DNS record or URI would have to escape;
+// the domain in lower case.
+int conf_value_mailbox(struct bytes text, struct arena *arena, struct bytes *out) MUST_USE;
 // Letters, digits, '.', '_' and '-', starting with a letter or digit, at most CONF_NAME_MAX, lower
 // case.
 #define CONF_NAME_MAX 64

@@ -22,13 +22,14 @@
 //   credential.list    account*                                         {"credentials": [...]}
 //   domain.add         account, domain, token, trust*                   DOMAIN
 //   domain.verified    account, domain                                  DOMAIN
+//   domain.return_path account, domain, published (a boolean)           DOMAIN
 //   domain.remove      account, domain                                  {"account","domain"}
 //   domain.list        account*                                         {"domains": [DOMAIN...]}
 //   domain.show        account*, domain                                 {"domains": [DOMAIN...]}
 //
 //   ACCOUNT: {"account","number","class","any_sender","state","created_at"}; of show and set with
 //            "options": {NAME: VALUE...}, all of them, defaults included
-//   DOMAIN:  {"account","domain","verified","records":[{"name","type","value","purpose"}]}
+//   DOMAIN:  {"account","domain","verified","return_path","records":[{"name","type","value","purpose"}]}
 //
 // Owner:    whoever holds the lock: one process at a time.
 // Thread:   one at a time; it blocks on the disk, so never a loop's.

@@ -52,7 +52,9 @@ static const char version_1[] =
     ") STRICT;";
 
 // Version 2 of version 1. account_options: what stands in store_options.h; no row: the default.
-static const char version_2[] = "CREATE TABLE account_options("
+// domain.return_path_at: when the domain's return path was last seen in the DNS; NULL: it is not.
+static const char version_2[] = "ALTER TABLE domain ADD COLUMN return_path_at INTEGER;"
+                                "CREATE TABLE account_options("
                                 "  account INTEGER NOT NULL REFERENCES account(number),"
                                 "  name TEXT NOT NULL,"
                                 "  value TEXT NOT NULL,"

@@ -20,7 +20,16 @@ struct store_directory {
     struct map domains;     // "NUMBER DOMAIN" -> a domain_marks entry
 };
 
-static char domain_marks[] = {STORE_DOMAIN_FOREIGN, STORE_DOMAIN_UNVERIFIED, STORE_DOMAIN_VERIFIED};
+struct domain_mark {
+    enum store_domain_state state;
+    bool return_path;
+};
+// By state and return path: the map's values, so that a domain costs its key only.
+static struct domain_mark domain_marks[][2] = {
+    {{STORE_DOMAIN_FOREIGN, false}, {STORE_DOMAIN_FOREIGN, true}},
+    {{STORE_DOMAIN_UNVERIFIED, false}, {STORE_DOMAIN_UNVERIFIED, true}},
+    {{STORE_DOMAIN_VERIFIED, false}, {STORE_DOMAIN_VERIFIED, true}},
+};
 
 static const char *const state_names[] = {"active", "suspended", "closed"};
 
@@ -160,10 +169,11 @@ static int take_domain(struct store_directory *dir, sqlite3_stmt *stmt)
     struct bytes key =
         domain_key((uint32_t)sqlite3_column_int64(stmt, 0), store_db_text(stmt, 1), text);
     bool verified = sqlite3_column_int(stmt, 2) != 0;
+    bool return_path = sqlite3_column_int(stmt, 3) != 0;
     if (!key.len)
         return E_DAMAGED;
     map_set(&dir->domains, key,
-            &domain_marks[verified ? STORE_DOMAIN_VERIFIED : STORE_DOMAIN_UNVERIFIED]);
+            &domain_marks[verified ? STORE_DOMAIN_VERIFIED : STORE_DOMAIN_UNVERIFIED][return_path]);
     return 0;
 }
 
@@ -183,8 +193,10 @@ int store_directory_load(struct store *store, struct store_directory **out)
         err = each_row(store, dir, "SELECT login, account, verifier, scram FROM credential",
                        take_credential);
     if (!err)
-        err = each_row(store, dir, "SELECT account, name, verified_at IS NOT NULL FROM domain",
-                       take_domain);
+        err = each_row(
+            store, dir,
+            "SELECT account, name, verified_at IS NOT NULL, return_path_at IS NOT NULL FROM domain",
+            take_domain);
     if (!sqlite3_get_autocommit(store->db)) {
         int ended = store_db_run(store, "ROLLBACK", "");
         err = err ? err : ended;
@@ -242,13 +254,27 @@ const struct store_account *store_directory_account_number(const struct store_di
     return find_number(dir, number);
 }
 
+static const struct domain_mark *find_domain(const struct store_directory *dir,
+                                             const struct store_account *account,
+                                             struct bytes domain)
+{
+    char text[DOMAIN_KEY_MAX];
+    return map_find(&dir->domains, domain_key(account->number, domain, text));
+}
+
 enum store_domain_state store_directory_domain(const struct store_directory *dir,
                                                const struct store_account *account,
                                                struct bytes domain)
 {
-    char text[DOMAIN_KEY_MAX];
-    const char *mark = map_find(&dir->domains, domain_key(account->number, domain, text));
-    return mark ? (enum store_domain_state) * mark : STORE_DOMAIN_FOREIGN;
+    const struct domain_mark *mark = find_domain(dir, account, domain);
+    return mark ? mark->state : STORE_DOMAIN_FOREIGN;
+}
+
+bool store_directory_has_return_path(const struct store_directory *dir,
+                                     const struct store_account *account, struct bytes domain)
+{
+    const struct domain_mark *mark = find_domain(dir, account, domain);
+    return mark && mark->return_path;
 }
 
 uint32_t store_directory_accounts_count(const struct store_directory *dir)

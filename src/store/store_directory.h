@@ -59,6 +59,9 @@ const struct store_account *store_directory_account_at(const struct store_direct
 enum store_domain_state store_directory_domain(const struct store_directory *dir,
                                                const struct store_account *account,
                                                struct bytes domain);
+// Has that domain of the account (as before) a return path of its own in the DNS, which leads to us?
+bool store_directory_has_return_path(const struct store_directory *dir,
+                                     const struct store_account *account, struct bytes domain);
 // May a session that logged in with it still act: the account is active.
 static inline bool store_account_is_active(const struct store_account *account)
 {

@@ -85,6 +85,8 @@ static void test_lookups(void **state)
     apply(store, "domain.add",
           "{\"account\":\"acme\",\"domain\":\"b.org\",\"token\":\"abcdefghijklmnop\","
           "\"trust\":true}");
+    apply(store, "domain.return_path",
+          "{\"account\":\"acme\",\"domain\":\"b.org\",\"published\":true}");
     apply(store, "account.suspend", "{\"account\":\"beta\"}");
     apply(store, "account.close", "{\"account\":\"gone\"}");
     apply(store, "account.set",
@@ -97,6 +99,11 @@ static void test_lookups(void **state)
     const struct store_account *with = store_directory_account(dir, BYTES("beta"));
     assert_int_equal(with->options[STORE_OPTION_PREFLIGHT], STORE_PREFLIGHT_REFUSE);
     assert_int_equal(with->options[STORE_OPTION_UNSUBSCRIBE], STORE_UNSUBSCRIBE_OFF);
+    assert_true(store_directory_has_return_path(dir, store_directory_account(dir, BYTES("acme")),
+                                                BYTES("b.org")));
+    assert_false(store_directory_has_return_path(dir, store_directory_account(dir, BYTES("acme")),
+                                                 BYTES("a.org")));
+    assert_false(store_directory_has_return_path(dir, with, BYTES("b.org")));
     const struct store_account *without = store_directory_account(dir, BYTES("acme"));
     assert_int_equal(without->options[STORE_OPTION_PREFLIGHT], STORE_PREFLIGHT_WARN);
     assert_int_equal(without->options[STORE_OPTION_RETURN_PATH], STORE_RETURN_PATH_ON);

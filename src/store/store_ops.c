@@ -461,11 +461,12 @@ static int credential_list(struct store_call *call)
 
 struct domain_row {
     struct bytes account, name, token;
-    bool verified;
+    bool verified, return_path;
 };
 
 #define DOMAIN_SELECT                                                                              \
-    "SELECT a.name, d.name, d.token, d.verified_at IS NOT NULL FROM domain d "                     \
+    "SELECT a.name, d.name, d.token, d.verified_at IS NOT NULL, d.return_path_at IS NOT NULL "     \
+    "FROM domain d "                                                                               \
     "JOIN account a ON a.number = d.account "
 
 static void read_domain(struct store_call *call, sqlite3_stmt *stmt, struct domain_row *row)
@@ -474,6 +475,7 @@ static void read_domain(struct store_call *call, sqlite3_stmt *stmt, struct doma
     row->name = arena_dup(&call->arena, store_db_text(stmt, 1));
     row->token = arena_dup(&call->arena, store_db_text(stmt, 2));
     row->verified = sqlite3_column_int(stmt, 3) != 0;
+    row->return_path = sqlite3_column_int(stmt, 4) != 0;
 }
 
 static struct json_object *domain_json(struct store_call *call, const struct domain_row *row)
@@ -483,6 +485,7 @@ static struct json_object *domain_json(struct store_call *call, const struct dom
     store_json_add(object, "account", row->account);
     store_json_add(object, "domain", row->name);
     json_object_object_add(object, "verified", json_object_new_boolean(row->verified));
+    json_object_object_add(object, "return_path", json_object_new_boolean(row->return_path));
     store_json_add(record, "name", arena_printf(&call->arena, "_posthaste.%s", row->name.at));
     store_json_add(record, "type", BYTES("TXT"));
     store_json_add(record, "value",
@@ -580,7 +583,7 @@ static int domain_add(struct store_call *call)
         return err;
     err = look_domain(call, account.number, name, &row);
     if (err == E_NOT_FOUND) {
-        row = (struct domain_row){account.name, name, arena_dup(&call->arena, token), false};
+        row = (struct domain_row){account.name, name, arena_dup(&call->arena, token), false, false};
         err = domain_insert(call, &account, name, token);
     }
     if (!err && arg_flag(call, "trust"))
@@ -597,6 +600,25 @@ static int domain_verified(struct store_call *call)
     int err = find_domain(call, &account, &row);
     if (!err)
         err = mark_verified(call, &account, &row, false);
+    if (!err)
+        call->out->result = domain_json(call, &row);
+    return err;
+}
+
+// Whether the domain's return path stands in the DNS, as the last look at it has found.
+static int domain_return_path(struct store_call *call)
+{
+    struct store_account_row account;
+    struct domain_row row;
+    bool published = arg_flag(call, "published");
+    int err = find_domain(call, &account, &row);
+    if (!err && row.return_path != published) {
+        row.return_path = published;
+        call->out->changed = true;
+        err = store_db_run(call->store,
+                           "UPDATE domain SET return_path_at = ? WHERE account = ? AND name = ?",
+                           "Iit", published ? call->op->time.us : 0, account.number, row.name);
+    }
     if (!err)
         call->out->result = domain_json(call, &row);
     return err;
@@ -677,6 +699,7 @@ static const struct store_op_row rows[] = {
     {"credential.list", false, credential_list},
     {"domain.add", true, domain_add},
     {"domain.verified", true, domain_verified},
+    {"domain.return_path", true, domain_return_path},
     {"domain.remove", true, domain_remove},
     {"domain.list", false, domain_list},
     {"domain.show", false, domain_show},

@@ -168,7 +168,8 @@ static const struct step story[] = {
     {"credential.remove", "{'login':'x\\u0027; DROP TABLE account; --'}", E_NOT_FOUND, "no login"},
 
     {"domain.add", "{'account':'acme','domain':'Example.ORG','token':'" T1 "'}", 0,
-     "{\"account\":\"acme\",\"domain\":\"example.org\",\"verified\":false,\"records\":[{"
+     "{\"account\":\"acme\",\"domain\":\"example.org\",\"verified\":false,\"return_path\":false,"
+     "\"records\":[{"
      "\"name\":\"_posthaste.example.org\",\"type\":\"TXT\","
      "\"value\":\"posthaste-verification=" T1 "\",\"purpose\":\"verification\"}]}"},
     {"domain.add", "{'account':'acme','domain':'example.org','token':'qqqqqqqqqqqqqqqqqqq'}", 1,
@@ -187,6 +188,14 @@ static const struct step story[] = {
      "{'account':'acme','domain':'b\xc3\xbc"
      "cher.example','token':'" T1 "','trust':true}",
      0, "\"domain\":\"xn--bcher-kva.example\",\"verified\":true"},
+    {"domain.return_path", "{'account':'acme','domain':'example.org','published':true}", 0,
+     "\"verified\":true,\"return_path\":true"},
+    {"domain.return_path", "{'account':'acme','domain':'example.org','published':true}", 1,
+     "\"return_path\":true"},
+    {"domain.return_path", "{'account':'acme','domain':'example.org','published':false}", 0,
+     "\"return_path\":false"},
+    {"domain.return_path", "{'account':'acme','domain':'x.org','published':true}", E_NOT_FOUND,
+     "has no domain"},
     {"domain.add", "{'account':'acme','domain':'-x','token':'" T1 "'}", E_SYNTAX, "is no domain"},
     {"domain.add", "{'account':'acme','domain':'192.0.2.1','token':'" T1 "'}", E_SYNTAX,
      "no domain"},
