@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+#include "sign/dkim_key.h"
+
+#include <openssl/rsa.h>
+#include <openssl/x509.h>
+
+#include "base/check.h"
+#include "mail/mail_encode.h"
+#include "sign/dkim_tags.h"
+
+#define ED25519_BYTES 32
+
+const char *dkim_key_fault_text(enum dkim_key_fault fault)
+{
+    switch (fault) {
+    case DKIM_KEY_GOOD:
+        return "good";
+    case DKIM_KEY_SYNTAX:
+        return "the key record is malformed";
+    case DKIM_KEY_REVOKED:
+        return "the key has been revoked";
+    case DKIM_KEY_TYPE:
+        return "the key is of an unknown type";
+    case DKIM_KEY_HASH:
+        return "the key is not for SHA-256";
+    case DKIM_KEY_SERVICE:
+        return "the key is not for mail";
+    case DKIM_KEY_DATA:
+        return "the key record's p= is no such key";
+    case DKIM_KEY_TOO_SHORT:
+        return "the RSA key is shorter than 1024 bits";
+    case DKIM_KEY_TOO_LONG:
+        return "the RSA key is longer than 8192 bits";
+    }
+    return "?";
+}
+
+// ---- read ---------------------------------------------------------------------------------------
+
+static EVP_PKEY *read_rsa(struct bytes data)
+{
+    const unsigned char *at = (const unsigned char *)data.at;
+    EVP_PKEY *key = d2i_PUBKEY(NULL, &at, (long)data.len);
+    if (!key) { // as the ABNF has it: RSAPublicKey (RFC 8017 A.1.1)
+        at = (const unsigned char *)data.at;
+        key = d2i_PublicKey(EVP_PKEY_RSA, NULL, &at, (long)data.len);
+    }
+    bool ok = key && at == (const unsigned char *)data.at + data.len &&
+              EVP_PKEY_get_id(key) == EVP_PKEY_RSA;
+    if (ok)
+        return key;
+    EVP_PKEY_free(key);
+    return NULL;
+}
+
+static enum dkim_key_fault take_key(struct dkim_key *key, struct bytes data)
+{
+    bool is_rsa = key->algorithm == DKIM_RSA_SHA256;
+    key->key = is_rsa ? read_rsa(data)
+                      : EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL,
+                                                    (const unsigned char *)data.at, data.len);
+    if (!key->key)
+        return DKIM_KEY_DATA;
+    key->bits = EVP_PKEY_get_bits(key->key);
+    if (is_rsa && key->bits < DKIM_RSA_BITS_MIN)
+        return DKIM_KEY_TOO_SHORT;
+    return is_rsa && key->bits > DKIM_RSA_BITS_MAX ? DKIM_KEY_TOO_LONG : DKIM_KEY_GOOD;
+}
+
+static enum dkim_key_fault check_tags(const struct dkim_tags *tags, struct dkim_key *out)
+{
+    struct bytes value;
+    if (dkim_tags_find(tags, "v", &value) &&
+        (!bytes_eq(value, BYTES("DKIM1")) || !bytes_eq(tags->tags[0].name, BYTES("v"))))
+        return DKIM_KEY_SYNTAX; // v= must be the first and be this
+    if (!dkim_tags_find(tags, "k", &value) || bytes_eq_nocase(value, BYTES("rsa")))
+        out->algorithm = DKIM_RSA_SHA256;
+    else if (bytes_eq_nocase(value, BYTES("ed25519")))
+        out->algorithm = DKIM_ED25519_SHA256;
+    else
+        return DKIM_KEY_TYPE;
+    if (dkim_tags_find(tags, "h", &value) && !dkim_tags_has_item(value, "sha256"))
+        return DKIM_KEY_HASH;
+    if (dkim_tags_find(tags, "s", &value) && !dkim_tags_has_item(value, "*") &&
+        !dkim_tags_has_item(value, "email"))
+        return DKIM_KEY_SERVICE;
+    if (dkim_tags_find(tags, "t", &value)) {
+        out->is_testing = dkim_tags_has_item(value, "y");
+        out->is_strict = dkim_tags_has_item(value, "s");
+    }
+    return DKIM_KEY_GOOD;
+}
+
+enum dkim_key_fault dkim_key_parse(struct bytes record, struct dkim_key *out)
+{
+    struct dkim_tags tags;
+    struct bytes value;
+    uint8_t data[DKIM_KEY_RECORD_MAX];
+    size_t len;
+    *out = (struct dkim_key){0};
+    if (record.len > DKIM_KEY_RECORD_MAX || dkim_tags_parse(record, &tags) != OK ||
+        !dkim_tags_find(&tags, "p", &value))
+        return DKIM_KEY_SYNTAX;
+    enum dkim_key_fault fault = check_tags(&tags, out);
+    if (fault != DKIM_KEY_GOOD)
+        return fault;
+    if (value.len == 0)
+        return DKIM_KEY_REVOKED;
+    if (!dkim_tags_base64(value, sizeof data, data, &len))
+        return DKIM_KEY_DATA;
+    fault = take_key(out, bytes_of(data, len));
+    if (fault != DKIM_KEY_GOOD)
+        dkim_key_done(out);
+    return fault;
+}
+
+void dkim_key_done(struct dkim_key *key)
+{
+    EVP_PKEY_free(key->key);
+    key->key = NULL;
+}
+
+// ---- written ------------------------------------------------------------------------------------
+
+static void add_rsa(EVP_PKEY *key, struct buf *out)
+{
+    unsigned char *der = NULL;
+    int len = i2d_PUBKEY(key, &der);
+    CHECK(len > 0);
+    mail_base64_encode(bytes_of(der, (size_t)len), out);
+    OPENSSL_free(der);
+}
+
+int dkim_key_format(EVP_PKEY *key, struct buf *out)
+{
+    enum dkim_algorithm algorithm;
+    if (dkim_sign_algorithm(key, &algorithm) != OK)
+        return E_DENIED;
+    if (algorithm == DKIM_RSA_SHA256) {
+        buf_add(out, BYTES("v=DKIM1; k=rsa; p="));
+        add_rsa(key, out);
+    } else {
+        uint8_t raw[ED25519_BYTES];
+        size_t len = sizeof raw;
+        CHECK(EVP_PKEY_get_raw_public_key(key, raw, &len) == 1);
+        buf_add(out, BYTES("v=DKIM1; k=ed25519; p="));
+        mail_base64_encode(bytes_of(raw, len), out);
+    }
+    return out->err;
+}
+
+void dkim_key_name(struct bytes selector, struct bytes domain, struct buf *out)
+{
+    buf_add_all(out, selector, BYTES("._domainkey."), domain);
+}
