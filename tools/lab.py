@@ -54,9 +54,13 @@ def wait_until(ask, seconds, what, every=0.01):
 
 
 def children(pid):
+    """The guard's relay process, if one runs; its signer holds no mail and is left alone."""
+    found = []
     with contextlib.suppress(OSError):
-        return [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
+        for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if pathlib.Path(f"/proc/{word}/comm").read_text().strip() != "signer":
+                found.append(int(word))
+    return found
 
 
 def threads(pid, prefixes):

@@ -34,6 +34,7 @@ struct conf_cidr {
 enum conf_tls { CONF_TLS_NONE, CONF_TLS_STARTTLS, CONF_TLS_IMPLICIT };
 enum conf_auth { CONF_AUTH_REQUIRED, CONF_AUTH_OPTIONAL, CONF_AUTH_NONE };
 enum conf_dkim { CONF_DKIM_TXT, CONF_DKIM_CNAME };
+enum conf_dkim_keys { CONF_DKIM_BOTH, CONF_DKIM_RSA, CONF_DKIM_ED25519 };
 enum conf_submission { CONF_SUBMISSION_FIX, CONF_SUBMISSION_STRICT, CONF_SUBMISSION_OFF };
 
 struct conf_listener {
@@ -122,6 +123,13 @@ struct conf {
         struct bytes certificate, key, authorities; // PEM files; authorities not set: the system's
         bool self_signed;                           // make a certificate at start; for trials only
     } tls;
+    struct {
+        struct bytes master_key; // file; default: STATE.key
+        enum conf_dkim_keys keys;
+        int64_t rotate_after_ms; // 0: never by itself
+        int64_t grace_ms, check_every_ms;
+        struct bytes service_domain; // signs all mail, too; not set: none
+    } dkim;
     struct {
         struct bytes *servers; // "IP@PORT"; none: resolve from the root ourselves
         uint32_t servers_count;

@@ -351,6 +351,8 @@ static void check_paths(struct check *c)
     struct conf *conf = c->conf;
     if (!is_set(conf->control))
         conf->control = arena_printf(&conf->arena, "%s/control.sock", conf->state.at);
+    if (!is_set(conf->dkim.master_key))
+        conf->dkim.master_key = arena_printf(&conf->arena, "%s.key", conf->state.at);
     const char *key = conf_node_find(c->root, "control") ? "control" : "state";
     if (conf->control.len > UNIX_PATH_MAX && is_sound(c, conf_node_find(c->root, key)))
         conf_errors_add(c->errors, place_of(c->root, key),

@@ -7,6 +7,7 @@
 static const char *const tls_words[] = {"none", "starttls", "implicit", NULL};
 static const char *const auth_words[] = {"required", "optional", "none", NULL};
 static const char *const dkim_words[] = {"txt", "cname", NULL};
+static const char *const dkim_key_words[] = {"both", "rsa", "ed25519", NULL};
 static const char *const submission_words[] = {"fix", "strict", "off", NULL};
 static const char *const route_tls_words[] = {"may", "none", "verify", "encrypt", NULL};
 static const char *const format_words[] = {"text", "json", NULL};
@@ -53,6 +54,14 @@ const struct conf_param conf_params[] = {
 {"tls.key", "PEM file: the certificate's private key", CONF_PATH, AT(conf, tls.key), RELOAD},
 {"tls.authorities", "PEM file: authorities to believe when a route verifies", CONF_PATH, AT(conf, tls.authorities), .shown_default = "the system's", RELOAD},
 {"tls.self_signed", "make a certificate of our own at start; for trials only", CONF_BOOL, AT(conf, tls.self_signed), .initial = "no"},
+
+{"dkim", "signatures on mail, and the keys that make them", CONF_MAP, RELOAD},
+{"dkim.master_key", "file of the key that DKIM's private keys are encrypted with; made at the first start, readable to its owner only. Keep a copy apart from the backups: without it all DKIM keys are lost", CONF_PATH, AT(conf, dkim.master_key), .shown_default = "STATE.key"},
+{"dkim.keys", "which keys a domain gets: RSA-2048, Ed25519, or both, then each mail has two signatures", CONF_ENUM, AT(conf, dkim.keys), .words = dkim_key_words, .initial = "both", RELOAD},
+{"dkim.rotate_after", "a new key follows one that has signed for so long; it signs once it is seen in the DNS", CONF_DURATION, AT(conf, dkim.rotate_after_ms), .min = SECOND, .max = 3650 * DAY, .none = true, .initial = "180d", RELOAD},
+{"dkim.grace", "how long a key stays published after the last mail that it signed", CONF_DURATION, AT(conf, dkim.grace_ms), .min = SECOND, .max = 365 * DAY, .initial = "7d", RELOAD},
+{"dkim.check_every", "how often the DNS is asked whether new keys are published", CONF_DURATION, AT(conf, dkim.check_every_ms), .min = SECOND, .max = DAY, .initial = "10m", RELOAD},
+{"dkim.service_domain", "domain of ours that signs all mail, too", CONF_HOSTNAME, AT(conf, dkim.service_domain), .none = true, .shown_default = "none", RELOAD},
 
 {"dns", "how names are resolved", CONF_MAP},
 {"dns.servers", "resolvers to ask, as IP@PORT; none: resolve from the root ourselves", CONF_SERVERS, LIST(conf, dns.servers), .shown_default = "[]"},

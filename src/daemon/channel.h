@@ -25,8 +25,10 @@ enum channel_kind {
     CHANNEL_READY,   // serving; text: path of the control socket
     CHANNEL_APPLIED, // a COMMIT after the first was taken over
     CHANNEL_REFUSED, // it was not; text: why
-    CHANNEL_SIGN,    // fd: a worker's line to the private keys (sign_wire.h)
+    CHANNEL_SIGN, // fd: a worker's line to the private keys (sign_wire.h); the guard hands it on to the signer
     CHANNEL_UPGRADE, // asks for the installed program: STOP or UPGRADE_REFUSED follows
+    // guard to signer, beside SIGN
+    CHANNEL_KEY, // fd: the private key of a certificate, in DER; text: its number
 };
 
 #define CHANNEL_TEXT_MAX 4096

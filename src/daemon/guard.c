@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// How it works: the guard is one thread in one poll(2) loop over signals (signalfd), the channel to the relay, its
-// workers' lines to the private keys, and a timer for looking at the certificate files. Nothing it does can block on
-// a peer.
+// How it works: the guard is one thread in one poll(2) loop over signals (signalfd), the channel to the relay, and a
+// timer for looking at the certificate files. Nothing it does can block on a peer.
 #include "daemon/guard.h"
 
 #include <errno.h>
@@ -24,8 +23,7 @@
 
 #include "daemon/channel.h"
 #include "daemon/guard_files.h"
-#include "daemon/guard_keys.h"
-#include "daemon/guard_lines.h"
+#include "daemon/guard_signer.h"
 #include "daemon/guard_sockets.h"
 #include "daemon/guard_upgrade.h"
 #include "daemon/predecessor.h"
@@ -55,16 +53,15 @@ struct guard {
     struct setup good,
         next;   // what the relay works with; what it has been sent and not answered yet
     bool again; // a reload was asked for meanwhile
-    struct guard_keys keys;
-    struct guard_lines lines;
+    struct guard_signer signer;
     struct timespec certificate_changed, key_changed;
     struct guard_sockets sockets;
     int signals, channel;
     pid_t relay;
     struct guard_upgrade next_program;
-    bool ready, stopping, upgrading;   // ready: a relay has served
-    bool serving;                      // this one does
-    int64_t stop_at_ms, restart_at_ms; // monotonic; 0: not set
+    bool ready, stopping, upgrading;                 // ready: a relay has served
+    bool serving;                                    // this one does
+    int64_t stop_at_ms, restart_at_ms, signer_at_ms; // monotonic; 0: not set
     int64_t restart_delay_ms;
     int exit_code;
 };
@@ -159,8 +156,8 @@ static int load_certificate(struct guard *g, struct setup *s)
     char reason[NET_TLS_REASON];
     int err = read_certificate(g, s, &key);
     if (!err && s->certificate.len) {
-        err =
-            guard_keys_add(&g->keys, buf_bytes(&s->certificate), buf_bytes(&key), &s->key, reason);
+        err = guard_signer_add(&g->signer, buf_bytes(&s->certificate), buf_bytes(&key), &s->key,
+                               reason);
         if (err)
             fprintf(stderr, "error: tls.certificate or tls.key: %s\n", reason);
     }
@@ -346,12 +343,10 @@ static void drop_privileges(const struct passwd *user)
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-static _Noreturn void become_relay(struct guard *g, int channel, const struct passwd *user,
-                                   pid_t guard_pid)
+// In a child of the guard: what is the guard's alone, and its privileges, are given up.
+static void leave_guard(struct guard *g, const struct passwd *user)
 {
     sigset_t all;
-    guard_keys_done(&g->keys); // before anything else: they stay in the guard
-    guard_lines_done(&g->lines);
     sigemptyset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     // The terminal's ^C and a service manager's group signals are the guard's to answer.
@@ -360,9 +355,17 @@ static _Noreturn void become_relay(struct guard *g, int channel, const struct pa
     signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     close(g->signals);
-    close(g->channel);
+    if (g->channel != -1)
+        close(g->channel);
     guard_sockets_close(&g->sockets);
     drop_privileges(user);
+}
+
+static _Noreturn void become_relay(struct guard *g, int channel, const struct passwd *user,
+                                   pid_t guard_pid)
+{
+    guard_signer_done(&g->signer); // before anything else: what it has is not for the relay
+    leave_guard(g, user);
     prctl(PR_SET_PDEATHSIG, SIGKILL); // after setuid, which clears it
     if (getppid() != guard_pid)
         _exit(EX_TEMPFAIL);
@@ -394,6 +397,29 @@ static int start_relay(struct guard *g)
     g->relay = pid;
     g->channel = fds[0];
     return send_all(g, &g->good);
+}
+
+struct leaving {
+    struct guard *guard;
+    const struct passwd *user;
+};
+
+static void leave_for_signer(void *ctx)
+{
+    struct leaving *l = ctx;
+    leave_guard(l->guard, l->user);
+}
+
+static int start_signer(struct guard *g)
+{
+    struct leaving leaving = {.guard = g};
+    int err = find_user(g->good.conf, &leaving.user);
+    if (!err)
+        err = guard_signer_start(&g->signer, g->good.conf->dkim.master_key.at, leave_for_signer,
+                                 &leaving);
+    if (err)
+        log_error("cannot start the signer process", LOG_ERR(err));
+    return err;
 }
 
 // ---- upgrade -------------------------------------------------------------------------------------------
@@ -502,7 +528,7 @@ static void on_message(struct guard *g, const struct channel_message *m)
         break;
     case CHANNEL_SIGN:
         if (m->fd != -1)
-            guard_lines_add(&g->lines, m->fd);
+            guard_signer_add_line(&g->signer, m->fd);
         return;
     case CHANNEL_UPGRADE:
         upgrade(g);
@@ -530,7 +556,6 @@ static void stop(struct guard *g)
 static void on_relay_gone(struct guard *g, int status)
 {
     close(g->channel);
-    guard_lines_done(&g->lines);
     g->channel = -1;
     g->relay = 0;
     g->serving = false;
@@ -543,6 +568,7 @@ static void on_relay_gone(struct guard *g, int status)
     }
     if (g->upgrading) {
         g->stop_at_ms = 0;
+        guard_signer_stop(&g->signer); // the next program starts its own
         guard_upgrade_become(&g->next_program, &g->sockets);
         g->upgrading = false;
         g->restart_at_ms = now_ms();
@@ -561,6 +587,18 @@ static void on_relay_gone(struct guard *g, int status)
         g->restart_delay_ms * 2 < RESTART_MAX_MS ? g->restart_delay_ms * 2 : RESTART_MAX_MS;
 }
 
+// What it was asked is asked again (net/sign_port.h).
+static void on_signer_gone(struct guard *g, int status)
+{
+    guard_signer_gone(&g->signer);
+    if (g->stopping)
+        return;
+    log_error("the signer process ended, starting another",
+              LOG_INT("exit_code", WIFEXITED(status) ? WEXITSTATUS(status) : -1),
+              LOG_INT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0));
+    g->signer_at_ms = now_ms() + RESTART_FIRST_MS;
+}
+
 static void on_signal(struct guard *g)
 {
     struct signalfd_siginfo info;
@@ -571,10 +609,11 @@ static void on_signal(struct guard *g)
     } else if (info.ssi_signo == SIGHUP) {
         reload(g, "SIGHUP");
     } else if (info.ssi_signo == SIGCHLD) {
-        int status;
-        pid_t pid = waitpid(g->relay ? g->relay : -1, &status, WNOHANG);
-        if (pid > 0 && pid == g->relay)
+        int status; // one signal may tell of both
+        if (g->relay && waitpid(g->relay, &status, WNOHANG) == g->relay)
             on_relay_gone(g, status);
+        if (g->signer.pid && waitpid(g->signer.pid, &status, WNOHANG) == g->signer.pid)
+            on_signer_gone(g, status);
     }
 }
 
@@ -591,6 +630,11 @@ static void on_time(struct guard *g)
         if (start_relay(g) != OK)
             g->restart_at_ms = now + g->restart_delay_ms;
     }
+    if (g->signer_at_ms && now >= g->signer_at_ms && !g->stopping) {
+        g->signer_at_ms = 0;
+        if (start_signer(g) != OK)
+            g->signer_at_ms = now + RESTART_MAX_MS;
+    }
     if (!g->stopping && certificate_changed(g))
         reload(g, "certificate changed");
 }
@@ -602,20 +646,19 @@ static int poll_timeout(const struct guard *g)
         until = g->stop_at_ms - now;
     if (g->restart_at_ms && g->restart_at_ms - now < until)
         until = g->restart_at_ms - now;
+    if (g->signer_at_ms && g->signer_at_ms - now < until)
+        until = g->signer_at_ms - now;
     return until < 0 ? 0 : (int)until;
 }
 
 static void run(struct guard *g)
 {
     while (!(g->stopping && g->relay == 0)) {
-        struct pollfd fds[2 + GUARD_LINES_MAX] = {{.fd = g->signals, .events = POLLIN},
-                                                  {.fd = g->channel, .events = POLLIN}};
-        size_t lines = guard_lines_poll(&g->lines, fds + 2);
-        int n = poll(fds, 2 + lines, poll_timeout(g));
+        struct pollfd fds[2] = {{.fd = g->signals, .events = POLLIN},
+                                {.fd = g->channel, .events = POLLIN}};
+        int n = poll(fds, 2, poll_timeout(g));
         if (n == -1 && errno != EINTR)
             break;
-        if (n > 0)
-            guard_lines_serve(&g->lines, &g->keys, fds + 2);
         // The channel first: what the relay said before it died still counts.
         struct channel_message message;
         if (n > 0 && (fds[1].revents & POLLIN) && channel_receive(g->channel, &message) == OK)
@@ -663,12 +706,15 @@ int guard_main(const char *config, const char *ready_file)
                         .signals = open_signals(),
                         .channel = -1,
                         .restart_delay_ms = RESTART_FIRST_MS};
+    guard_signer_init(&g->signer);
     guard_upgrade_init(&g->next_program, config, ready_file);
     guard_upgrade_take(&g->sockets);
     int err = g->signals == -1 ? E_IO : load(g);
     if (!err) {
         accept_next(g); // there is no other
         err = start_relay(g);
+        if (!err)
+            err = start_signer(g);
     }
     if (err) {
         g->exit_code = exit_code_for(err);
@@ -681,8 +727,8 @@ int guard_main(const char *config, const char *ready_file)
     guard_sockets_close(&g->sockets);
     setup_done(&g->good);
     setup_done(&g->next);
-    guard_keys_done(&g->keys);
-    guard_lines_done(&g->lines);
+    guard_signer_stop(&g->signer);
+    guard_signer_done(&g->signer);
     close(g->signals);
     free(g);
     return code;

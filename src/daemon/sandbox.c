@@ -108,12 +108,12 @@ static void enter_landlock(const struct sandbox_path *paths, size_t count)
 {
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     if (version < VERSION_MIN)
-        log_warn("this kernel has no Landlock (Linux 5.19 and its boot parameter lsm=): the relay "
-                 "can open "
-                 "whatever its user may",
-                 LOG_INT("version", version));
+        log_warn(
+            "this kernel has no Landlock (Linux 5.19 and its boot parameter lsm=): this process "
+            "can open whatever its user may",
+            LOG_INT("version", version));
     else if (restrict_to(paths, count, version) != OK)
-        log_warn("Landlock refused: the relay can open whatever its user may",
+        log_warn("Landlock refused: this process can open whatever its user may",
                  LOG_CSTR("error", strerror(errno)));
 }
 
@@ -283,24 +283,76 @@ static const char *const ALLOWED[] = {
     "getrandom",
 };
 
+// What the signer does: it waits, takes and sends datagrams, and computes.
+static const char *const ALLOWED_SIGNER[] = {
+    "read",
+    "write",
+    "pread64",
+    "lseek",
+    "close",
+    "dup",
+    "fstat",
+    "newfstatat",
+    "munmap",
+    "mremap",
+    "brk",
+    "madvise",
+    "recvfrom",
+    "recvmsg",
+    "sendto",
+    "sendmsg",
+    "epoll_ctl",
+    "epoll_wait",
+    "epoll_pwait",
+    "futex",
+    "set_robust_list",
+    "rseq",
+    "sched_yield",
+    "sched_getaffinity",
+    "clock_gettime",
+    "gettimeofday",
+    "time",
+    "clock_nanosleep",
+    "getrandom",
+    "getpid",
+    "gettid",
+    "exit",
+    "exit_group",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "restart_syscall",
+};
+
 // A call that is allowed with arguments of one kind.
 struct conditional {
     const char *name;
     struct scmp_arg_cmp only;
 };
 
-static int allow_named(scmp_filter_ctx filter)
+static int allow_named(scmp_filter_ctx filter, const char *const *names, size_t count)
 {
     int rc = 0;
-    for (size_t i = 0; i < COUNT_OF(ALLOWED) && rc == 0; i++) {
-        int call = seccomp_syscall_resolve_name(ALLOWED[i]);
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        int call = seccomp_syscall_resolve_name(names[i]);
         if (call != __NR_SCMP_ERROR)
             rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0);
     }
     return rc;
 }
 
-static int allow_conditional(scmp_filter_ctx filter)
+static int allow_rows(scmp_filter_ctx filter, const struct conditional *rows, size_t count)
+{
+    int rc = 0;
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        int call = seccomp_syscall_resolve_name(rows[i].name);
+        if (call != __NR_SCMP_ERROR)
+            rc = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call, 1, &rows[i].only);
+    }
+    return rc;
+}
+
+static int allow_relay(scmp_filter_ctx filter)
 {
     const scmp_datum_t self = (scmp_datum_t)getpid();
     const struct conditional rows[] = {
@@ -320,26 +372,32 @@ static int allow_conditional(scmp_filter_ctx filter)
         {"prlimit64", SCMP_A0_32(SCMP_CMP_EQ, 0)},
         {"tgkill", SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)self)}, // abort()
     };
-    int rc = 0;
-    for (size_t i = 0; i < COUNT_OF(rows) && rc == 0; i++) {
-        int call = seccomp_syscall_resolve_name(rows[i].name);
-        if (call != __NR_SCMP_ERROR)
-            rc = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call, 1, &rows[i].only);
-    }
-    return rc;
+    int rc = allow_named(filter, ALLOWED, COUNT_OF(ALLOWED));
+    return rc ? rc : allow_rows(filter, rows, COUNT_OF(rows));
+}
+
+static int allow_signer(scmp_filter_ctx filter)
+{
+    const scmp_datum_t self = (scmp_datum_t)getpid();
+    const struct conditional rows[] = {
+        {"clone", SCMP_A0_64(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD)}, // threads only
+        {"mmap", SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
+        {"mprotect", SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
+        {"tgkill", SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)self)}, // abort()
+    };
+    int rc = allow_named(filter, ALLOWED_SIGNER, COUNT_OF(ALLOWED_SIGNER));
+    return rc ? rc : allow_rows(filter, rows, COUNT_OF(rows));
 }
 
 // What does not exist for the relay is ENOSYS, so that libraries fall back to what does (clone3 to clone).
-static int enter_seccomp(void)
+static int enter_seccomp(int (*allow)(scmp_filter_ctx filter))
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
     if (!filter)
         return E_IO;
     int rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
     if (rc == 0)
-        rc = allow_named(filter);
-    if (rc == 0)
-        rc = allow_conditional(filter);
+        rc = allow(filter);
     if (rc == 0)
         rc = seccomp_load(filter);
     seccomp_release(filter);
@@ -351,5 +409,13 @@ int sandbox_enter(const struct sandbox_path *paths, size_t count)
     CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     drop_capabilities();
     enter_landlock(paths, count);
-    return enter_seccomp();
+    return enter_seccomp(allow_relay);
+}
+
+int sandbox_enter_signer(void)
+{
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    drop_capabilities();
+    enter_landlock(NULL, 0);
+    return enter_seccomp(allow_signer);
 }

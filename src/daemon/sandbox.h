@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// sandbox - shuts the relay process in: what it will never need, it can never do again
+// sandbox - shuts the relay and the signer in: what they will never need, they can never do again
 //
 // No capability and no way to get one; no file beyond the paths named (Landlock); no system call beyond a list
 // (seccomp): no other program, no other process, no memory that becomes code, no sockets but IP and Unix, no
@@ -27,3 +27,5 @@ struct sandbox_path {
 
 // Logs what this kernel lacks. E_IO when it is without seccomp; all else holds then as far as it could.
 int sandbox_enter(const struct sandbox_path *paths, size_t count) MUST_USE;
+// The signer process: threads, and no file at all, no socket beyond those it has and is handed.
+int sandbox_enter_signer(void) MUST_USE;

@@ -1,22 +1,27 @@
 // SPDX-License-Identifier: MIT
 //
-// sign_wire - what relay and guard say about signatures: one datagram a request, one an answer
+// sign_wire - what the relay and the signer say to each other: one datagram a request, one an answer
 //
-// Both are of this machine and this program, so numbers are in its own byte order.
+// Both are of this machine and this program, so numbers are in its own byte order. What is not used of the last
+// field is not sent.
 #pragma once
 
-#include "net/net_sign.h"
+#include "net/sign_port.h"
 
 struct sign_wire_request {
-    uint64_t id;
-    uint32_t key;
-    uint16_t kind; // enum net_sign_kind
-    uint16_t len;
-    unsigned char input[NET_SIGN_BYTES_MAX]; // len bytes of it are sent
+    uint64_t id, key;
+    uint16_t kind;            // enum sign_kind
+    uint16_t len, sealed_len; // of the two parts of `parts`: what is signed, the sealed key
+    unsigned char parts[SIGN_INPUT_MAX + SIGN_SEALED_MAX];
 };
 
 struct sign_wire_answer {
     uint64_t id;
-    uint64_t len;                                // 0: refused
-    unsigned char signature[NET_SIGN_BYTES_MAX]; // len bytes of it are sent
+    uint16_t state; // enum sign_state
+    uint16_t len;
+    unsigned char bytes[SIGN_ANSWER_MAX];
 };
+
+// Their bytes before the last field.
+#define SIGN_WIRE_REQUEST_HEAD offsetof(struct sign_wire_request, parts)
+#define SIGN_WIRE_ANSWER_HEAD offsetof(struct sign_wire_answer, bytes)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // How it works. OpenSSL's methods for RSA and EC keys are replaced where they use the private key. They run in the
-// handshake's async job, on a stack of its own, so they can stop there: the request stays on that stack, listed in
-// `waiting`, until the answer, or until the session is freed, which lets the job end without one.
+// handshake's async job, on a stack of its own, so they can stop there: the request stays on that stack until the
+// answer, or until the session is freed, which lets the job end without one.
 #define OPENSSL_SUPPRESS_DEPRECATED // a provider would be the modern way, and five times as long
 
 #include "net/net_sign.h"
@@ -18,8 +18,7 @@
 #include "net/net_sign_private.h"
 
 struct net_sign_wait {
-    struct list link; // waiting
-    uint64_t id;
+    struct sign_request request;
     struct net_sign_wake *wake;
     bool done;
     size_t len; // of the signature; 0: refused
@@ -28,10 +27,7 @@ struct net_sign_wait {
 
 // One for each loop: OpenSSL's methods have nothing else to find it by.
 static _Thread_local struct {
-    const struct net_sign_port *port;
-    struct list waiting, turn; // net_sign_wait, net_sign_wake
-    size_t waiting_count;
-    uint64_t last_id;
+    struct list turn; // net_sign_wake
     bool begun;
     struct net_sign_wake *current; // of the handshake that is being advanced
 } own;
@@ -46,15 +42,8 @@ static void begin(void)
     if (own.begun)
         return;
     own.begun = true;
-    list_init(&own.waiting);
     list_init(&own.turn);
     CHECK(ASYNC_init_thread(NET_SIGN_WAITING_MAX, 0) == 1);
-}
-
-void net_sign_use(const struct net_sign_port *port)
-{
-    begin();
-    own.port = port;
 }
 
 // ---- a handshake and its signature ---------------------------------------------------------------------
@@ -90,8 +79,7 @@ void net_sign_give_turn(void)
 
 static void end_wait(struct net_sign_wait *w, struct bytes signature)
 {
-    list_remove(&w->link);
-    own.waiting_count--;
+    sign_forget(&w->request);
     w->done = true;
     w->len = signature.len <= sizeof w->signature ? signature.len : 0;
     if (w->len)
@@ -108,32 +96,25 @@ void net_sign_forget(struct net_sign_wake *wake)
         end_wait(wake->wait, BYTES_NONE);
 }
 
-void net_sign_answer(uint64_t id, struct bytes signature)
+static void on_answer(struct sign_request *request, struct bytes signature)
 {
-    list_each(link, &own.waiting)
-    {
-        struct net_sign_wait *w = list_get(link, struct net_sign_wait, link);
-        if (w->id != id)
-            continue;
-        struct net_sign_wake *wake = w->wake;
-        end_wait(w, signature);
-        wake->fn(wake->ctx);
-        return;
-    }
+    struct net_sign_wait *w = container_of(request, struct net_sign_wait, request);
+    struct net_sign_wake *wake = w->wake;
+    end_wait(w, signature);
+    wake->fn(wake->ctx);
 }
 
 // Asks and stops the job until there is an answer. The length of the signature in `out`; 0: none.
-static size_t remote_sign(uint32_t key, enum net_sign_kind kind, const unsigned char *in,
-                          int in_len, unsigned char *out, size_t out_max)
+static size_t remote_sign(uint32_t key, enum sign_kind kind, const unsigned char *in, int in_len,
+                          unsigned char *out, size_t out_max)
 {
-    struct net_sign_wait w = {.id = ++own.last_id, .wake = own.current};
-    if (!own.port || !own.current || !ASYNC_get_current_job() || in_len < 0)
+    struct net_sign_wait w = {.wake = own.current};
+    if (!own.current || !ASYNC_get_current_job() || in_len < 0 || in_len > SIGN_INPUT_MAX)
         return 0;
-    struct net_sign_request request = {w.id, key, kind, bytes_of(in, (size_t)in_len)};
-    if (!own.port->ask(own.port->ctx, &request))
+    w.request = (struct sign_request){
+        .kind = kind, .key = key, .input = bytes_of(in, (size_t)in_len), .done = on_answer};
+    if (!sign_ask(&w.request))
         return 0;
-    list_push_back(&own.waiting, &w.link);
-    own.waiting_count++;
     w.wake->wait = &w;
     while (!w.done)
         if (ASYNC_pause_job() == 0 && !w.done)
@@ -149,7 +130,7 @@ static size_t remote_sign(uint32_t key, enum net_sign_kind kind, const unsigned 
 static int rsa_sign(int len, const unsigned char *from, unsigned char *to, RSA *rsa, int padding)
 {
     uint32_t key = (uint32_t)(uintptr_t)RSA_get_ex_data(rsa, rsa_index) - 1;
-    enum net_sign_kind kind = padding == RSA_PKCS1_PADDING ? NET_SIGN_RSA_PKCS1 : NET_SIGN_RSA_PSS;
+    enum sign_kind kind = padding == RSA_PKCS1_PADDING ? SIGN_RSA_PKCS1 : SIGN_RSA_PSS;
     size_t size = (size_t)RSA_size(rsa);
     if (padding != RSA_PKCS1_PADDING && padding != RSA_NO_PADDING)
         return -1;
@@ -160,7 +141,7 @@ static int ec_sign(int type, const unsigned char *digest, int len, unsigned char
                    unsigned *out_len, const BIGNUM *kinv, const BIGNUM *r, EC_KEY *ec)
 {
     uint32_t key = (uint32_t)(uintptr_t)EC_KEY_get_ex_data(ec, ec_index) - 1;
-    size_t n = remote_sign(key, NET_SIGN_ECDSA, digest, len, out, (size_t)ECDSA_size(ec));
+    size_t n = remote_sign(key, SIGN_ECDSA, digest, len, out, (size_t)ECDSA_size(ec));
     *out_len = (unsigned)n;
     return n > 0;
 }

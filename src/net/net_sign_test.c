@@ -26,8 +26,8 @@ static struct test_cert ec, rsa;
 
 struct kept {
     uint64_t id;
-    uint32_t key;
-    enum net_sign_kind kind;
+    uint64_t key;
+    enum sign_kind kind;
     size_t len;
     unsigned char input[NET_SIGN_BYTES_MAX];
 };
@@ -35,9 +35,10 @@ static struct kept requests[REQUESTS_MAX];
 static size_t request_count;
 static bool refuses_to_send;
 
-static bool ask(void *ctx, const struct net_sign_request *request)
+static bool ask(void *ctx, const struct sign_request *request, bool with_key)
 {
     assert_ptr_equal(ctx, requests);
+    assert_false(with_key);
     if (refuses_to_send)
         return false;
     assert_true(request_count < REQUESTS_MAX && request->input.len <= NET_SIGN_BYTES_MAX);
@@ -47,7 +48,7 @@ static bool ask(void *ctx, const struct net_sign_request *request)
     return true;
 }
 
-static const struct net_sign_port port = {ask, requests};
+static const struct sign_port port = {ask, requests};
 
 static void answer(const struct kept *k)
 {
@@ -55,12 +56,12 @@ static void answer(const struct kept *k)
     size_t len = sizeof out;
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(k->key == 1 ? ec.key : rsa.key, NULL);
     assert_int_equal(EVP_PKEY_sign_init(ctx), 1);
-    if (k->kind != NET_SIGN_ECDSA)
-        EVP_PKEY_CTX_set_rsa_padding(ctx, k->kind == NET_SIGN_RSA_PKCS1 ? RSA_PKCS1_PADDING
-                                                                        : RSA_NO_PADDING);
+    if (k->kind != SIGN_ECDSA)
+        EVP_PKEY_CTX_set_rsa_padding(ctx, k->kind == SIGN_RSA_PKCS1 ? RSA_PKCS1_PADDING
+                                                                    : RSA_NO_PADDING);
     assert_int_equal(EVP_PKEY_sign(ctx, out, &len, k->input, k->len), 1);
     EVP_PKEY_CTX_free(ctx);
-    net_sign_answer(k->id, bytes_of(out, len));
+    sign_port_answer(k->id, SIGN_DONE, bytes_of(out, len));
 }
 
 // ---- two ends ------------------------------------------------------------------------------------------
@@ -144,15 +145,15 @@ static void test_handshakes(void **state)
             shake(&p); // nothing changes meanwhile
             assert_int_equal(request_count, 1);
             assert_int_equal(requests[0].key, i + 1);
-            assert_int_equal(requests[0].kind, i ? NET_SIGN_RSA_PSS : NET_SIGN_ECDSA);
-            net_sign_answer(requests[0].id + 1000, BYTES("not asked for"));
+            assert_int_equal(requests[0].kind, i ? SIGN_RSA_PSS : SIGN_ECDSA);
+            sign_port_answer(requests[0].id + 1000, SIGN_DONE, BYTES("not asked for"));
             assert_int_equal(p.woken, 0);
             answer(&requests[0]);
             assert_int_equal(p.woken, 1);
             shake(&p);
             assert_int_equal(p.server_err, OK);
             assert_int_equal(p.client_err, OK);
-            net_sign_answer(requests[0].id, BYTES("again")); // late: ignored
+            sign_port_answer(requests[0].id, SIGN_DONE, BYTES("again")); // late: ignored
             char line[8];
             size_t n;
             assert_int_equal(net_tls_write(p.client, BYTES("EHLO x")), OK);
@@ -178,7 +179,7 @@ static void test_pkcs1(void **state)
     start(&p, server, client);
     shake(&p);
     assert_int_equal(request_count, 1);
-    assert_int_equal(requests[0].kind, NET_SIGN_RSA_PKCS1);
+    assert_int_equal(requests[0].kind, SIGN_RSA_PKCS1);
     answer(&requests[0]);
     shake(&p);
     assert_int_equal(p.server_err | p.client_err, OK);
@@ -199,21 +200,21 @@ static void test_trouble(void **state)
         struct pair p;
         request_count = 0;
         refuses_to_send = t == NOT_SENT;
-        net_sign_use(t == NO_PORT ? NULL : &port);
+        sign_port_use(t == NO_PORT ? NULL : &port);
         start(&p, server, client);
         shake(&p);
         if (t == REFUSED)
-            net_sign_answer(requests[0].id, BYTES_NONE);
+            sign_port_answer(requests[0].id, SIGN_REFUSED, BYTES_NONE);
         else if (t == TOO_LONG)
-            net_sign_answer(requests[0].id, bytes_of(much, sizeof much));
+            sign_port_answer(requests[0].id, SIGN_DONE, bytes_of(much, sizeof much));
         else if (t == WRONG)
-            net_sign_answer(requests[0].id, BYTES("nonsense"));
+            sign_port_answer(requests[0].id, SIGN_DONE, BYTES("nonsense"));
         shake(&p);
         assert_int_equal(t == WRONG ? p.client_err : p.server_err, E_TLS);
         end(&p);
     }
     refuses_to_send = false;
-    net_sign_use(&port);
+    sign_port_use(&port);
     net_tls_client_free(client);
     net_tls_server_free(server);
 }
@@ -287,7 +288,7 @@ static int setup(void **state)
     (void)state;
     ec = test_cert_new("DNS:mx.example.org", NULL, 10);
     rsa = test_cert_of(EVP_RSA_gen(2048), "DNS:mx.example.org", NULL, 10);
-    net_sign_use(&port);
+    sign_port_use(&port);
     return 0;
 }
 

@@ -198,7 +198,7 @@ def test_failing_disk_is_told_once(make_relay, receiver_):
     """While no flush succeeds, mail is refused and the log says so once; and once when it is over."""
     relay = make_relay({"listeners": [TRUSTED]})
     send(relay)
-    pid = int(pathlib.Path(f"/proc/{relay.ready['pid']}/task/{relay.ready['pid']}/children").read_text().split()[0])
+    pid = relay.relay_pid()
     writing = [relay_session(relay) for _ in range(5)]  # whoever comes later is told at MAIL FROM
     thread = next(t.name for t in pathlib.Path(f"/proc/{pid}/task").iterdir() if "spool" in (t / "comm").read_text())
     tracer = subprocess.Popen(["strace", "-q", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO", "-e", "signal=none",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two processes: the guard keeps a relay running; the relay never outlives the guard."""
+"""Three processes: the guard keeps a relay running; the relay never outlives the guard."""
 import fcntl
 import os
 import pathlib
@@ -16,12 +16,6 @@ from lib.message import text_message
 from lib.relay import BINARY, submit
 
 SENDER, RECIPIENT = "alice@client.test", "bob@example.org"
-
-
-def relay_pid(relay):
-    """The guard's child."""
-    guard = relay.ready["pid"]
-    return int(pathlib.Path(f"/proc/{guard}/task/{guard}/children").read_text().split()[0])
 
 
 def wait_for(condition, seconds=15.0):
@@ -41,12 +35,12 @@ def test_guard_restarts_the_relay(relay_, receiver_):
     receiver_.script("rcpt", "451 4.7.1 come back later", times=1)
     before = send(relay_)
     relay_.wait_state(before, "queued")
-    first = relay_pid(relay_)
+    first = relay_.relay_pid()
     os.kill(first, signal.SIGKILL)
 
     def another():
-        children = pathlib.Path(f"/proc/{relay_.ready['pid']}/task/{relay_.ready['pid']}/children").read_text().split()
-        return children and int(children[0]) != first
+        relays = relay_.children()["relay"]
+        return relays and relays[0] != first
 
     wait_for(another)
     wait_for(lambda: relay_.log().count("ready pid=") >= 2 or relay_.log().count('"ready"') >= 2)
@@ -56,7 +50,7 @@ def test_guard_restarts_the_relay(relay_, receiver_):
 
 
 def test_relay_ends_with_the_guard(relay_):
-    relay = relay_pid(relay_)
+    relay = relay_.relay_pid()
     os.kill(relay_.ready["pid"], signal.SIGKILL)
 
     def gone():
@@ -93,12 +87,12 @@ def test_upgrade(relay_, receiver_, monkeypatch, tmp_path):
     receiver_.script("rcpt", "451 4.7.1 come back later", times=1)
     before = send(relay_)
     relay_.wait_state(before, "queued")
-    ready, first = dict(relay_.ready), relay_pid(relay_)
+    ready, first = dict(relay_.ready), relay_.relay_pid()
     idle = relay_.client(login="alice")
     replace(program)
     answer = relay_.cli("upgrade")
     assert answer["from"] == answer["to"] == ready["version"] and answer["pid"] == ready["pid"]
-    assert relay_pid(relay_) != first
+    assert relay_.relay_pid() != first
     assert os.readlink(f"/proc/{ready['pid']}/exe") == str(program)
     assert relay_.process.running()
     with idle:
@@ -113,7 +107,7 @@ def test_upgrade(relay_, receiver_, monkeypatch, tmp_path):
 def test_upgrade_is_refused(relay_, receiver_, monkeypatch, tmp_path):
     """A program that does not run, or does not take the configuration, never gets to serve."""
     program = run_own_program(relay_, monkeypatch, tmp_path)
-    first = relay_pid(relay_)
+    first = relay_.relay_pid()
     monkeypatch.setattr("lib.relay.BINARY", BINARY)
     for text in ("#!/bin/false\n", "no program at all"):
         replace(program, text)
@@ -124,12 +118,12 @@ def test_upgrade_is_refused(relay_, receiver_, monkeypatch, tmp_path):
     relay_.config_file.write_text(good + "nonsense: 1\n")
     assert relay_.run("upgrade", check=False).returncode in (65, 78)
     relay_.config_file.write_text(good)
-    assert relay_pid(relay_) == first
+    assert relay_.relay_pid() == first
     send(relay_)
 
 def kill_relay(relay):
     """kill -9 of the relay process; returns once another one serves."""
-    first, before = relay_pid(relay), relay.log().count("ready pid=")
+    first, before = relay.relay_pid(), relay.log().count("ready pid=")
     os.kill(first, signal.SIGKILL)
     wait_for(lambda: relay.log().count("ready pid=") > before)
 

@@ -22,23 +22,17 @@ SENDER, RECIPIENT = "alice@client.test", "bob@example.org"
 O_CLOEXEC = 0o2000000
 
 
-def relay_pid(relay):
-    """The guard's child."""
-    guard = relay.ready["pid"]
-    return int(pathlib.Path(f"/proc/{guard}/task/{guard}/children").read_text().split()[0])
-
-
 def status_of(thread):
     lines = (thread / "status").read_text().splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
-def threads(relay):
-    return [status_of(path) for path in pathlib.Path(f"/proc/{relay_pid(relay)}/task").iterdir()]
+def threads(relay, pid=None):
+    return [status_of(path) for path in pathlib.Path(f"/proc/{pid or relay.relay_pid()}/task").iterdir()]
 
 
-def check_shut_in(relay):
-    for status in threads(relay):
+def check_shut_in(relay, pid=None):
+    for status in threads(relay, pid):
         assert status["Seccomp"] == "2", status["Name"]
         assert status["NoNewPrivs"] == "1", status["Name"]
         for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
@@ -53,7 +47,7 @@ def send(relay):
 def test_m_relay_is_shut_in(relay_, receiver_):
     relay_.wait_state(send(relay_), "delivered")
     check_shut_in(relay_)
-    limits = pathlib.Path(f"/proc/{relay_pid(relay_)}/limits").read_text()
+    limits = pathlib.Path(f"/proc/{relay_.relay_pid()}/limits").read_text()
     assert [line.split()[4] for line in limits.splitlines() if line.startswith("Max core file size")] == ["0"]
     assert relay_.http("/readyz")[0] == 200
     assert {"main", "spool", "dns", "worker0"} <= {status["Name"] for status in threads(relay_)}
@@ -90,15 +84,15 @@ def test_m_descriptors_are_not_for_others(relay_, receiver_):
     """Every descriptor but the standard streams is closed on exec, should there ever be one. (libunbound opens its
     own, for questions and between its threads, without.)"""
     relay_.wait_state(send(relay_), "delivered")
-    questions = sockets_of(relay_pid(relay_), ("udp", 9), ("udp6", 9), ("tcp", 9), ("tcp6", 9))
+    questions = sockets_of(relay_.relay_pid(), ("udp", 9), ("udp6", 9), ("tcp", 9), ("tcp6", 9))
     open_ones = {}
-    for pid in (relay_.ready["pid"], relay_pid(relay_)):
+    for pid in (relay_.ready["pid"], relay_.relay_pid()):
         for fd in pathlib.Path(f"/proc/{pid}/fdinfo").iterdir():
             flags = next(line for line in fd.read_text().splitlines() if line.startswith("flags:"))
             target = os.readlink(f"/proc/{pid}/fd/{fd.name}")
             if int(fd.name) > 2 and not int(flags.split()[1], 8) & O_CLOEXEC and target not in questions:
                 open_ones[(pid, int(fd.name))] = target
-    assert not [target for (pid, _), target in open_ones.items() if pid != relay_pid(relay_)]
+    assert not [target for (pid, _), target in open_ones.items() if pid != relay_.relay_pid()]
     assert len(open_ones) <= 4 and all(t.startswith("socket:") for t in open_ones.values()), open_ones
 
 
@@ -172,6 +166,31 @@ def shake_hands(relay, version):
         return client.sock.getpeercert(True)
 
 
+def test_m_signer_is_shut_in(relay_):
+    """The process with the private keys has no privilege, no socket of the network and no file."""
+    signer, = relay_.children()["signer"]
+    check_shut_in(relay_, signer)
+    assert len(threads(relay_, signer)) >= min(os.cpu_count(), 2)
+    fds = {os.readlink(fd) for fd in pathlib.Path(f"/proc/{signer}/fd").iterdir() if int(fd.name) > 2}
+    assert all(fd.startswith(("socket:", "anon_inode:[eventpoll]")) for fd in fds), fds
+    assert not fds & sockets_of(signer, ("udp", 9), ("udp6", 9), ("tcp", 9), ("tcp6", 9))
+
+
+def test_signer_is_restarted(relay_, receiver_):
+    """Who asks for a signature meanwhile waits a moment."""
+    shake_hands(relay_, ssl.TLSVersion.TLSv1_3)
+    for _ in range(3):
+        signer, = relay_.children()["signer"]
+        os.kill(signer, signal.SIGKILL)
+        shake_hands(relay_, ssl.TLSVersion.TLSv1_3)
+        deadline = time.monotonic() + 15
+        while relay_.children()["signer"] in ([signer], []):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    check_shut_in(relay_, relay_.children()["signer"][0])
+    relay_.wait_state(send(relay_), "delivered")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can read another process's memory")
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
 def test_m_private_key_stays_in_the_guard(make_relay, tmp_path, kind):
@@ -185,19 +204,19 @@ def test_m_private_key_stays_in_the_guard(make_relay, tmp_path, kind):
     secrets = [secret for key in keys for secret in secrets_of(key)]
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         before = shake_hands(relay, version)
-    assert not holds(relay_pid(relay), secrets)
+    assert not holds(relay.relay_pid(), secrets)
     assert holds(relay.ready["pid"], secrets)
     authority.issue("relay.test", stem="own", key=keys[1])
     relay.reload()
     wait_for_log(relay, "reloaded")
     assert shake_hands(relay, ssl.TLSVersion.TLSv1_3) != before
-    assert not holds(relay_pid(relay), secrets)
-    first = relay_pid(relay)
+    assert not holds(relay.relay_pid(), secrets)
+    first = relay.relay_pid()
     os.kill(first, signal.SIGKILL)
     deadline = time.monotonic() + 15
     while relay.log().count(" ready ") < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert relay_pid(relay) != first
+    assert relay.relay_pid() != first
     shake_hands(relay, ssl.TLSVersion.TLSv1_3)
-    assert not holds(relay_pid(relay), secrets)
+    assert not holds(relay.relay_pid(), secrets)

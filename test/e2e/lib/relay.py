@@ -134,6 +134,19 @@ class Relay:
         self.write_config(changes)
         self.process.signal(signal.SIGHUP)
 
+    def children(self):
+        """The guard's relay processes and its signers: {"relay": [pid...], "signer": [pid...]}."""
+        found = {"relay": [], "signer": []}
+        guard = self.ready["pid"]
+        for pid in pathlib.Path(f"/proc/{guard}/task/{guard}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+                found["signer" if name == "signer" else "relay"].append(int(pid))
+        return found
+
+    def relay_pid(self):
+        return self.children()["relay"][0]
+
     def pids(self):
         """The started process and all its descendants, youngest last."""
         children = {}
