@@ -20,6 +20,7 @@
 #define BOUNCE_MAIL_MAX ((size_t)1 << 20) // bytes of a mail that are looked at
 #define BOUNCE_RECORDS_MAX 1000           // recipients of one mail
 #define BOUNCE_DIAGNOSTIC_MAX 1024        // bytes of one diagnostic
+#define BOUNCE_TEXT_MAX 8192              // bytes of a reply
 
 enum bounce_kind {
     BOUNCE_KIND_OTHER,      // none of those below: a person's mail

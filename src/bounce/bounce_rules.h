@@ -18,7 +18,6 @@
 #define BOUNCE_RULES_MAX 2000
 #define BOUNCE_PHRASES_MAX 10000    // of all rules
 #define BOUNCE_PHRASE_BYTES_MAX 200 // of one
-#define BOUNCE_REPLY_TEXT_MAX 4096  // bytes of a reply that are looked at
 
 struct bounce_rules;
 
@@ -39,8 +38,8 @@ struct bounce_verdict {
 
 // Only the built-in ones; never fails.
 struct bounce_rules *bounce_rules_default(void);
-// `text` is a file's contents, `name` stands in the errors ("name:line:column: error: text").
-// E_SYNTAX, with *out NULL.
+// `text` is a file's contents, `name` stands in the errors ("name:line:column: error: text"). The
+// built-in rules follow its own unless it says `builtin: no`. E_SYNTAX, with *out NULL.
 int bounce_rules_load(struct bytes text, const char *name, struct bounce_rules **out,
                       struct buf *errors) MUST_USE;
 void bounce_rules_free(struct bounce_rules *rules); // NULL is fine
@@ -50,8 +49,7 @@ void bounce_rules_free(struct bounce_rules *rules); // NULL is fine
 struct bounce_verdict bounce_rules_match(const struct bounce_rules *rules,
                                          const struct bounce_reply *reply);
 
-// For tests: the built-in file, and how many alternatives there are and whose they are.
-struct bytes bounce_rules_default_text(void);
+// For tests: how many alternatives there are, and whose they are.
 uint32_t bounce_rules_alternatives(const struct bounce_rules *rules);
 void bounce_rules_describe(const struct bounce_rules *rules, uint32_t alternative,
                            struct buf *out); // "gmail-quota: words 'over quota'"

@@ -49,5 +49,5 @@ int bounce_reason_parse(struct bytes text, enum bounce_reason *out)
 bool bounce_reason_is_about_address(enum bounce_reason reason)
 {
     return reason == BOUNCE_USER_UNKNOWN || reason == BOUNCE_MAILBOX_DISABLED ||
-           reason == BOUNCE_HOST_UNKNOWN || reason == BOUNCE_SUSPENDED || reason == BOUNCE_MOVED;
+           reason == BOUNCE_HOST_UNKNOWN || reason == BOUNCE_MOVED;
 }

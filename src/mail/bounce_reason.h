@@ -48,6 +48,6 @@ struct bounce_class {
 const char *bounce_reason_name(enum bounce_reason reason);
 // Exact words only. E_SYNTAX.
 int bounce_reason_parse(struct bytes text, enum bounce_reason *out) MUST_USE;
-// Says this reason that the address is bad, where it is said for good? (user-unknown,
-// mailbox-disabled, host-unknown, suspended, moved)
+// Does this reason, where it is said for good, mean that the address is bad? (user-unknown,
+// mailbox-disabled, host-unknown, moved)
 bool bounce_reason_is_about_address(enum bounce_reason reason);
