@@ -22,6 +22,8 @@ const struct cli_command *const cli_commands[] = {
     &cli_domain_list,
     &cli_domain_verify,
     &cli_domain_remove,
+    &cli_dkim_sign,
+    &cli_dkim_verify,
 
     &cli_message_show,
     &cli_message_find,

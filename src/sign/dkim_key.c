@@ -149,6 +149,14 @@ int dkim_key_format(EVP_PKEY *key, struct buf *out)
     return out->err;
 }
 
+bool dkim_name_is_valid(struct bytes name)
+{
+    for (size_t i = 0; i < name.len; i++)
+        if (!ascii_is_alnum(name.at[i]) && !strchr("-_.", name.at[i]))
+            return false;
+    return name.len > 0 && name.len <= 253;
+}
+
 void dkim_key_name(struct bytes selector, struct bytes domain, struct buf *out)
 {
     buf_add_all(out, selector, BYTES("._domainkey."), domain);

@@ -46,5 +46,7 @@ void dkim_key_done(struct dkim_key *key);
 // The record for the public part of a key (private or public): "v=DKIM1; k=rsa; p=...".
 // E_DENIED: neither RSA nor Ed25519.
 int dkim_key_format(EVP_PKEY *key, struct buf *out) MUST_USE;
+// What may be a d= or s=: ASCII letters, digits, '-', '_' and dots.
+bool dkim_name_is_valid(struct bytes name);
 // The name the record stands at: "SELECTOR._domainkey.DOMAIN".
 void dkim_key_name(struct bytes selector, struct bytes domain, struct buf *out);

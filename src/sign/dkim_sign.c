@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "mail/mail_encode.h"
 #include "mail/mail_header.h"
+#include "sign/dkim_key.h"
 
 #define FOLD_AT 76
 #define OTHER_LIST_FIELDS_MAX 50
@@ -199,14 +200,6 @@ static void build_field(struct buf *out, const struct dkim_sign_want *want, cons
     buf_done(&text);
 }
 
-static bool is_name(struct bytes name)
-{
-    for (size_t i = 0; i < name.len; i++)
-        if (!ascii_is_alnum(name.at[i]) && !strchr("-_.", name.at[i]))
-            return false;
-    return name.len > 0 && name.len <= 253;
-}
-
 static void digest(struct dkim_sign *s, struct signing *g)
 {
     dkim_canon_signature(DKIM_RELAXED, buf_bytes(&s->field), &g->canonical);
@@ -217,7 +210,7 @@ int dkim_sign_start(struct dkim_sign *s, const struct dkim_sign_want *want, stru
 {
     struct signing g = {0};
     *s = (struct dkim_sign){0};
-    if (!is_name(want->domain) || !is_name(want->selector) ||
+    if (!dkim_name_is_valid(want->domain) || !dkim_name_is_valid(want->selector) ||
         mail_header_count(header, BYTES("From")) == 0) // 5.4: From is always signed
         return E_SYNTAX;
     read_fields(&g, header);
