@@ -53,7 +53,7 @@ fault: ## one fault test, or check for all: make fault T=kill ROUNDS=100 FS=xfs 
 	@tools/fault $(T) $(foreach o,ROUNDS FS SEED MINUTES,$(if $($o),$o=$($o)))
 
 sim: all ## the simulator's laws over many seeds: make sim SEEDS=500 SEED0=1
-	@build/sim --json --seeds $(or $(SEEDS),200) --seed0 $(or $(SEED0),1)
+	@build/sim --json --seeds $(or $(SEEDS),500) --seed0 $(or $(SEED0),1)
 
 fuzz: ## fuzz every parser and session, T seconds each: make fuzz T=60 [ONLY=smtp_model]
 	tools/deps build fuzz

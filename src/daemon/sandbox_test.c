@@ -273,7 +273,7 @@ static int run_inside(const struct attempt *a)
     return WEXITSTATUS(status);
 }
 
-static void test_attempts(void **state)
+static void test_m_attempts(void **state)
 {
     (void)state;
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -370,7 +370,7 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_attempts),
+        cmocka_unit_test(test_m_attempts),
         cmocka_unit_test(test_status),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);

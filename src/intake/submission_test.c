@@ -187,7 +187,7 @@ static const struct header_case HEADERS[] = {
      CONF_SUBMISSION_FIX, true, "From : a@own.example\r\nSubject:\ta\r\n\t b  \r\n" DATED "\r\n"},
 };
 
-static void test_headers(void **state)
+static void test_n_headers(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT_OF(HEADERS); i++) {
@@ -261,7 +261,7 @@ static void test_hidden_client(void **state)
 
 static const struct CMUnitTest TESTS[] = {
     cmocka_unit_test(test_refusals),      cmocka_unit_test(test_utf8_header_needs_smtputf8),
-    cmocka_unit_test(test_headers),       cmocka_unit_test(test_instructions_are_read),
+    cmocka_unit_test(test_n_headers),     cmocka_unit_test(test_instructions_are_read),
     cmocka_unit_test(test_hidden_client),
 };
 RUN_TESTS(TESTS)

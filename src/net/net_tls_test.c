@@ -283,7 +283,7 @@ static bool resumes(struct net_tls_client *client, struct net_tls_server *server
     return result.resumed;
 }
 
-static void resumption(void **state)
+static void d_resumption(void **state)
 {
     static const struct names wrong_name = {{BYTES("mx.example.com")}, 1};
     for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
@@ -333,7 +333,7 @@ struct alpn_row {
     int err;
 };
 
-static void refuses_other_protocols(void **state)
+static void d_refuses_other_protocols(void **state)
 {
     static const struct alpn_row rows[] = {{"\x8http/1.1", E_TLS},
                                            {"\x2h2\x4imap", E_TLS},
@@ -486,9 +486,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(verifies),
         cmocka_unit_test(carries_bytes),
-        cmocka_unit_test(resumption),
+        cmocka_unit_test(d_resumption),
         cmocka_unit_test(sessions_are_bounded),
-        cmocka_unit_test(refuses_other_protocols),
+        cmocka_unit_test(d_refuses_other_protocols),
         cmocka_unit_test(refuses_old_versions),
         cmocka_unit_test(survives_junk),
         cmocka_unit_test(refuses_bad_files),

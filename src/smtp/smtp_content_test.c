@@ -157,7 +157,7 @@ static void check_stuffer(struct bytes in)
         show(in, "does not come back as one message");
 }
 
-static void test_stuffer(void **state)
+static void test_b_stuffer(void **state)
 {
     each_string(check_stuffer);
 }
@@ -216,7 +216,7 @@ int main(void)
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decoder),
-        cmocka_unit_test(test_stuffer),
+        cmocka_unit_test(test_b_stuffer),
         cmocka_unit_test(test_facts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -489,7 +489,7 @@ static void smuggle(struct bytes sequence, const char *want, bool chunked, unsig
     done(&t);
 }
 
-static void test_smuggling(void **state)
+static void test_a_smuggling(void **state)
 {
     for (size_t i = 0; i < COUNT_OF(false_ends); i++)
         for (unsigned cuts = 0; cuts < 12; cuts++) {
@@ -499,7 +499,7 @@ static void test_smuggling(void **state)
 }
 
 // Every split of the bytes in two, around the true end.
-static void test_end_at_every_split(void **state)
+static void test_a_end_at_every_split(void **state)
 {
     struct bytes input = BYTES("a\r\n..\r\n.b\r\n\r\n.\r\nNOOP\r\n");
     for (size_t cut = 0; cut <= input.len; cut++) {
@@ -530,7 +530,7 @@ static void expect_end(struct testkit *t, const char *want)
     done(t);
 }
 
-static void test_limits(void **state)
+static void test_i_limits(void **state)
 {
     struct testkit t;
     setup(&t, 0);
@@ -617,7 +617,7 @@ static void test_output_is_bounded(void **state)
     done(&t);
 }
 
-static void test_many_chunks_keep_memory_flat(void **state)
+static void test_c_many_chunks_keep_memory_flat(void **state)
 {
     struct testkit t;
     struct buf input = {0};
@@ -800,12 +800,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dialogues),
         cmocka_unit_test(test_handlers_log),
-        cmocka_unit_test(test_smuggling),
-        cmocka_unit_test(test_end_at_every_split),
-        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_a_smuggling),
+        cmocka_unit_test(test_a_end_at_every_split),
+        cmocka_unit_test(test_i_limits),
         cmocka_unit_test(test_long_lines),
         cmocka_unit_test(test_output_is_bounded),
-        cmocka_unit_test(test_many_chunks_keep_memory_flat),
+        cmocka_unit_test(test_c_many_chunks_keep_memory_flat),
         cmocka_unit_test(test_time_outs),
         cmocka_unit_test(test_our_own_time),
         cmocka_unit_test(test_hangup),

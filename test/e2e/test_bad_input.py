@@ -297,7 +297,7 @@ def status(pid, field):
     return int(pathlib.Path(f"/proc/{pid}/status").read_text().partition(f"{field}:")[2].split()[0]) * 1024
 
 
-def test_100_mb(make_relay, dns, tmp_path):
+def test_i_100_mb(make_relay, dns, tmp_path):
     """A message of 100 MB costs at most 2 MB more memory than one of 100 KB, in and out, and arrives whole."""
     address = network.new_address()
     log = tmp_path / "sink.log"

@@ -69,7 +69,7 @@ def test_no_implicit_mx_beside_an_mx(relay, dns, make_receiver):
     assert not receiver.connections
 
 
-def test_null_mx(relay, dns):
+def test_h_null_mx(relay, dns):
     dns.null_mx("nomail.test")
     with pytest.raises(Refused) as refused:
         send(relay, "bob@nomail.test")
@@ -102,7 +102,7 @@ def test_domain_vanishes(relay, dns):
 
 
 @pytest.mark.parametrize("fault", ["SERVFAIL", "REFUSED", "silence"])
-def test_dns_faults_defer(relay, dns, make_receiver, fault):
+def test_h_dns_faults_defer(relay, dns, make_receiver, fault):
     """What may pass is waited for: the message is accepted, kept, explained, and delivered when DNS is back."""
     receiver = make_receiver()
     dns.domain("broken.test", receiver)
@@ -174,7 +174,7 @@ def test_cname_domain(relay, dns, make_receiver):
     relay.wait_state(ident, "delivered")
 
 
-def test_mx_host_is_a_cname(relay, dns, make_receiver):
+def test_h_mx_host_is_a_cname(relay, dns, make_receiver):
     """Against RFC 2181 10.3, but usual: it is followed."""
     receiver = make_receiver()
     dns.mx("loose.test", "mail.loose.test")
@@ -220,7 +220,7 @@ def needs_port_25():
         pytest.skip("needs root: takes port 25")
 
 
-def test_loop_to_ourselves(make_relay, dns):
+def test_h_loop_to_ourselves(make_relay, dns):
     needs_port_25()
     relay, own = loop_relay(make_relay)
     dns.mx("loop.test", "mx.loop.test")
@@ -274,7 +274,7 @@ def test_knot(make_relay, start_peer, make_receiver):
     assert b"5.1.2" in refused.value.text
 
 
-def test_dnssec(make_relay, start_peer, make_receiver):
+def test_h_dnssec(make_relay, start_peer, make_receiver):
     """Signed zones: what the anchor proves is used; what contradicts it is bogus, which defers and reaches nobody."""
     receiver, forged = make_receiver(), make_receiver()
     knot = start_peer(peers.Knot, zones={"good.test": zone(receiver.address), "bad.test": zone(forged.address)},

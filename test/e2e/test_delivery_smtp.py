@@ -66,7 +66,7 @@ def test_greylisting(relay, receiver_):
     assert len(receiver_.messages()) == 1
 
 
-def test_reset_after_the_final_dot(relay, dns):
+def test_g_reset_after_the_final_dot(relay, dns):
     """A server that takes the content and then resets the connection: nobody knows; so it is sent again (law 2)."""
     rounds = []
 
@@ -180,7 +180,7 @@ def test_a_connection_gone_stale_costs_no_attempt(make_relay, receiver_):
 
 
 @pytest.mark.parametrize("how", ["closes when idle", "closes after each", "421 after each"])
-def test_servers_that_end_sessions_early(make_relay, receiver_, how):
+def test_g_servers_that_end_sessions_early(make_relay, receiver_, how):
     """A server may limit a session as it likes: that is no failure, costs no attempt and puts nothing off."""
     relay = sending_relay(make_relay, {**ONE, "retry": {"first": "60s", "factor": 1, "max": "60s", "lifetime": "1h", "warn_after": "none"}})
     if how == "closes after each":
@@ -344,7 +344,7 @@ def leaves(data):
 
 
 @pytest.mark.parametrize("data", [TEXT_8BIT, multipart_8bit()], ids=["text", "multipart"])
-def test_seven_bit_downgrade(relay, dns, make_receiver, data):
+def test_n_seven_bit_downgrade(relay, dns, make_receiver, data):
     """RFC 6152 3: where the next server lacks 8BITMIME the same message arrives in a 7-bit form; else as it was."""
     old, new = make_receiver(without=["8BITMIME", "SMTPUTF8"]), make_receiver()
     dns.domain("old.test", old)
@@ -575,7 +575,7 @@ def hostile(kind):
 
 
 @pytest.mark.parametrize("kind", ["endless line", "endless lines", "garbage", "bare newlines", "answers in advance", "nul"])
-def test_hostile_servers(relay, dns, make_receiver, kind):
+def test_g_hostile_servers(relay, dns, make_receiver, kind):
     """The relay lives, believes nothing it was not told properly, and serves others."""
     server, well = RawServer(hostile(kind)), make_receiver()
     dns.domain("evil.test", server)

@@ -115,14 +115,14 @@ def test_notify_of_failures(relay, receiver_, box, notify, told):
         nothing_came(relay, box)
 
 
-def test_never_to_the_null_sender(relay, receiver_, box):
+def test_l_never_to_the_null_sender(relay, receiver_, box):
     receiver_.script("rcpt", "550 5.1.1 no")
     ident = send(relay, "bob@example.org", text_message(SENDER, "bob@example.org"), sender="")
     relay.wait_state(ident, "failed")
     nothing_came(relay, box)
 
 
-def test_no_notification_about_a_notification(relay, receiver_, box):
+def test_l_no_notification_about_a_notification(relay, receiver_, box):
     """The sender's server refuses the report: it fails, and that is the end of it."""
     receiver_.script("rcpt", "550 5.1.1 no")
     box.script("rcpt", "550 5.1.1 not here either")
@@ -255,7 +255,7 @@ EVIL = [b"550 5.1.1 \x1b[2J\x1b]0;owned\x07 bell\r\n",
 
 
 @pytest.mark.parametrize("evil", EVIL, ids=["escapes", "nul and cr", "not utf-8", "fields", "many lines", "boundary"])
-def test_hostile_words(make_relay, dns, box, evil):
+def test_f_hostile_words(make_relay, dns, box, evil):
     """Whatever the remote says: the report parses, has one recipient, no control bytes, and no field is forged."""
     hostile_round(make_relay, dns, box, evil)
 
@@ -290,7 +290,7 @@ def test_a_megabyte_of_words(make_relay, dns, box):
 
 @pytest.mark.parametrize("options", [{"mail_options": ["ENVID=a+0D+0AX-Injected:+20yes"]},
                                      {"rcpt_options": ["ORCPT=rfc822;x+0D+0AX-Injected:+20yes"]}], ids=["envid", "orcpt"])
-def test_hostile_envelope_ids(relay, receiver_, box, options):
+def test_f_hostile_envelope_ids(relay, receiver_, box, options):
     """ENVID and ORCPT come from clients, encoded: decoded, they may not end a line."""
     receiver_.script("rcpt", "550 5.1.1 no")
     try:

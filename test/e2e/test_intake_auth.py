@@ -36,7 +36,7 @@ def attempt(world, source, login, password, listener="plain"):
         return raw.plain(login, password)
 
 
-def test_address_is_blocked(world):
+def test_e_address_is_blocked(world):
     """The eleventh attempt is told 454, right password or not; others go on, and in time so does this one."""
     guesser, other = world.source(), world.source()
     for number in range(10):
@@ -50,7 +50,7 @@ def test_address_is_blocked(world):
     assert time.monotonic() - blocked >= BLOCK - 0.2
 
 
-def test_network_is_blocked(world):
+def test_e_network_is_blocked(world):
     """IPv6 counts by /64: a guesser has plenty of addresses there."""
     if "ip6" not in [one["name"] for one in world.relay.config["listeners"]]:
         pytest.skip("no IPv6 here")
@@ -60,7 +60,7 @@ def test_network_is_blocked(world):
     assert attempt(world, world.source(), "alice", PASSWORD).code == 235
 
 
-def test_owner_is_not_locked_out(world):
+def test_e_owner_is_not_locked_out(world):
     """Guesses at a login from many addresses lock it for strangers, not for where its owner has logged in."""
     home, stranger = world.source(), world.source()
     assert attempt(world, home, "carol", PASSWORD).code == 235
@@ -73,7 +73,7 @@ def test_owner_is_not_locked_out(world):
     assert attempt(world, stranger, "alice", PASSWORD).code == 235  # the stranger's address itself did nothing
 
 
-def test_unknown_login_is_locked_alike(world):
+def test_e_unknown_login_is_locked_alike(world):
     for _ in range(4):
         guesser = world.source()
         for _ in range(3):
@@ -81,7 +81,7 @@ def test_unknown_login_is_locked_alike(world):
     assert attempt(world, world.source(), "nobody", "x").code == 454
 
 
-def test_session_ends_after_failures(world):
+def test_e_session_ends_after_failures(world):
     with Raw(world.relay.listener("plain"), source=world.source()) as raw:
         raw.ehlo()
         codes = [raw.plain("somebody", "x").code for _ in range(3)]
@@ -108,7 +108,7 @@ def exchange(raw, mechanism, login):
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-256"])
-def test_unknown_logins_look_alike(world, mechanism):
+def test_e_unknown_logins_look_alike(world, mechanism):
     told = []
     unknown = "unknown1"
     if mechanism == "SCRAM-SHA-256":  # half of the unknown logins seem to have a generated password, half a chosen one
@@ -127,7 +127,7 @@ def test_unknown_logins_look_alike(world, mechanism):
     assert told[0][1] == told[2][1] and told[1][1] == told[3][1]  # a made-up salt stays the same, like a real one
 
 
-def test_unknown_logins_cost_alike(make_relay):
+def test_e_unknown_logins_cost_alike(make_relay):
     relay = make_relay({"listeners": [PLAIN], "limits": {"auth_failures": 1000}})
     relay.add_account("dave", domains=["dave.test"])
     took = {"dave": [], "unknown": []}
@@ -143,7 +143,7 @@ def test_unknown_logins_cost_alike(make_relay):
     assert min(known, unknown) > 0.003, "no password hash was computed"
 
 
-def test_hashing_blocks_no_loop(world):
+def test_e_hashing_blocks_no_loop(world):
     """While many passwords are checked, the one worker answers others as ever."""
     def guess():
         attempt(world, world.source(), "dave", "wrong")
@@ -166,7 +166,7 @@ def test_hashing_blocks_no_loop(world):
     assert statistics.median(took) < max(0.05, whole / 8), (took, whole)
 
 
-def test_suspended_account(world):
+def test_e_suspended_account(world):
     source = world.source()
     with Raw(world.relay.listener("plain"), source=source) as raw:
         raw.ehlo()
@@ -188,7 +188,7 @@ def test_suspended_account(world):
     "SCRAM-SHA-256 " + base64.b64encode(b"p=tls-unique,,n=alice,r=abcdefghijklmnopqr").decode(), "SCRAM-SHA-256 AAAA", "LOGIN =", "PLAIN " + "A" * 13000],
     ids=["no_base64", "pad", "nul", "no_nul", "no_password", "nul_in_password", "other_identity", "no_utf8", "binding", "scram_junk", "login_pad",
          "too_long"])
-def test_malformed_login(world, words):
+def test_e_malformed_login(world, words):
     """Refused with a code of its own, and the session is in step."""
     with Raw(world.relay.listener("plain"), source=world.source()) as raw:
         raw.ehlo()

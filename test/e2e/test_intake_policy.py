@@ -82,7 +82,7 @@ def test_mail_from_unverified(world):
     assert answer.enhanced == "5.7.1" and "unproven.test" in answer.text and "domain verify" in answer.text
 
 
-def test_mail_from_homograph(world):
+def test_k_mail_from_homograph(world):
     with world.open(login="alice") as raw:
         answer = raw.expect("MAIL FROM:<x@\u0441lient.test> SMTPUTF8", 550)
         assert answer.enhanced == "5.7.1" and "xn--lient-0ye.test" in answer.text
@@ -123,7 +123,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("listener", ["plain", "strict", "off"])
 @pytest.mark.parametrize("name", FOREIGN)
-def test_from_foreign(world, name, listener):
+def test_k_from_foreign(world, name, listener):
     rest = b"\r\nTo: b@example.org\r\nDate: Sun, 22 Nov 2026 07:00:00 +0000\r\nMessage-ID: <1@client.test>\r\n"
     answer = submit(world, FOREIGN[name].encode() + rest, listener)
     assert answer.code == 550 and answer.enhanced == "5.7.1", answer
@@ -158,7 +158,7 @@ AMBIGUOUS = {  # what one reader takes for ours and another for a stranger's is 
 
 @pytest.mark.parametrize("listener", ["plain", "off"])
 @pytest.mark.parametrize("name", AMBIGUOUS)
-def test_from_ambiguous(world, name, listener):
+def test_k_from_ambiguous(world, name, listener):
     answer = submit(world, AMBIGUOUS[name].encode("latin-1") + b"\r\nTo: b@example.org\r\n", listener)
     assert answer.code == 550 and answer.enhanced in ("5.7.1", "5.6.0", "5.6.7"), answer
 
@@ -192,7 +192,7 @@ def test_any_sender(world):
     assert submit(world, "From: x@anything.test\r\nTo: b@example.org\r\n", login="free", sender="y@whatever.test").code == 250
 
 
-def test_domain_of_another_account(world):
+def test_k_domain_of_another_account(world):
     """What one account has verified is no other's."""
     assert submit(world, "From: x@other.test\r\nTo: b@example.org\r\n", login="bob", sender="x@other.test").code == 250
     assert submit(world, "From: x@client.test\r\nTo: b@example.org\r\n", login="bob", sender="x@other.test").enhanced == "5.7.1"
@@ -297,7 +297,7 @@ def test_received_tells_tls_and_helo(world):
     pytest.param("From: alice@client.test\r\nX-Posthaste-Tag: " + "t" * 65, 550, "5.6.0", "X-Posthaste-Tag is too long", id="long_tag"),
     pytest.param("From: alice@client.test\r\nX-Posthaste-Tag: a\r\nX-Posthaste-Tag: b", 550, "5.6.0", "X-Posthaste-Tag more than once", id="tag_twice"),
 ])
-def test_refused(world, head, code, enhanced, words):
+def test_l_refused(world, head, code, enhanced, words):
     answer = submit(world, head + "\r\n")
     assert (answer.code, answer.enhanced) == (code, enhanced) and words in answer.text, answer
 
@@ -415,7 +415,7 @@ OPEN_RELAY = ["a%example.org@local.test", "@local.test:a@example.org", "example.
 
 
 @pytest.mark.parametrize("sender", ["", "x@elsewhere.test", "bob@local.test", "alice@client.test", "x@relay.test"])
-def test_no_open_relay(world, sender):
+def test_k_no_open_relay(world, sender):
     with world.open("mx") as raw:
         raw.expect(f"MAIL FROM:<{sender}>", 250)
         answers = {recipient: raw.ask(f"RCPT TO:<{recipient}>") for recipient in OPEN_RELAY[:12]}
@@ -427,7 +427,7 @@ def test_no_open_relay(world, sender):
     assert "needs a login" in answers["a@example.org"].text and answers["a@example.org"].enhanced == "5.7.1"
 
 
-def test_no_open_relay_utf8(world):
+def test_k_no_open_relay_utf8(world):
     with world.open("mx") as raw:
         raw.expect("MAIL FROM:<x@elsewhere.test> SMTPUTF8", 250)
         assert raw.ask("RCPT TO:<bob@l\u043ecal.test>").code >= 500

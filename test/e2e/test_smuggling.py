@@ -73,7 +73,7 @@ def no_smuggled(world):
 
 @pytest.mark.parametrize("hello", ["EHLO", "HELO"])
 @pytest.mark.parametrize("sequence", FALSE_ENDS, ids=lambda s: repr(s)[2:-1])
-def test_false_end(world, sequence, hello, no_smuggled):
+def test_a_false_end(world, sequence, hello, no_smuggled):
     taken = []
     with world.open("plain", "alice") as raw:
         raw.ask(f"{hello} client.test")
@@ -95,7 +95,7 @@ MARKS = itertools.count(1)
 
 
 @pytest.mark.parametrize("sequence", FALSE_ENDS, ids=lambda s: repr(s)[2:-1])
-def test_false_end_pipelined(world, sequence, no_smuggled):
+def test_a_false_end_pipelined(world, sequence, no_smuggled):
     """All in one segment, the next transaction too."""
     with world.open("plain", "alice") as raw:
         raw.send(ENVELOPE + b"DATA\r\n" + HEAD + b"a" + sequence + SMUGGLED + b"\r\n.\r\nVRFY x\r\nNOOP\r\n")
@@ -104,7 +104,7 @@ def test_false_end_pipelined(world, sequence, no_smuggled):
 
 
 @pytest.mark.parametrize("sequence", FALSE_ENDS, ids=lambda s: repr(s)[2:-1])
-def test_false_end_in_chunks(world, sequence, no_smuggled):
+def test_a_false_end_in_chunks(world, sequence, no_smuggled):
     """In BDAT even the true end is data; what goes out by DATA is one message still."""
     for end in (sequence, b"\r\n.\r\n"):
         content = HEAD + b"a" + end + SMUGGLED
@@ -121,7 +121,7 @@ def test_false_end_in_chunks(world, sequence, no_smuggled):
 
 
 @pytest.mark.parametrize("tail", [b".", b"\r\n.", b"x", b"", b".\r\n", b"..\r\n.\r\n", b".\r\n.\r\n.\r\n", b"x" * 998], ids=lambda s: repr(s[:9])[2:-1])
-def test_outbound_end(world, tail):
+def test_b_outbound_end(world, tail):
     """What a chunk may end with reaches a receiver that knows only DATA as one message, dots and all."""
     content = HEAD + b"before\r\n" + tail
     with world.open("plain", "alice") as raw:
@@ -132,14 +132,14 @@ def test_outbound_end(world, tail):
     assert got.data.partition(b"\r\n\r\n")[2] == (want if want.endswith(b"\r\n") else want + b"\r\n")
 
 
-def test_outbound_bare_cr(world):
+def test_b_outbound_bare_cr(world):
     """A last chunk that ends in a bare CR could make CR LF.LF of what follows: it is refused."""
     with world.open("plain", "alice") as raw:
         raw.envelope("alice@client.test", "bob@example.org")
         assert raw.bdat(HEAD + b"x\r").code == 550
 
 
-def test_byte_by_byte(world):
+def test_a_byte_by_byte(world):
     """A whole session, one byte a segment."""
     word = base64.b64encode(f"\0alice\0{PASSWORD}".encode()).decode()
     with Raw(world.relay.listener("plain"), greet=False) as raw:
@@ -157,7 +157,7 @@ def test_byte_by_byte(world):
 
 # ---- STARTTLS
 
-def test_starttls_injection(world):
+def test_d_starttls_injection(world):
     """What stands behind STARTTLS in the clear is not obeyed under TLS (CVE-2011-0411)."""
     for injected in (b"VRFY injected\r\n", b"EHLO evil\r\nMAIL FROM:<>\r\n", b"\r\n", b"A"):
         with Raw(world.relay.listener("submission")) as raw:
@@ -173,7 +173,7 @@ def test_starttls_injection(world):
             assert raw.ask("NOOP").text == "2.0.0 Ok" and raw.ask("MAIL FROM:<alice@client.test>").code == 530
 
 
-def test_starttls_forgets(world):
+def test_d_starttls_forgets(world):
     with Raw(world.relay.listener("submission")) as raw:
         raw.ehlo()
         raw.starttls(world.authority.client_context())
@@ -191,7 +191,7 @@ def test_starttls_forgets(world):
         assert raw.ask("RCPT TO:<a@example.org>").code == 503
 
 
-def test_starttls_argument(world):
+def test_d_starttls_argument(world):
     with Raw(world.relay.listener("submission")) as raw:
         raw.ehlo()
         assert raw.expect("STARTTLS now", 501).enhanced == "5.5.4"
@@ -199,20 +199,20 @@ def test_starttls_argument(world):
 
 @pytest.mark.parametrize("junk", [b"EHLO x\r\n" * 100, b"\x16\x03\x01\xff\xff" + b"\0" * 2000, b"\x15\x03\x03\x00\x02\x02\x28", b"\x80\x2e\x01\x00\x02"],
                          ids=["plain", "record", "alert", "ssl2"])
-def test_tls_junk(world, junk):
+def test_d_tls_junk(world, junk):
     with Raw(world.relay.listener("submissions"), greet=False) as raw:
         raw.send(junk)
         assert raw.is_closed()
 
 
-def test_tls_silence(world):
+def test_d_tls_silence(world):
     """A handshake that never comes is given up."""
     with Raw(world.relay.listener("submissions"), greet=False) as raw:
         start = time.monotonic()
         assert raw.is_closed() and time.monotonic() - start < 6
 
 
-def test_cut_in_content(world):
+def test_c_cut_in_content(world):
     """A connection that ends within the content, under TLS and without, leaves no message."""
     for listener, chunked in itertools.product(["plain", "submission"], [False, True]):
         with world.open(listener, "alice", tls=listener == "submission") as raw:
@@ -236,7 +236,7 @@ def test_cut_in_content(world):
 
 @pytest.mark.parametrize("size", ["-1", "+5", "0x10", "1e3", "18446744073709551616", "18446744073709551615", "4294967296", "9223372036854775808",
                                   "99999999999999999999999", "", "5 FIRST", "5 LAST LAST", "\u0665"])
-def test_bdat_size(world, size):
+def test_c_bdat_size(world, size):
     """A size that is none: what follows can't be told from commands, so the session ends."""
     with world.open("plain", "alice") as raw:
         raw.envelope("alice@client.test", "bob@example.org")
@@ -244,7 +244,7 @@ def test_bdat_size(world, size):
         assert answer.code in (500, 501, 552) and raw.is_closed()
 
 
-def test_bdat_refused_is_swallowed(world):
+def test_c_bdat_refused_is_swallowed(world):
     """The octets of a refused chunk are never commands."""
     with world.open("plain", "alice") as raw:
         raw.send(b"BDAT 18 LAST\r\nMAIL FROM:<evil>\r\nVRFY x\r\n")
@@ -256,7 +256,7 @@ def test_bdat_refused_is_swallowed(world):
         assert codes[2] == 252 and min(codes[:2]) >= 500
 
 
-def test_bdat_and_data_do_not_mix(world):
+def test_c_bdat_and_data_do_not_mix(world):
     with world.open("plain", "alice") as raw:
         raw.envelope("alice@client.test", "bob@example.org")
         raw.send(b"BDAT 6\r\nFrom: ")
@@ -277,7 +277,7 @@ def rss(pid):
     return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
-def test_bdat_empty_chunks(world):
+def test_c_bdat_empty_chunks(world):
     """Ten thousand chunks of nothing cost no memory."""
     with world.open("plain", "alice") as raw:
         raw.envelope("alice@client.test", "bob@example.org")
