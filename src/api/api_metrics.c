@@ -40,6 +40,17 @@ static void intake_metrics(const struct intake_counters *c, struct buf *out)
     one(out, "sessions_tls_total", "counter", load(&c->tls_sessions), "sessions that began TLS");
     one(out, "logins_total", "counter", load(&c->logins), "logins that succeeded");
     one(out, "logins_failed_total", "counter", load(&c->logins_failed), "logins that failed");
+    head(out, "feedback_total", "counter", "what came back about recipients");
+    for (int i = 0; i < FEEDBACK_KINDS; i++)
+        buf_printf(out, "posthaste_feedback_total{kind=\"%s\"} %llu\n",
+                   feedback_kind_name((enum feedback_kind)i),
+                   (unsigned long long)load(&c->returns[i]));
+    one(out, "feedback_forged_total", "counter", load(&c->returns_forged),
+        "return paths refused because they were not made here");
+    one(out, "feedback_unmatched_total", "counter", load(&c->returns_unmatched),
+        "reports that name no mail of ours");
+    one(out, "feedback_refused_total", "counter", load(&c->returns_too_many),
+        "reports refused by bounce.rate");
     int64_t open =
         atomic_load_explicit((_Atomic int64_t *)(uintptr_t)&c->sessions_open, memory_order_relaxed);
     one(out, "sessions", "gauge", open < 0 ? 0 : (uint64_t)open, "client sessions open now");

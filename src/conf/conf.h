@@ -35,6 +35,7 @@ enum conf_tls { CONF_TLS_NONE, CONF_TLS_STARTTLS, CONF_TLS_IMPLICIT };
 enum conf_auth { CONF_AUTH_REQUIRED, CONF_AUTH_OPTIONAL, CONF_AUTH_NONE };
 enum conf_dkim { CONF_DKIM_TXT, CONF_DKIM_CNAME };
 enum conf_dkim_keys { CONF_DKIM_BOTH, CONF_DKIM_RSA, CONF_DKIM_ED25519 };
+enum conf_role { CONF_ROLE_SUBMISSION, CONF_ROLE_BOUNCES };
 enum conf_submission { CONF_SUBMISSION_FIX, CONF_SUBMISSION_STRICT, CONF_SUBMISSION_OFF };
 
 struct conf_listener {
@@ -43,6 +44,8 @@ struct conf_listener {
         address; // "192.0.2.1:587" or "[::]:587"; sys_addr_parse() reads it; port 0: the kernel's
     bool any_family; // written "*:PORT": both families; IPv4 alone where there is no IPv6
     uint16_t port;
+    enum conf_role
+        role; // BOUNCES: no logins; only reports about our mail, to whoever holds a token
     enum conf_tls tls;
     enum conf_auth auth;
     // Clients that may use AUTH without TLS and, unless auth is required, relay without a login.
@@ -165,6 +168,14 @@ struct conf {
         struct conf_cidr *addresses; // single addresses that mail leaves from, as receivers see it
         uint32_t addresses_count;    // 0: those that `hostname` has in the DNS
     } domains;
+    struct {
+        struct bytes
+            domain; // of return paths, where no domain of the sender's is known; not set: none
+        struct conf_patterns complaints; // addresses that providers send complaints to
+        uint64_t message_size;           // bytes of one report
+        uint32_t rate;                   // reports a minute from one address
+        bool cfbl;                       // ask for complaints in each bulk message (RFC 9477)
+    } bounce;
     struct {
         int64_t keep_ms; // day files older than this are deleted
     } events;

@@ -54,6 +54,20 @@ static void check_trusted(struct check *c, const struct conf_listener *l,
     }
 }
 
+// What is sent here needs no login, and is never sent on.
+static void check_bounces(struct check *c, struct conf_listener *l, const struct conf_node *node)
+{
+    static const char *const others[] = {"auth", "trusted", "account", "submission"};
+    for (size_t i = 0; i < COUNT_OF(others); i++)
+        if (conf_node_find(node, others[i]))
+            conf_errors_add(c->errors, place_of(node, others[i]),
+                            "a listener with role: bounces takes no mail to be sent on, so it has "
+                            "no %s",
+                            others[i]);
+    l->auth = CONF_AUTH_NONE;
+    l->submission = CONF_SUBMISSION_OFF;
+}
+
 static void check_access(struct check *c, const struct conf_listener *l,
                          const struct conf_node *node)
 {
@@ -109,7 +123,10 @@ static void check_listener(struct check *c, uint32_t n, const struct conf_node *
     l->port = endpoint.port;
     l->any_family = address && bytes_starts(address->text, BYTES("*"));
     check_trusted(c, l, node);
-    check_access(c, l, node);
+    if (l->role == CONF_ROLE_BOUNCES)
+        check_bounces(c, l, node);
+    else
+        check_access(c, l, node);
     check_certificate(c, l, node);
     check_twins(c, n, node);
 }

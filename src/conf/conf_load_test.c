@@ -193,6 +193,7 @@ static void test_errors_golden(void **state)
         "t.yaml:11:1: error: unknown key 'zzz'; known here: hostname, spool, state, control, user, "
         "workers, shutdown_grace, listeners, tls, dkim, dns, routes, lanes, retry, limits, "
         "domains, "
+        "bounce, "
         "events, "
         "http, log\n"
         "    zzz: 1\n"
@@ -229,6 +230,12 @@ static void test_sense(void **state)
         {HOST SELF "listeners: [{name: a, address: '127.0.0.1:25', account: x}]\n",
          "auth is required here"},
         {HOST SELF "listeners: [{name: a, address: '127.0.0.1:8025'}]\n", "http already has"},
+        {HOST "listeners: [{name: a, address: '*:25', tls: none, role: bounces, auth: none}]\n",
+         "so it has no auth"},
+        {HOST "listeners: [{name: a, address: '*:25', tls: none, role: bounces,"
+              " trusted: 127.0.0.1}]\n",
+         "so it has no trusted"},
+        {HOST "listeners: [{name: a, address: '*:25', role: bounces}]\n", "needs tls.certificate"},
         {HOST "routes: [{via: mx}, {match: {recipient: a.b}, via: discard}]\n", "never reached"},
         {HOST "routes: [{match: {listener: nope}, via: mx}]\n", "no listener is named 'nope'"},
         {HOST "routes: [{via: 'lmtp:/x', tls: verify}]\n", "no TLS on the way"},

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "conf/conf_value.h"
 
+static const char *const role_words[] = {"submission", "bounces", NULL};
 static const char *const tls_words[] = {"none", "starttls", "implicit", NULL};
 static const char *const auth_words[] = {"required", "optional", "none", NULL};
 static const char *const dkim_words[] = {"txt", "cname", NULL};
@@ -42,6 +43,7 @@ const struct conf_param conf_params[] = {
 {"listeners", "where mail comes in", CONF_ENTRIES, LIST(conf, listeners), .shown_default = "with a certificate *:587 and *:465, else 127.0.0.1:587", RELOAD},
 {"listeners[].name", "what routes and logs call it", CONF_NAME, AT(conf_listener, name), .required = true, RELOAD},
 {"listeners[].address", "address and port; *:PORT is every address, port 0 lets the system choose", CONF_ENDPOINT, AT(conf_listener, address), .required = true, RELOAD},
+{"listeners[].role", "submission takes mail from programs and people, bounces only what comes back about our mail", CONF_ENUM, AT(conf_listener, role), .words = role_words, .initial = "submission", RELOAD},
 {"listeners[].tls", "none (trusted networks only), starttls, or implicit from the first byte", CONF_ENUM, AT(conf_listener, tls), .words = tls_words, .initial = "starttls", RELOAD},
 {"listeners[].auth", "whether clients must log in; without a login only `trusted` ones may send", CONF_ENUM, AT(conf_listener, auth), .words = auth_words, .initial = "required", RELOAD},
 {"listeners[].trusted", "networks that may log in without TLS and, unless auth is required, send without a login", CONF_CIDRS, LIST(conf_listener, trusted), RELOAD},
@@ -117,6 +119,13 @@ const struct conf_param conf_params[] = {
 {"domains.dkim_zone", "our zone that the CNAMEs of `dkim: cname` point into", CONF_HOSTNAME, AT(conf, domains.dkim_zone), .shown_default = "dkim.HOSTNAME", RELOAD},
 {"domains.dmarc_reports", "mail address that the proposed DMARC record asks reports for", CONF_MAILBOX, AT(conf, domains.dmarc_reports), .none = true, .shown_default = "none", RELOAD},
 {"domains.addresses", "addresses that mail leaves from, as receivers see them", CONF_IPS, LIST(conf, domains.addresses), .shown_default = "those of `hostname` in the DNS", RELOAD},
+
+{"bounce", "what comes back", CONF_MAP, RELOAD},
+{"bounce.domain", "domain of return paths, where none of the sender's own is known to lead here; its mail must come to a listener with role: bounces", CONF_HOSTNAME, AT(conf, bounce.domain), .none = true, .shown_default = "none: MAIL FROM stays as it is", RELOAD},
+{"bounce.complaints", "addresses that mailbox providers send complaints to (feedback loops)", CONF_PATTERNS, AT(conf, bounce.complaints), .shown_default = "[]", RELOAD},
+{"bounce.message_size", "bytes of one report", CONF_SIZE, AT(conf, bounce.message_size), .min = 64 * KIB, .max = GIB, .initial = "25MiB", RELOAD},
+{"bounce.rate", "reports a minute from one address (IPv6: /64)", CONF_COUNT, AT(conf, bounce.rate), .min = 1, .max = MILLION, .initial = "600", RELOAD},
+{"bounce.cfbl", "ask for complaints in bulk mail: CFBL-Address (RFC 9477)", CONF_BOOL, AT(conf, bounce.cfbl), .initial = "no", RELOAD},
 
 {"events", "the history of deliveries", CONF_MAP},
 {"events.keep", "day files older than this are deleted", CONF_DURATION, AT(conf, events.keep_ms), .min = DAY, .max = 3650 * DAY, .initial = "30d"},

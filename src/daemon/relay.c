@@ -23,6 +23,7 @@
 #include "daemon/holds.h"
 #include "daemon/predecessor.h"
 #include "daemon/relay_files.h"
+#include "daemon/secret_file.h"
 #include "daemon/signer.h"
 #include "daemon/worker.h"
 #include "event/history.h"
@@ -638,24 +639,20 @@ static int open_store(struct relay *r)
     return err;
 }
 
-// The same for as long as the state folder lives, so that an unknown login's salt never changes.
-static void load_scram_secret(struct relay *r)
+// The same for as long as the state folder lives: an unknown login's salt never changes, and what went out with a
+// token is known again.
+static int load_secrets(struct relay *r)
 {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/scram-secret", r->snapshot->conf->state.at);
-    FILE *f = fopen(path, "rbe");
-    size_t n = f ? fread(r->shared.scram_secret, 1, sizeof r->shared.scram_secret, f) : 0;
-    if (f)
-        fclose(f);
-    if (n == sizeof r->shared.scram_secret)
-        return;
-    sys_random(r->shared.scram_secret, sizeof r->shared.scram_secret);
-    f = fopen(path, "wbe");
-    if (!f || fwrite(r->shared.scram_secret, 1, sizeof r->shared.scram_secret, f) !=
-                  sizeof r->shared.scram_secret)
-        log_warn("cannot keep the secret for made-up logins", LOG_CSTR("file", path));
-    if (f)
-        fclose(f);
+    struct worker_shared *s = &r->shared;
+    struct bytes state = r->snapshot->conf->state;
+    int err = secret_file_load(state, "scram-secret", s->scram_secret, sizeof s->scram_secret);
+    if (err)
+        log_warn("cannot keep the secret for made-up logins", LOG_ERR(err));
+    err = secret_file_load(state, "return-key", s->return_key.bytes, sizeof s->return_key.bytes);
+    if (err)
+        log_error("cannot use the key of return paths and unsubscribe links",
+                  LOG_CSTR("file", "return-key"), LOG_STR("folder", state), LOG_ERR(err));
+    return err;
 }
 
 // All addresses under which a listener of ours can be reached: mail must not be sent there.
@@ -825,10 +822,13 @@ static int start(struct relay *r)
     err = open_when_free(r, open_store, "store");
     if (err)
         return err;
-    load_scram_secret(r);
+    err = load_secrets(r);
+    if (err)
+        return err;
     load_authorities(r);
     r->shared.channel = r->channel;
     r->shared.open_signer = signer_open;
+    r->shared.bounce_rules = bounce_rules_default();
     r->shared.port.kick = kick_workers;
     r->shared.port.kick_ctx = r;
     make_queue(r);

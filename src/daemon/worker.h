@@ -25,6 +25,9 @@ struct worker_shared {
     struct history *history;
     struct intake_counters intake_counters;
     struct deliver_counters deliver_counters;
+    struct returns_rates returns_rates;
+    const struct bounce_rules *bounce_rules;
+    struct return_key return_key;
     uint8_t scram_secret[32];
     struct sys_addr selves[DELIVER_SELVES_MAX];
     uint32_t selves_count;

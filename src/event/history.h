@@ -65,6 +65,10 @@ struct history_reader {
 int history_show(struct history *h, struct message_id id,
                  const struct history_reader *reader) MUST_USE;
 
+// The envelope of a message that was accepted, borrowed for the call. E_NOT_FOUND.
+int history_envelope(struct history *h, struct message_id id,
+                     void (*found)(void *ctx, const struct envelope *envelope), void *ctx) MUST_USE;
+
 // Messages that match all that is set, the newest first, at most `max`.
 struct history_filter {
     struct bytes recipient, sender, message_id, envid, tag;

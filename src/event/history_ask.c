@@ -256,6 +256,18 @@ int history_show(struct history *h, struct message_id id, const struct history_r
     return err;
 }
 
+int history_envelope(struct history *h, struct message_id id,
+                     void (*found)(void *ctx, const struct envelope *envelope), void *ctx)
+{
+    struct question q;
+    question_init(&q, h);
+    const struct known *k = find_message(&q, id);
+    if (k)
+        found(ctx, k->record.envelope);
+    question_done(&q);
+    return k ? OK : E_NOT_FOUND;
+}
+
 // ---- finding ---------------------------------------------------------------------------------------------
 
 struct finding {

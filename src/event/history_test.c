@@ -200,6 +200,11 @@ static void on_event(void *ctx, const struct history_event *e)
     snprintf(told->address, sizeof told->address, "%.*s", BYTES_FMT(e->address));
 }
 
+static void on_envelope(void *ctx, const struct envelope *e)
+{
+    *(uint32_t *)ctx = e->recipients_count;
+}
+
 static void on_message(void *ctx, const struct history_message *m)
 {
     struct telling *t = ctx;
@@ -272,6 +277,11 @@ static void test_show(void **state)
         assert_string_equal(t->at[i].address, WANT[i].address);
     }
     assert_int_equal(history_show(history, id_of(99, midnight), &reader), E_NOT_FOUND);
+    uint32_t recipients = 0;
+    assert_int_equal(history_envelope(history, id, on_envelope, &recipients), OK);
+    assert_number("recipients", recipients, 3);
+    assert_int_equal(history_envelope(history, id_of(99, midnight), on_envelope, &recipients),
+                     E_NOT_FOUND);
     free(t);
 }
 

@@ -9,6 +9,8 @@
 // Thread: the worker's.
 #pragma once
 
+#include "bounce/bounce_rules.h"
+#include "bounce/return_token.h"
 #include "conf/conf_snapshot.h"
 #include "dns/dns_cache.h"
 #include "intake/acceptance.h"
@@ -25,7 +27,17 @@ struct intake_counters {
     _Atomic uint64_t not_kept; // messages that the spool refused since that began; 0: all is well
     _Atomic int64_t not_kept_last_us;
     _Atomic int64_t sessions_open;
+    _Atomic uint64_t returns[FEEDBACK_KINDS]; // records of what came back
+    _Atomic uint64_t returns_forged, returns_unmatched, returns_too_many;
 };
+
+// How many reports came in this minute, from each group of addresses.
+#define RETURNS_RATE_GROUPS 1024
+struct returns_rates {
+    _Atomic uint64_t groups[RETURNS_RATE_GROUPS];
+};
+
+struct history; // event/history.h
 
 struct intake_options {
     struct intake_port *port;
@@ -34,6 +46,11 @@ struct intake_options {
     struct net_limits *limits;
     uint32_t worker, workers; // its number among how many
     struct intake_counters *counters;
+    // for listeners with role: bounces
+    const struct return_key *return_key;
+    const struct bounce_rules *bounce_rules;
+    struct returns_rates *returns_rates;
+    struct history *history;  // asked whom a token names; NULL: nobody to ask
     uint8_t scram_secret[32]; // makes up keys for unknown logins, the same on every start
 };
 

@@ -12,7 +12,8 @@
 struct intake {
     struct intake_options options;
     struct conf_snapshot *snapshot; // current
-    struct list gates, sessions, transactions;
+    struct list gates, sessions, transactions, returns;
+    uint32_t returns_count;
     bool stopping;
 };
 
@@ -29,6 +30,7 @@ struct gate {
 };
 
 struct transaction;
+struct returns;
 
 struct session {
     struct list link;
@@ -43,6 +45,7 @@ struct session {
     struct buf login;            // of the account; empty: none
     struct auth_pending *auth;   // NULL: none
     struct transaction *current; // NULL: none
+    struct returns *returns;     // the same at a listener with role: bounces
 };
 
 // The door's own words to its session, from a transaction: answers, then lets the session go on.

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "intake/intake_private.h"
+#include "intake/returns.h"
 
 static void pump(struct session *s);
 
@@ -32,6 +33,7 @@ static void session_free(struct session *s)
         auth_cancel(s->auth);
     if (s->current)
         transaction_drop(s);
+    returns_drop(s);
     smtp_server_free(s->server);
     net_conn_close(s->conn, false);
     net_limits_leave(&s->place);
@@ -316,7 +318,9 @@ static void on_accept(void *ctx, struct sys_stream *stream, bool is_trusted,
     atomic_fetch_add_explicit(&in->options.counters->sessions_open, 1, memory_order_relaxed);
     bool implicit = g->conf->tls == CONF_TLS_IMPLICIT;
     s->conn = net_conn_accept(stream, &CONN_EVENTS, s);
-    s->server = smtp_server_new(&g->config, start_of(s, implicit), &SERVER_HANDLERS, s, sys_mono());
+    bool bounces = g->conf->role == CONF_ROLE_BOUNCES;
+    s->server = smtp_server_new(&g->config, start_of(s, implicit),
+                                bounces ? &RETURNS_HANDLERS : &SERVER_HANDLERS, s, sys_mono());
     if (admission != NET_ADMITTED) {
         intake_count(&in->options.counters->sessions_refused, 1);
         enum smtp_reply_id refusal =
@@ -364,6 +368,10 @@ void intake_open_gate(struct intake *in, const struct conf_listener *listener, i
         .command_timeout_ms = conf->limits.command_timeout_ms,
         .random = random_bytes,
     };
+    if (listener->role == CONF_ROLE_BOUNCES) {
+        g->config.message_size_max = conf->bounce.message_size;
+        g->config.recipients_max = RETURNS_RECIPIENTS_MAX;
+    }
     memcpy(g->config.scram_secret, in->options.scram_secret, sizeof g->config.scram_secret);
     list_push_back(&in->gates, &g->link);
     g->listener =
@@ -385,6 +393,7 @@ struct intake *intake_new(const struct intake_options *options, struct conf_snap
     list_init(&in->gates);
     list_init(&in->sessions);
     list_init(&in->transactions);
+    list_init(&in->returns);
     return in;
 }
 
@@ -443,7 +452,8 @@ void intake_stop(struct intake *in)
 
 bool intake_is_idle(const struct intake *in)
 {
-    return list_is_empty(&in->sessions) && list_is_empty(&in->transactions);
+    return list_is_empty(&in->sessions) && list_is_empty(&in->transactions) &&
+           list_is_empty(&in->returns);
 }
 
 void intake_abort(struct intake *in)

@@ -23,7 +23,9 @@ def config(world):
     return {
         "listeners": [PLAIN, {**PLAIN, "name": "strict", "submission": "strict"}, MX,
                       {"name": "nologin", "address": "127.0.0.1:0", "tls": "none", "auth": "none", "trusted": ["127.0.0.0/8"]},
-                      {"name": "submission", "address": "127.0.0.1:0", "tls": "starttls", "auth": "required"}],
+                      {"name": "submission", "address": "127.0.0.1:0", "tls": "starttls", "auth": "required"},
+                      {"name": "bounces", "address": "127.0.0.1:0", "tls": "none", "role": "bounces"}],
+        "bounce": {"complaints": ["fbl@relay.test"], "rate": 3},
         "routes": [{"match": {"recipient": "local.test"}, "recipients": str(table), "via": "discard"}, {"match": {}, "via": f"mx:{world.receiver.port}"}],
         "limits": {"recipients": 100, "message_size": "64KiB", "header_size": "16KiB", "received": 10, "sessions": 200,
                    "sessions_per_address": 40, "command_timeout": "2s", "auth_failures": 4, "auth_block": "1s"},
@@ -127,6 +129,20 @@ def suspended(world):
         return raw.ask("MAIL FROM:<a@gone.test>")
 
 
+def noted(world):
+    with world.open("bounces", source=world.source()) as raw:
+        raw.envelope("", "fbl@relay.test")
+        return raw.data(b"From: fbl@isp.test\r\nSubject: complaint\r\n\r\nabout nothing\r\n")
+
+
+def too_many_reports(world):
+    with world.open("bounces", source=world.source()) as raw:
+        for _ in range(3):
+            raw.expect("MAIL FROM:<>", 250)
+            raw.expect("RSET", 250)
+        return raw.ask("MAIL FROM:<>")
+
+
 def crowd(total):
     def run(world):
         opened = []
@@ -193,7 +209,7 @@ SCENES = {
     "AUTH_OK": ask("AUTH PLAIN " + base64.b64encode(f"\0alice\0{PASSWORD}".encode()).decode()),
     "AUTH_BAD": ask("AUTH PLAIN " + base64.b64encode(b"\0alice\0wrong").decode()), "AUTH_TOO_MANY": too_many_logins, "AUTH_UNAVAILABLE": None,
     "MAIL_OK": ask(MAIL, login="alice"), "RCPT_OK": ask(MAIL, "RCPT TO:<b@example.org>", login="alice"), "ACCEPTED": content(OWN),
-    "TOO_MANY_CONNECTIONS": crowd(False), "BUSY": crowd(True), "DISK_FULL": None, "LOCAL_ERROR": local_error, "ACCOUNT_SUSPENDED": suspended,
+    "NOTED": noted, "TOO_MANY_REPORTS": too_many_reports, "TOO_MANY_CONNECTIONS": crowd(False), "BUSY": crowd(True), "DISK_FULL": None, "LOCAL_ERROR": local_error, "ACCOUNT_SUSPENDED": suspended,
     "SENDER_NOT_OWNED": ask("MAIL FROM:<x@other.test>", login="alice"), "SENDER_UNVERIFIED": ask("MAIL FROM:<x@unproven.test>", login="alice"),
     "FROM_NOT_OWNED": content("From: x@other.test\r\n"), "FROM_UNVERIFIED": content("From: x@unproven.test\r\n"),
     "RELAY_DENIED": ask("MAIL FROM:<x@y.test>", "RCPT TO:<b@example.org>", listener="mx"),

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+#include "bounce/returned.h"
+
+static const struct recipient *recipient_number(const struct envelope *e, uint32_t number)
+{
+    return e && number >= 1 && number <= e->recipients_count ? &e->recipients[number - 1] : NULL;
+}
+
+static const struct recipient *recipient_named(const struct envelope *e, struct bytes address)
+{
+    if (!e)
+        return NULL;
+    for (uint32_t i = 0; i < e->recipients_count && address.len; i++)
+        if (bytes_eq_nocase(e->recipients[i].address, address))
+            return &e->recipients[i];
+    return NULL;
+}
+
+static enum feedback_kind kind_of_action(enum dsn_action action)
+{
+    switch (action) {
+    case DSN_FAILED:
+        return FEEDBACK_BOUNCE;
+    case DSN_DELAYED:
+        return FEEDBACK_DELAY;
+    case DSN_DELIVERED:
+    case DSN_RELAYED:
+    case DSN_EXPANDED:
+        break;
+    }
+    return FEEDBACK_SUCCESS;
+}
+
+// A report may have recipients that failed beside others; a complaint that takes another one back is none (RFC 5965
+// 7.3: "not-spam").
+static enum feedback_kind kind_of(const struct bounce_mail *mail,
+                                  const struct bounce_record *record)
+{
+    switch (mail->kind) {
+    case BOUNCE_KIND_BOUNCE:
+    case BOUNCE_KIND_DELAY:
+    case BOUNCE_KIND_SUCCESS:
+        return record ? kind_of_action(record->action) : (enum feedback_kind)mail->kind;
+    case BOUNCE_KIND_COMPLAINT:
+        return bytes_eq_nocase(mail->feedback_type, BYTES("not-spam")) ? FEEDBACK_OTHER
+                                                                       : FEEDBACK_COMPLAINT;
+    case BOUNCE_KIND_AUTO_REPLY:
+        return FEEDBACK_AUTO_REPLY;
+    case BOUNCE_KIND_OTHER:
+        break;
+    }
+    return FEEDBACK_OTHER;
+}
+
+static void fill(const struct returned *r, uint32_t number, const struct recipient *recipient,
+                 const struct bounce_record *record, struct spool_feedback *out)
+{
+    *out = (struct spool_feedback){.id = r->token.id,
+                                   .recipient = number,
+                                   .kind = kind_of(r->mail, record),
+                                   .at = r->at,
+                                   .from = r->from,
+                                   .detail = r->mail->feedback_type};
+    if (r->envelope) {
+        out->account = r->envelope->account;
+        out->tag = r->envelope->tag;
+    }
+    if (recipient)
+        out->address = recipient->address;
+    if (!record)
+        return;
+    out->class = record->class;
+    out->class.hard = record->class.hard && out->kind == FEEDBACK_BOUNCE;
+    out->code = record->reply_code;
+    out->status = record->status;
+    out->diagnostic = record->diagnostic;
+}
+
+// Of several records the one about this address, else the first that failed, else the first.
+static const struct bounce_record *record_about(const struct bounce_mail *mail,
+                                                const struct recipient *recipient)
+{
+    const struct bounce_record *failed = NULL;
+    for (uint32_t i = 0; i < mail->count; i++) {
+        const struct bounce_record *record = &mail->records[i];
+        if (recipient && bytes_eq_nocase(record->recipient, recipient->address))
+            return record;
+        if (!failed && record->action == DSN_FAILED)
+            failed = record;
+    }
+    return failed ? failed : mail->count ? &mail->records[0] : NULL;
+}
+
+static bool is_there(const struct spool_feedback *list, size_t count, uint32_t number)
+{
+    for (size_t i = 0; i < count; i++)
+        if (list[i].recipient == number)
+            return true;
+    return false;
+}
+
+static size_t about_several(const struct returned *r, struct spool_feedback *out)
+{
+    size_t count = 0;
+    for (uint32_t i = 0; i < r->mail->count && count < RETURNED_RECORDS_MAX; i++) {
+        const struct bounce_record *record = &r->mail->records[i];
+        const struct recipient *recipient = recipient_named(r->envelope, record->recipient);
+        if (recipient && !is_there(out, count, recipient->number))
+            fill(r, recipient->number, recipient, record, &out[count++]);
+    }
+    return count;
+}
+
+size_t returned_feedback(const struct returned *r, struct arena *arena, struct spool_feedback **out)
+{
+    uint32_t number = r->token.recipient;
+    *out = arena_new(arena, RETURNED_RECORDS_MAX * sizeof **out);
+    if (!number && r->envelope && r->envelope->recipients_count == 1)
+        number = 1;
+    if (!number)
+        return about_several(r, *out);
+    const struct recipient *recipient = recipient_number(r->envelope, number);
+    fill(r, number, recipient, record_about(r->mail, recipient), *out);
+    return 1;
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+#include "base/test_base.h"
+
+#include "base/check.h"
+#include "bounce/returned.h"
+
+static struct recipient recipients[] = {
+    {.number = 1, .address = {"one@example.org", 15}},
+    {.number = 2, .address = {"Two@example.org", 15}},
+    {.number = 3, .address = {"three@example.org", 17}},
+};
+static const struct envelope THREE = {
+    .account = 7, .tag = {"news", 4}, .recipients = recipients, .recipients_count = 3};
+static const struct envelope ONE = {.recipients = recipients, .recipients_count = 1};
+
+static struct bounce_record failed(const char *address)
+{
+    return (struct bounce_record){.recipient = bytes_cstr(address),
+                                  .action = DSN_FAILED,
+                                  .status = BYTES("5.1.1"),
+                                  .reply_code = 550,
+                                  .class = {BOUNCE_USER_UNKNOWN, true},
+                                  .diagnostic = BYTES("no such user")};
+}
+static struct bounce_record delayed(const char *address)
+{
+    return (struct bounce_record){
+        .recipient = bytes_cstr(address), .action = DSN_DELAYED, .class = {BOUNCE_MAILBOX_FULL}};
+}
+
+static void check(const char *name, const struct envelope *e, uint32_t number,
+                  const struct bounce_mail *mail, const char *want)
+{
+    struct arena arena = {0};
+    struct spool_feedback *f;
+    struct returned r = {.token = {RETURN_BOUNCE, {1, 2}, number}, .mail = mail, .envelope = e};
+    struct buf got = {0};
+    size_t count = returned_feedback(&r, &arena, &f);
+    for (size_t i = 0; i < count; i++)
+        buf_printf(&got, "%s%u %.*s %s%s", i ? ", " : "", f[i].recipient, BYTES_FMT(f[i].address),
+                   feedback_kind_name(f[i].kind), f[i].class.hard ? " hard" : "");
+    assert_bytes(name, buf_bytes(&got), bytes_cstr(want));
+    buf_done(&got);
+    arena_done(&arena);
+}
+
+static void test_who_is_meant(void **state)
+{
+    (void)state;
+    struct bounce_record rows[] = {delayed("three@example.org"), failed("two@EXAMPLE.org"),
+                                   failed("other@example.org"), failed("two@example.org")};
+    struct bounce_mail mail = {.kind = BOUNCE_KIND_BOUNCE, .records = rows, .count = 4};
+    check("its own record", &THREE, 2, &mail, "2 Two@example.org bounce hard");
+    check("a delay beside a failure", &THREE, 3, &mail, "3 three@example.org delay");
+    check("forwarded: another is named", &THREE, 1, &mail, "1 one@example.org bounce hard");
+    check("message forgotten", NULL, 1, &mail, "1  bounce hard");
+    check("number beyond the message", &ONE, 9, &mail, "9  bounce hard");
+    check("of several, each once", &THREE, 0, &mail,
+          "3 three@example.org delay, 2 Two@example.org bounce hard");
+    check("of several, forgotten", NULL, 0, &mail, "");
+    check("the only one", &ONE, 0, &mail, "1 one@example.org bounce hard");
+    mail.count = 0;
+    check("no record", &THREE, 2, &mail, "2 Two@example.org bounce");
+    check("of several, no record", &THREE, 0, &mail, "");
+    check("the only one, no record", &ONE, 0, &mail, "1 one@example.org bounce");
+}
+
+static void test_kinds(void **state)
+{
+    (void)state;
+    struct bounce_record row = failed("one@example.org");
+    static const struct {
+        enum bounce_kind kind;
+        const char *type, *want;
+    } ROWS[] = {
+        {BOUNCE_KIND_BOUNCE, "", "1 one@example.org bounce hard"},
+        {BOUNCE_KIND_COMPLAINT, "abuse", "1 one@example.org complaint"},
+        {BOUNCE_KIND_COMPLAINT, "not-spam", "1 one@example.org other"},
+        {BOUNCE_KIND_AUTO_REPLY, "", "1 one@example.org auto-reply"},
+        {BOUNCE_KIND_OTHER, "", "1 one@example.org other"},
+    };
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        struct bounce_mail mail = {.kind = ROWS[i].kind,
+                                   .records = &row,
+                                   .count = 1,
+                                   .feedback_type = bytes_cstr(ROWS[i].type)};
+        check(ROWS[i].want, &THREE, 1, &mail, ROWS[i].want);
+    }
+    row.action = DSN_RELAYED;
+    struct bounce_mail mail = {.kind = BOUNCE_KIND_SUCCESS, .records = &row, .count = 1};
+    check("relayed", &THREE, 1, &mail, "1 one@example.org success");
+}
+
+static void test_many_records(void **state)
+{
+    (void)state;
+    static struct recipient many[300];
+    static struct bounce_record rows[300];
+    static char names[300][16];
+    struct envelope e = {.recipients = many, .recipients_count = 300};
+    for (uint32_t i = 0; i < 300; i++) {
+        snprintf(names[i], sizeof names[i], "u%u@x", i);
+        many[i] = (struct recipient){.number = i + 1, .address = bytes_cstr(names[i])};
+        rows[i] = failed(names[i]);
+    }
+    struct bounce_mail mail = {.kind = BOUNCE_KIND_BOUNCE, .records = rows, .count = 300};
+    struct arena arena = {0};
+    struct spool_feedback *f;
+    struct returned r = {.token = {RETURN_BOUNCE, {1, 2}, 0}, .mail = &mail, .envelope = &e};
+    assert_number("count", returned_feedback(&r, &arena, &f), RETURNED_RECORDS_MAX);
+    arena_done(&arena);
+}
+
+static const struct CMUnitTest TESTS[] = {
+    cmocka_unit_test(test_who_is_meant),
+    cmocka_unit_test(test_kinds),
+    cmocka_unit_test(test_many_records),
+};
+RUN_TESTS(TESTS)

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT
+//
+// How it works: RCPT checks the token, the content is gathered, then a job on the pool classifies it and asks the
+// history for the message's envelope; the records it makes are committed in one frame, and their flush is answered.
+#include "intake/returns.h"
+
+#include <stdlib.h>
+
+#include "base/map.h"
+#include "bounce/returned.h"
+#include "event/history.h"
+#include "intake/intake_private.h"
+
+struct target {
+    struct return_token token;
+    bool complaints; // a configured address: the token stands in the content, if at all
+};
+
+struct returns {
+    struct list link; // in intake->returns
+    struct sys_job job;
+    struct intake *intake;
+    struct session *session; // NULL: gone
+    struct conf_snapshot *snapshot;
+    struct arena arena;
+    struct buf content;
+    struct target targets[RETURNS_RECIPIENTS_MAX];
+    uint32_t count;
+    struct bytes client;
+    struct wall at;
+    bool working; // from the end of content on it lives until it is flushed
+    // what the job found
+    struct spool_feedback *found[RETURNS_RECIPIENTS_MAX];
+    size_t found_count[RETURNS_RECIPIENTS_MAX];
+    struct envelope *envelope_found;
+};
+
+static void returns_free(struct returns *r)
+{
+    if (r->session)
+        r->session->returns = NULL;
+    list_remove(&r->link);
+    r->intake->returns_count--;
+    buf_done(&r->content);
+    arena_done(&r->arena);
+    conf_snapshot_release(r->snapshot);
+    free(r);
+}
+
+void returns_drop(struct session *s)
+{
+    struct returns *r = s->returns;
+    if (!r)
+        return;
+    s->returns = NULL;
+    r->session = NULL;
+    if (!r->working)
+        returns_free(r);
+}
+
+// ---- how often -------------------------------------------------------------------------------------------
+
+// A fixed number of groups of addresses, each with its minute (upper half) and its count in it: it forgets by itself,
+// and whoever comes from many addresses fills no memory. Two workers that begin a minute at once may lose a count.
+static bool is_within_rate(struct returns_rates *rates, const struct sys_addr *peer, uint32_t rate)
+{
+    uint64_t minute = (uint64_t)(sys_mono().us / 60000000) << 32;
+    struct bytes key = bytes_of(peer->ip, peer->kind == SYS_ADDR_IP6 ? 8 : 4);
+    _Atomic uint64_t *group = &rates->groups[map_hash(key) % RETURNS_RATE_GROUPS];
+    if (atomic_load(group) >> 32 != minute >> 32)
+        atomic_store(group, minute);
+    return (uint32_t)atomic_fetch_add(group, 1) < rate;
+}
+
+// ---- envelope --------------------------------------------------------------------------------------------
+
+static void on_mail(void *ctx, const struct smtp_mail *mail)
+{
+    (void)mail; // anybody: it proves nothing
+    struct session *s = ctx;
+    struct intake *in = s->gate->intake;
+    if (in->returns_count >= RETURNS_MAX || !spool_accepting(in->options.port->spool)) {
+        session_answer(s, in->returns_count >= RETURNS_MAX ? SMTP_REPLY_BUSY : SMTP_REPLY_DISK_FULL,
+                       BYTES_NONE);
+        return;
+    }
+    if (!is_within_rate(in->options.returns_rates, net_conn_peer(s->conn),
+                        s->gate->snapshot->conf->bounce.rate)) {
+        intake_count(&in->options.counters->returns_too_many, 1);
+        session_answer(s, SMTP_REPLY_TOO_MANY_REPORTS, BYTES_NONE);
+        return;
+    }
+    struct returns *r = mem_new(sizeof *r);
+    char client[SYS_ADDR_TEXT];
+    r->intake = in;
+    r->session = s;
+    r->snapshot = conf_snapshot_hold(s->gate->snapshot);
+    r->client = arena_dup(&r->arena, bytes_cstr(sys_addr_format(net_conn_peer(s->conn), client)));
+    buf_init(&r->content, RETURNS_KEPT_BYTES);
+    s->returns = r;
+    in->returns_count++;
+    list_push_back(&in->returns, &r->link);
+    session_answer(s, SMTP_REPLY_MAIL_OK, BYTES_NONE);
+}
+
+static void refuse(struct returns *r, const struct smtp_rcpt *rcpt, bool forged)
+{
+    struct intake_counters *counters = r->intake->options.counters;
+    intake_count(forged ? &counters->returns_forged : &counters->recipients_refused, 1);
+    if (forged)
+        log_warn("forged return path refused", LOG_STR("address", rcpt->path),
+                 LOG_STR("client", r->client));
+    session_answer(r->session, SMTP_REPLY_UNKNOWN_USER, rcpt->path);
+}
+
+static void on_rcpt(void *ctx, const struct smtp_rcpt *rcpt)
+{
+    struct session *s = ctx;
+    struct returns *r = s->returns;
+    struct target t = {.complaints =
+                           conf_patterns_match(&r->snapshot->conf->bounce.complaints, rcpt->path) &&
+                           r->snapshot->conf->bounce.complaints.count > 0};
+    ptrdiff_t at = bytes_find_last(rcpt->path, '@');
+    struct bytes local = at == -1 ? rcpt->path : bytes_first(rcpt->path, (size_t)at);
+    if (!t.complaints) {
+        enum return_verdict v = return_token_parse(r->intake->options.return_key, local, &t.token);
+        if (v != RETURN_GOOD) {
+            refuse(r, rcpt, v == RETURN_FORGED);
+            return;
+        }
+    }
+    CHECK(r->count < RETURNS_RECIPIENTS_MAX); // the session's limit
+    r->targets[r->count++] = t;
+    session_answer(s, SMTP_REPLY_RCPT_OK, BYTES_NONE);
+}
+
+// ---- content ---------------------------------------------------------------------------------------------
+
+static void on_content(void *ctx, bool chunked)
+{
+    (void)chunked;
+    session_answer(ctx, SMTP_REPLY_START_MAIL, BYTES_NONE);
+}
+
+// What is said about our mail stands at the front; the rest is read and forgotten.
+static void on_body(void *ctx, struct bytes piece)
+{
+    struct buf *content = &((struct session *)ctx)->returns->content;
+    buf_add(content, bytes_first(piece, RETURNS_KEPT_BYTES - content->len));
+}
+
+static void copy_envelope(void *ctx, const struct envelope *envelope)
+{
+    struct returns *r = ctx;
+    r->envelope_found = envelope_copy(envelope, &r->arena);
+}
+
+static bool find_token(struct returns *r, const struct bounce_mail *mail, struct target *t)
+{
+    const struct return_key *key = r->intake->options.return_key;
+    if (!t->complaints)
+        return true;
+    return return_token_search(key, mail->feedback_id, &t->token) ||
+           return_token_search(key, buf_bytes(&r->content), &t->token);
+}
+
+static void understand(struct sys_job *job)
+{
+    struct returns *r = container_of(job, struct returns, job);
+    struct intake_options *options = &r->intake->options;
+    struct bounce_mail mail;
+    bounce_classify_mail(options->bounce_rules, buf_bytes(&r->content), &r->arena, &mail);
+    for (uint32_t i = 0; i < r->count; i++) {
+        struct target *t = &r->targets[i];
+        if (!find_token(r, &mail, t))
+            continue;
+        r->envelope_found = NULL;
+        if (options->history) {
+            (void)history_wait(options->history); // the message may be a moment old
+            (void)!history_envelope(options->history, t->token.id, copy_envelope, r);
+        }
+        struct returned returned = {.token = t->token,
+                                    .mail = &mail,
+                                    .envelope = r->envelope_found,
+                                    .from = r->client,
+                                    .at = r->at};
+        r->found_count[i] = returned_feedback(&returned, &r->arena, &r->found[i]);
+    }
+}
+
+static void log_noted(const struct spool_feedback *f)
+{
+    char id[MESSAGE_ID_CHARS + 1];
+    message_id_format(f->id, id);
+    log_info("came back", LOG_CSTR("id", id), LOG_INT("recipient", f->recipient),
+             LOG_STR("address", f->address), LOG_CSTR("kind", feedback_kind_name(f->kind)),
+             LOG_CSTR("reason", bounce_reason_name(f->class.reason)), LOG_STR("client", f->from));
+}
+
+static void on_committed(void *ctx, int err)
+{
+    struct returns *r = ctx;
+    struct session *s = r->session;
+    struct intake_counters *counters = r->intake->options.counters;
+    for (uint32_t i = 0; i < r->count && !err; i++) {
+        if (r->found_count[i] == 0)
+            intake_count(&counters->returns_unmatched, 1);
+        for (size_t k = 0; k < r->found_count[i]; k++) {
+            intake_count(&counters->returns[r->found[i][k].kind], 1);
+            log_noted(&r->found[i][k]);
+        }
+    }
+    if (err)
+        log_warn("report not kept", LOG_STR("client", r->client), LOG_ERR(err));
+    returns_free(r);
+    if (s)
+        session_answer(s,
+                       err == OK       ? SMTP_REPLY_NOTED
+                       : err == E_FULL ? SMTP_REPLY_DISK_FULL
+                                       : SMTP_REPLY_LOCAL_ERROR,
+                       BYTES_NONE);
+}
+
+static void on_understood(struct sys_job *job)
+{
+    struct returns *r = container_of(job, struct returns, job);
+    struct spool_frame *frame = spool_frame_new(SPOOL_INTAKE);
+    size_t count = 0;
+    for (uint32_t i = 0; i < r->count; i++)
+        for (size_t k = 0; k < r->found_count[i] && count < SPOOL_FRAME_RECORDS; k++, count++)
+            spool_frame_add_feedback(frame, &r->found[i][k]);
+    if (count) {
+        spool_commit(r->intake->options.port->spool, frame, on_committed, r);
+        return;
+    }
+    spool_frame_free(frame);
+    log_info("a report about no mail of ours", LOG_STR("client", r->client));
+    on_committed(r, OK);
+}
+
+static void on_body_end(void *ctx, const struct smtp_content_facts *facts)
+{
+    (void)facts;
+    struct session *s = ctx;
+    struct returns *r = s->returns;
+    r->working = true;
+    r->at = sys_wall();
+    r->job = (struct sys_job){.kind = SYS_JOB_DISK, .run = understand, .done = on_understood};
+    sys_offload(&r->job);
+}
+
+static void on_reset(void *ctx, enum smtp_reset why)
+{
+    (void)why;
+    returns_drop(ctx);
+}
+
+const struct smtp_server_handlers RETURNS_HANDLERS = {NULL,       NULL,    on_mail,     on_rcpt,
+                                                      on_content, on_body, on_body_end, on_reset};

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""What comes back: only with a token of ours, kept before the 250, told by `message show` and `events`."""
+import pytest
+from lib import tokens
+from lib.process import wait_until
+from lib.world import PLAIN, world_fixture
+
+BOUNCES = {"name": "bounces", "address": "127.0.0.1:0", "tls": "starttls", "role": "bounces"}
+
+
+def config(world):
+    return {
+        "listeners": [PLAIN, BOUNCES],
+        "bounce": {"complaints": ["fbl@relay.test"], "message_size": "64KiB"},
+    }
+
+
+def fill(world):
+    world.relay.add_account("alice", domains=["client.test"], options=["--class", "bulk"])
+
+
+world = world_fixture(config, fill)
+
+
+def send(world, *recipients):
+    with world.open("plain", "alice") as raw:
+        raw.envelope("alice@client.test", list(recipients) or ["reader@example.org"])
+        return raw.data(b"From: alice@client.test\r\nTo: reader@example.org\r\nSubject: news\r\nX-Posthaste-Tag: news\r\n\r\nHello\r\n").ident
+
+
+def dsn(recipient, action="failed", status="5.1.1", text="550 5.1.1 <x> user unknown"):
+    return (f"From: MAILER-DAEMON@mx.example.org\r\nTo: x\r\nSubject: Undelivered Mail Returned to Sender\r\nAuto-Submitted: auto-replied\r\n"
+            f"MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=\"b\"\r\n\r\n"
+            f"--b\r\n\r\nIt did not work.\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.org\r\n\r\n"
+            f"Final-Recipient: rfc822; {recipient}\r\nAction: {action}\r\nStatus: {status}\r\nDiagnostic-Code: smtp; {text}\r\n\r\n"
+            f"--b--\r\n").encode()
+
+
+def come_back(world, address, content, sender=""):
+    with world.open("bounces", source=world.source()) as raw:
+        raw.envelope(sender, [address])
+        return raw.data(content)
+
+
+def feedback(world, ident, recipient="reader@example.org"):
+    row = next(r for r in world.relay.message(ident)["recipients"] if r["address"] == recipient)
+    return row.get("feedback", [])
+
+
+def test_no_login_and_no_relaying(world):
+    with world.open("bounces", source=world.source()) as raw:
+        assert not any(line.startswith("AUTH") for line in raw.ehlo().lines)
+        raw.expect("MAIL FROM:<anybody@anywhere.test>", 250)
+        for address in ("reader@example.org", "alice@client.test", "postmaster", "b-x@relay.test"):
+            answer = raw.ask(f"RCPT TO:<{address}>")
+            assert (answer.code, answer.enhanced) == (550, "5.1.1"), answer
+        assert raw.ask("DATA").code == 554
+
+
+def test_forged_tokens_are_refused_and_counted(world):
+    ident = send(world)
+    key = tokens.key_of(world.relay)
+    good = tokens.local_part(key, ident, 1)
+    before = world.relay.metrics()["posthaste_feedback_forged_total"]
+    forged = [tokens.local_part(b"x" * 32, ident, 1), good[:-1] + ("0" if good[-1] != "0" else "1"), good.replace("b-", "c-", 1),
+              tokens.local_part(key, ident, 2)[:26] + good[26:]]
+    with world.open("bounces", source=world.source()) as raw:
+        raw.expect("MAIL FROM:<>", 250)
+        for local in forged:
+            answer = raw.ask(f"RCPT TO:<{local}@bounces.client.test>")
+            assert (answer.code, answer.enhanced) == (550, "5.1.1"), answer
+        raw.expect(f"RCPT TO:<{good.upper()}@bounces.client.test>", 250)
+    assert world.relay.metrics()["posthaste_feedback_forged_total"] - before == len(forged)
+    assert feedback(world, ident) == []
+
+
+def test_a_message_that_comes_back_is_kept(world):
+    """The record is there once the 250 is, and over a crash."""
+    ident = send(world)
+    local = tokens.local_part(tokens.key_of(world.relay), ident, 1)
+    answer = come_back(world, f"{local}@bounces.client.test", dsn("reader@example.org"))
+    assert (answer.code, str(answer)) == (250, "250 2.0.0 Ok: noted")
+    world.relay.kill()
+    world.relay.start()
+    shown = feedback(world, ident)
+    assert len(shown) == 1 and shown[0]["from"].startswith("127."), shown
+    events = [e for e in world.relay.cli_list("events") if e["id"] == ident and e["type"] == "feedback"]
+    assert len(events) == 1 and events[0]["recipient"] == "reader@example.org" and events[0]["feedback"] == shown[0]
+    assert world.relay.message(ident)["recipients"][0]["state"] in ("queued", "delivered")
+
+
+def test_content_of_any_kind(world):
+    ident = send(world)
+    local = tokens.local_part(tokens.key_of(world.relay), ident, 1)
+    for content in (b"", b"\r\n", b"no header at all\r\n", b"Content-Type: multipart/report; boundary=x\r\n\r\n--x\r\n" * 50,
+                    b"Subject: \xff\xfe\r\n\r\n\x80\x81\r\n", dsn("a" * 400 + "@example.org", text="x" * 900)):
+        assert come_back(world, f"{local}@x.test", content, sender="someone@isp.test").code == 250
+    assert len(feedback(world, ident)) == 6
+
+
+def test_size_is_limited(world):
+    ident = send(world)
+    local = tokens.local_part(tokens.key_of(world.relay), ident, 1)
+    answer = come_back(world, f"{local}@x.test", b"Subject: x\r\n\r\n" + b"x" * 70 + b"\r\n" + (b"y" * 70 + b"\r\n") * 1000)
+    assert (answer.code, answer.enhanced) == (552, "5.3.4")
+    assert feedback(world, ident) == []
+
+
+def test_complaint_address_needs_a_token_in_the_mail(world):
+    before = world.relay.metrics()["posthaste_feedback_unmatched_total"]
+    assert come_back(world, "fbl@relay.test", b"Subject: FW: spam\r\n\r\nhe sent me this\r\n").code == 250
+    assert world.relay.metrics()["posthaste_feedback_unmatched_total"] == before + 1
+
+
+@pytest.mark.parametrize("count", [1])
+def test_several_recipients_of_one_return_path(world, count):
+    recipients = [f"r{n}@example.org" for n in range(count)]
+    ident = send(world, *recipients)
+    local = tokens.local_part(tokens.key_of(world.relay), ident, 0)
+    assert come_back(world, f"{local}@x.test", dsn(recipients[-1])).code == 250
+    wait_until(lambda: feedback(world, ident, recipients[-1]), 10, "the record", every=0.1)
+    assert all(not feedback(world, ident, r) for r in recipients[:-1])
