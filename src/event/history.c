@@ -388,7 +388,7 @@ static void checkpoint(struct history *h)
         !history_file_checkpoint(&h->file))
         return;
     h->flushed = h->progress.sequence;
-    spool_copied(h->spool, h->flushed);
+    spool_copied(h->spool, SPOOL_HISTORY, h->flushed);
 }
 
 static void on_checkpoint(struct sys_timer *timer)

@@ -38,7 +38,7 @@ static void ignore_summary(void *ctx, const struct spool_summary *s)
 
 static void open_all(void)
 {
-    struct spool_options options = {.directory = spool_path, .copied = true};
+    struct spool_options options = {.directory = spool_path, .followers = 1};
     struct spool_recovery recovery = {NULL, ignore_summary, NULL};
     assert_int_equal(spool_open(&options, &recovery, &spool), OK);
     spool_start(spool);

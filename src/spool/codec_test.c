@@ -250,6 +250,8 @@ static void test_every_field_of_an_outcome_is_kept(void **state)
         .enhanced = BYTES("4.7.1"),
         .text = bytes_of(word, sizeof(word)),
         .class = {BOUNCE_OTHER, true},
+        .account = 7,
+        .address = BYTES("no-one@example.com"),
         .actor = BYTES("operator"),
         .reason = BYTES("asked to"),
         .related = test_id(2),
@@ -271,6 +273,7 @@ static void test_every_field_of_an_outcome_is_kept(void **state)
     assert_int_equal(got.code, o.code);
     assert_int_equal(got.text.len, OUTCOME_TEXT_MAX);
     assert_true(got.class.reason == BOUNCE_OTHER && got.class.hard);
+    assert_true(got.account == 7 && bytes_eq(got.address, o.address));
     struct recipient_status s = recipient_status_of(&o);
     assert_int_equal(recipient_status_state(s), RECIPIENT_QUEUED);
     assert_int_equal(recipient_status_attempts(s), 12);

@@ -48,6 +48,8 @@ enum {
     TAG_REASON = 9,
     TAG_RELATED = 10, // 16 bytes
     TAG_CLASS = 11,   // its reason, and CLASS_HARD
+    TAG_ACCOUNT = 12,
+    TAG_ADDRESS = 13,
 };
 
 #define CLASS_HARD 0x80u
@@ -75,6 +77,8 @@ void outcome_encode(const struct spool_outcome *o, struct buf *summary, struct b
     tlv_add(rest, TAG_ENHANCED, bytes_first(o->enhanced, OUTCOME_WORD_MAX));
     tlv_add(rest, TAG_TEXT, bytes_first(o->text, OUTCOME_TEXT_MAX));
     tlv_add_u64(rest, TAG_CLASS, o->class.reason | (o->class.hard ? CLASS_HARD : 0u));
+    tlv_add_u64(rest, TAG_ACCOUNT, o->account);
+    tlv_add(rest, TAG_ADDRESS, bytes_first(o->address, OUTCOME_ADDRESS_MAX));
     tlv_add(rest, TAG_ACTOR, bytes_first(o->actor, OUTCOME_WORD_MAX));
     tlv_add(rest, TAG_REASON, bytes_first(o->reason, OUTCOME_TEXT_MAX));
     if (o->related.high || o->related.low) {
@@ -121,11 +125,14 @@ static void decode_word(uint32_t tag, struct bytes value, struct spool_outcome *
         [TAG_LANE] = &out->lane,
         [TAG_ENHANCED] = &out->enhanced,
         [TAG_TEXT] = &out->text,
+        [TAG_ADDRESS] = &out->address,
         [TAG_ACTOR] = &out->actor,
         [TAG_REASON] = &out->reason,
     };
     if (tag == TAG_CODE)
         out->code = (uint16_t)tlv_u64(value);
+    else if (tag == TAG_ACCOUNT)
+        out->account = (uint32_t)tlv_u64(value);
     else if (tag == TAG_CLASS)
         out->class = class_of(tlv_u64(value));
     else if (tag == TAG_RELATED && value.len == 16)

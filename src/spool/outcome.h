@@ -50,6 +50,8 @@ const char *spool_event_name(enum spool_event event);
 #define OUTCOME_TEXT_MAX 1024
 // Longest of the other strings kept.
 #define OUTCOME_WORD_MAX 255
+// An address: local part, "@", domain.
+#define OUTCOME_ADDRESS_MAX 320
 
 // Slices are borrowed: spool_frame_add_outcome() copies what it needs.
 struct spool_outcome {
@@ -69,6 +71,10 @@ struct spool_outcome {
     struct bytes enhanced;
     struct bytes text;         // the remote's words, or ours
     struct bounce_class class; // what they mean; BOUNCE_NONE: nobody looked
+    // Of a failure whose class says that the address is bad: whose mail it was, and to whom; else empty. So what
+    // follows from it (suppression) needs nothing but this record.
+    uint32_t account; // number; 0: none
+    struct bytes address;
     struct bytes actor;        // operator actions: by whom
     struct bytes reason;       // operator actions: why
     struct message_id related; // SPOOL_EVENT_DSN: the notification's id; else zero

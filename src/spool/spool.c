@@ -317,12 +317,15 @@ static void drop_surplus(struct spool *spool)
 
 bool spool_may_free(struct spool *spool, const struct segment *s, uint32_t live)
 {
-    if (!spool->options.copied || atomic_load(&spool->copied) >= s->last_sequence)
+    bool done = true;
+    for (uint32_t i = 0; i < spool->options.followers; i++)
+        done = done && atomic_load(&spool->copied[i]) >= s->last_sequence;
+    if (done)
         return true;
     if (live <= spool->options.copied_lag_segments)
         return false;
     if (!spool->lag_told)
-        log_error("spool frees records that the event writer has not copied",
+        log_error("spool frees records that its followers have not read",
                   LOG_INT("segments", live));
     spool->lag_told = true;
     return true;
@@ -552,9 +555,9 @@ uint64_t spool_flushed(const struct spool *spool)
     return atomic_load(&spool->watermark);
 }
 
-void spool_copied(struct spool *spool, uint64_t sequence)
+void spool_copied(struct spool *spool, enum spool_follower who, uint64_t sequence)
 {
-    atomic_store(&spool->copied, sequence);
+    atomic_store(&spool->copied[who], sequence);
 }
 
 // ---- telling the rest ---------------------------------------------------------------------------

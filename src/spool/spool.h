@@ -44,15 +44,23 @@
 struct spool;
 struct disk;
 
+// Who reads the journal forward (spool_reader.h) and stores how far it has come; segments wait for the slowest.
+enum spool_follower {
+    SPOOL_HISTORY,
+    SPOOL_SUPPRESSION,
+};
+#define SPOOL_FOLLOWERS 2
+
 struct spool_options {
     const char *directory;
     uint32_t node;             // of message ids, 0..1023
     uint64_t segment_bytes;    // 0: SPOOL_SEGMENT_BYTES; a multiple of 4096
     uint32_t reserve_segments; // 0: SPOOL_RESERVE_SEGMENTS
     uint64_t bytes_max; // intake stops when segments and extents would pass this; 0: no such limit
-    uint64_t free_bytes_min;      // intake stops below this much free disk; 0: 64 MiB
-    uint64_t free_inodes_min;     // and below this many free inodes; 0: 1000
-    bool copied;                  // segments wait for spool_copied() before they are freed
+    uint64_t free_bytes_min;  // intake stops below this much free disk; 0: 64 MiB
+    uint64_t free_inodes_min; // and below this many free inodes; 0: 1000
+    uint32_t followers; // segments wait for spool_copied() of so many of enum spool_follower before
+                        // they are freed
     uint32_t copied_lag_segments; // but at most this many wait; 0: 64
 };
 

@@ -95,7 +95,7 @@ struct spool {
     atomic_int expected;
     atomic_bool accepting, blocked;
     atomic_ullong watermark; // segment number << 32 | offset in blocks: all before it is flushed
-    atomic_ullong copied;
+    atomic_ullong copied[SPOOL_FOLLOWERS];
     atomic_ullong extents, extent_bytes;
     struct spool_atomic_stats {
         atomic_ullong flushes, flush_failures, frames, records, written_bytes, segments,
@@ -131,7 +131,7 @@ void spool_watch_from(struct spool *spool, struct spool_watch *w, uint64_t seen)
 void compact_consider(struct spool *spool);
 // Frees what a running compaction holds, at the stop.
 void compact_stop(struct spool *spool);
-// True once the event writer has copied the segment, or lags too far behind: `live` segments from s
+// True once those who follow the journal are done with the segment, or lag too far behind: `live` segments from s
 // on.
 bool spool_may_free(struct spool *spool, const struct segment *s, uint32_t live);
 

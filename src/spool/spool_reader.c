@@ -19,10 +19,11 @@
 struct spool_reader {
     struct spool *spool;
     struct disk *disk;
-    uint64_t after;                 // sequence of the last record shown
-    uint64_t watermark;             // as last looked at
-    uint64_t position;              // all before it is shown
-    uint64_t copies_below;          // copies with a lower sequence are shown
+    uint64_t after;        // sequence of the last record shown
+    uint64_t watermark;    // as last looked at
+    uint64_t position;     // all before it is shown
+    uint64_t copies_below; // copies with a lower sequence are shown
+    bool skip_messages;
     struct segment_header *headers; // of all segments, as last listed
     size_t count, cap;
     struct segment_header at; // the segment being read; number 0: none
@@ -43,6 +44,11 @@ struct spool_reader *spool_reader_open(struct spool *spool, uint64_t after)
 void spool_reader_show_copies(struct spool_reader *r, uint64_t below)
 {
     r->copies_below = below;
+}
+
+void spool_reader_skip_messages(struct spool_reader *r)
+{
+    r->skip_messages = true;
 }
 
 static void leave(struct spool_reader *r)
@@ -239,6 +245,8 @@ static bool show(struct spool_reader *r, const struct scanned *s, struct spool_r
         r->after = s->head.sequence;
     if (s->head.type != RECORD_MESSAGE && s->head.type != RECORD_OUTCOME &&
         s->head.type != RECORD_NOTE && s->head.type != RECORD_FEEDBACK)
+        return false;
+    if (s->head.type == RECORD_MESSAGE && r->skip_messages)
         return false;
     *out = (struct spool_record){.sequence = s->head.sequence,
                                  .type = (enum spool_record_type)s->head.type,

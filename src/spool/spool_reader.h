@@ -2,11 +2,11 @@
 //
 // spool_reader - the journal read forward, by sequence number, never past the flushed watermark
 //
-// For the event writer: blocking, on its own thread, through disk.h only.
+// For those who follow the journal (enum spool_follower): blocking, on their own threads, through disk.h only.
 //
 //     while ((err = spool_reader_next(r, &record)) == OK) ...   E_AGAIN: nothing more is flushed
 //     yet spool_watch(r, &watch)                                    and be posted when there is
-//     spool_copied(spool, sequence)                             segments up to there may be freed
+//     spool_copied(spool, who, sequence)                        segments up to there may be freed
 //
 // Records come in log order, which is sequence order. Copies made by compaction are not shown again, but on demand
 // (spool_reader_show_copies). Damaged records are skipped (recovery and reads report them).
@@ -50,6 +50,8 @@ void spool_reader_close(struct spool_reader *r);
 // From now on copies of messages with a sequence number below this are shown too: who lacks the originals learns
 // of all live messages so.
 void spool_reader_show_copies(struct spool_reader *r, uint64_t below);
+// From now on messages are passed over, undecoded: for who follows the outcomes.
+void spool_reader_skip_messages(struct spool_reader *r);
 // OK: *out is valid until the next call. E_AGAIN. E_IO: try later. E_NOT_FOUND: records were freed
 // before they were read (the lag was passed); the next call goes on with the oldest there is.
 int spool_reader_next(struct spool_reader *r, struct spool_record *out) MUST_USE;
@@ -77,5 +79,5 @@ struct spool_watch {
 };
 void spool_watch(struct spool_reader *r, struct spool_watch *watch);
 
-// All records up to this sequence are copied elsewhere. Any thread.
-void spool_copied(struct spool *spool, uint64_t sequence);
+// All records up to this sequence are of no more use to `who`. Any thread.
+void spool_copied(struct spool *spool, enum spool_follower who, uint64_t sequence);

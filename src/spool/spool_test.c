@@ -539,7 +539,7 @@ static void follow(void *ctx)
         if (record.type == SPOOL_RECORD_MESSAGE)
             f->account = record.envelope->account;
     }
-    spool_copied(spool, f->last);
+    spool_copied(spool, SPOOL_HISTORY, f->last);
     spool_watch(f->reader, &f->watch);
 }
 
@@ -565,7 +565,7 @@ static void test_reader_sees_each_record_once(void **state)
     struct spool_stats stats;
     begin(7);
     stop_spool();
-    options.copied = true;
+    options.followers = 1;
     options.copied_lag_segments = 1000;
     start_spool();
     follow_from(&f, 0);
@@ -609,7 +609,7 @@ static void test_segments_wait_for_the_copy(void **state)
     log_capture(swallow, NULL);
     begin(8);
     stop_spool();
-    options.copied = true;
+    options.followers = 1;
     options.copied_lag_segments = 12;
     start_spool();
     for (uint32_t n = 1; n <= 150; n++) {

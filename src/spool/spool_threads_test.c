@@ -155,7 +155,7 @@ static void follow(void *ctx)
     int err;
     while ((err = spool_reader_next(reader, &record)) == OK) {
         seen += record.type == SPOOL_RECORD_MESSAGE;
-        spool_copied(spool, record.sequence);
+        spool_copied(spool, SPOOL_HISTORY, record.sequence);
     }
     CHECK(err == E_AGAIN);
     if (ctx)
@@ -195,7 +195,7 @@ static void test_threads(void **state)
     assert_non_null(mkdtemp(directory));
     snprintf(copy, sizeof(copy), "%s/copy", directory);
     struct spool_options options = {
-        .directory = directory, .segment_bytes = SPOOL_SEGMENT_BYTES_MIN, .copied = true};
+        .directory = directory, .segment_bytes = SPOOL_SEGMENT_BYTES_MIN, .followers = 1};
     assert_int_equal(spool_open(&options, NULL, &spool), OK);
     spool_start(spool);
     atomic_init(&running, CLIENTS * SESSIONS);
