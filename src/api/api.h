@@ -11,7 +11,7 @@
 //     GET  /v1/why?id=&recipient=           GET /v1/queue?...           GET /v1/lanes
 //     POST /v1/queue {action, id|domain|account|recipient|all, dry_run}
 //     GET  /v1/events?after=&max=           POST /v1/backup {to}        GET /metrics /healthz /readyz
-//     GET  /v1/service                      POST /v1/upgrade
+//     GET  /v1/service                      POST /v1/upgrade              POST /v1/suppress {op, args}
 //
 // Owner: the daemon. Thread: start and stop outside the loops; api_set_snapshot() on the main loop.
 #pragma once

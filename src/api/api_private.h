@@ -73,5 +73,6 @@ void api_events_get(struct api_request *r);
 void api_backup_post(struct api_request *r);
 void api_service_get(struct api_request *r);
 void api_upgrade_post(struct api_request *r);
+void api_suppress_post(struct api_request *r);
 void api_metrics(struct api *api, struct buf *out);
 bool api_is_ready(struct api *api, struct buf *out_why);

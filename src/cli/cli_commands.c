@@ -25,6 +25,11 @@ const struct cli_command *const cli_commands[] = {
     &cli_dkim_sign,
     &cli_dkim_verify,
 
+    &cli_suppress_add_command,
+    &cli_suppress_remove_command,
+    &cli_suppress_check_command,
+    &cli_suppress_list_command,
+
     &cli_message_show,
     &cli_message_find,
     &cli_message_why,

@@ -33,14 +33,14 @@ void cli_json_add(struct json_object *object, const char *key, struct bytes text
 
 // ---- here --------------------------------------------------------------------------------------------
 
-static struct bytes actor(struct arena *arena)
+struct bytes cli_store_actor(struct arena *arena)
 {
     const struct passwd *user = getpwuid(geteuid());
     return user ? arena_printf(arena, "cli:%s", user->pw_name)
                 : arena_printf(arena, "cli:%u", (unsigned)geteuid());
 }
 
-static struct wall now(void)
+struct wall cli_store_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
@@ -117,7 +117,7 @@ static int ask_service(const struct conf *conf, const char *op, struct json_obje
 static int apply_here(struct store *store, struct arena *arena, const char *op,
                       struct json_object *args, struct json_object **out_result)
 {
-    struct store_op operation = {op, args, actor(arena), now()};
+    struct store_op operation = {op, args, cli_store_actor(arena), cli_store_now()};
     struct store_answer answer;
     struct buf error = {0};
     int err = store_apply(store, &operation, &answer, &error);
@@ -162,6 +162,39 @@ int cli_store_apply(struct cli *cli, const char *op, struct json_object *args,
     else if (err)
         exit = cli_fail(cli_exit_of(err), "%s", buf_cstr(&error));
     store_close(store);
+    buf_done(&error);
+    return exit;
+}
+
+static bool answers(const struct conf *conf)
+{
+    struct control_reply reply;
+    struct buf error = {0};
+    int err = control_request(conf->control, "/healthz", NULL, &reply, &error);
+    buf_done(&error);
+    if (!err)
+        json_object_put(reply.body);
+    return !err;
+}
+
+int cli_store_open(struct cli *cli, struct store **out)
+{
+    const struct conf *conf = cli_conf(cli);
+    struct buf error = {0};
+    int err = E_BUSY, exit = CLI_OK;
+    *out = NULL;
+    if (!conf)
+        return CLI_CONFIG;
+    for (int waited = 0; err == E_BUSY && waited <= BUSY_WAIT_MS; waited += BUSY_PAUSE_MS) {
+        if (waited)
+            usleep(BUSY_PAUSE_MS * 1000);
+        buf_clear(&error);
+        err = open_here(conf, &cli->arena, out, &error);
+        if ((err == E_BUSY || err == E_DENIED) && answers(conf))
+            err = OK; // the service has it
+    }
+    if (err)
+        exit = cli_fail(err == E_BUSY ? CLI_TEMPORARY : cli_exit_of(err), "%s", buf_cstr(&error));
     buf_done(&error);
     return exit;
 }

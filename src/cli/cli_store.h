@@ -6,6 +6,7 @@
 // socket and takes effect there at once. Otherwise it is applied to the files here, under the lock.
 #pragma once
 
+#include "base/clock.h"
 #include "cli/cli.h"
 
 struct json_object;
@@ -14,6 +15,14 @@ struct json_object;
 // (json_object_put). Otherwise the reason is on standard error and the exit code comes back.
 int cli_store_apply(struct cli *cli, const char *op, struct json_object *args,
                     struct json_object **out_result);
+// The store opened here, under its lock, for a command that needs more of it than one operation;
+// *out NULL with CLI_OK: the service has it, ask there. Otherwise as above.
+struct store;
+int cli_store_open(struct cli *cli, struct store **out);
+// Who types: "cli:root". Lives in `arena`.
+struct bytes cli_store_actor(struct arena *arena);
+// The time of day.
+struct wall cli_store_now(void);
 // A string field of an object; empty if it is not there.
 struct bytes cli_json_text(struct json_object *object, const char *key);
 // Adds a string field.

@@ -180,6 +180,10 @@ struct conf {
         int64_t keep_ms; // day files older than this are deleted
     } events;
     struct {
+        bool hard_bounces;      // bad addresses come onto the suppression list by themselves
+        int64_t bounce_keep_ms; // for so long; 0: for ever
+    } suppress;
+    struct {
         struct bytes address; // as a listener's; not set: no HTTP
     } http;
     struct {

@@ -194,7 +194,7 @@ static void test_errors_golden(void **state)
         "workers, shutdown_grace, listeners, tls, dkim, dns, routes, lanes, retry, limits, "
         "domains, "
         "bounce, "
-        "events, "
+        "events, suppress, "
         "http, log\n"
         "    zzz: 1\n"
         "    ^~~\n");

@@ -130,6 +130,10 @@ const struct conf_param conf_params[] = {
 {"events", "the history of deliveries", CONF_MAP},
 {"events.keep", "day files older than this are deleted", CONF_DURATION, AT(conf, events.keep_ms), .min = DAY, .max = 3650 * DAY, .initial = "30d"},
 
+{"suppress", "the suppression list: addresses that no mail may go to", CONF_MAP, RELOAD},
+{"suppress.hard_bounces", "an address that a server refuses for good, or that bounces so, is suppressed for the account", CONF_BOOL, AT(conf, suppress.hard_bounces), .initial = "yes", RELOAD},
+{"suppress.bounce_keep", "for how long", CONF_DURATION, AT(conf, suppress.bounce_keep_ms), .min = SECOND, .max = 3650 * DAY, .none = true, .initial = "90d", RELOAD},
+
 {"http", "metrics and health", CONF_MAP},
 {"http.address", "address and port", CONF_ENDPOINT, AT(conf, http.address), .none = true, .initial = "127.0.0.1:8025"},
 

@@ -29,6 +29,7 @@
 #include "event/history.h"
 #include "route/route.h"
 #include "store/store.h"
+#include "store/suppress.h"
 #include "sys/sys_watch.h"
 
 #define CLOCK_JUMP_TOLD_MS 3600000 // beyond this someone must know
@@ -75,6 +76,7 @@ struct relay {
     struct worker *workers[WORKERS_MAX];
     uint32_t workers_count;
     struct history *history;
+    struct suppress *suppress;
     struct api *api;
     // main loop
     struct sys_watch *watch;
@@ -297,6 +299,11 @@ static struct auth_guard_limits guard_limits(const struct conf *conf)
                                       conf->limits.auth_block_ms};
 }
 
+static struct suppress_policy suppress_policy(const struct conf *conf)
+{
+    return (struct suppress_policy){conf->suppress.hard_bounces, conf->suppress.bounce_keep_ms};
+}
+
 static void reload(struct relay *r)
 {
     struct prepared p;
@@ -307,6 +314,8 @@ static void reload(struct relay *r)
         auth_set_limits(r->shared.auth, guard_limits(conf));
         net_limits_set(r->shared.limits, conf->limits.sessions, conf->limits.sessions_per_address);
         log_setup(conf->log.level, conf->log.format);
+        struct suppress_policy policy = suppress_policy(conf);
+        suppress_set_policy(r->suppress, &policy);
         load_authorities(r);
         apply_to_workers(r);
         api_set_snapshot(r->api, r->snapshot);
@@ -580,7 +589,7 @@ static int open_spool(struct relay *r)
     rec->task.run = on_recovered_main;
     struct spool_options options = {.directory = conf->spool.at,
                                     .segment_bytes = conf->limits.spool_segment & ~UINT64_C(4095),
-                                    .copied = true};
+                                    .followers = SPOOL_FOLLOWERS};
     struct spool_recovery recovery = {.ctx = r,
                                       .on_message = on_recovered,
                                       .on_note = on_recovered_note,
@@ -627,6 +636,9 @@ static int open_store(struct relay *r)
     int err = store_open(r->snapshot->conf->state, &r->store, &error);
     if (!err)
         err = store_directory_load(r->store, &directory);
+    if (!err)
+        err = suppress_open(r->snapshot->conf->state, &r->suppress, &error);
+    r->shared.port.suppress = r->suppress;
     if (err == E_BUSY && r->patient)
         log_debug("the store is in use");
     else if (err)
@@ -732,6 +744,12 @@ static int start_services(struct relay *r)
         return err;
     }
     r->shared.history = r->history;
+    struct suppress_policy policy = suppress_policy(conf);
+    err = suppress_start(r->suppress, r->spool, &policy);
+    if (err) {
+        log_error("cannot use the suppression list", LOG_ERR(err));
+        return err;
+    }
     for (uint32_t i = 0; i < r->workers_count; i++)
         r->workers[i] = worker_start(&r->shared, i);
     struct api_options options = {.http_fd = r->parts.http,
@@ -850,6 +868,7 @@ static void stop(struct relay *r)
         worker_free(r->workers[i]);
     spool_stop(r->spool);
     history_stop(r->history);
+    suppress_stop(r->suppress);
     // With its index the open segment needs no scan at the next start. What was cut may still hold on to it.
     if (!r->shared.cut)
         spool_close(r->spool);

@@ -18,6 +18,7 @@ struct intake_port {
                  uint64_t workers); // have these workers (bits) ask queue_next(); any thread
     void *kick_ctx;
     struct wall_jumps jumps;
+    struct suppress *suppress; // NULL: no list
 };
 
 // Both clocks of this turn.

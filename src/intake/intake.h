@@ -22,7 +22,7 @@
 struct intake_counters {
     _Atomic uint64_t sessions, sessions_refused, tls_sessions;
     _Atomic uint64_t messages_accepted, recipients_accepted, bytes_accepted;
-    _Atomic uint64_t messages_refused, recipients_refused;
+    _Atomic uint64_t messages_refused, recipients_refused, recipients_suppressed;
     _Atomic uint64_t logins, logins_failed;
     _Atomic uint64_t not_kept; // messages that the spool refused since that began; 0: all is well
     _Atomic int64_t not_kept_last_us;

@@ -10,6 +10,7 @@
 #include "mail/mail_address.h"
 #include "route/local_recipients.h"
 #include "route/route.h"
+#include "store/suppress.h"
 
 #define NOT_KEPT_QUIET_MS 2000 // without a failure, before it is said to be over
 
@@ -31,6 +32,8 @@ struct transaction {
     bool asking;
     struct recipient pending;
     uint32_t pending_route;
+    struct suppress_ask
+        *listing; // the suppression list is asked: a RCPT waits, or the whole message; NULL: no
 };
 
 static struct envelope *envelope_of(struct transaction *t)
@@ -64,6 +67,8 @@ static void transaction_free(struct transaction *t)
         t->session->current = NULL;
     if (t->asking)
         dns_cache_cancel(&t->ask);
+    if (t->listing)
+        suppress_cancel(t->listing);
     no_more_expecting(t);
     if (t->has_content)
         intake_content_drop(&t->content);
@@ -344,6 +349,63 @@ static bool may_relay(const struct transaction *t)
     return t->session->trusted || smtp_server_is_authenticated(t->session->server);
 }
 
+static void route_recipient(struct transaction *t, struct recipient *r, const struct route *route)
+{
+    if (route->locals)
+        add_local(t, r, route);
+    else if (route->conf->via.kind == CONF_VIA_MX && r->domain.at[0] == '[')
+        refuse_recipient(t, SMTP_REPLY_ADDRESS_LITERAL, BYTES_NONE);
+    else if (route->conf->via.kind == CONF_VIA_MX)
+        ask_domain(t, r, route_key(t->snapshot->routes, route));
+    else
+        accept_recipient(t, r, route_key(t->snapshot->routes, route));
+}
+
+// ---- suppression -----------------------------------------------------------------------------------------
+
+// Who sends as an account hears it at once, unless the account chose otherwise; whatever gets in is looked at again
+// before it is delivered.
+static bool refuses_suppressed(const struct transaction *t)
+{
+    return t->account && t->account->options[STORE_OPTION_SUPPRESSED] == STORE_SUPPRESSED_REFUSE;
+}
+
+static bool may_be_suppressed(struct transaction *t, struct bytes address)
+{
+    return suppress_may_hit(t->intake->options.port->suppress, envelope_of(t)->account,
+                            envelope_of(t)->tag, address);
+}
+
+static struct bytes words_of(struct transaction *t, const struct suppress_hit *hit)
+{
+    struct buf text = {0};
+    suppress_hit_format(hit, envelope_of(t)->account_name, &text);
+    struct bytes words = arena_dup(arena_of(t), buf_bytes(&text));
+    buf_done(&text);
+    return words;
+}
+
+static void on_recipient_looked_up(void *ctx, int err, const struct suppress_hit *hits)
+{
+    struct transaction *t = ctx;
+    t->listing = NULL;
+    if (err) {
+        refuse_recipient(t, SMTP_REPLY_LOCAL_ERROR, BYTES_NONE);
+    } else if (hits[0].found) {
+        intake_count(&t->intake->options.counters->recipients_suppressed, 1);
+        refuse_recipient(t, SMTP_REPLY_SUPPRESSED, words_of(t, &hits[0]));
+    } else {
+        route_recipient(t, &t->pending, pick_route(t, &t->pending));
+    }
+}
+
+static void look_up_recipient(struct transaction *t, const struct recipient *r)
+{
+    t->pending = *r;
+    t->listing = suppress_ask(t->intake->options.port->suppress, envelope_of(t)->account,
+                              BYTES_NONE, &t->pending.address, 1, on_recipient_looked_up, t);
+}
+
 void transaction_on_rcpt(struct session *s, const struct smtp_rcpt *rcpt)
 {
     struct transaction *t = s->current;
@@ -361,14 +423,10 @@ void transaction_on_rcpt(struct session *s, const struct smtp_rcpt *rcpt)
     const struct route *route = pick_route(t, &r);
     if (!may_relay(t) && !route_is_local(route))
         refuse_recipient(t, SMTP_REPLY_RELAY_DENIED, r.domain);
-    else if (route->locals)
-        add_local(t, &r, route);
-    else if (route->conf->via.kind == CONF_VIA_MX && r.domain.at[0] == '[')
-        refuse_recipient(t, SMTP_REPLY_ADDRESS_LITERAL, BYTES_NONE);
-    else if (route->conf->via.kind == CONF_VIA_MX)
-        ask_domain(t, &r, route_key(t->snapshot->routes, route));
+    else if (refuses_suppressed(t) && may_be_suppressed(t, r.address))
+        look_up_recipient(t, &r);
     else
-        accept_recipient(t, &r, route_key(t->snapshot->routes, route));
+        route_recipient(t, &r, route);
 }
 
 // ---- content ---------------------------------------------------------------------------------------------
@@ -571,6 +629,46 @@ static void refuse_message(struct transaction *t, enum smtp_reply_id reply, stru
         transaction_free(t);
 }
 
+static void store_message(struct transaction *t)
+{
+    t->committing = true;
+    intake_content_finish(&t->content, t->message, on_body_stored);
+}
+
+// There is one answer for all: refused is a message with nobody left; otherwise delivery removes who is suppressed.
+static void on_message_looked_up(void *ctx, int err, const struct suppress_hit *hits)
+{
+    struct transaction *t = ctx;
+    t->listing = NULL;
+    bool all = !err;
+    for (uint32_t i = 0; i < envelope_of(t)->recipients_count && all; i++)
+        all = hits[i].found;
+    if (!all) {
+        store_message(t);
+        return;
+    }
+    intake_count(&t->intake->options.counters->recipients_suppressed,
+                 envelope_of(t)->recipients_count);
+    refuse_message(t, SMTP_REPLY_SUPPRESSED_ALL, words_of(t, &hits[0]));
+}
+
+// Only now is the message's stream known.
+static bool look_up_message(struct transaction *t)
+{
+    const struct envelope *e = envelope_of(t);
+    if (!e->tag.len || !refuses_suppressed(t))
+        return false;
+    for (uint32_t i = 0; i < e->recipients_count; i++)
+        if (!may_be_suppressed(t, e->recipients[i].address))
+            return false;
+    struct bytes *addresses = arena_new(arena_of(t), e->recipients_count * sizeof *addresses);
+    for (uint32_t i = 0; i < e->recipients_count; i++)
+        addresses[i] = e->recipients[i].address;
+    t->listing = suppress_ask(t->intake->options.port->suppress, e->account, e->tag, addresses,
+                              e->recipients_count, on_message_looked_up, t);
+    return true;
+}
+
 void transaction_on_body_end(struct session *s, const struct smtp_content_facts *facts)
 {
     struct transaction *t = s->current;
@@ -586,8 +684,8 @@ void transaction_on_body_end(struct session *s, const struct smtp_content_facts 
     fill_submission(t, &sub);
     if (submission_check(&sub, arena_of(t))) {
         take_submission(t, &sub);
-        t->committing = true;
-        intake_content_finish(&t->content, t->message, on_body_stored);
+        if (!look_up_message(t))
+            store_message(t);
     } else {
         refuse_message(t, sub.refusal, sub.slot);
     }

@@ -93,6 +93,8 @@ static const struct smtp_reply_row rows[SMTP_REPLY_COUNT] = {
     ROW(UNKNOWN_DOMAIN, 550, "5.1.2", "Domain does not exist: %s", DECISION, "RCPT"),
     ROW(NULL_MX, 556, "5.1.10", "Domain takes no mail (null MX): %s", DECISION, "RCPT"),
     ROW(ADDRESS_LITERAL, 550, "5.1.2", "Mail to an address in brackets is not relayed; use a domain name", DECISION, "RCPT"),
+    ROW(SUPPRESSED, 550, "5.7.1", "This recipient is suppressed: %s; posthaste suppress remove lifts it", DECISION, "RCPT"),
+    ROW(SUPPRESSED_ALL, 550, "5.7.1", "Every recipient is suppressed, the first: %s; posthaste suppress remove lifts it", DECISION, "end of content"),
     ROW(NO_FROM, 550, "5.6.0", "Message has no From field; add one with the author's address", DECISION, "end of content"),
     ROW(SEVERAL_FROM, 550, "5.6.0", "Message has several From fields; put all authors in one", DECISION, "end of content"),
     ROW(SENDER_MISSING, 550, "5.6.0", "Message has several authors and no Sender field; add one with the one who sends it", DECISION, "end of content"),

@@ -100,6 +100,8 @@ enum smtp_reply_id {
     SMTP_REPLY_UNKNOWN_DOMAIN,    // slot: the domain
     SMTP_REPLY_NULL_MX,           // slot: the domain
     SMTP_REPLY_ADDRESS_LITERAL,
+    SMTP_REPLY_SUPPRESSED,     // slot: why, since when and for whom
+    SMTP_REPLY_SUPPRESSED_ALL, // the same, of the first recipient
     SMTP_REPLY_NO_FROM,
     SMTP_REPLY_SEVERAL_FROM,
     SMTP_REPLY_SENDER_MISSING,

@@ -101,7 +101,7 @@ static int bind_text(sqlite3_stmt *stmt, int index, struct bytes text)
                                SQLITE_UTF8);
 }
 
-static int bind_all(sqlite3_stmt *stmt, const char *types, va_list args)
+int store_db_bind(sqlite3_stmt *stmt, const char *types, va_list args)
 {
     int code = SQLITE_OK;
     for (int i = 1; types[i - 1] && code == SQLITE_OK; i++) {
@@ -122,7 +122,7 @@ static int start(struct store *store, sqlite3_stmt **out, const char *sql, const
     *out = NULL;
     int code = sqlite3_prepare_v2(store->db, sql, -1, out, NULL);
     if (code == SQLITE_OK)
-        code = bind_all(*out, types, args);
+        code = store_db_bind(*out, types, args);
     CHECK(code != SQLITE_RANGE); // our own SQL is wrong
     if (code != SQLITE_OK) {
         sqlite3_finalize(*out);
@@ -167,9 +167,7 @@ struct bytes store_db_text(sqlite3_stmt *stmt, int column)
 
 // ---- opening -----------------------------------------------------------------------------------------
 
-// Opens or makes a file of the store, readable by its owner only. Made by root it is given to the
-// folder's owner, so that a command run before the first start leaves nothing the relay can't use.
-static int open_file(const char *path, const struct stat *folder)
+int store_db_open_file(const char *path, const struct stat *folder)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
@@ -184,7 +182,7 @@ static int open_file(const char *path, const struct stat *folder)
 
 static int take_lock(struct store *store, const char *path, const struct stat *folder)
 {
-    store->lock_fd = open_file(path, folder);
+    store->lock_fd = store_db_open_file(path, folder);
     if (store->lock_fd < 0)
         return store->lock_fd;
     if (flock(store->lock_fd, LOCK_EX | LOCK_NB) != 0)
@@ -222,7 +220,7 @@ static int upgrade(struct store *store, int64_t version)
 
 static int open_db(struct store *store, const char *path, const struct stat *folder)
 {
-    int fd = open_file(path, folder);
+    int fd = store_db_open_file(path, folder);
     if (fd < 0)
         return fd;
     close(fd);

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <sqlite3.h>
+#include <stdarg.h>
+#include <sys/stat.h>
 
 #include "store/store.h"
 
@@ -20,6 +22,13 @@ void store_db_close(struct store *store);
 // What SQLite's result code means to us.
 int store_db_err(int sqlite_code);
 
+// Opens or makes a file in a folder of which `folder` tells, readable by its owner only: a descriptor, or negative.
+// Made by root it is given to the folder's owner, so that a command run before the first start leaves nothing the
+// relay can't use.
+int store_db_open_file(const char *path, const struct stat *folder) MUST_USE;
+
+// Binds parameters as store_db_start(); returns SQLite's code.
+int store_db_bind(sqlite3_stmt *stmt, const char *types, va_list args) MUST_USE;
 // Prepares sql and binds its parameters: 't' a struct bytes (text), 'T' the same, NULL where empty,
 // 'i' an int64_t, 'I' the same, NULL where 0.
 int store_db_start(struct store *store, sqlite3_stmt **out, const char *sql, const char *types,

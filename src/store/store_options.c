@@ -18,6 +18,11 @@ static const struct store_option_row rows[STORE_OPTIONS_COUNT] = {
                                   "up",
                                   {"off", "on"},
                                   STORE_RETURN_PATH_ON},
+    [STORE_OPTION_SUPPRESSED] = {"suppressed",
+                                 "mail to suppressed addresses is refused at RCPT, or taken and "
+                                 "recorded as removed",
+                                 {"refuse", "remove"},
+                                 STORE_SUPPRESSED_REFUSE},
 };
 
 const struct store_option_row *store_option_row(enum store_option option)

@@ -13,8 +13,9 @@ enum store_option {
     STORE_OPTION_PREFLIGHT,   // what becomes of mail that looks bad to receivers
     STORE_OPTION_UNSUBSCRIBE, // add a one-click List-Unsubscribe to bulk mail
     STORE_OPTION_RETURN_PATH, // bounces come to us
+    STORE_OPTION_SUPPRESSED,  // what becomes of mail to an address on the suppression list
 };
-#define STORE_OPTIONS_COUNT 3
+#define STORE_OPTIONS_COUNT 4
 
 enum store_preflight {
     STORE_PREFLIGHT_OFF,
@@ -23,6 +24,7 @@ enum store_preflight {
     STORE_PREFLIGHT_REFUSE,
 };
 enum store_unsubscribe { STORE_UNSUBSCRIBE_OFF, STORE_UNSUBSCRIBE_BULK };
+enum store_suppressed { STORE_SUPPRESSED_REFUSE, STORE_SUPPRESSED_REMOVE };
 enum store_return_path { STORE_RETURN_PATH_OFF, STORE_RETURN_PATH_ON };
 
 #define STORE_OPTION_VALUES_MAX 4

@@ -114,8 +114,10 @@ struct suppress_policy {
 // Opens (and makes) FOLDER/suppressions.db. Blocking, short. `error` gets a line. E_VERSION, E_DENIED, E_DAMAGED,
 // E_IO.
 int suppress_open(struct bytes folder, struct suppress **out, struct buf *error) MUST_USE;
-// Starts its loop: the table is loaded, and the journal followed from where the database has come to.
-void suppress_start(struct suppress *s, struct spool *spool, const struct suppress_policy *policy);
+// Starts its loop: the table is loaded, and the journal followed from where the database has come to. Before the
+// first delivery. E_IO, E_FULL, E_DAMAGED.
+int suppress_start(struct suppress *s, struct spool *spool,
+                   const struct suppress_policy *policy) MUST_USE;
 // A reload. On any loop.
 void suppress_set_policy(struct suppress *s, const struct suppress_policy *policy);
 // Reads what is flushed, then ends. Before spool_close(); later questions get E_CLOSED.

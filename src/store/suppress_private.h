@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+//
+// suppress_private - what the service (suppress.c) and its reader of the journal (suppress_follow.c) share
+#pragma once
+
+#include <stdatomic.h>
+
+#include "base/arena.h"
+#include "base/list.h"
+#include "spool/spool_reader.h"
+#include "store/suppress_list.h"
+
+// Reads the journal forward on the list's loop.
+struct suppress_follow {
+    struct spool *spool;
+    struct spool_reader *reader;
+    struct spool_watch watch;
+    struct sys_timer gather, checkpoint;
+    uint64_t committed; // sequence number in the database
+    uint64_t told;      // to the spool
+    bool watching, stopping;
+};
+
+struct suppress {
+    struct suppress_table table;
+    struct suppress_list *list; // its loop's
+    struct sys_loop *loop;      // NULL: not started
+    atomic_bool loaded, hard_bounces;
+    _Atomic int64_t bounce_keep_ms, load_ms;
+    _Atomic uint64_t questions, added, removed, expired, sequence;
+    // its loop's
+    struct list changes; // of this turn
+    struct sys_turn_end turn_end;
+    struct sys_timer load, sweep;
+    struct sys_task start, stop;
+    struct mono load_began;
+    struct suppress_follow follow;
+    struct list copies;
+};
+
+// What the list has counted, for others to read.
+void suppress_note_counts(struct suppress *s);
+// Where to go on in this journal: where the list has come to, or its end where the list has not seen it. Blocking,
+// before deliveries begin.
+int suppress_follow_prepare(struct suppress *s) MUST_USE;
+void suppress_follow_start(struct suppress *s);
+// Reads what is flushed, and ends.
+void suppress_follow_stop(struct suppress *s);
+
+// What a record of the journal means for the list; false: nothing. Slices borrow from the record and the arena.
+bool suppress_entry_of_record(const struct spool_record *record, int64_t bounce_keep_ms,
+                              struct arena *arena, struct suppress_entry *out);
