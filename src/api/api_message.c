@@ -72,6 +72,14 @@ static const char *state_word(enum recipient_state state)
     return state == RECIPIENT_RELAYED ? "delivered" : recipient_state_name(state);
 }
 
+// Why it failed or was deferred; nulls where it did not.
+static void add_class(struct json_object *to, struct bounce_class class)
+{
+    const char *name = bounce_reason_name(class.reason);
+    json_object_object_add(to, "reason", name[0] ? json_object_new_string(name) : NULL);
+    json_object_object_add(to, "hard", name[0] ? json_object_new_boolean(class.hard) : NULL);
+}
+
 static struct json_object *last_of(const struct history_event *e)
 {
     struct json_object *last = json_object_new_object();
@@ -82,6 +90,7 @@ static struct json_object *last_of(const struct history_event *e)
     json_object_object_add(last, "code", e->code ? json_object_new_int(e->code) : NULL);
     json_object_object_add(last, "enhanced", e->enhanced.len ? api_json_text(e->enhanced) : NULL);
     json_object_object_add(last, "text", e->text.len ? api_json_text(e->text) : NULL);
+    add_class(last, e->class);
     return last;
 }
 
@@ -345,6 +354,7 @@ static struct json_object *event_line(const struct history_event *e, enum spool_
     json_object_object_add(o, "enhanced",
                            reply && e->enhanced.len ? api_json_text(e->enhanced) : NULL);
     json_object_object_add(o, "text", text.len ? api_json_text(text) : NULL);
+    add_class(o, reply ? e->class : (struct bounce_class){0});
     if (e->feedback)
         json_object_object_add(o, "feedback", feedback_of(e));
     return o;

@@ -56,6 +56,22 @@ static void intake_metrics(const struct intake_counters *c, struct buf *out)
     one(out, "sessions", "gauge", open < 0 ? 0 : (uint64_t)open, "client sessions open now");
 }
 
+static void reason_row(struct buf *out, const char *outcome, unsigned reason, uint64_t value)
+{
+    if (value)
+        buf_printf(out, "posthaste_refusals_total{outcome=\"%s\",reason=\"%s\"} %llu\n", outcome,
+                   bounce_reason_name((enum bounce_reason)reason), (unsigned long long)value);
+}
+
+static void reason_metrics(const struct report_counters *c, struct buf *out)
+{
+    head(out, "refusals_total", "counter", "why recipients failed or were deferred");
+    for (unsigned i = BOUNCE_NONE + 1; i < BOUNCE_REASONS; i++) {
+        reason_row(out, "failed", i, load(&c->failed[i]));
+        reason_row(out, "deferred", i, load(&c->deferred[i]));
+    }
+}
+
 static void deliver_metrics(const struct deliver_counters *c, struct buf *out)
 {
     static const struct {
@@ -73,6 +89,7 @@ static void deliver_metrics(const struct deliver_counters *c, struct buf *out)
     for (size_t i = 0; i < COUNT_OF(OTHERS); i++)
         buf_printf(out, "posthaste_recipients_total{outcome=\"%s\"} %llu\n", OTHERS[i].name,
                    (unsigned long long)load(&c->recipients[OTHERS[i].kind]));
+    reason_metrics(&c->reasons, out);
     one(out, "transactions_total", "counter", load(&c->transactions), "outgoing transactions");
     one(out, "connections_opened_total", "counter", load(&c->connections_opened),
         "outgoing connections opened");

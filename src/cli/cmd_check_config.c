@@ -2,6 +2,7 @@
 #include <json-c/json.h>
 #include <stdio.h>
 
+#include "bounce/bounce_rules.h"
 #include "cli/cli_commands.h"
 #include "cli/cli_store.h"
 #include "net/net_tls.h"
@@ -62,14 +63,31 @@ static int check_pair(const struct conf *conf, struct buf *errors)
     return err;
 }
 
+static int check_rules(const struct conf *conf, struct buf *errors)
+{
+    struct bounce_rules *rules;
+    struct buf text;
+    buf_init(&text, BOUNCE_RULES_FILE_MAX);
+    int err = conf->bounce.rules.len ? route_file_read(conf->bounce.rules.at, &text) : OK;
+    if (err)
+        buf_printf(errors, "%s: error: bounce.rules: %s\n", conf->file.at, err_text(err));
+    else
+        err = bounce_rules_load(buf_bytes(&text), conf->bounce.rules.at, &rules, errors);
+    if (!err)
+        bounce_rules_free(rules);
+    buf_done(&text);
+    return err;
+}
+
 static int check_contents(const struct conf *conf, struct buf *errors)
 {
     struct route_table *routes;
     int pair = check_pair(conf, errors);
+    int rules = check_rules(conf, errors);
     int err = route_table_new(conf, NULL, 1, &routes, errors);
     if (!err)
         route_table_free(routes);
-    return pair ? pair : err;
+    return pair ? pair : rules ? rules : err;
 }
 
 static int run(struct cli *cli)

@@ -20,8 +20,8 @@ struct events {
 
 static void print_event(struct json_object *event, struct arena *arena)
 {
-    static const char *const fields[] = {"at",   "type", "id",       "recipient",
-                                         "lane", "code", "enhanced", "text"};
+    static const char *const fields[] = {"at",     "type", "id",       "recipient", "lane",
+                                         "reason", "code", "enhanced", "text"};
     struct buf line = {0};
     for (size_t i = 0; i < COUNT_OF(fields); i++) {
         if (!cli_json_field(event, fields[i]))

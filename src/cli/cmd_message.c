@@ -19,10 +19,10 @@ static void print_escaped(const char *label, struct bytes text)
 
 // ---- show --------------------------------------------------------------------------------------------
 
-// "250 2.0.0 Ok mx1.example.org [192.0.2.1]:25"
+// "user-unknown 550 5.1.1 No such user (mx1.example.org)"
 static struct bytes last_cell(struct json_object *recipient, struct arena *arena)
 {
-    static const char *const parts[] = {"code", "enhanced", "text"};
+    static const char *const parts[] = {"reason", "code", "enhanced", "text"};
     struct json_object *last = cli_json_field(recipient, "last");
     struct buf text = {0};
     if (!last)

@@ -169,6 +169,7 @@ struct conf {
         uint32_t addresses_count;    // 0: those that `hostname` has in the DNS
     } domains;
     struct {
+        struct bytes rules; // file: classes of replies, before the built-in ones; not set: none
         struct bytes
             domain; // of return paths, where no domain of the sender's is known; not set: none
         struct conf_patterns complaints; // addresses that providers send complaints to

@@ -120,7 +120,8 @@ const struct conf_param conf_params[] = {
 {"domains.dmarc_reports", "mail address that the proposed DMARC record asks reports for", CONF_MAILBOX, AT(conf, domains.dmarc_reports), .none = true, .shown_default = "none", RELOAD},
 {"domains.addresses", "addresses that mail leaves from, as receivers see them", CONF_IPS, LIST(conf, domains.addresses), .shown_default = "those of `hostname` in the DNS", RELOAD},
 
-{"bounce", "what comes back", CONF_MAP, RELOAD},
+{"bounce", "what refusals mean, and what comes back", CONF_MAP, RELOAD},
+{"bounce.rules", "file: rules that come before the built-in ones (docs/BOUNCES.md)", CONF_PATH, AT(conf, bounce.rules), .none = true, .shown_default = "none", RELOAD},
 {"bounce.domain", "domain of return paths, where none of the sender's own is known to lead here; its mail must come to a listener with role: bounces", CONF_HOSTNAME, AT(conf, bounce.domain), .none = true, .shown_default = "none: MAIL FROM stays as it is", RELOAD},
 {"bounce.complaints", "addresses that mailbox providers send complaints to (feedback loops)", CONF_PATTERNS, AT(conf, bounce.complaints), .shown_default = "[]", RELOAD},
 {"bounce.message_size", "bytes of one report", CONF_SIZE, AT(conf, bounce.message_size), .min = 64 * KIB, .max = GIB, .initial = "25MiB", RELOAD},

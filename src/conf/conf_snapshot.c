@@ -52,16 +52,19 @@ static const void *value_of(struct conf_part *part)
 }
 
 struct conf_snapshot *conf_snapshot_new(struct conf_part *conf, struct conf_part *routes,
-                                        struct conf_part *accounts, uint64_t generation)
+                                        struct conf_part *accounts, struct conf_part *bounces,
+                                        uint64_t generation)
 {
     struct conf_snapshot *s = mem_new(sizeof *s);
     *s = (struct conf_snapshot){
         .conf = value_of(conf),
         .routes = value_of(routes),
         .accounts = value_of(accounts),
+        .bounces = value_of(bounces),
         .conf_part = conf_part_hold(conf),
         .routes_part = routes ? conf_part_hold(routes) : NULL,
         .accounts_part = accounts ? conf_part_hold(accounts) : NULL,
+        .bounces_part = bounces ? conf_part_hold(bounces) : NULL,
         .generation = generation,
         .references = 1,
     };
@@ -81,5 +84,6 @@ void conf_snapshot_release(struct conf_snapshot *s)
     conf_part_release(s->conf_part);
     conf_part_release(s->routes_part);
     conf_part_release(s->accounts_part);
+    conf_part_release(s->bounces_part);
     free(s);
 }

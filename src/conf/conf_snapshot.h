@@ -15,6 +15,7 @@
 
 struct route_table;     // route/
 struct store_directory; // store/store_directory.h
+struct bounce_rules;    // bounce/bounce_rules.h
 
 struct conf_part; // a counted immutable value
 
@@ -22,9 +23,11 @@ struct conf_snapshot {
     const struct conf *conf;
     const struct route_table *routes;
     const struct store_directory *accounts;
-    struct conf_part *conf_part, *routes_part, *accounts_part; // what keeps them alive
-    uint64_t generation;                                       // one more for each snapshot made
-    uint32_t references;                                       // atomic
+    const struct bounce_rules *bounces;
+    struct conf_part *conf_part, *routes_part, *accounts_part,
+        *bounces_part;   // what keeps them alive
+    uint64_t generation; // one more for each snapshot made
+    uint32_t references; // atomic
 };
 
 // Wraps a value with the function that frees it; the caller holds one reference. value may be NULL.
@@ -33,8 +36,9 @@ struct conf_part *conf_part_hold(struct conf_part *part); // returns part
 void conf_part_release(struct conf_part *part);           // NULL is fine
 
 // Holds its own references to the parts (values: struct conf, struct route_table, struct
-// store_directory); routes and accounts may be NULL. The caller holds one reference to the result.
+// store_directory, struct bounce_rules); all but conf may be NULL. The caller holds one reference to the result.
 struct conf_snapshot *conf_snapshot_new(struct conf_part *conf, struct conf_part *routes,
-                                        struct conf_part *accounts, uint64_t generation);
+                                        struct conf_part *accounts, struct conf_part *bounces,
+                                        uint64_t generation);
 struct conf_snapshot *conf_snapshot_hold(struct conf_snapshot *s); // returns s
 void conf_snapshot_release(struct conf_snapshot *s);               // NULL is fine

@@ -17,9 +17,9 @@ static void test_last_release_frees(void **state)
     struct conf_part *conf_part = conf_part_new(&conf, count_free);
     struct conf_part *old_part = conf_part_new(&old_accounts, count_free);
     struct conf_part *new_part = conf_part_new(&new_accounts, count_free);
-    struct conf_snapshot *first = conf_snapshot_new(conf_part, NULL, old_part, 1);
+    struct conf_snapshot *first = conf_snapshot_new(conf_part, NULL, old_part, NULL, 1);
     struct conf_snapshot *session = conf_snapshot_hold(first);
-    struct conf_snapshot *second = conf_snapshot_new(conf_part, NULL, new_part, 2);
+    struct conf_snapshot *second = conf_snapshot_new(conf_part, NULL, new_part, NULL, 2);
     conf_part_release(conf_part);
     conf_part_release(old_part);
     conf_part_release(new_part);

@@ -18,6 +18,7 @@
 
 #include "api/api.h"
 #include "base/map.h"
+#include "bounce/bounce_rules.h"
 #include "daemon/channel.h"
 #include "daemon/guard_files.h"
 #include "daemon/holds.h"
@@ -64,7 +65,7 @@ struct relay {
     struct parts parts;
     struct relay_folders folders;
     struct sys_loop *main, *dns_loop;
-    struct conf_part *conf, *routes, *accounts, *tls;
+    struct conf_part *conf, *routes, *accounts, *bounces, *tls;
     struct net_tls_server *tls_server;
     struct conf_snapshot *snapshot;
     uint64_t generation; // of snapshots
@@ -183,6 +184,10 @@ static void free_directory(void *value)
 {
     store_directory_free(value);
 }
+static void free_bounces(void *value)
+{
+    bounce_rules_free(value);
+}
 static void free_tls(void *value)
 {
     net_tls_server_free(value);
@@ -192,12 +197,14 @@ static void free_tls(void *value)
 struct prepared {
     struct conf *conf;
     struct route_table *routes;
+    struct bounce_rules *bounces;
     struct net_tls_server *tls;
 };
 
 static void prepared_free(struct prepared *p)
 {
     net_tls_server_free(p->tls);
+    bounce_rules_free(p->bounces);
     route_table_free(p->routes);
     conf_free(p->conf);
 }
@@ -215,6 +222,21 @@ static int prepare_routes(struct relay *r, struct prepared *p, struct buf *error
     return route_table_new(p->conf, &files, route_table_generation(old), &p->routes, errors);
 }
 
+static int prepare_bounces(struct relay *r, struct prepared *p, struct buf *errors)
+{
+    struct route_files files = relay_files_reader(&r->parts.files);
+    const char *path = p->conf->bounce.rules.at;
+    struct buf text;
+    buf_init(&text, BOUNCE_RULES_FILE_MAX);
+    int err = p->conf->bounce.rules.len ? files.read(files.ctx, path, &text) : OK;
+    if (err)
+        buf_printf(errors, "%s: error: bounce.rules: %s\n", path, err_text(err));
+    else
+        err = bounce_rules_load(buf_bytes(&text), path, &p->bounces, errors);
+    buf_done(&text);
+    return err;
+}
+
 static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
 {
     struct parts *parts = &r->parts;
@@ -226,6 +248,8 @@ static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
         err = relay_folders_check(&r->folders, p->conf, errors);
     if (!err)
         err = prepare_routes(r, p, errors);
+    if (!err)
+        err = prepare_bounces(r, p, errors);
     if (!err && parts->certificate.len) {
         err =
             net_tls_server_new_remote(buf_bytes(&parts->certificate), parts->key, &p->tls, reason);
@@ -246,7 +270,7 @@ static void replace(struct conf_part **part, struct conf_part *by)
 static void make_snapshot(struct relay *r)
 {
     struct conf_snapshot *old = r->snapshot;
-    r->snapshot = conf_snapshot_new(r->conf, r->routes, r->accounts, ++r->generation);
+    r->snapshot = conf_snapshot_new(r->conf, r->routes, r->accounts, r->bounces, ++r->generation);
     conf_snapshot_release(old);
 }
 
@@ -255,6 +279,7 @@ static void adopt(struct relay *r, struct prepared *p)
     struct conf_part *old_conf = r->conf;
     r->conf = conf_part_new(p->conf, free_conf);
     replace(&r->routes, conf_part_new(p->routes, free_routes));
+    replace(&r->bounces, conf_part_new(p->bounces, free_bounces));
     replace(&r->tls, conf_part_new(p->tls, free_tls));
     r->tls_server = p->tls;
     make_snapshot(r);

@@ -207,6 +207,8 @@ static void on_outcome(void *ctx, uint32_t rcpt, const struct smtp_outcome *outc
     struct connection *c = ctx;
     bool dsn = smtp_client_caps(c->client)->dsn;
     c->verdicts[rcpt] = verdict_of_outcome(outcome, c->final, dsn, c->slot.messages <= 1);
+    if (outcome->reply)
+        verdict_classify(&c->verdicts[rcpt], c->deliver->snapshot->bounces, outcome->reply->text);
 }
 
 static void on_done(void *ctx, bool reusable)

@@ -158,7 +158,8 @@ struct deliver *deliver_new(const struct deliver_options *options, struct conf_s
     struct deliver *d = mem_new(sizeof *d);
     d->options = *options;
     d->snapshot = conf_snapshot_hold(snapshot);
-    d->reporter = (struct reporter){.port = options->port, .snapshot = snapshot};
+    d->reporter = (struct reporter){
+        .port = options->port, .counters = &options->counters->reasons, .snapshot = snapshot};
     d->tls = net_tls_client_new(options->authorities);
     list_init(&d->connections);
     list_init(&d->jobs);

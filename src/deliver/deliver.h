@@ -27,6 +27,7 @@ struct deliver_counters {
     _Atomic uint64_t connections_opened, connections_failed, transactions,
         recipients[8]; // by verdict_kind
     _Atomic uint64_t bytes_sent;
+    struct report_counters reasons;
 };
 
 struct history; // event/history.h

@@ -62,6 +62,11 @@ static void kick(void *ctx, uint64_t workers)
         deliver_kick(deliver);
 }
 
+static void free_bounces(void *value)
+{
+    bounce_rules_free(value);
+}
+
 static struct conf_snapshot *make_snapshot(void)
 {
     struct buf text = {0}, errors = {0};
@@ -83,8 +88,9 @@ static struct conf_snapshot *make_snapshot(void)
         fail_msg("%s", buf_cstr(&errors));
     buf_done(&text);
     struct conf_part *parts[] = {conf_part_new(conf, free_conf), conf_part_new(routes, free_routes),
-                                 conf_part_new(NULL, nothing)};
-    struct conf_snapshot *made = conf_snapshot_new(parts[0], parts[1], parts[2], 1);
+                                 conf_part_new(NULL, nothing),
+                                 conf_part_new(bounce_rules_default(), free_bounces)};
+    struct conf_snapshot *made = conf_snapshot_new(parts[0], parts[1], parts[2], parts[3], 1);
     for (size_t i = 0; i < COUNT_OF(parts); i++)
         conf_part_release(parts[i]);
     return made;

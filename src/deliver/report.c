@@ -4,6 +4,7 @@
 // batch. A frame with a notification goes through acceptance, which also queues the notification.
 #include "deliver/report.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -102,6 +103,7 @@ static void add_outcome(struct report *r, struct spool_frame *frame, uint32_t i)
         .code = v->code,
         .enhanced = bytes_cstr(v->enhanced),
         .text = bytes_cstr(v->text),
+        .class = v->class,
     };
     spool_frame_add_outcome(frame, &outcome);
 }
@@ -335,7 +337,31 @@ static void log_outcomes(const struct report *r)
             LOG_CSTR("outcome",
                      v->kind == VERDICT_WARNED ? "delayed" : spool_event_name(ROWS[v->kind].event)),
             LOG_STR("lane", r->facts.lane), LOG_STR("mx", r->facts.mx), LOG_STR("ip", r->facts.ip),
-            LOG_STR("tls", r->facts.tls), LOG_INT("code", v->code), LOG_CSTR("text", v->text));
+            LOG_STR("tls", r->facts.tls), LOG_INT("code", v->code), LOG_CSTR("text", v->text),
+            LOG_CSTR("reason", bounce_reason_name(v->class.reason)));
+    }
+}
+
+static void count_reason(struct report_counters *counters, const struct verdict *v)
+{
+    if (!counters || v->class.reason == BOUNCE_NONE)
+        return;
+    bool deferred = v->kind == VERDICT_DEFERRED;
+    atomic_fetch_add_explicit(deferred ? &counters->deferred[v->class.reason]
+                                       : &counters->failed[v->class.reason],
+                              1, memory_order_relaxed);
+}
+
+// What was not classified when it was heard is our own words, or a lifetime that is over.
+static void classify(struct report *r)
+{
+    for (uint32_t i = 0; i < r->batch->count; i++) {
+        struct verdict *v = &r->verdicts[i];
+        if (v->kind == VERDICT_EXPIRED)
+            v->class = (struct bounce_class){BOUNCE_EXPIRED, false};
+        else if (v->class.reason == BOUNCE_NONE)
+            verdict_classify(v, r->reporter->snapshot->bounces, BYTES_NONE);
+        count_reason(r->reporter->counters, v);
     }
 }
 
@@ -354,6 +380,7 @@ void report_batch(struct reporter *reporter, struct queue_batch *batch,
                               arena_dup(&r->arena, facts->tls), arena_dup(&r->arena, facts->lane)};
     memcpy(r->verdicts, verdicts, batch->count * sizeof r->verdicts[0]);
     reporter->open++;
+    classify(r);
     log_outcomes(r);
 
     r->frames = 1; // ours, until all are committed

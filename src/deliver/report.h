@@ -20,8 +20,14 @@ struct report_facts {
     struct bytes mx, ip, tls, lane;
 };
 
+// Failures and deferrals by reason, for the metrics; read with relaxed atomics from any thread.
+struct report_counters {
+    _Atomic uint64_t failed[BOUNCE_REASONS], deferred[BOUNCE_REASONS];
+};
+
 struct reporter {
     struct intake_port *port;
+    struct report_counters *counters;     // or NULL
     const struct conf_snapshot *snapshot; // current; its owner replaces it on a reload
     uint32_t open;                        // reports whose frames are not flushed yet
 };

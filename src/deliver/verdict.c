@@ -32,11 +32,19 @@ struct verdict verdict_of_render_failure(int err)
     return verdict_make(VERDICT_DEFERRED, 451, "4.3.0", BYTES("the stored message cannot be read"));
 }
 
-// RFC 5321 4.5.3.1.10: 552 to RCPT means "too many recipients" and is temporary. 421 ends the session, whatever
+// RFC 5321 4.5.3.1.10: 552 to RCPT means "too many recipients" and is temporary, unless its enhanced
+// code says something else. 421 ends the session, whatever
 // was asked.
-static enum verdict_kind kind_of_code(enum smtp_step step, uint16_t code)
+static bool is_too_many(enum smtp_step step, const struct smtp_reply *reply)
 {
-    if (code / 100 == 5 && !(step == SMTP_STEP_RCPT && code == 552))
+    const struct smtp_enhanced *e = &reply->enhanced;
+    return step == SMTP_STEP_RCPT && reply->code == 552 &&
+           (!e->class || (e->subject == 5 && e->detail == 3));
+}
+
+static enum verdict_kind kind_of_reply(enum smtp_step step, const struct smtp_reply *reply)
+{
+    if (reply->code / 100 == 5 && !is_too_many(step, reply))
         return VERDICT_FAILED;
     return VERDICT_DEFERRED;
 }
@@ -48,15 +56,17 @@ static struct verdict of_reply(enum smtp_step step, const struct smtp_reply *rep
     if (reply->code / 100 == 2 && step == SMTP_STEP_FINAL)
         v.kind = final ? VERDICT_DELIVERED : dsn_offered ? VERDICT_PASSED : VERDICT_RELAYED;
     else
-        v.kind = kind_of_code(step, reply->code);
-    if (reply->enhanced.class)
+        v.kind = kind_of_reply(step, reply);
+    if (reply->enhanced.class) {
         snprintf(v.enhanced, sizeof v.enhanced, "%u.%u.%u", reply->enhanced.class,
                  reply->enhanced.subject, reply->enhanced.detail);
-    else // RFC 3463: a class is all that a bare code tells
+    } else { // RFC 3463: a class is all that a bare code tells
+        v.bare = true;
         snprintf(v.enhanced, sizeof v.enhanced, "%u.0.0",
                  v.kind == VERDICT_FAILED     ? 5u
                  : v.kind == VERDICT_DEFERRED ? 4u
                                               : 2u);
+    }
     set_text(&v, reply->text);
     return v;
 }
@@ -77,4 +87,24 @@ struct verdict verdict_of_outcome(const struct smtp_outcome *outcome, bool final
     snprintf(text, sizeof text, "connection lost at %s: %s", smtp_step_name(outcome->step),
              err_text(outcome->err));
     return verdict_make(VERDICT_DEFERRED, 0, "4.4.2", bytes_cstr(text));
+}
+
+void verdict_classify(struct verdict *v, const struct bounce_rules *rules, struct bytes text)
+{
+    if (!rules || (v->kind != VERDICT_FAILED && v->kind != VERDICT_DEFERRED))
+        return;
+    struct bounce_reply reply = {.enhanced = bytes_cstr(v->bare ? "" : v->enhanced)};
+    if (v->remote) {
+        reply.code = v->code;
+        reply.text = text;
+    }
+    struct bounce_verdict meant = bounce_rules_match(rules, &reply);
+    v->class = meant.class;
+    if (v->remote && v->kind == VERDICT_FAILED && meant.again) {
+        v->kind = VERDICT_DEFERRED;
+        if (v->bare)
+            snprintf(v->enhanced, sizeof v->enhanced, "4.0.0");
+    }
+    if (v->kind == VERDICT_DEFERRED)
+        v->class.hard = false; // not while it is tried again
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/bytes.h"
+#include "bounce/bounce_rules.h"
 #include "smtp/smtp_client.h"
 #include "spool/outcome.h"
 
@@ -25,9 +26,11 @@ enum verdict_kind {
 
 struct verdict {
     enum verdict_kind kind;
-    uint16_t code;     // 550; 0: none
-    char enhanced[16]; // "5.1.1"
-    bool remote;       // the remote server's words
+    uint16_t code;             // 550; 0: none
+    char enhanced[16];         // "5.1.1"
+    bool remote;               // the remote server's words
+    bool bare;                 // it came without an enhanced code; that is made up
+    struct bounce_class class; // of a failure or deferral, once classified
     char text[VERDICT_TEXT_MAX + 1];
 };
 
@@ -41,3 +44,8 @@ struct verdict verdict_of_render_failure(int err);
 // that had gone stale.
 struct verdict verdict_of_outcome(const struct smtp_outcome *outcome, bool final, bool dsn_offered,
                                   bool fresh);
+
+// Puts a failure or a deferral into its class: by the server's words (all of them: `text`), or of our own
+// verdicts by their enhanced code. A refusal for good that by its class is one for now (a limit, greylisting)
+// becomes a deferral. Others are left alone. rules may be NULL: nothing is done.
+void verdict_classify(struct verdict *v, const struct bounce_rules *rules, struct bytes text);

@@ -44,6 +44,16 @@ static const struct {
      "5.6.0",
      true},
     {"too many recipients", SMTP_STEP_RCPT, OK, 552, {0}, 0, VERDICT_DEFERRED, "4.0.0", true},
+    {"too many recipients, said twice",
+     SMTP_STEP_RCPT,
+     OK,
+     552,
+     {5, 5, 3},
+     0,
+     VERDICT_DEFERRED,
+     "5.5.3",
+     true},
+    {"mailbox full", SMTP_STEP_RCPT, OK, 552, {5, 2, 2}, 0, VERDICT_FAILED, "5.2.2", true},
     {"too large is final", SMTP_STEP_MAIL, OK, 552, {5, 3, 4}, 0, VERDICT_FAILED, "5.3.4", true},
     {"greylisted", SMTP_STEP_RCPT, OK, 451, {4, 7, 1}, 0, VERDICT_DEFERRED, "4.7.1", true},
     {"421", SMTP_STEP_DATA, OK, 421, {0}, 0, VERDICT_DEFERRED, "4.0.0", true},
@@ -150,9 +160,153 @@ static void test_render_failures(void **state)
     }
 }
 
+// What a reply means decides whether it is tried again, and whether the address is bad.
+static void test_classes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        enum smtp_step step;
+        uint16_t code;
+        struct smtp_enhanced enhanced;
+        const char *text;
+        enum verdict_kind kind;
+        const char *enhanced_want;
+        enum bounce_reason reason;
+        bool hard;
+    } CASES[] = {
+        {"no such user",
+         SMTP_STEP_RCPT,
+         550,
+         {5, 1, 1},
+         "no such user",
+         VERDICT_FAILED,
+         "5.1.1",
+         BOUNCE_USER_UNKNOWN,
+         true},
+        {"no such user, bare",
+         SMTP_STEP_RCPT,
+         550,
+         {0},
+         "no such user",
+         VERDICT_FAILED,
+         "5.0.0",
+         BOUNCE_USER_UNKNOWN,
+         true},
+        {"no such user, for now",
+         SMTP_STEP_RCPT,
+         450,
+         {4, 1, 1},
+         "no such user",
+         VERDICT_DEFERRED,
+         "4.1.1",
+         BOUNCE_USER_UNKNOWN,
+         false},
+        {"a block is no bad address",
+         SMTP_STEP_RCPT,
+         550,
+         {5, 7, 1},
+         "blocked using sbl",
+         VERDICT_FAILED,
+         "5.7.1",
+         BOUNCE_REPUTATION,
+         false},
+        {"greylisting by a 5xx",
+         SMTP_STEP_RCPT,
+         550,
+         {5, 7, 1},
+         "Greylisted, come back",
+         VERDICT_DEFERRED,
+         "5.7.1",
+         BOUNCE_RATE_LIMITED,
+         false},
+        {"a limit by a bare 5xx",
+         SMTP_STEP_MAIL,
+         550,
+         {0},
+         "Domain frequency limited",
+         VERDICT_DEFERRED,
+         "4.0.0",
+         BOUNCE_RATE_LIMITED,
+         false},
+        {"a full mailbox is final where a 5xx says so",
+         SMTP_STEP_RCPT,
+         552,
+         {5, 2, 2},
+         "full",
+         VERDICT_FAILED,
+         "5.2.2",
+         BOUNCE_MAILBOX_FULL,
+         false},
+        {"words unknown",
+         SMTP_STEP_RCPT,
+         550,
+         {0},
+         "hm",
+         VERDICT_FAILED,
+         "5.0.0",
+         BOUNCE_OTHER,
+         false},
+        {"taken",
+         SMTP_STEP_FINAL,
+         250,
+         {2, 0, 0},
+         "user unknown",
+         VERDICT_RELAYED,
+         "2.0.0",
+         BOUNCE_NONE,
+         false},
+    };
+    struct bounce_rules *rules = bounce_rules_default();
+    for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+        struct smtp_reply reply = {.code = CASES[i].code,
+                                   .enhanced = CASES[i].enhanced,
+                                   .text = bytes_cstr(CASES[i].text)};
+        struct smtp_outcome outcome = {CASES[i].step, OK, &reply};
+        struct verdict v = verdict_of_outcome(&outcome, false, false, true);
+        verdict_classify(&v, NULL, reply.text); // no rules: nothing is done
+        assert_number(CASES[i].name, v.class.reason, BOUNCE_NONE);
+        verdict_classify(&v, rules, reply.text);
+        assert_number(CASES[i].name, v.kind, CASES[i].kind);
+        assert_number(CASES[i].name, v.class.reason, CASES[i].reason);
+        assert_number(CASES[i].name, v.class.hard, CASES[i].hard);
+        assert_bytes(CASES[i].name, bytes_cstr(v.enhanced), bytes_cstr(CASES[i].enhanced_want));
+    }
+    bounce_rules_free(rules);
+}
+
+// Our own verdicts: by their code, whatever their words.
+static void test_classes_of_our_own(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *enhanced, *text;
+        enum verdict_kind kind;
+        enum bounce_reason reason;
+        bool hard;
+    } CASES[] = {
+        {"5.1.2", "blacklist", VERDICT_FAILED, BOUNCE_HOST_UNKNOWN, true},
+        {"5.1.10", "", VERDICT_FAILED, BOUNCE_HOST_UNKNOWN, true},
+        {"5.4.6", "", VERDICT_FAILED, BOUNCE_NETWORK, false},
+        {"4.4.2", "connection lost at DATA", VERDICT_DEFERRED, BOUNCE_NETWORK, false},
+        {"5.3.4", "", VERDICT_FAILED, BOUNCE_MESSAGE_TOO_LARGE, false},
+        {"4.1.1", "", VERDICT_DELIVERED, BOUNCE_NONE, false},
+    };
+    struct bounce_rules *rules = bounce_rules_default();
+    for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+        struct verdict v =
+            verdict_make(CASES[i].kind, 550, CASES[i].enhanced, bytes_cstr(CASES[i].text));
+        verdict_classify(&v, rules, BYTES_NONE);
+        assert_number(CASES[i].enhanced, v.kind, CASES[i].kind);
+        assert_number(CASES[i].enhanced, v.class.reason, CASES[i].reason);
+        assert_number(CASES[i].enhanced, v.class.hard, CASES[i].hard);
+    }
+    bounce_rules_free(rules);
+}
+
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_render_failures),
-    cmocka_unit_test(test_outcomes),
+    cmocka_unit_test(test_classes),         cmocka_unit_test(test_classes_of_our_own),
+    cmocka_unit_test(test_render_failures), cmocka_unit_test(test_outcomes),
     cmocka_unit_test(test_long_text),
 };
 

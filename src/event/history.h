@@ -52,6 +52,7 @@ struct history_event {
     struct wall next_attempt_at;
     uint16_t code;
     struct bytes enhanced, text, mx, ip, tls, lane, actor, reason;
+    struct bounce_class class; // why it failed or was deferred
     struct message_id related;
     const struct spool_feedback *feedback; // SPOOL_EVENT_FEEDBACK; else NULL
 };

@@ -191,6 +191,7 @@ static void tell_outcome(struct question *q, const struct spool_record *record)
                 .code = o->code,
                 .enhanced = o->enhanced,
                 .text = o->text,
+                .class = o->class,
                 .mx = o->mx,
                 .ip = o->ip,
                 .tls = o->tls,

@@ -107,7 +107,7 @@ static int setup(void **state)
     joe = store_directory_account(accounts, BYTES("acme"))->number;
     struct conf_part *none = conf_part_new(NULL, nothing),
                      *part = conf_part_new(accounts, free_accounts);
-    snapshot = conf_snapshot_new(none, none, part, 1);
+    snapshot = conf_snapshot_new(none, none, part, NULL, 1);
     conf_part_release(none);
     conf_part_release(part);
     host = sim_host_new("relay", NULL);

@@ -24,8 +24,8 @@ ALICE, BOB = "alice@client.test", "bob@example.org"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 MESSAGE_KEYS = ["id", "account", "class", "tag", "sender", "message_id", "envid", "size", "accepted_at", "recipients"]
 RECIPIENT_KEYS = ["address", "state", "attempts", "next_attempt_at", "last"]
-LAST_KEYS = ["at", "mx", "ip", "tls", "code", "enhanced", "text"]
-EVENT_KEYS = ["cursor", "at", "type", "id", "recipient", "lane", "code", "enhanced", "text"]
+LAST_KEYS = ["at", "mx", "ip", "tls", "code", "enhanced", "text", "reason", "hard"]
+EVENT_KEYS = ["cursor", "at", "type", "id", "recipient", "lane", "code", "enhanced", "text", "reason", "hard"]
 SLOW = {"retry": {"first": "1h", "max": "1h", "lifetime": "1d", "warn_after": "none"}}  # one attempt, then it waits
 
 

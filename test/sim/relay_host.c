@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "bounce/bounce_rules.h"
 #include "daemon/worker.h"
 #include "route/route.h"
 #include "store/store_directory.h"
@@ -53,6 +54,11 @@ static void free_accounts(void *value)
     store_directory_free(value);
 }
 
+static void free_bounces(void *value)
+{
+    bounce_rules_free(value);
+}
+
 static struct conf_snapshot *read_config(const char *text)
 {
     struct conf *conf;
@@ -65,7 +71,8 @@ static struct conf_snapshot *read_config(const char *text)
         fputs(buf_cstr(&errors), stderr);
     CHECK(!err);
     return conf_snapshot_new(conf_part_new(conf, free_conf), conf_part_new(routes, free_routes),
-                             conf_part_new(store_directory_empty(), free_accounts), 1);
+                             conf_part_new(store_directory_empty(), free_accounts),
+                             conf_part_new(bounce_rules_default(), free_bounces), 1);
 }
 
 // ---- recovery ------------------------------------------------------------------------------------
