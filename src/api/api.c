@@ -29,12 +29,19 @@ struct row {
 };
 
 static const struct row ROWS[] = {
-    {"POST", "/v1/store", api_store_post},       {"GET", "/v1/message", api_message_get},
-    {"GET", "/v1/messages", api_messages_get},   {"GET", "/v1/why", api_why_get},
-    {"GET", "/v1/queue", api_queue_get},         {"GET", "/v1/lanes", api_lanes_get},
-    {"POST", "/v1/queue", api_queue_post},       {"GET", "/v1/events", api_events_get},
-    {"POST", "/v1/backup", api_backup_post},     {"GET", "/v1/service", api_service_get},
-    {"POST", "/v1/suppress", api_suppress_post}, {"POST", "/v1/upgrade", api_upgrade_post},
+    {"POST", "/v1/store", api_store_post},
+    {"GET", "/v1/message", api_message_get},
+    {"GET", "/v1/messages", api_messages_get},
+    {"GET", "/v1/why", api_why_get},
+    {"GET", "/v1/queue", api_queue_get},
+    {"GET", "/v1/lanes", api_lanes_get},
+    {"POST", "/v1/queue", api_queue_post},
+    {"GET", "/v1/events", api_events_get},
+    {"POST", "/v1/backup", api_backup_post},
+    {"GET", "/v1/service", api_service_get},
+    {"POST", "/v1/suppress", api_suppress_post},
+    {"POST", "/v1/upgrade", api_upgrade_post},
+    {"GET", "/v1/domain-check", api_domain_check_get},
 };
 
 // ---- answers ---------------------------------------------------------------------------------------------
@@ -284,14 +291,19 @@ static enum MHD_Result answer_control(void *cls, struct MHD_Connection *connecti
     }
     if (is_health_path(path))
         return answer_health(api, connection, path);
+    void (*finish)(struct api_request * r) = r->finish;
+    r->finish = NULL;
     if (!r->started) {
         r->started = true;
         handle(r, method, path);
-        if (r->suspended)
-            return MHD_YES; // it comes back here once resumed; the main loop may have r already
-    } else if (r->finish) {
-        r->finish(r);
+    } else if (finish) {
+        r->suspended = false;
+        finish(r);
+    } else {
+        r->suspended = false;
     }
+    if (r->suspended)
+        return MHD_YES; // it comes back here once resumed; the main loop may have r already
     return send_text(connection, r->status, "application/json", buf_bytes(&r->answer));
 }
 
@@ -381,6 +393,7 @@ int api_start(const struct api_options *options, struct conf_snapshot *snapshot,
     api->options = *options;
     api->snapshot = conf_snapshot_hold(snapshot);
     api->started_at = api_now().wall;
+    api->checks = sys_loop_start("checks");
     int err = bind_control(api);
     if (!err) {
         api->control = start_daemon(api, api->control_fd, MHD_ALLOW_SUSPEND_RESUME, answer_control);
@@ -412,6 +425,7 @@ bool api_stop(struct api *api)
     if (api->http)
         MHD_stop_daemon(api->http);
     MHD_stop_daemon(api->control);
+    sys_loop_stop(api->checks);
     unlink(api->control_path);
     conf_snapshot_release(api->snapshot);
     free(api);

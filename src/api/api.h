@@ -12,10 +12,12 @@
 //     POST /v1/queue {action, id|domain|account|recipient|all, dry_run}
 //     GET  /v1/events?after=&max=           POST /v1/backup {to}        GET /metrics /healthz /readyz
 //     GET  /v1/service                      POST /v1/upgrade              POST /v1/suppress {op, args}
+//     GET  /v1/domain-check?domain=&account=
 //
 // Owner: the daemon. Thread: start and stop outside the loops; api_set_snapshot() on the main loop.
 #pragma once
 
+#include "api/domain_check.h"
 #include "conf/conf_snapshot.h"
 #include "deliver/deliver.h"
 #include "event/history.h"
@@ -38,6 +40,8 @@ struct api_options {
     // thread, when every session goes by it.
     void (*accounts_changed)(void *ctx, struct store_directory *directory,
                              void (*done)(void *done_ctx), void *done_ctx);
+    // What our listeners show; on the main loop.
+    void (*certificate)(void *ctx, struct domain_certificate *out);
     // Asks for the installed program to take over; on the main loop. decided() is called there, at once or later:
     // OK when this relay is about to end for it, else why not.
     void (*upgrade)(void *ctx, void (*decided)(void *decided_ctx, int err, struct bytes why),

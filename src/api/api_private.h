@@ -16,6 +16,7 @@ struct api {
     struct MHD_Daemon *control, *http;
     int control_fd;
     char control_path[108];
+    struct sys_loop *checks;        // where checks of domains wait for the DNS
     struct conf_snapshot *snapshot; // the current; main loop only
     atomic_int waiting;             // suspended requests
     atomic_bool stopping;
@@ -33,8 +34,10 @@ struct api_request {
     unsigned status; // HTTP; 0: not answered yet
     struct buf answer;
     bool started, suspended;
-    struct sys_task task;                  // for work on the main loop
-    void (*finish)(struct api_request *r); // on the control thread, once resumed; may be NULL
+    struct sys_task task; // for work on the main loop
+    void (*finish)(struct api_request
+                       *r); // on the control thread, once resumed; may be NULL, may suspend again
+    void *own;              // the handler's
 };
 
 // A query parameter, or NULL.
@@ -61,8 +64,12 @@ void api_add_line(struct api_request *r, struct json_object *object);
 // "id" of the query, or an error is answered.
 bool api_take_id(struct api_request *r, struct message_id *out);
 
+// The store has changed: the request is suspended until every session goes by it.
+void api_tell_change(struct api_request *r);
+
 // Handlers.
 void api_store_post(struct api_request *r);
+void api_domain_check_get(struct api_request *r);
 void api_message_get(struct api_request *r);
 void api_messages_get(struct api_request *r);
 void api_why_get(struct api_request *r);

@@ -6,8 +6,8 @@ static void on_told(void *ctx)
     api_resume(ctx);
 }
 
-// The answer goes out once the change holds everywhere, so that who reads it may log in at once.
-static void tell_change(struct api_request *r)
+// So that who reads the answer may log in at once.
+void api_tell_change(struct api_request *r)
 {
     struct api *api = r->api;
     struct store_directory *directory;
@@ -42,7 +42,7 @@ void api_store_post(struct api_request *r)
     } else {
         api_reply(r, answer.result);
         if (answer.changed)
-            tell_change(r);
+            api_tell_change(r);
     }
     buf_done(&error);
 }

@@ -21,6 +21,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_domain_add,
     &cli_domain_list,
     &cli_domain_verify,
+    &cli_domain_check,
     &cli_domain_remove,
     &cli_dkim_sign,
     &cli_dkim_verify,

@@ -10,7 +10,7 @@ extern const struct cli_command cli_account_add, cli_account_list, cli_account_s
     cli_account_set, cli_account_suspend, cli_account_activate, cli_account_close;
 extern const struct cli_command cli_credential_add, cli_credential_list, cli_credential_remove;
 extern const struct cli_command cli_domain_add, cli_domain_list, cli_domain_verify,
-    cli_domain_remove;
+    cli_domain_check, cli_domain_remove;
 extern const struct cli_command cli_dkim_sign, cli_dkim_verify;
 extern const struct cli_command cli_message_show, cli_message_find, cli_message_why;
 extern const struct cli_command cli_queue_list, cli_queue_lanes, cli_queue_hold, cli_queue_release,

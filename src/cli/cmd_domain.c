@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "cli/cli_commands.h"
+#include "cli/cli_domain.h"
 #include "cli/cli_store.h"
 #include "cli/cli_table.h"
 #include "cli/cli_txt.h"
@@ -15,32 +16,22 @@ static bool is_verified(struct json_object *domain)
     return json_object_object_get_ex(domain, "verified", &value) && json_object_get_boolean(value);
 }
 
-// The first of the records to be published: {"name","type","value","purpose"}.
-static struct json_object *proof_of(struct json_object *domain)
-{
-    struct json_object *records = NULL;
-    if (!json_object_object_get_ex(domain, "records", &records) ||
-        !json_object_is_type(records, json_type_array) || !json_object_array_length(records))
-        return NULL;
-    return json_object_array_get_idx(records, 0);
-}
-
 static void print_domain(struct json_object *domain)
 {
     struct bytes account = cli_json_text(domain, "account"), name = cli_json_text(domain, "domain");
-    struct json_object *proof = proof_of(domain);
     printf("domain %.*s of account %.*s: %s\n", BYTES_FMT(name), BYTES_FMT(account),
            is_verified(domain) ? "verified" : "not verified");
-    if (is_verified(domain) || !proof)
-        return;
-    printf("Publish this record:\n\n  %.*s. TXT \"%.*s\"\n\nthen run: posthaste domain verify "
-           "%.*s %.*s\n",
-           BYTES_FMT(cli_json_text(proof, "name")), BYTES_FMT(cli_json_text(proof, "value")),
-           BYTES_FMT(account), BYTES_FMT(name));
+    printf("\nRecords to publish:\n");
+    cli_domain_print_records(domain);
+    if (!is_verified(domain))
+        printf("\nThen run: posthaste domain verify %.*s %.*s\n", BYTES_FMT(account),
+               BYTES_FMT(name));
+    printf("\nTo see what is still missing: posthaste domain check %.*s\n", BYTES_FMT(name));
 }
 
 static void show_domain(struct cli *cli, struct json_object *domain)
 {
+    cli_domain_complete(cli, domain);
     if (cli->json)
         cli_print_json(domain);
     else
@@ -107,7 +98,7 @@ static int refuse(enum cli_txt_answer answer, struct bytes name, struct buf *see
 // Looks for the record; CLI_OK if it is there.
 static int prove(struct cli *cli, struct json_object *domain)
 {
-    struct json_object *proof = proof_of(domain);
+    struct json_object *proof = cli_domain_proof(domain);
     struct bytes name = cli_json_text(proof, "name");
     enum cli_txt_answer answer;
     struct buf seen = {0};
@@ -162,8 +153,9 @@ static void print_domains(struct json_object *list)
         cli_table_add(&table, cli_json_text(domain, "account"));
         cli_table_add(&table, cli_json_text(domain, "domain"));
         cli_table_add(&table, is_verified(domain) ? BYTES("verified") : BYTES("not verified"));
-        cli_table_add(&table,
-                      is_verified(domain) ? BYTES("-") : cli_json_text(proof_of(domain), "value"));
+        cli_table_add(&table, is_verified(domain)
+                                  ? BYTES("-")
+                                  : cli_json_text(cli_domain_proof(domain), "value"));
     }
     cli_table_print(&table);
     cli_table_done(&table);
@@ -180,8 +172,10 @@ static int run_list(struct cli *cli)
     if (!json_object_object_get_ex(result, "domains", &list))
         exit = cli_fail(CLI_TEMPORARY, "the answer has no domains");
     else if (cli->json)
-        for (size_t i = 0; i < json_object_array_length(list); i++)
+        for (size_t i = 0; i < json_object_array_length(list); i++) {
+            cli_domain_complete(cli, json_object_array_get_idx(list, i));
             cli_print_json(json_object_array_get_idx(list, i));
+        }
     else
         print_domains(list);
     json_object_put(result);
@@ -197,8 +191,11 @@ const struct cli_command cli_domain_add = {
     .name = "domain add",
     .arguments = "ACCOUNT DOMAIN",
     .help = "a domain that the account wants to send as",
-    .more = "Prints the TXT record that proves the domain is the account's. Until that is\n"
-            "verified the account can't send as it. Subdomains are domains of their own.\n",
+    .more =
+        "Prints the records that the domain's owner is to publish: the one that proves that the\n"
+        "domain is the account's (until that is verified the account can't send as it), SPF,\n"
+        "DKIM, DMARC and the return path. The same command again prints them again.\n"
+        "Subdomains are domains of their own.\n",
     .options = add_options,
     .arguments_min = 2,
     .arguments_max = 2,

@@ -756,6 +756,20 @@ static int open_dns(struct relay *r)
     return err;
 }
 
+static void tell_certificate(void *ctx, struct domain_certificate *out)
+{
+    struct relay *r = ctx;
+    const struct net_tls_server *tls = r->tls_server;
+    *out = (struct domain_certificate){0};
+    if (tls)
+        *out = (struct domain_certificate){
+            .is_there = true,
+            .is_for_us = net_tls_server_is_for(tls, r->snapshot->conf->hostname),
+            .is_self_signed = net_tls_server_is_self_signed(tls),
+            .not_after = {net_tls_server_not_after(tls) * 1000000},
+        };
+}
+
 static int start_services(struct relay *r)
 {
     const struct conf *conf = r->snapshot->conf;
@@ -788,6 +802,7 @@ static int start_services(struct relay *r)
                                   .deliver_counters = &r->shared.deliver_counters,
                                   .accounts_changed = accounts_changed,
                                   .upgrade = ask_for_upgrade,
+                                  .certificate = tell_certificate,
                                   .ctx = r};
     r->parts.http = -1; // the API's now
     err = api_start(&options, r->snapshot, &r->api);

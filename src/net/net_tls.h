@@ -42,6 +42,9 @@ int net_tls_server_new_remote(struct bytes certificate_pem, uint32_t key,
 void net_tls_server_free(struct net_tls_server *server); // NULL allowed
 // When the certificate expires: seconds since 1970.
 int64_t net_tls_server_not_after(const struct net_tls_server *server);
+// Is its certificate for this host name (RFC 6125)? Did nobody but itself sign it?
+bool net_tls_server_is_for(const struct net_tls_server *server, struct bytes host);
+bool net_tls_server_is_self_signed(const struct net_tls_server *server);
 
 // The certificates of trusted authorities, from PEM; shared by the client contexts of all loops.
 int net_tls_authorities_new(struct bytes pem, struct net_tls_authorities **out,

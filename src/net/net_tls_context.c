@@ -4,6 +4,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
+#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -179,6 +180,19 @@ void net_tls_server_free(struct net_tls_server *server)
 int64_t net_tls_server_not_after(const struct net_tls_server *server)
 {
     return server->not_after;
+}
+
+bool net_tls_server_is_for(const struct net_tls_server *server, struct bytes host)
+{
+    X509 *own = SSL_CTX_get0_certificate(server->context);
+    return X509_check_host(own, host.at, host.len, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1;
+}
+
+bool net_tls_server_is_self_signed(const struct net_tls_server *server)
+{
+    bool is = X509_self_signed(SSL_CTX_get0_certificate(server->context), 0) == 1;
+    ERR_clear_error();
+    return is;
 }
 
 // ---- authorities ------------------------------------------------------------------------------
