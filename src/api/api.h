@@ -13,6 +13,7 @@
 //     GET  /v1/events?after=&max=           POST /v1/backup {to}        GET /metrics /healthz /readyz
 //     GET  /v1/service                      POST /v1/upgrade              POST /v1/suppress {op, args}
 //     GET  /v1/domain-check?domain=&account=
+//     POST /v1/dkim {account, domain}
 //
 // Owner: the daemon. Thread: start and stop outside the loops; api_set_snapshot() on the main loop.
 #pragma once
@@ -46,6 +47,8 @@ struct api_options {
     // OK when this relay is about to end for it, else why not.
     void (*upgrade)(void *ctx, void (*decided)(void *decided_ctx, int err, struct bytes why),
                     void *decided_ctx);
+    // Looks after the DKIM keys now (daemon/dkim_keeper.h); on the main loop. done() follows.
+    void (*look_after_keys)(void *ctx, void (*done)(void *done_ctx), void *done_ctx);
     void *ctx;
 };
 

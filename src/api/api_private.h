@@ -70,6 +70,7 @@ void api_tell_change(struct api_request *r);
 // Handlers.
 void api_store_post(struct api_request *r);
 void api_domain_check_get(struct api_request *r);
+void api_dkim_post(struct api_request *r);
 void api_message_get(struct api_request *r);
 void api_messages_get(struct api_request *r);
 void api_why_get(struct api_request *r);

@@ -23,6 +23,10 @@ const struct cli_command *const cli_commands[] = {
     &cli_domain_verify,
     &cli_domain_check,
     &cli_domain_remove,
+    &cli_dkim_list,
+    &cli_dkim_rotate,
+    &cli_dkim_import,
+    &cli_dkim_zone,
     &cli_dkim_sign,
     &cli_dkim_verify,
 

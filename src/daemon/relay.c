@@ -20,6 +20,7 @@
 #include "base/map.h"
 #include "bounce/bounce_rules.h"
 #include "daemon/channel.h"
+#include "daemon/dkim_keeper.h"
 #include "daemon/guard_files.h"
 #include "daemon/holds.h"
 #include "daemon/predecessor.h"
@@ -80,6 +81,7 @@ struct relay {
     struct suppress *suppress;
     struct api *api;
     // main loop
+    struct dkim_keeper *keeper;
     struct sys_watch *watch;
     struct sys_timer grace, clock;
     void (*upgrade_decided)(void *ctx, int err, struct bytes why); // NULL: nobody waits
@@ -344,6 +346,7 @@ static void reload(struct relay *r)
         load_authorities(r);
         apply_to_workers(r);
         api_set_snapshot(r->api, r->snapshot);
+        dkim_keeper_set_snapshot(r->keeper, r->snapshot);
         tell_guard(r, CHANNEL_APPLIED, conf->control);
     } else {
         tell_guard(r, CHANNEL_REFUSED, buf_bytes(&errors));
@@ -376,17 +379,23 @@ static void on_accounts_changed(struct sys_task *task)
 {
     struct accounts_changed *c = container_of(task, struct accounts_changed, task);
     struct relay *r = c->relay;
-    holds_change(&r->shared.port, r->snapshot->accounts, c->directory);
-    replace(&r->accounts, conf_part_new(c->directory, free_directory));
-    make_snapshot(r);
+    if (store_directory_version(c->directory) < store_directory_version(r->snapshot->accounts)) {
+        store_directory_free(c->directory); // a later one was faster, and knows of this change
+    } else {
+        holds_change(&r->shared.port, r->snapshot->accounts, c->directory);
+        replace(&r->accounts, conf_part_new(c->directory, free_directory));
+        make_snapshot(r);
+    }
     atomic_store(&c->waiting, r->workers_count + 1);
     for (uint32_t i = 0; i < r->workers_count; i++)
         worker_set_accounts(r->workers[i], r->snapshot, one_has_changed, c);
     api_set_snapshot(r->api, r->snapshot);
+    if (r->keeper)
+        dkim_keeper_set_snapshot(r->keeper, r->snapshot);
     one_has_changed(c);
 }
 
-// From the API's thread, after an operation has changed the store.
+// From the API's thread or one of the pool, after an operation has changed the store.
 static void accounts_changed(void *ctx, struct store_directory *directory,
                              void (*done)(void *done_ctx), void *done_ctx)
 {
@@ -397,6 +406,39 @@ static void accounts_changed(void *ctx, struct store_directory *directory,
     c->ctx = done_ctx;
     c->task.run = on_accounts_changed;
     sys_post(c->relay->main, &c->task);
+}
+
+static void nobody_waits(void *ctx)
+{
+    (void)ctx;
+}
+
+static void keys_changed(void *ctx)
+{
+    struct relay *r = ctx;
+    struct store_directory *directory;
+    int err = store_directory_load(r->store, &directory);
+    if (err)
+        log_error("accounts not read again: the old ones hold", LOG_ERR(err));
+    else
+        accounts_changed(r, directory, nobody_waits, NULL);
+}
+
+static void look_after_keys(void *ctx, void (*done)(void *ctx), void *done_ctx)
+{
+    struct relay *r = ctx;
+    if (r->keeper)
+        dkim_keeper_run(r->keeper, false, done, done_ctx);
+    else // not serving yet
+        done(done_ctx);
+}
+
+static void start_keeper(struct relay *r)
+{
+    const struct dkim_keeper_options options = {r->store, r->dns, keys_changed, r};
+    if (signer_open(r->channel) != OK)
+        log_error("no line to the signer: no DKIM keys can be made");
+    r->keeper = dkim_keeper_new(&options, r->snapshot);
 }
 
 // ---- stopping --------------------------------------------------------------------------------------------
@@ -411,8 +453,9 @@ static void on_notes_saved(void *ctx, int err)
 }
 
 // The exact counts of the lanes, so that the next start need not take the ones counted ahead for sent.
-static void save_notes(struct relay *r)
+static void save_notes(void *ctx)
 {
+    struct relay *r = ctx;
     struct spool_frame *frame = spool_frame_new(SPOOL_OUTCOME);
     struct queue_note *note = mem_new(sizeof *note);
     uint64_t cursor = 0;
@@ -433,7 +476,7 @@ static void on_worker_drained(void *ctx)
     if (++r->drained < r->workers_count)
         return;
     sys_timer_stop(&r->grace);
-    save_notes(r);
+    dkim_keeper_stop(r->keeper, save_notes, r);
 }
 
 static void on_grace_over(struct sys_timer *timer)
@@ -521,6 +564,7 @@ static void on_main_start(struct sys_task *task)
     r->clock.fire = on_clock;
     sys_timer_set(&r->clock, mono_add_ms(sys_mono(), WALL_JUMPS_LOOK_MS));
     apply_to_workers(r);
+    start_keeper(r);
     parts_clear(&r->parts);
     tell_guard(r, CHANNEL_READY, r->snapshot->conf->control);
     spool_tell_rest(r->spool); // the workers take it as it comes
@@ -803,6 +847,7 @@ static int start_services(struct relay *r)
                                   .accounts_changed = accounts_changed,
                                   .upgrade = ask_for_upgrade,
                                   .certificate = tell_certificate,
+                                  .look_after_keys = look_after_keys,
                                   .ctx = r};
     r->parts.http = -1; // the API's now
     err = api_start(&options, r->snapshot, &r->api);

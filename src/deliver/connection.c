@@ -4,6 +4,8 @@
 // place that writes output, looks at what the session came to, and decides what is next. Handlers of the session
 // only note what happened; so nothing is freed inside its own callback.
 //
+// LOADING is until message and signature are there.
+//
 //     CONNECTING -> OPENING -> FREE <-> LOADING -> SENDING -> FREE ... -> QUITTING
 //         ^  next address  |     `-> IDLE -> (woken) FREE
 //         `----------------'
@@ -13,6 +15,7 @@
 
 #include "deliver/deliver_private.h"
 #include "deliver/render.h"
+#include "deliver/signature.h"
 #include "net/net_conn.h"
 #include "route/route.h"
 
@@ -33,7 +36,7 @@ struct connection {
     const struct target_address *address;
     struct bytes lane;
     bool final; // the target holds the mailboxes
-    bool without_tls, tls_started, stopping, waits_for_spool, went_through;
+    bool without_tls, tls_started, stopping, waits_for_spool, went_through, signing;
 
     struct net_conn *conn;
     struct smtp_client *client;
@@ -45,6 +48,9 @@ struct connection {
     struct queue_batch *batch;
     struct batch_load load;
     struct stored_message *message;
+    struct signature_ask signature;
+    enum render_kind kind;
+    bool utf8;
     struct render render;
     bool rendering;
     struct smtp_transaction transaction;
@@ -140,6 +146,7 @@ static void drop_transaction(struct connection *c)
     if (c->rendering)
         render_done(&c->render);
     c->rendering = false;
+    signature_done(&c->signature);
     stored_message_unref(c->message);
     free(c->rcpts);
     free(c->verdicts);
@@ -459,16 +466,16 @@ static bool needs_utf8(const struct connection *c)
     return false;
 }
 
-static void send_rendered(struct connection *c, enum render_kind kind, bool utf8)
+static void send_rendered(struct connection *c)
 {
     const struct envelope *e = c->message->envelope;
-    render_init(&c->render, c->deliver->options.port->spool, c->message, kind, BYTES_NONE,
-                on_render_ready, c);
+    render_init(&c->render, c->deliver->options.port->spool, c->message, c->kind,
+                c->signature.fields, on_render_ready, c);
     c->rendering = true;
     c->transaction = (struct smtp_transaction){
         .reverse_path = e->reverse_path,
-        .body = kind == RENDER_SEVEN_BIT ? BODY_7BIT : e->body,
-        .smtputf8 = utf8,
+        .body = c->kind == RENDER_SEVEN_BIT ? BODY_7BIT : e->body,
+        .smtputf8 = c->utf8,
         .ret = e->ret,
         .envid = e->envid,
         .size = render_size(&c->render),
@@ -502,6 +509,56 @@ static struct verdict no_utf8(void)
                         BYTES("the receiving server does not support internationalised mail"));
 }
 
+static struct verdict not_signed(const struct connection *c)
+{
+    if (c->signature.err == E_CLOSED)
+        return verdict_make(VERDICT_DEFERRED, 451, "4.3.0",
+                            BYTES("the message cannot be signed with DKIM now"));
+    bool utf8 = c->message->envelope->smtputf8 && c->signature.has_8bit_header;
+    return c->signature.err == E_DENIED && utf8 ? no_utf8()
+                                                : verdict_of_render_failure(c->signature.err);
+}
+
+static void go_on(struct connection *c)
+{
+    if (c->signature.err)
+        decide_all(c, not_signed(c));
+    else
+        send_rendered(c);
+}
+
+static bool can_begin(const struct connection *c)
+{
+    return c->client && smtp_client_is_ready(c->client);
+}
+
+static void on_signed(struct signature_ask *ask)
+{
+    struct connection *c = container_of(ask, struct connection, signature);
+    c->signing = false;
+    if (can_begin(c))
+        go_on(c);
+    else // the server left meanwhile
+        decide_all(c, verdict_make(VERDICT_UNTRIED, 0, "", BYTES_NONE));
+    pump(c);
+}
+
+static void sign(struct connection *c, enum render_kind kind, bool utf8)
+{
+    struct deliver *d = c->deliver;
+    c->kind = kind;
+    c->utf8 = utf8;
+    c->signature = (struct signature_ask){.spool = d->options.port->spool,
+                                          .message = c->message,
+                                          .snapshot = d->snapshot,
+                                          .counters = &d->options.counters->signatures,
+                                          .kind = kind,
+                                          .done = on_signed};
+    c->signing = !signature_start(&c->signature);
+    if (!c->signing)
+        go_on(c);
+}
+
 static void begin(struct connection *c)
 {
     if (!fill_recipients(c)) {
@@ -513,13 +570,12 @@ static void begin(struct connection *c)
     bool utf8 = needs_utf8(c);
     switch (smtp_client_can_carry(c->client, e->body, utf8, e->header_bytes + e->body_bytes)) {
     case SMTP_CARRY_OK:
-        send_rendered(
-            c, e->smtputf8 && e->body != BODY_7BIT && !utf8 ? RENDER_CHECKED : RENDER_IDENTITY,
-            utf8);
+        sign(c, e->smtputf8 && e->body != BODY_7BIT && !utf8 ? RENDER_CHECKED : RENDER_IDENTITY,
+             utf8);
         break;
     case SMTP_CARRY_NEEDS_8BITMIME:
     case SMTP_CARRY_NEEDS_BINARYMIME:
-        send_rendered(c, RENDER_SEVEN_BIT, utf8);
+        sign(c, RENDER_SEVEN_BIT, utf8);
         break;
     case SMTP_CARRY_NEEDS_SMTPUTF8: // RFC 6531 3.4: never silently changed
         decide_all(c, no_utf8());
@@ -539,7 +595,7 @@ static void on_loaded(struct batch_load *load, struct stored_message *message)
     if (!message) {
         c->batch = NULL; // batch_load has settled it
         c->state = FREE;
-    } else if (c->client && smtp_client_is_ready(c->client)) {
+    } else if (can_begin(c)) {
         begin(c);
     } else { // the server left while we read
         fill_recipients(c);
@@ -712,8 +768,8 @@ static void on_stop(struct deliver_item *item)
 static void on_abort(struct deliver_item *item)
 {
     struct connection *c = container_of(item, struct connection, item);
-    if (c->load.pending)
-        return; // its reader still points here; the process ends anyway
+    if (c->load.pending || c->signing)
+        return; // its reader or signature still points here; the process ends anyway
     c->stopping = true;
     if (c->batch)
         queue_batch_free(queue_of(c), c->batch);

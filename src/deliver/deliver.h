@@ -11,6 +11,7 @@
 
 #include "conf/conf_snapshot.h"
 #include "deliver/report.h"
+#include "deliver/signature.h"
 #include "dns/dns_cache.h"
 #include "net/net_tls.h"
 
@@ -28,6 +29,7 @@ struct deliver_counters {
         recipients[8]; // by verdict_kind
     _Atomic uint64_t bytes_sent;
     struct report_counters reasons;
+    struct signature_counters signatures;
 };
 
 struct history; // event/history.h

@@ -4,12 +4,14 @@
 #define HEADER_SCAN_BACK 3 // an empty line may begin in what came before
 
 void intake_content_init(struct intake_content *c, struct spool *spool, struct message_id id,
-                         size_t header_bytes_max, void (*drained)(void *ctx), void *ctx)
+                         size_t header_bytes_max, bool hashes, void (*drained)(void *ctx),
+                         void *ctx)
 {
-    *c = (struct intake_content){.spool = spool, .id = id, .drained = drained, .ctx = ctx};
+    *c = (struct intake_content){
+        .spool = spool, .id = id, .hashes = hashes, .drained = drained, .ctx = ctx};
     buf_init(&c->header, header_bytes_max);
-    c->sha256 = EVP_MD_CTX_new();
-    CHECK(c->sha256 && EVP_DigestInit_ex(c->sha256, EVP_sha256(), NULL) == 1);
+    if (hashes)
+        dkim_body_init(&c->hash, DKIM_RELAXED);
 }
 
 static void on_drained(void *ctx)
@@ -22,7 +24,8 @@ static bool add_body(struct intake_content *c, struct bytes piece)
 {
     if (piece.len == 0)
         return false;
-    CHECK(EVP_DigestUpdate(c->sha256, piece.at, piece.len) == 1);
+    if (c->hashes)
+        dkim_body_feed(&c->hash, piece);
     c->body_bytes += piece.len;
     chain_add(&c->body, piece);
     if (!c->extent) {
@@ -94,7 +97,9 @@ void intake_content_finish(struct intake_content *c, struct stored_message *m,
                            void (*done)(void *ctx, int err))
 {
     struct envelope *e = m->envelope;
-    CHECK(EVP_DigestFinal_ex(c->sha256, e->body_sha256, NULL) == 1);
+    e->has_body_hash = c->hashes;
+    if (c->hashes)
+        dkim_body_finish(&c->hash, e->body_hash);
     e->body_bytes = c->body_bytes;
     c->done = done;
     if (!c->extent) {
@@ -116,6 +121,5 @@ void intake_content_drop(struct intake_content *c)
     c->extent = NULL;
     chain_done(&c->body);
     buf_done(&c->header);
-    EVP_MD_CTX_free(c->sha256);
-    c->sha256 = NULL;
+    dkim_body_done(&c->hash);
 }

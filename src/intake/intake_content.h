@@ -2,7 +2,7 @@
 //
 // intake_content - takes in the content of one message: header into memory, body into memory or an extent
 //
-// The header ends at the first empty line. The body is hashed as it comes; up to STORED_INLINE_MAX it stays in
+// The header ends at the first empty line. The body is hashed as it comes, where a key may sign it; up to STORED_INLINE_MAX it stays in
 // a chain, beyond that it streams to an extent file, so a large message never stands whole in memory.
 //
 // Owner:  the session; every path ends in intake_content_finish() or intake_content_drop().
@@ -10,8 +10,7 @@
 //         consumed by the session until its end).
 #pragma once
 
-#include <openssl/evp.h>
-
+#include "sign/dkim_body.h"
 #include "spool/spool_extent.h"
 
 struct intake_content {
@@ -22,7 +21,8 @@ struct intake_content {
     struct chain body; // what is not with the extent yet
     uint64_t body_bytes;
     struct spool_extent *extent; // NULL: all in `body`
-    EVP_MD_CTX *sha256;
+    bool hashes;
+    struct dkim_body hash;      // while `hashes`
     void (*drained)(void *ctx); // the extent has caught up
     void *ctx;
     // while finishing
@@ -30,8 +30,10 @@ struct intake_content {
     void (*done)(void *ctx, int err);
 };
 
+// `hashes`: the body's hash for DKIM is made, in this one pass; mail that no key signs does without.
 void intake_content_init(struct intake_content *c, struct spool *spool, struct message_id id,
-                         size_t header_bytes_max, void (*drained)(void *ctx), void *ctx);
+                         size_t header_bytes_max, bool hashes, void (*drained)(void *ctx),
+                         void *ctx);
 // Adds a piece of content. True: stop feeding until drained() is called.
 bool intake_content_add(struct intake_content *c, struct bytes piece);
 // No more content: settles where the header ends when no empty line came (all of it is header).

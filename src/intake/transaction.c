@@ -448,7 +448,9 @@ void transaction_on_data(struct session *s)
         return;
     }
     intake_content_init(&t->content, t->intake->options.port->spool, envelope_of(t)->id,
-                        t->snapshot->conf->limits.header_size, on_content_drained, t);
+                        t->snapshot->conf->limits.header_size,
+                        store_directory_signs(t->snapshot->accounts, envelope_of(t)->account),
+                        on_content_drained, t);
     t->has_content = true;
     t->expecting = true;
     spool_expect(t->intake->options.port->spool, 1);

@@ -63,7 +63,8 @@ struct envelope {
     bool smtputf8, requiretls, tls;
     int8_t priority;
     uint64_t header_bytes, body_bytes; // as stored; their sum is the message's size
-    uint8_t body_sha256[32];           // of the stored body
+    bool has_body_hash;                // else no key of the account's could sign when it came
+    uint8_t body_hash[32];             // of the stored body, for DKIM: SHA-256 of its relaxed form
     struct recipient *recipients;
     uint32_t recipients_count;
     struct bytes unknown; // attributes of a newer version, kept as they were

@@ -97,7 +97,8 @@ static struct stored_message *full_message(void)
     e->metadata[0] = (struct metadata){BYTES("order"), BYTES("4711")};
     e->metadata[1] = (struct metadata){BYTES("empty"), BYTES("")};
     e->metadata[2] = (struct metadata){BYTES("order"), BYTES("4712")};
-    memset(e->body_sha256, 7, sizeof(e->body_sha256));
+    e->has_body_hash = true;
+    memset(e->body_hash, 7, sizeof(e->body_hash));
     e->recipients[1].orcpt = BYTES("rfc822;Bob+40example.org");
     e->recipients[1].token = BYTES("t1");
     e->recipients[1].notify = NOTIFY_SUCCESS | NOTIFY_DELAY;
@@ -123,7 +124,8 @@ static void assert_same_rest(const struct envelope *a, const struct envelope *b)
     assert_int_equal(a->wall_jumped_ms, b->wall_jumped_ms);
     assert_int_equal(a->header_bytes, b->header_bytes);
     assert_int_equal(a->body_bytes, b->body_bytes);
-    assert_memory_equal(a->body_sha256, b->body_sha256, sizeof(a->body_sha256));
+    assert_int_equal(a->has_body_hash, b->has_body_hash);
+    assert_memory_equal(a->body_hash, b->body_hash, sizeof(a->body_hash));
     assert_int_equal(a->metadata_count, b->metadata_count);
     for (uint32_t i = 0; i < a->metadata_count; i++)
         assert_true(bytes_eq(a->metadata[i].name, b->metadata[i].name) &&

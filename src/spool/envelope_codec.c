@@ -35,9 +35,10 @@ enum {
     TAG_METADATA = 40, // name counted, then the value
     TAG_ORIGIN = 41,
     TAG_RET = 42,
-    TAG_BODY_SHA256 = 43,
+    TAG_BODY_SHA256 = 43, // of versions before: the body as it is; nobody reads it
     TAG_EXTENT_SUM = 44,
     TAG_RECIPIENT_REST = 45, // one a recipient, in order of number
+    TAG_BODY_HASH = 46,
 };
 // within TAG_RECIPIENT
 enum { RECIPIENT_DOMAIN = 1, RECIPIENT_NOTIFY = 2 };
@@ -117,7 +118,8 @@ static void encode_rest(const struct stored_message *m, struct buf *nested, stru
     }
     tlv_add_u64(out, TAG_ORIGIN, e->origin);
     tlv_add_u64(out, TAG_RET, e->ret);
-    tlv_add(out, TAG_BODY_SHA256, bytes_of(e->body_sha256, sizeof(e->body_sha256)));
+    if (e->has_body_hash)
+        tlv_add(out, TAG_BODY_HASH, bytes_of(e->body_hash, sizeof(e->body_hash)));
     tlv_add_u64(out, TAG_EXTENT_SUM, m->extent_sum);
     for (uint32_t i = 0; i < e->recipients_count; i++) {
         buf_clear(nested);
@@ -351,11 +353,12 @@ static int decode_metadata(struct bytes in, struct decoding *d)
     return OK;
 }
 
-static int decode_sha256(struct bytes value, struct envelope *e)
+static int decode_body_hash(struct bytes value, struct envelope *e)
 {
-    if (value.len != sizeof(e->body_sha256))
+    if (value.len != sizeof(e->body_hash))
         return E_DAMAGED;
-    memcpy(e->body_sha256, value.at, value.len);
+    memcpy(e->body_hash, value.at, value.len);
+    e->has_body_hash = true;
     return OK;
 }
 
@@ -411,7 +414,9 @@ static int decode_field(uint32_t tag, struct bytes value, struct decoding *d)
         e->ret = (enum dsn_ret)tlv_u64(value);
         return OK;
     case TAG_BODY_SHA256:
-        return decode_sha256(value, e);
+        return OK;
+    case TAG_BODY_HASH:
+        return decode_body_hash(value, e);
     case TAG_EXTENT_SUM:
         d->m->extent_sum = tlv_u64(value);
         return OK;

@@ -27,6 +27,8 @@ void stored_message_unref(struct stored_message *m)
     CHECK(before > 0);
     if (before > 1)
         return;
+    for (size_t i = 0; i < STORED_RENDERINGS; i++)
+        free((void *)(uintptr_t)m->made[i].fields.at);
     chain_done(&m->body);
     arena_done(&m->arena);
     free(m);

@@ -2,7 +2,7 @@
 //
 // stored_message - one accepted message: envelope, header bytes and body, shared by reference
 //
-// Built by intake (or by spool_read() from the journal), then never changed: from
+// Built by intake (or by spool_read() from the journal), then never changed but for `made`: from
 // spool_frame_add_message() on it may be read on any thread. The body stands in memory (at most
 // STORED_INLINE_MAX bytes) or in an extent file; either is read through spool/spool_body.h.
 //
@@ -21,6 +21,15 @@
 // file.
 #define STORED_INLINE_MAX ((size_t)256 << 10)
 
+// What delivery has made for a rendering of this message and keeps with it (deliver/signature.h). The first to ask makes
+// it; `askers` are those who wait for it, or STORED_MADE.
+#define STORED_RENDERINGS 2
+#define STORED_MADE ((void *)1)
+struct stored_made {
+    void *_Atomic askers;
+    struct bytes fields; // once made; the message's own
+};
+
 struct stored_message {
     atomic_int refs;
     struct arena arena;
@@ -29,6 +38,7 @@ struct stored_message {
     struct chain body;   // empty when body_in_extent
     bool body_in_extent; // the body is in the extent file named by envelope->id
     uint64_t extent_sum; // checksum of the extent's block sums, set by spool_extent_finish()
+    struct stored_made made[STORED_RENDERINGS];
 };
 
 // A message with one reference, an empty arena and a zeroed envelope in it.

@@ -18,7 +18,7 @@ void store_close(struct store *store)
     store_db_close(store);
 }
 
-// Verifiers would let whoever reads the log try passwords at home.
+// Verifiers would let whoever reads the log try passwords at home; sealed keys are long and say nothing.
 static void add_audit_args(const struct store_op *op, struct buf *out)
 {
     bool any = false;
@@ -28,7 +28,7 @@ static void add_audit_args(const struct store_op *op, struct buf *out)
     for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it)) {
         const char *key = json_object_iter_peek_name(&it);
         if (bytes_eq(bytes_cstr(key), BYTES("verifier")) ||
-            bytes_eq(bytes_cstr(key), BYTES("scram")))
+            bytes_eq(bytes_cstr(key), BYTES("scram")) || bytes_eq(bytes_cstr(key), BYTES("sealed")))
             continue;
         buf_printf(out, "%s\"", any ? "," : "");
         buf_add_json(out, bytes_cstr(key));
@@ -90,7 +90,10 @@ int store_apply(struct store *store, const struct store_op *op, struct store_ans
         buf_add_cstr(error, "the arguments must be an object");
         return E_SYNTAX;
     }
+    store_db_lock(store);
     int err = run_in_transaction(&call, row);
+    store->changes += !err && out->changed;
+    store_db_unlock(store);
     if (err) {
         if (!error->len)
             buf_printf(error, "%s: %s", op->name, err_text(err));
@@ -105,5 +108,8 @@ int store_copy(struct store *store, const char *path)
 {
     if (access(path, F_OK) == 0)
         return E_EXISTS;
-    return store_db_run(store, "VACUUM INTO ?", "t", bytes_cstr(path));
+    store_db_lock(store);
+    int err = store_db_run(store, "VACUUM INTO ?", "t", bytes_cstr(path));
+    store_db_unlock(store);
+    return err;
 }

@@ -26,13 +26,19 @@
 //   domain.remove      account, domain                                  {"account","domain"}
 //   domain.list        account*                                         {"domains": [DOMAIN...]}
 //   domain.show        account*, domain                                 {"domains": [DOMAIN...]}
+//   dkim.add           account*, domain, algorithm, record, sealed,     KEY, to be published
+//                      selector* (else chosen: `fixed`*, of a pair)
+//   dkim.seen          number: it is published, and signs from now on   KEY
+//   dkim.rotate        account*, domain: new keys are to follow        {"keys": [KEY...]}
+//   dkim.remove        number                                           KEY, as it was
+//   dkim.list          account*, domain*                                {"keys": [KEY...]}
 //
 //   ACCOUNT: {"account","number","class","any_sender","state","created_at"}; of show and set with
 //            "options": {NAME: VALUE...}, all of them, defaults included
 //   DOMAIN:  {"account","domain","verified","return_path","records":[{"name","type","value","purpose"}]}
 //
 // Owner:    whoever holds the lock: one process at a time.
-// Thread:   one at a time; it blocks on the disk, so never a loop's.
+// Thread:   any but a loop's: it blocks on the disk, and one operation waits for another.
 // Limits:   STORE_ACCOUNTS_MAX and so on; beyond them E_LIMIT.
 // Fails:    E_SYNTAX (args), E_NOT_FOUND, E_EXISTS, E_DENIED (not in this state), E_LIMIT, E_FULL,
 // E_IO,

@@ -53,13 +53,30 @@ static const char version_1[] =
 
 // Version 2 of version 1. account_options: what stands in store_options.h; no row: the default.
 // domain.return_path_at: when the domain's return path was last seen in the DNS; NULL: it is not.
+// dkim_key: account NULL is the service's own; sealed is the private key, encrypted (daemon/key_seal.h), in hex.
 static const char version_2[] = "ALTER TABLE domain ADD COLUMN return_path_at INTEGER;"
                                 "CREATE TABLE account_options("
                                 "  account INTEGER NOT NULL REFERENCES account(number),"
                                 "  name TEXT NOT NULL,"
                                 "  value TEXT NOT NULL,"
                                 "  PRIMARY KEY (account, name)"
-                                ") STRICT, WITHOUT ROWID;";
+                                ") STRICT, WITHOUT ROWID;"
+                                "CREATE TABLE dkim_key("
+                                "  number INTEGER PRIMARY KEY AUTOINCREMENT,"
+                                "  account INTEGER REFERENCES account(number),"
+                                "  domain TEXT NOT NULL,"
+                                "  selector TEXT NOT NULL,"
+                                "  algorithm TEXT NOT NULL CHECK (algorithm IN ('rsa', 'ed25519')),"
+                                "  state TEXT NOT NULL CHECK (state IN ('new', 'active', 'old')),"
+                                "  record TEXT NOT NULL,"
+                                "  sealed TEXT NOT NULL,"
+                                "  created_at INTEGER NOT NULL,"
+                                "  active_at INTEGER,"
+                                "  rotate_at INTEGER,"
+                                "  old_at INTEGER,"
+                                "  UNIQUE (domain, selector)"
+                                ") STRICT;"
+                                "CREATE INDEX dkim_key_account ON dkim_key(account);";
 
 // steps[i] leads from version i to i + 1, in one transaction.
 static const char *const steps[] = {version_1, version_2};
@@ -91,6 +108,16 @@ int store_db_err(int sqlite_code)
     default:
         return E_IO;
     }
+}
+
+void store_db_lock(struct store *store)
+{
+    pthread_mutex_lock(&store->mutex);
+}
+
+void store_db_unlock(struct store *store)
+{
+    pthread_mutex_unlock(&store->mutex);
 }
 
 // ---- statements --------------------------------------------------------------------------------------
@@ -267,6 +294,7 @@ int store_db_open(struct bytes folder, struct store **out, struct buf *error)
     struct stat st;
     struct store *store = mem_new(sizeof *store);
     store->lock_fd = -1;
+    pthread_mutex_init(&store->mutex, NULL);
     *out = NULL;
     snprintf(root, sizeof root, "%.*s", BYTES_FMT(folder));
     int err = snprintf(lock, sizeof lock, "%s/lock", root) >= (int)sizeof lock ? E_LIMIT : 0;
@@ -294,5 +322,6 @@ void store_db_close(struct store *store)
     CHECK(sqlite3_close(store->db) == SQLITE_OK); // else a statement was not finished
     if (store->lock_fd >= 0)
         close(store->lock_fd);
+    pthread_mutex_destroy(&store->mutex);
     free(store);
 }

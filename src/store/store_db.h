@@ -4,6 +4,7 @@
 // src/store
 #pragma once
 
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <sys/stat.h>
@@ -13,7 +14,13 @@
 struct store {
     sqlite3 *db;
     int lock_fd;
+    pthread_mutex_t
+        mutex; // for the length of an operation: threads of the API and of the pool come here
+    uint64_t changes; // operations that changed something
 };
+
+void store_db_lock(struct store *store);
+void store_db_unlock(struct store *store);
 
 // A store from FOLDER/accounts.db under its lock, schema made or checked. As store_open().
 int store_db_open(struct bytes folder, struct store **out, struct buf *error) MUST_USE;

@@ -7,17 +7,20 @@
 #include "base/check.h"
 #include "base/map.h"
 #include "conf/conf_value.h"
+#include "net/sign_port.h"
 #include "store/store_db.h"
 
 #define DOMAIN_KEY_MAX 272 // number, blank, domain
 
 struct store_directory {
     struct arena arena;
+    uint64_t version;
     struct store_account *accounts; // by number
     uint32_t accounts_count;
     struct map by_name;     // name -> struct store_account
     struct map credentials; // login -> struct store_credential
     struct map domains;     // "NUMBER DOMAIN" -> a domain_marks entry
+    struct map dkim;        // "NUMBER DOMAIN" -> struct store_dkim; "NUMBER ": the account has some
 };
 
 struct domain_mark {
@@ -177,9 +180,44 @@ static int take_domain(struct store_directory *dir, sqlite3_stmt *stmt)
     return 0;
 }
 
+// "ACCOUNT DOMAIN" and, under "ACCOUNT " alone, that the account has any.
+static struct store_dkim *dkim_of(struct store_directory *dir, uint32_t account,
+                                  struct bytes domain)
+{
+    char text[DOMAIN_KEY_MAX];
+    struct bytes key = domain_key(account, domain, text);
+    struct store_dkim *dkim = map_find(&dir->dkim, key);
+    if (!dkim) {
+        dkim = arena_new(&dir->arena, sizeof *dkim);
+        map_set(&dir->dkim, key, dkim);
+    }
+    return dkim;
+}
+
+static int take_dkim(struct store_directory *dir, sqlite3_stmt *stmt)
+{
+    uint32_t account = (uint32_t)sqlite3_column_int64(stmt, 0);
+    struct bytes hex = store_db_text(stmt, 4);
+    struct store_dkim_key *key = arena_new(&dir->arena, sizeof *key);
+    uint8_t *sealed = arena_new(&dir->arena, hex.len / 2 + 1);
+    if (parse_hex(hex, sealed, hex.len / 2))
+        return E_DAMAGED;
+    key->domain = arena_dup(&dir->arena, store_db_text(stmt, 1));
+    key->selector = arena_dup(&dir->arena, store_db_text(stmt, 2));
+    key->is_ed25519 = bytes_eq(store_db_text(stmt, 3), BYTES("ed25519"));
+    key->sealed = bytes_of(sealed, hex.len / 2);
+    key->number = sign_sealed_number(key->sealed);
+    struct store_dkim *dkim = dkim_of(dir, account, key->domain);
+    *(key->is_ed25519 ? &dkim->ed25519 : &dkim->rsa) = key;
+    (void)dkim_of(dir, account, BYTES_NONE);
+    return 0;
+}
+
 int store_directory_load(struct store *store, struct store_directory **out)
 {
     struct store_directory *dir = store_directory_empty();
+    store_db_lock(store);
+    dir->version = store->changes;
     int err = store_db_run(store, "BEGIN", "");
     if (!err)
         err = each_row(store, dir, "SELECT count(*) FROM account", take_count);
@@ -197,10 +235,16 @@ int store_directory_load(struct store *store, struct store_directory **out)
             store, dir,
             "SELECT account, name, verified_at IS NOT NULL, return_path_at IS NOT NULL FROM domain",
             take_domain);
+    if (!err)
+        err = each_row(store, dir,
+                       "SELECT coalesce(account, 0), domain, selector, algorithm, sealed FROM "
+                       "dkim_key WHERE state = 'active'",
+                       take_dkim);
     if (!sqlite3_get_autocommit(store->db)) {
         int ended = store_db_run(store, "ROLLBACK", "");
         err = err ? err : ended;
     }
+    store_db_unlock(store);
     *out = err ? NULL : dir;
     if (err)
         store_directory_free(dir);
@@ -219,6 +263,7 @@ void store_directory_free(struct store_directory *dir)
     map_done(&dir->by_name);
     map_done(&dir->credentials);
     map_done(&dir->domains);
+    map_done(&dir->dkim);
     arena_done(&dir->arena);
     free(dir);
 }
@@ -275,6 +320,26 @@ bool store_directory_has_return_path(const struct store_directory *dir,
 {
     const struct domain_mark *mark = find_domain(dir, account, domain);
     return mark && mark->return_path;
+}
+
+const struct store_dkim *store_directory_dkim(const struct store_directory *dir, uint32_t account,
+                                              struct bytes domain)
+{
+    char text[DOMAIN_KEY_MAX];
+    return domain.len && dir->dkim.count ? map_find(&dir->dkim, domain_key(account, domain, text))
+                                         : NULL;
+}
+
+bool store_directory_signs(const struct store_directory *dir, uint32_t account)
+{
+    char text[DOMAIN_KEY_MAX];
+    return dir->dkim.count && (map_find(&dir->dkim, domain_key(account, BYTES_NONE, text)) ||
+                               map_find(&dir->dkim, domain_key(0, BYTES_NONE, text)));
+}
+
+uint64_t store_directory_version(const struct store_directory *dir)
+{
+    return dir->version;
 }
 
 uint32_t store_directory_accounts_count(const struct store_directory *dir)

@@ -62,11 +62,30 @@ enum store_domain_state store_directory_domain(const struct store_directory *dir
 // Has that domain of the account (as before) a return path of its own in the DNS, which leads to us?
 bool store_directory_has_return_path(const struct store_directory *dir,
                                      const struct store_account *account, struct bytes domain);
+// A DKIM key that signs.
+struct store_dkim_key {
+    struct bytes domain, selector;
+    bool is_ed25519;     // else RSA
+    struct bytes sealed; // the private key, for net/sign_port.h
+    uint64_t number;     // sign_sealed_number() of it
+};
+// The keys that sign for a domain; at most one of each algorithm.
+struct store_dkim {
+    struct store_dkim_key *rsa, *ed25519; // NULL: none
+};
+// Of the account's domain, or, account 0, of the service's own. NULL: none signs.
+const struct store_dkim *store_directory_dkim(const struct store_directory *dir, uint32_t account,
+                                              struct bytes domain);
+// Whether any key may sign this account's mail (0: mail without an account).
+bool store_directory_signs(const struct store_directory *dir, uint32_t account);
+
 // May a session that logged in with it still act: the account is active.
 static inline bool store_account_is_active(const struct store_account *account)
 {
     return account && account->state == STORE_ACTIVE;
 }
+// Counts the changes of the store: of two directories of a process the one that was read later has no smaller one.
+uint64_t store_directory_version(const struct store_directory *dir);
 uint32_t store_directory_accounts_count(const struct store_directory *dir);
 // "active", "suspended", "closed".
 const char *store_account_state_name(enum store_account_state state);

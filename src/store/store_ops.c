@@ -57,7 +57,7 @@ static int take_name(struct store_call *call, struct bytes *out)
         BYTES_FMT(bytes_first(text, 80)), CONF_NAME_MAX);
 }
 
-static int take_domain(struct store_call *call, struct bytes *out)
+int store_call_domain(struct store_call *call, struct bytes *out)
 {
     struct bytes text = store_call_text(call, "domain");
     if (conf_value_domain(text, &call->arena, out) == 0)
@@ -259,6 +259,8 @@ static int account_close(struct store_call *call)
     if (!err)
         err = store_db_run(call->store, "DELETE FROM account_options WHERE account = ?", "i",
                            row.number);
+    if (!err)
+        err = store_db_run(call->store, "DELETE FROM dkim_key WHERE account = ?", "i", row.number);
     return err ? err : set_state(call, &row, "closed");
 }
 
@@ -517,7 +519,7 @@ static int find_domain(struct store_call *call, struct store_account_row *accoun
     struct bytes name;
     int err = store_call_open_account(call, account);
     if (!err)
-        err = take_domain(call, &name);
+        err = store_call_domain(call, &name);
     if (!err)
         err = look_domain(call, account->number, name, out);
     if (err == E_NOT_FOUND && !call->error->len)
@@ -576,7 +578,7 @@ static int domain_add(struct store_call *call)
     struct domain_row row;
     int err = store_call_open_account(call, &account);
     if (!err)
-        err = take_domain(call, &name);
+        err = store_call_domain(call, &name);
     if (!err)
         err = take_token(call, &token);
     if (err)
@@ -632,6 +634,9 @@ static int domain_remove(struct store_call *call)
     if (!err)
         err = store_db_run(call->store, "DELETE FROM domain WHERE account = ? AND name = ?", "it",
                            account.number, row.name);
+    if (!err)
+        err = store_db_run(call->store, "DELETE FROM dkim_key WHERE account = ? AND domain = ?",
+                           "it", account.number, row.name);
     if (err)
         return err;
     call->out->changed = true;
@@ -672,7 +677,7 @@ static int domain_show(struct store_call *call)
 {
     struct bytes name;
     struct json_object *list;
-    int err = take_domain(call, &name);
+    int err = store_call_domain(call, &name);
     if (!err)
         err = list_domains(call, name);
     if (err)
@@ -703,6 +708,11 @@ static const struct store_op_row rows[] = {
     {"domain.remove", true, domain_remove},
     {"domain.list", false, domain_list},
     {"domain.show", false, domain_show},
+    {"dkim.add", true, store_op_dkim_add},
+    {"dkim.seen", true, store_op_dkim_seen},
+    {"dkim.rotate", true, store_op_dkim_rotate},
+    {"dkim.remove", true, store_op_dkim_remove},
+    {"dkim.list", false, store_op_dkim_list},
 };
 
 const struct store_op_row *store_op_find(const char *name)

@@ -44,7 +44,14 @@ struct store_account_row {
 int store_call_account(struct store_call *call, struct store_account_row *out) MUST_USE;
 // The same, which may still change: E_DENIED for a closed one.
 int store_call_open_account(struct store_call *call, struct store_account_row *out) MUST_USE;
+// The argument "domain", in lower-case A-labels. E_SYNTAX.
+int store_call_domain(struct store_call *call, struct bytes *out) MUST_USE;
 struct json_object *store_account_json(const struct store_account_row *row);
 
 int store_op_account_show(struct store_call *call) MUST_USE;
 int store_op_account_set(struct store_call *call) MUST_USE;
+int store_op_dkim_add(struct store_call *call) MUST_USE;
+int store_op_dkim_seen(struct store_call *call) MUST_USE;
+int store_op_dkim_rotate(struct store_call *call) MUST_USE;
+int store_op_dkim_remove(struct store_call *call) MUST_USE;
+int store_op_dkim_list(struct store_call *call) MUST_USE;

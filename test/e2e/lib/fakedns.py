@@ -24,6 +24,12 @@ from . import network
 Query = collections.namedtuple("Query", "name type at over")
 
 
+def _strings(text):
+    """A TXT record's text in strings of at most 255 bytes."""
+    parts = [text[at:at + 255] for at in range(0, len(text), 255)] or [""]
+    return " ".join('"' + part.replace('"', '\\"') + '"' for part in parts)
+
+
 class FakeDns:
     def __init__(self, address=None, port=None):
         self.address = address or network.new_address()
@@ -72,7 +78,7 @@ class FakeDns:
         self.add(name, "CNAME", target.rstrip(".") + ".")
 
     def txt(self, name, text):
-        self.add(name, "TXT", '"' + text.replace('"', '\\"') + '"')
+        self.add(name, "TXT", _strings(text))
 
     def domain(self, name, *receivers):
         """A mail domain whose MX hosts are these receivers (anything with .address), by preference."""
