@@ -60,40 +60,61 @@ static void end_line(struct dkim_canon_body *b)
     b->line_ends++;
 }
 
-// How many bytes at the start mean nothing but themselves.
+// A CR that is, or may be once more has come, half of a CRLF.
+static bool is_line_end(struct bytes piece, size_t at)
+{
+    return piece.at[at] == '\r' && (at + 1 == piece.len || piece.at[at + 1] == '\n');
+}
+
+// Does the byte mean nothing but itself? So does a space between two words.
+static bool is_plain(const struct dkim_canon_body *b, struct bytes piece, size_t at)
+{
+    char c = piece.at[at];
+    if (b->canon == DKIM_SIMPLE || !is_space(c))
+        return !is_line_end(piece, at);
+    return c == ' ' && (at > 0 || !b->has_space) && at + 1 < piece.len &&
+           (unsigned char)piece.at[at + 1] > ' ';
+}
+
 static size_t plain_bytes(const struct dkim_canon_body *b, struct bytes piece)
 {
-    if (b->canon == DKIM_SIMPLE) {
-        const char *cr = memchr(piece.at, '\r', piece.len);
-        return cr ? (size_t)(cr - piece.at) : piece.len;
-    }
     size_t n = 0;
-    while (n < piece.len && piece.at[n] != ' ' && piece.at[n] != '\r' && piece.at[n] != '\t')
+    while (n < piece.len && ((unsigned char)piece.at[n] > ' ' || is_plain(b, piece, n)))
         n++;
     return n;
 }
 
+// Takes what is not plain from the start of `piece`; returns how many bytes.
+static size_t feed_special(struct dkim_canon_body *b, struct bytes piece)
+{
+    if (piece.at[0] != '\r') {
+        b->has_space = true; // only relaxed stops at white space
+        return 1;
+    }
+    b->has_cr = piece.len == 1;
+    if (!b->has_cr)
+        end_line(b);
+    return b->has_cr ? 1 : 2;
+}
+
 void dkim_canon_body_feed(struct dkim_canon_body *b, struct bytes piece)
 {
-    while (piece.len) {
-        if (b->has_cr) {
-            b->has_cr = false;
-            if (piece.at[0] == '\n') {
-                end_line(b);
-                piece = bytes_skip(piece, 1);
-                continue;
-            }
+    if (b->has_cr && piece.len) {
+        b->has_cr = false;
+        if (piece.at[0] == '\n') {
+            end_line(b);
+            piece = bytes_skip(piece, 1);
+        } else {
             put_text(b, BYTES("\r"));
         }
+    }
+    while (piece.len) {
         size_t n = plain_bytes(b, piece);
-        if (n) {
+        if (n)
             put_text(b, bytes_first(piece, n));
-        } else {
-            b->has_cr = piece.at[0] == '\r';
-            b->has_space |= !b->has_cr; // only relaxed stops at a space
-            n = 1;
-        }
         piece = bytes_skip(piece, n);
+        if (piece.len)
+            piece = bytes_skip(piece, feed_special(b, piece));
     }
 }
 

@@ -122,17 +122,20 @@ static int sign_all(struct signing *g)
     return err ? err : sign_other_list_fields(g);
 }
 
-static void read_fields(struct signing *g, struct bytes header)
+static int read_fields(struct signing *g, struct bytes header)
 {
     struct mail_field field;
     size_t count = 0, i = 0;
     for (struct bytes rest = header; mail_header_next(&rest, &field);)
         count++;
+    if (count > DKIM_SIGNED_MAX)
+        return E_LIMIT;
     g->fields = arena_new(&g->arena, (count + 1) * sizeof *g->fields);
     g->names = arena_new(&g->arena, DKIM_SIGNED_MAX * sizeof *g->names);
     for (struct bytes rest = header; i < count && mail_header_next(&rest, &field);)
         g->fields[i++] = field;
     g->count = count;
+    return OK;
 }
 
 // ---- the field ----------------------------------------------------------------------------------
@@ -213,8 +216,9 @@ int dkim_sign_start(struct dkim_sign *s, const struct dkim_sign_want *want, stru
     if (!dkim_name_is_valid(want->domain) || !dkim_name_is_valid(want->selector) ||
         mail_header_count(header, BYTES("From")) == 0) // 5.4: From is always signed
         return E_SYNTAX;
-    read_fields(&g, header);
-    int err = sign_all(&g);
+    int err = read_fields(&g, header);
+    if (!err)
+        err = sign_all(&g);
     if (!err) {
         build_field(&s->field, want, &g);
         digest(s, &g);

@@ -19,7 +19,7 @@
 // Several signatures of one message do not cover each other: any order, each started on the same
 // block.
 //
-// Limits: DKIM_SIGNED_MAX names in h=.
+// Limits: DKIM_SIGNED_MAX fields in the header, and names in h=.
 // Fails:  E_SYNTAX: no From field in the header, or domain or selector are no names; E_LIMIT.
 #pragma once
 

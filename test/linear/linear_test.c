@@ -27,6 +27,7 @@
 #include "mail/mail_mime.h"
 #include "mail/mail_rfc2047.h"
 #include "route/local_recipients.h"
+#include "sign/dkim_verify.h"
 #include "smtp/smtp_reply_parser.h"
 #include "smtp/smtp_testkit.h"
 
@@ -211,6 +212,48 @@ static void notification(struct bytes s)
         dsn_done(&dsn);
 }
 
+// With a key and, for an empty body, the right hash: nothing is left out but the signature's own arithmetic.
+static void verify(struct bytes s)
+{
+    struct bytes record = BYTES("k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
+    struct mail_header_reader r;
+    size_t used;
+    struct mail_header_limits none = {SIZE_MAX / 2, SIZE_MAX / 2, SIZE_MAX / 2};
+    mail_header_reader_init(&r, &none);
+    mail_header_reader_feed(&r, s, &used);
+    (void)mail_header_reader_finish(&r);
+    struct dkim_verify *v = dkim_verify_new(buf_bytes(&r.block), (struct wall){0});
+    dkim_verify_body(v, bytes_skip(s, used));
+    dkim_verify_body_end(v);
+    for (size_t i = 0; i < dkim_verify_count(v); i++)
+        dkim_verify_key(v, i, DKIM_KEY_FOUND, &record, 1);
+    dkim_verify_free(v);
+    mail_header_reader_done(&r);
+}
+
+static void key_record(struct bytes s)
+{
+    struct dkim_key key;
+    (void)dkim_key_parse(s, &key);
+    dkim_key_done(&key);
+}
+
+static void sign(struct bytes s)
+{
+    static const uint8_t hash[DKIM_HASH_BYTES];
+    struct dkim_sign_want want = {BYTES("a.example"), BYTES("s"), DKIM_RSA_SHA256, hash, {0}};
+    struct dkim_sign signing;
+    struct buf field = {0};
+    if (dkim_sign_start(&signing, &want, s) == OK)
+        dkim_sign_finish(&signing, BYTES("x"), &field);
+    dkim_sign_done(&signing);
+    buf_done(&field);
+}
+
+#define SIGNATURE                                                                                  \
+    "DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed; d=a.example; s=s; b=AAAA; "         \
+    "bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; h=from:x-y"
+
 // ---- rows ----------------------------------------------------------------------------------------------
 
 static const struct row {
@@ -286,6 +329,22 @@ static const struct row {
     {"submission, Froms", submission, "", "From: a@b.example\r\n", ""},
     {"submission, Received", submission, "From: a@b.example\r\n", "Received: x\r\n", ""},
     {"submission, Bcc", submission, "From: a@b.example\r\n", "Bcc: x@y.example\r\n", ""},
+    {"DKIM, h=", verify, SIGNATURE, ":from", "\r\nFrom: a@b.example\r\n\r\n"},
+    {"DKIM, fields", verify, SIGNATURE "\r\n", "X-Y: z\r\n", "\r\n"},
+    {"DKIM, folded field", verify, SIGNATURE "\r\nFrom: ", "x\r\n\t", "\r\n\r\n"},
+    {"DKIM, signatures", verify, "", "DKIM-Signature: v=1\r\n", "\r\n"},
+    {"DKIM, tags", verify, "DKIM-Signature: ", "x=y;", "\r\n\r\n"},
+    {"DKIM, one tag", verify, "DKIM-Signature: v=", "\r\n ", "1\r\n\r\n"},
+    {"DKIM, base64", verify, "DKIM-Signature: v=1; b=", " ", "=\r\n\r\n"},
+    {"DKIM, body of spaces", verify, SIGNATURE "\r\n\r\n", " ", "x"},
+    {"DKIM, body of line ends", verify, SIGNATURE "\r\n\r\n", "\r\n", "x"},
+    {"DKIM, body of CR", verify, SIGNATURE "\r\n\r\n", "\r", ""},
+    {"DKIM, body of words", verify, SIGNATURE "\r\n\r\n", "word \t word \r\n", ""},
+    {"DKIM, key record", key_record, "p=", "AAAA", ""},
+    {"DKIM, key's hashes", key_record, "h=", "sha1:", "; p="},
+    {"DKIM, signing", sign, "From: a@b.example\r\n", "X-Y: z\r\n", ""},
+    {"DKIM, signing lists", sign, "From: a@b.example\r\n", "List-X: z\r\n", ""},
+    {"DKIM, signing one field", sign, "From: a@b.example\r\nSubject:", " x", "\r\n"},
     {"notification", notification, "", "550 no \xc3\xa4\n", ""},
     {"notification, one word", notification, "", "x", ""},
 };
