@@ -177,7 +177,8 @@ const struct cli_command cli_account_set = {
     .name = "account set",
     .arguments = "NAME OPTION VALUE",
     .help = "choose an option of an account",
-    .more = "Options: preflight off|warn|hold|refuse, unsubscribe off|bulk, return_path off|on;\n"
+    .more = "Options: preflight off|warn|hold|refuse, unsubscribe off|bulk,\n"
+            "return_path off|message|recipient;\n"
             "`account show` says what they do. Holds for messages that begin from now on.\n",
     .arguments_min = 3,
     .arguments_max = 3,

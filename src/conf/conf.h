@@ -178,6 +178,11 @@ struct conf {
         bool cfbl;                       // ask for complaints in each bulk message (RFC 9477)
     } bounce;
     struct {
+        struct bytes
+            url; // "https://mail.example.org/u/": links are this and a token; not set: none are made
+        struct bytes address; // as a listener's; not set: nobody answers them here
+    } unsubscribe;
+    struct {
         int64_t keep_ms; // day files older than this are deleted
     } events;
     struct {

@@ -363,6 +363,33 @@ static void settle_domains(struct conf *conf)
         conf->domains.dkim_zone = arena_printf(&conf->arena, "dkim.%s", conf->hostname.at);
 }
 
+static bool is_plain_url(struct bytes url)
+{
+    struct bytes rest = url;
+    bool ok = bytes_starts(url, BYTES("https://")) || bytes_starts(url, BYTES("http://"));
+    for (size_t i = 0; i < rest.len && ok; i++)
+        ok = rest.at[i] > ' ' && rest.at[i] < 0x7f && !strchr("<>\"\\^`{|}#?", rest.at[i]);
+    return ok && bytes_ends(url, BYTES("/"));
+}
+
+static void check_unsubscribe(struct check *c)
+{
+    const struct conf *conf = c->conf;
+    const struct conf_node *node = conf_node_find(c->root, "unsubscribe");
+    if (!node || !is_sound(c, node))
+        return;
+    if (is_set(conf->unsubscribe.url) && !is_plain_url(conf->unsubscribe.url))
+        conf_errors_add(c->errors, place_of(node, "url"),
+                        "expected a URL that ends in /, such as https://mail.example.org/u/");
+    if (is_set(conf->unsubscribe.address) && !is_set(conf->unsubscribe.url))
+        conf_errors_add(c->errors, place_of(node, "address"),
+                        "links that could be answered here need unsubscribe.url");
+    if (is_set(conf->unsubscribe.address) &&
+        bytes_eq(conf->unsubscribe.address, conf->http.address) &&
+        !bytes_ends(conf->http.address, BYTES(":0")))
+        conf_errors_add(c->errors, place_of(node, "address"), "http already has this address");
+}
+
 static void check_paths(struct check *c)
 {
     struct conf *conf = c->conf;
@@ -392,5 +419,6 @@ void conf_check(const struct conf_node *root, struct conf *conf, struct conf_err
     settle_warning(conf);
     check_limits(&c);
     settle_domains(conf);
+    check_unsubscribe(&c);
     check_paths(&c);
 }

@@ -193,7 +193,7 @@ static void test_errors_golden(void **state)
         "t.yaml:11:1: error: unknown key 'zzz'; known here: hostname, spool, state, control, user, "
         "workers, shutdown_grace, listeners, tls, dkim, dns, routes, lanes, retry, limits, "
         "domains, "
-        "bounce, "
+        "bounce, unsubscribe, "
         "events, suppress, "
         "http, log\n"
         "    zzz: 1\n"
@@ -236,6 +236,12 @@ static void test_sense(void **state)
               " trusted: 127.0.0.1}]\n",
          "so it has no trusted"},
         {HOST "listeners: [{name: a, address: '*:25', role: bounces}]\n", "needs tls.certificate"},
+        {HOST "unsubscribe: {url: 'https://m.example/u'}\n", "ends in /"},
+        {HOST "unsubscribe: {url: 'ftp://m.example/'}\n", "ends in /"},
+        {HOST "unsubscribe: {url: 'https://m.example/a b/'}\n", "ends in /"},
+        {HOST "unsubscribe: {address: '127.0.0.1:8026'}\n", "need unsubscribe.url"},
+        {HOST "unsubscribe: {url: 'https://m.example/u/', address: '127.0.0.1:8025'}\n",
+         "http already has"},
         {HOST "routes: [{via: mx}, {match: {recipient: a.b}, via: discard}]\n", "never reached"},
         {HOST "routes: [{match: {listener: nope}, via: mx}]\n", "no listener is named 'nope'"},
         {HOST "routes: [{via: 'lmtp:/x', tls: verify}]\n", "no TLS on the way"},

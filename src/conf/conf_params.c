@@ -128,6 +128,10 @@ const struct conf_param conf_params[] = {
 {"bounce.rate", "reports a minute from one address (IPv6: /64)", CONF_COUNT, AT(conf, bounce.rate), .min = 1, .max = MILLION, .initial = "600", RELOAD},
 {"bounce.cfbl", "ask for complaints in bulk mail: CFBL-Address (RFC 9477)", CONF_BOOL, AT(conf, bounce.cfbl), .initial = "no", RELOAD},
 
+{"unsubscribe", "links in bulk mail by which its readers take themselves off, for accounts that ask for it", CONF_MAP, RELOAD},
+{"unsubscribe.url", "where the links lead: this, then a token; https, answered by unsubscribe.address behind a web server that has the certificate", CONF_TEXT, AT(conf, unsubscribe.url), .min = 1, .max = 300, .none = true, .shown_default = "none: no links are made", RELOAD},
+{"unsubscribe.address", "address and port that answers the links, in plain HTTP; all paths that end in a token", CONF_ENDPOINT, AT(conf, unsubscribe.address), .none = true, .shown_default = "none"},
+
 {"events", "the history of deliveries", CONF_MAP},
 {"events.keep", "day files older than this are deleted", CONF_DURATION, AT(conf, events.keep_ms), .min = DAY, .max = 3650 * DAY, .initial = "30d"},
 

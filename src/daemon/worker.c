@@ -70,6 +70,7 @@ static void begin(struct worker *w, struct conf_snapshot *snapshot)
                                   .worker = w->number,
                                   .dns = s->dns,
                                   .authorities = s->authorities,
+                                  .return_key = &s->return_key,
                                   .history = s->history,
                                   .counters = &s->deliver_counters,
                                   .selves = s->selves,

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "deliver/deliver_private.h"
+#include "deliver/extras.h"
 #include "deliver/render.h"
 #include "deliver/signature.h"
 #include "net/net_conn.h"
@@ -51,6 +52,7 @@ struct connection {
     struct signature_ask signature;
     enum render_kind kind;
     bool utf8;
+    struct buf reverse_path, added; // of this transaction (deliver/extras.h)
     struct render render;
     bool rendering;
     struct smtp_transaction transaction;
@@ -150,6 +152,8 @@ static void drop_transaction(struct connection *c)
     stored_message_unref(c->message);
     free(c->rcpts);
     free(c->verdicts);
+    buf_clear(&c->reverse_path);
+    buf_clear(&c->added);
     c->message = NULL;
     c->rcpts = NULL;
     c->verdicts = NULL;
@@ -181,6 +185,8 @@ static void connection_free(struct connection *c)
     drop_session(c);
     list_remove(&c->item.link);
     arena_done(&c->arena);
+    buf_done(&c->reverse_path);
+    buf_done(&c->added);
     free(c);
 }
 
@@ -458,7 +464,7 @@ static bool needs_utf8(const struct connection *c)
         return false;
     if (e->body != BODY_7BIT && server_takes_utf8(c))
         return true;
-    if (!bytes_is_ascii(e->reverse_path) || !bytes_is_ascii(c->message->header))
+    if (!bytes_is_ascii(buf_bytes(&c->reverse_path)) || !bytes_is_ascii(c->message->header))
         return true;
     for (uint32_t i = 0; i < c->batch->count; i++)
         if (!bytes_is_ascii(c->rcpts[i].path))
@@ -469,11 +475,14 @@ static bool needs_utf8(const struct connection *c)
 static void send_rendered(struct connection *c)
 {
     const struct envelope *e = c->message->envelope;
+    struct buf fields = {0};
+    buf_add_all(&fields, c->signature.fields, buf_bytes(&c->added));
     render_init(&c->render, c->deliver->options.port->spool, c->message, c->kind,
-                c->signature.fields, on_render_ready, c);
+                buf_bytes(&fields), on_render_ready, c);
+    buf_done(&fields);
     c->rendering = true;
     c->transaction = (struct smtp_transaction){
-        .reverse_path = e->reverse_path,
+        .reverse_path = buf_bytes(&c->reverse_path),
         .body = c->kind == RENDER_SEVEN_BIT ? BODY_7BIT : e->body,
         .smtputf8 = c->utf8,
         .ret = e->ret,
@@ -501,6 +510,24 @@ static bool fill_recipients(struct connection *c)
         c->rcpts[i] = (struct smtp_client_rcpt){r->address, r->notify, r->orcpt};
     }
     return true;
+}
+
+// Mail for a mailbox here stays as it came.
+static void make_extras(struct connection *c)
+{
+    const struct recipient **recipients = mem_new(c->batch->count * sizeof *recipients);
+    const struct envelope *e = c->message->envelope;
+    for (uint32_t i = 0; i < c->batch->count; i++)
+        recipients[i] = report_recipient(e, c->batch->recipients[i].number);
+    struct extras extras = {c->deliver->snapshot, c->deliver->options.return_key, e, recipients,
+                            c->batch->count};
+    if (c->final) {
+        buf_add(&c->reverse_path, e->reverse_path);
+    } else {
+        extras_reverse_path(&extras, &c->reverse_path);
+        extras_header(&extras, &c->added);
+    }
+    free(recipients);
 }
 
 static struct verdict no_utf8(void)
@@ -553,6 +580,7 @@ static void sign(struct connection *c, enum render_kind kind, bool utf8)
                                           .snapshot = d->snapshot,
                                           .counters = &d->options.counters->signatures,
                                           .kind = kind,
+                                          .added = buf_bytes(&c->added),
                                           .done = on_signed};
     c->signing = !signature_start(&c->signature);
     if (!c->signing)
@@ -567,8 +595,10 @@ static void begin(struct connection *c)
         return;
     }
     const struct envelope *e = c->message->envelope;
+    make_extras(c);
     bool utf8 = needs_utf8(c);
-    switch (smtp_client_can_carry(c->client, e->body, utf8, e->header_bytes + e->body_bytes)) {
+    switch (smtp_client_can_carry(c->client, e->body, utf8,
+                                  c->added.len + e->header_bytes + e->body_bytes)) {
     case SMTP_CARRY_OK:
         sign(c, e->smtputf8 && e->body != BODY_7BIT && !utf8 ? RENDER_CHECKED : RENDER_IDENTITY,
              utf8);

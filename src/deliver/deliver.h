@@ -9,6 +9,7 @@
 // Thread: the worker's, but deliver_kick(): any.
 #pragma once
 
+#include "bounce/return_token.h"
 #include "conf/conf_snapshot.h"
 #include "deliver/report.h"
 #include "deliver/signature.h"
@@ -39,6 +40,7 @@ struct deliver_options {
     uint32_t worker; // its number in the queue
     struct dns_cache *dns;
     struct net_tls_authorities *authorities; // NULL: nothing can be verified
+    const struct return_key *return_key;     // of return paths and unsubscribe links
     struct history *history;                 // asked for the last answers; NULL: nobody to ask
     struct deliver_counters *counters;
     // Addresses and ports that are ours: mail must not be sent there (5.4.6). Borrowed.

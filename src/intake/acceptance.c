@@ -21,10 +21,12 @@ static void release_stored(void *message)
     stored_message_unref(message);
 }
 
-static uint32_t flags_of(bool null_sender, bool smtputf8, enum mail_body body, bool requiretls)
+static uint32_t flags_of(bool null_sender, bool smtputf8, enum mail_body body, bool requiretls,
+                         bool singly)
 {
     return (null_sender ? QUEUE_NULL_SENDER : 0) | (smtputf8 ? QUEUE_SMTPUTF8 : 0) |
-           (body != BODY_7BIT ? QUEUE_8BIT : 0) | (requiretls ? QUEUE_REQUIRETLS : 0);
+           (body != BODY_7BIT ? QUEUE_8BIT : 0) | (requiretls ? QUEUE_REQUIRETLS : 0) |
+           (singly ? QUEUE_SINGLY : 0);
 }
 
 static void queue_fresh(struct acceptance *a)
@@ -44,7 +46,7 @@ static void queue_fresh(struct acceptance *a)
         .not_before = e->not_before,
         .expires_at = e->expires_at,
         .size = e->header_bytes + e->body_bytes,
-        .flags = flags_of(e->reverse_path.len == 0, e->smtputf8, e->body, e->requiretls),
+        .flags = flags_of(e->reverse_path.len == 0, e->smtputf8, e->body, e->requiretls, e->singly),
         .stored = {stored_message_ref(a->message), release_stored},
         .recipients = recipients,
         .recipients_count = e->recipients_count,
@@ -133,8 +135,8 @@ void acceptance_recover(struct intake_port *port, const struct spool_summary *su
         .not_before = summary->not_before,
         .expires_at = life.until,
         .size = summary->size,
-        .flags =
-            flags_of(summary->null_sender, summary->smtputf8, summary->body, summary->requiretls),
+        .flags = flags_of(summary->null_sender, summary->smtputf8, summary->body,
+                          summary->requiretls, summary->singly),
         .recipients = recipients,
         .recipients_count = summary->recipients_count,
     };

@@ -25,6 +25,7 @@ enum {
     FIELD_CLASS,
     FIELD_TAG,
     FIELD_SEND_AT,
+    FIELD_LIST_UNSUBSCRIBE,
     FIELDS
 };
 static const struct field_rule RULES[FIELDS] = {
@@ -41,6 +42,7 @@ static const struct field_rule RULES[FIELDS] = {
     [FIELD_CLASS] = {{"X-Posthaste-Class", 17}, true, false, false},
     [FIELD_TAG] = {{"X-Posthaste-Tag", 15}, true, false, false},
     [FIELD_SEND_AT] = {{"X-Posthaste-Send-At", 19}, true, false, false},
+    [FIELD_LIST_UNSUBSCRIBE] = {{"List-Unsubscribe", 16}, false, false, false},
 };
 
 struct check {
@@ -201,6 +203,9 @@ static bool check_field(struct check *c, const struct mail_field *field)
                refuse_number(c, SMTP_REPLY_TOO_MANY_HOPS, s->received_max);
     case FIELD_MESSAGE_ID:
         s->message_id = unfolded(c, field->value);
+        return true;
+    case FIELD_LIST_UNSUBSCRIBE:
+        s->list_unsubscribe = true;
         return true;
     case FIELD_CLASS:
     case FIELD_TAG:

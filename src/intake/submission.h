@@ -50,6 +50,7 @@ struct submission {
     enum mail_class class;
     struct bytes tag, message_id; // in the arena
     struct wall send_at;          // 0: none
+    bool list_unsubscribe;        // it has a way to unsubscribe of its own
 };
 
 // Checks and completes. True: accepted. False: refusal and slot say why.

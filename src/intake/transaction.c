@@ -515,6 +515,21 @@ static void fill_submission(struct transaction *t, struct submission *sub)
     };
 }
 
+// What the account chose holds as of now, however late the message is sent. Reports about people's mail go to them,
+// and the null sender is told nothing.
+static void take_choices(struct transaction *t, const struct submission *sub)
+{
+    struct envelope *e = envelope_of(t);
+    uint8_t path = t->account ? t->account->options[STORE_OPTION_RETURN_PATH]
+                              : (uint8_t)STORE_RETURN_PATH_MESSAGE;
+    bool links = t->account && t->snapshot->conf->unsubscribe.url.len &&
+                 t->account->options[STORE_OPTION_UNSUBSCRIBE] == STORE_UNSUBSCRIBE_BULK;
+    e->return_path =
+        e->class != MAIL_PERSONAL && e->reverse_path.len && path != STORE_RETURN_PATH_OFF;
+    e->unsubscribe = links && e->class == MAIL_BULK && !sub->list_unsubscribe;
+    e->singly = e->unsubscribe || (e->return_path && path == STORE_RETURN_PATH_RECIPIENT);
+}
+
 static void take_submission(struct transaction *t, struct submission *sub)
 {
     const struct conf *conf = t->snapshot->conf;
@@ -530,6 +545,7 @@ static void take_submission(struct transaction *t, struct submission *sub)
     e->tag = sub->tag;
     if (sub->has_class)
         e->class = sub->class;
+    take_choices(t, sub);
 }
 
 static void log_accepted(const struct transaction *t)

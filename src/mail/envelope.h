@@ -61,6 +61,9 @@ struct envelope {
     enum mail_body body;
     enum dsn_ret ret;
     bool smtputf8, requiretls, tls;
+    bool return_path; // sent with a reverse-path of ours, where we have a domain for it
+    bool unsubscribe; // each recipient gets a link to unsubscribe
+    bool singly;      // each recipient in a transaction of its own
     int8_t priority;
     uint64_t header_bytes, body_bytes; // as stored; their sum is the message's size
     bool has_body_hash;                // else no key of the account's could sign when it came

@@ -634,8 +634,8 @@ int queue_add(struct queue *q, const struct queue_message_new *new, struct queue
     struct queue_message *m = queue_pool_new(&q->messages);
     m->id = new->id;
     m->account = new->account;
-    m->class = new->class & 0xf;
-    m->flags = new->flags & 0xf;
+    m->class = new->class & 0x7;
+    m->flags = new->flags & 0x1f;
     m->size = new->size < UINT32_MAX ? (uint32_t) new->size : UINT32_MAX;
     m->expires_us = queue_us_of(new->expires_at, now);
     if (new->stored.message && q->stored_bytes + m->size <= q->stored_bytes_max) {

@@ -97,6 +97,7 @@ void queue_configure(struct queue *q, const struct conf *conf, uint32_t connecti
 #define QUEUE_SMTPUTF8 2u
 #define QUEUE_8BIT 4u
 #define QUEUE_REQUIRETLS 8u
+#define QUEUE_SINGLY 16u // one recipient a batch
 
 // A counted reference to the stored message (in memory), so that a fresh message need not be read
 // back. release() is called once, outside the mutex, on any worker.

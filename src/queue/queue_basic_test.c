@@ -78,14 +78,18 @@ static void splits_by_recipients_per_transaction(void **state)
     (void)state;
     static const struct {
         uint32_t recipients, limit, want;
-    } rows[] = {{1, 10, 1}, {10, 10, 1}, {11, 10, 2}, {100, 1, 100}, {101, 50, 3}};
+        bool singly;
+    } rows[] = {{1, 10, 1},   {10, 10, 1},          {11, 10, 2},     {100, 1, 100},
+                {101, 50, 3}, {101, 50, 101, true}, {1, 10, 1, true}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         char conf[200];
         snprintf(conf, sizeof(conf), "lanes: [{match: \"*\", recipients_per_transaction: %u}]\n",
                  rows[i].limit);
         struct world w;
         start(&w, conf);
-        world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = rows[i].recipients});
+        world_add(&w, &(struct world_mail){.domain = "a.site",
+                                           .recipients = rows[i].recipients,
+                                           .singly = rows[i].singly});
         world_run(&w, 1);
         assert_number("transactions", w.sent_count, rows[i].want);
         assert_number("done", w.done, rows[i].recipients);

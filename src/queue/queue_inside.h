@@ -57,8 +57,8 @@ struct queue_message {
     uint32_t size;        // saturates
     uint32_t account;
     uint16_t leases; // batches out
-    uint8_t class : 4;
-    uint8_t flags : 4;    // QUEUE_NULL_SENDER ...
+    uint8_t class : 3;
+    uint8_t flags : 5;    // QUEUE_NULL_SENDER ...
     bool warn_passed : 1; // the warning's time has come
     bool warn_again : 1;  // ... and somebody came back unwarned
     bool has_stored : 1;  // kept in memory: queue_stored_find()

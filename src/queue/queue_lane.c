@@ -682,6 +682,8 @@ static struct queue_bundle *lease_some(struct queue *q, struct queue_lane *l,
     uint32_t max = l->limits->recipients_per_transaction;
     max = max == 0 ? QUEUE_RECIPIENTS_DEFAULT : max;
     max = max < QUEUE_BATCH_MAX ? max : QUEUE_BATCH_MAX;
+    if (b->message->flags & QUEUE_SINGLY)
+        max = 1;
     if (b->count > max)
         b = queue_bundle_split(q, b, max);
     queue_bundle_lease(q, b);

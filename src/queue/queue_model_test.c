@@ -41,6 +41,7 @@ static void add(struct world *w, struct test_random *r)
                      .size = below(r, 20000),
                      .notify = below(r, 3) ? 0 : 1u << below(r, 4),
                      .route = w->route_now - (below(r, 10) == 0),
+                     .singly = below(r, 8) == 0,
                  });
 }
 

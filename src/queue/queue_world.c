@@ -18,7 +18,7 @@ struct world_recipient {
     uint64_t size;
     struct wall accepted_at, not_before, expires_at, next_attempt_at;
     char domain[64];
-    bool leased, held, warned, ended;
+    bool leased, held, warned, ended, singly;
 };
 
 static struct bytes key_of(struct message_id id, uint32_t number, char out[64])
@@ -112,7 +112,7 @@ static void watch_take(struct world *w, struct watched_lane *l, const struct que
     check_window(l, 3600 * 1000000LL, limits->messages_per_hour);
     check_window(l, 86400 * 1000000LL, limits->messages_per_day);
     check_bytes(l, limits->bytes_per_second);
-    uint32_t most = limits->recipients_per_transaction;
+    uint32_t most = b->flags & QUEUE_SINGLY ? 1 : limits->recipients_per_transaction;
     CHECK(b->count <= (most ? most : QUEUE_BATCH_MAX));
 }
 
@@ -593,6 +593,7 @@ struct message_id world_add(struct world *w, const struct world_mail *mail)
                                       .notify = mail->notify,
                                       .class = mail->class,
                                       .size = mail->size,
+                                      .singly = mail->singly,
                                       .accepted_at = w->now.wall,
                                       .not_before = not_before,
                                       .expires_at = expires_at};
@@ -614,6 +615,7 @@ struct message_id world_add(struct world *w, const struct world_mail *mail)
                                   .not_before = not_before,
                                   .expires_at = expires_at,
                                   .size = mail->size,
+                                  .flags = mail->singly ? QUEUE_SINGLY : 0,
                                   .stored = {&w->released, release_stored},
                                   .recipients = list,
                                   .recipients_count = mail->recipients};
@@ -750,6 +752,7 @@ static void add_back(struct world *w, struct world_recipient **all, uint32_t cou
                                   .not_before = r->not_before,
                                   .expires_at = r->expires_at,
                                   .size = r->size,
+                                  .flags = r->singly ? QUEUE_SINGLY : 0,
                                   .recipients = list,
                                   .recipients_count = count};
     uint64_t kicks = 0;

@@ -81,6 +81,7 @@ struct world_mail {
     int64_t not_before_ms, lifetime_ms; // from now; 0: none, 5 days
     uint64_t size;
     uint32_t notify, route;
+    bool singly;
 };
 // Accepts a message: journal, then queue.
 struct message_id world_add(struct world *w, const struct world_mail *mail);

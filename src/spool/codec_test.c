@@ -90,6 +90,7 @@ static struct stored_message *full_message(void)
     e->body = BODY_8BITMIME;
     e->ret = RET_HDRS;
     e->smtputf8 = e->requiretls = e->tls = true;
+    e->return_path = e->unsubscribe = e->singly = true;
     e->priority = -9;
     e->wall_jumped_ms = -172800000;
     e->metadata_count = 3;
@@ -120,6 +121,8 @@ static void assert_same_rest(const struct envelope *a, const struct envelope *b)
     assert_int_equal(a->body, b->body);
     assert_int_equal(a->ret, b->ret);
     assert_true(a->smtputf8 == b->smtputf8 && a->requiretls == b->requiretls && a->tls == b->tls);
+    assert_true(a->return_path == b->return_path && a->unsubscribe == b->unsubscribe);
+    assert_true(a->singly == b->singly);
     assert_int_equal(a->priority, b->priority);
     assert_int_equal(a->wall_jumped_ms, b->wall_jumped_ms);
     assert_int_equal(a->header_bytes, b->header_bytes);
@@ -195,6 +198,7 @@ static void test_summary_is_what_recovery_tells(void **state)
     assert_int_equal(fresh.body, told.body);
     assert_int_equal(fresh.priority, told.priority);
     assert_true(fresh.smtputf8 == told.smtputf8 && fresh.requiretls == told.requiretls);
+    assert_true(fresh.singly == told.singly);
     assert_int_equal(fresh.null_sender, told.null_sender);
     assert_int_equal(fresh.accepted_at.us, told.accepted_at.us);
     assert_int_equal(fresh.not_before.us, told.not_before.us);

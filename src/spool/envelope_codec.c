@@ -50,7 +50,10 @@ enum {
     FLAG_REQUIRETLS = 2,
     FLAG_NULL_SENDER = 4,
     FLAG_TLS = 8,
-    FLAG_EXTENT = 16
+    FLAG_EXTENT = 16,
+    FLAG_RETURN_PATH = 32,
+    FLAG_UNSUBSCRIBE = 64,
+    FLAG_SINGLY = 128
 };
 
 // ---- encode -------------------------------------------------------------------------------------
@@ -70,7 +73,8 @@ static uint64_t flags_of(const struct stored_message *m)
     const struct envelope *e = m->envelope;
     return (e->smtputf8 ? FLAG_SMTPUTF8 : 0) | (e->requiretls ? FLAG_REQUIRETLS : 0) |
            (e->reverse_path.len ? 0 : FLAG_NULL_SENDER) | (e->tls ? FLAG_TLS : 0) |
-           (m->body_in_extent ? FLAG_EXTENT : 0);
+           (m->body_in_extent ? FLAG_EXTENT : 0) | (e->return_path ? FLAG_RETURN_PATH : 0) |
+           (e->unsubscribe ? FLAG_UNSUBSCRIBE : 0) | (e->singly ? FLAG_SINGLY : 0);
 }
 
 static void encode_summary(const struct stored_message *m, struct buf *nested, struct buf *out)
@@ -205,6 +209,7 @@ static void decode_flags(uint64_t flags, struct spool_summary *out)
     out->smtputf8 = flags & FLAG_SMTPUTF8;
     out->requiretls = flags & FLAG_REQUIRETLS;
     out->null_sender = flags & FLAG_NULL_SENDER;
+    out->singly = flags & FLAG_SINGLY;
 }
 
 static int64_t unzigzag(uint64_t v)
@@ -296,6 +301,7 @@ void spool_summary_of(const struct stored_message *m, struct arena *arena,
                                   .smtputf8 = e->smtputf8,
                                   .requiretls = e->requiretls,
                                   .null_sender = e->reverse_path.len == 0,
+                                  .singly = e->singly,
                                   .accepted_at = e->accepted_at,
                                   .not_before = e->not_before,
                                   .expires_at = e->expires_at,
@@ -428,6 +434,9 @@ static int decode_field(uint32_t tag, struct bytes value, struct decoding *d)
         return OK;
     case TAG_FLAGS:
         e->tls = tlv_u64(value) & FLAG_TLS;
+        e->return_path = tlv_u64(value) & FLAG_RETURN_PATH;
+        e->unsubscribe = tlv_u64(value) & FLAG_UNSUBSCRIBE;
+        e->singly = tlv_u64(value) & FLAG_SINGLY;
         d->m->body_in_extent = tlv_u64(value) & FLAG_EXTENT;
         return OK;
     default:

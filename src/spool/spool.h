@@ -84,6 +84,7 @@ struct spool_summary {
     enum mail_body body;
     int8_t priority;
     bool smtputf8, requiretls, null_sender;
+    bool singly; // each recipient in a transaction of its own
     struct wall accepted_at, not_before, expires_at;
     int64_t wall_jumped_ms; // when it was accepted
     uint64_t size;          // header and body bytes

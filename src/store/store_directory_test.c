@@ -106,7 +106,7 @@ static void test_lookups(void **state)
     assert_false(store_directory_has_return_path(dir, with, BYTES("b.org")));
     const struct store_account *without = store_directory_account(dir, BYTES("acme"));
     assert_int_equal(without->options[STORE_OPTION_PREFLIGHT], STORE_PREFLIGHT_WARN);
-    assert_int_equal(without->options[STORE_OPTION_RETURN_PATH], STORE_RETURN_PATH_ON);
+    assert_int_equal(without->options[STORE_OPTION_RETURN_PATH], STORE_RETURN_PATH_MESSAGE);
     const struct store_account *acme = store_directory_account(dir, BYTES("ACME"));
     assert_non_null(acme);
     assert_int_equal(acme->number, 1);

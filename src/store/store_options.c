@@ -16,8 +16,8 @@ static const struct store_option_row rows[STORE_OPTIONS_COUNT] = {
     [STORE_OPTION_RETURN_PATH] = {"return_path",
                                   "bounces come back to us, where the domain's return path is set "
                                   "up",
-                                  {"off", "on"},
-                                  STORE_RETURN_PATH_ON},
+                                  {"off", "message", "recipient"},
+                                  STORE_RETURN_PATH_MESSAGE},
     [STORE_OPTION_SUPPRESSED] = {"suppressed",
                                  "mail to suppressed addresses is refused at RCPT, or taken and "
                                  "recorded as removed",

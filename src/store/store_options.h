@@ -25,7 +25,11 @@ enum store_preflight {
 };
 enum store_unsubscribe { STORE_UNSUBSCRIBE_OFF, STORE_UNSUBSCRIBE_BULK };
 enum store_suppressed { STORE_SUPPRESSED_REFUSE, STORE_SUPPRESSED_REMOVE };
-enum store_return_path { STORE_RETURN_PATH_OFF, STORE_RETURN_PATH_ON };
+enum store_return_path {
+    STORE_RETURN_PATH_OFF,
+    STORE_RETURN_PATH_MESSAGE,   // recipients that share a transaction share it
+    STORE_RETURN_PATH_RECIPIENT, // each recipient has a transaction, and a return path, of its own
+};
 
 #define STORE_OPTION_VALUES_MAX 4
 

@@ -211,7 +211,7 @@ static const struct step story[] = {
     {"account.activate", ACME, 0, "\"state\":\"active\""},
     {"account.activate", ACME, 1, "\"state\":\"active\""},
     {"account.show", ACME, 1,
-     "\"options\":{\"preflight\":\"warn\",\"unsubscribe\":\"off\",\"return_path\":\"on\","
+     "\"options\":{\"preflight\":\"warn\",\"unsubscribe\":\"off\",\"return_path\":\"message\","
      "\"suppressed\":\"refuse\"}}"},
     {"account.set", "{'account':'acme','option':'preflight','value':'hold'}", 0,
      "\"number\":1,\"class\":\"bulk\",\"any_sender\":false,\"state\":\"active\","

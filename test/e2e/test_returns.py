@@ -9,9 +9,10 @@ BOUNCES = {"name": "bounces", "address": "127.0.0.1:0", "tls": "starttls", "role
 
 
 def config(world):
+    world.dns.domain("other.org", world.receiver)
     return {
         "listeners": [PLAIN, BOUNCES],
-        "bounce": {"complaints": ["fbl@relay.test"], "message_size": "64KiB"},
+        "bounce": {"complaints": ["fbl@relay.test"], "message_size": "64KiB", "domain": "bounces.relay.test"},
     }
 
 
@@ -120,3 +121,72 @@ def test_several_recipients_of_one_return_path(world, count):
     assert come_back(world, f"{local}@x.test", dsn(recipients[-1])).code == 250
     wait_until(lambda: feedback(world, ident, recipients[-1]), 10, "the record", every=0.1)
     assert all(not feedback(world, ident, r) for r in recipients[:-1])
+
+
+def return_path(world, ident):
+    """The reverse-paths and recipients of the transactions that brought this message."""
+    world.relay.wait_state(ident, "delivered")
+    return {tuple(sorted(t.recipients)): t.mail_from for t in world.receiver.transactions if f"id {ident}".encode() in t.data}
+
+
+def test_mail_goes_out_with_a_return_path_of_its_own(world):
+    """One recipient: its own token. What comes back to it is about that one."""
+    ident = send(world)
+    paths = return_path(world, ident)
+    assert list(paths.values()) == [tokens.local_part(tokens.key_of(world.relay), ident, 1) + "@bounces.relay.test"]
+    assert come_back(world, list(paths.values())[0], dsn("reader@example.org")).code == 250
+    assert len(feedback(world, ident)) == 1
+    assert world.relay.message(ident)["sender"] == "alice@client.test"
+
+
+def test_transactions_of_several_share_one(world):
+    """By default a return path costs no transaction: those that share one share it, others have their own."""
+    ident = send(world, "a@example.org", "b@example.org", "c@other.org")
+    key = tokens.key_of(world.relay)
+    assert return_path(world, ident) == {("a@example.org", "b@example.org"): tokens.local_part(key, ident, 0) + "@bounces.relay.test",
+                                         ("c@other.org",): tokens.local_part(key, ident, 3) + "@bounces.relay.test"}
+
+
+def test_account_chooses(world):
+    key = tokens.key_of(world.relay)
+    try:
+        world.relay.cli("account", "set", "alice", "return_path", "recipient")
+        ident = send(world, "a@example.org", "b@example.org")
+        assert return_path(world, ident) == {(f"{c}@example.org",): tokens.local_part(key, ident, n) + "@bounces.relay.test"
+                                             for n, c in ((1, "a"), (2, "b"))}
+        world.relay.cli("account", "set", "alice", "return_path", "off")
+        ident = send(world, "a@example.org", "b@example.org")
+        assert return_path(world, ident) == {("a@example.org", "b@example.org"): "alice@client.test"}
+    finally:
+        world.relay.cli("account", "set", "alice", "return_path", "message")
+
+
+def test_reports_that_were_asked_for_go_to_who_asked(world):
+    with world.open("plain", "alice") as raw:
+        raw.ask("MAIL FROM:<alice@client.test> RET=HDRS ENVID=me")
+        raw.expect("RCPT TO:<a@example.org> NOTIFY=SUCCESS ORCPT=rfc822;x@y.test", 250)
+        ident = raw.data(b"From: alice@client.test\r\nTo: a@example.org\r\nSubject: x\r\n\r\nHello\r\n").ident
+    world.relay.wait_state(ident, "delivered")
+    assert [t.mail_from for t in world.receiver.transactions if f"id {ident}".encode() in t.data] == ["alice@client.test"]
+
+
+def test_people_hear_of_their_bounces_themselves(world):
+    """Class personal keeps MAIL FROM; so does the null sender."""
+    world.relay.add_account("bob", domains=["bob.test"], options=["--class", "personal"])
+    for sender in ("bob@bob.test", ""):
+        with world.open("plain", "bob") as raw:
+            raw.envelope(sender, ["a@example.org"])
+            ident = raw.data(b"From: bob@bob.test\r\nTo: a@example.org\r\nSubject: x\r\n\r\nHello\r\n").ident
+        assert return_path(world, ident) == {("a@example.org",): sender or "<>"}
+
+
+def test_published_return_path_is_aligned(world):
+    """bounces.SENDERDOMAIN, once it is known to lead here; of a subdomain's mail the domain above will do."""
+    world.relay.add_account("carol", domains=["shop.test", "mail.shop.test"], options=["--class", "transactional"])
+    store = {"op": "domain.return_path", "args": {"account": "carol", "domain": "shop.test", "published": True}}
+    world.relay.control("POST", "/v1/store", store)
+    for sender in ("carol@shop.test", "carol@mail.shop.test"):
+        with world.open("plain", "carol") as raw:
+            raw.envelope(sender, ["a@example.org"])
+            ident = raw.data(f"From: {sender}\r\nTo: a@example.org\r\nSubject: x\r\n\r\nHello\r\n".encode()).ident
+        assert list(return_path(world, ident).values())[0].endswith("@bounces.shop.test")

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import smtplib
+import socket
 import ssl
 import subprocess
 
@@ -198,6 +199,18 @@ class Relay:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
+
+    def control(self, method, path, body=None):
+        """A request to the control socket: its JSON object."""
+        connection = http.client.HTTPConnection("control", timeout=20)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(f"{self.config['state']}/control.sock")
+        with contextlib.closing(connection):
+            connection.request(method, path, json.dumps(body) if body is not None else None)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            assert answer.status == 200, text
+            return json.loads(text)
 
     def metrics(self):
         """{'name{label="x"}': number} of /metrics."""
