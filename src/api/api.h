@@ -19,6 +19,7 @@
 #pragma once
 
 #include "api/domain_check.h"
+#include "api/unsubscribe.h"
 #include "conf/conf_snapshot.h"
 #include "deliver/deliver.h"
 #include "event/history.h"
@@ -37,6 +38,7 @@ struct api_options {
     struct net_limits *limits;
     const struct intake_counters *intake_counters;
     const struct deliver_counters *deliver_counters;
+    const struct unsubscribe_counters *unsubscribe_counters;
     // The store has changed; on the control thread. The receiver owns the directory. done() is called once, on any
     // thread, when every session goes by it.
     void (*accounts_changed)(void *ctx, struct store_directory *directory,

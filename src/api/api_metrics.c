@@ -171,10 +171,20 @@ static void process_metrics(struct buf *out)
     buf_printf(out, "posthaste_build_info{version=\"%s\"} 1\n", POSTHASTE_VERSION);
 }
 
+static void unsubscribe_metrics(const struct unsubscribe_counters *c, struct buf *out)
+{
+    one(out, "unsubscribe_pages_total", "counter", load(&c->shown), "pages shown to people");
+    one(out, "unsubscribe_done_total", "counter", load(&c->done),
+        "readers who took themselves off");
+    one(out, "unsubscribe_refused_total", "counter", load(&c->refused),
+        "links that were none of ours, and methods that are not known");
+}
+
 void api_metrics(struct api *api, struct buf *out)
 {
     intake_metrics(api->options.intake_counters, out);
     deliver_metrics(api->options.deliver_counters, out);
+    unsubscribe_metrics(api->options.unsubscribe_counters, out);
     spool_metrics(api->options.port->spool, out);
     queue_metrics(api->options.port->queue, api->options.port->spool, out);
     one(out, "history_sequence", "gauge", history_sequence(api->options.history),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// How it works: sealed is "version, id high, id low, recipient, account, tag counted, address", numbers as varints.
+// How it works: sealed is "version, id high, id low, recipient, account, tag counted, sender counted, address", numbers as varints.
 // A token is base64url(the synthetic IV of 16 bytes, then the ciphertext).
 #include "bounce/unsubscribe_token.h"
 
@@ -14,7 +14,7 @@
 #define VERSION 1
 #define IV_BYTES 16
 #define SIV_KEY_BYTES 64
-#define PLAIN_MAX 700
+#define PLAIN_MAX 750
 
 static void derive(const struct return_key *key, uint8_t out[SIV_KEY_BYTES])
 {
@@ -61,6 +61,7 @@ void unsubscribe_token_format(const struct return_key *key, const struct unsubsc
     varint_add(&plain, t->recipient);
     varint_add(&plain, t->account);
     bytes_add_counted(&plain, t->tag);
+    bytes_add_counted(&plain, t->sender);
     buf_add(&plain, t->address);
     uint8_t *at = (uint8_t *)buf_reserve(&sealed, IV_BYTES + plain.len);
     CHECK(at && siv(key, true, at, (const uint8_t *)plain.at, (int)plain.len, at + IV_BYTES));
@@ -88,11 +89,12 @@ static int decode(struct bytes in, struct arena *arena, struct unsubscribe_token
     in = bytes_skip(in, 1);
     if (take_number(&in, UINT64_MAX, &out->id.high) || take_number(&in, UINT64_MAX, &out->id.low) ||
         take_number(&in, UINT32_MAX, &recipient) || take_number(&in, UINT32_MAX, &account) ||
-        bytes_take_counted(&in, &out->tag) || in.len == 0)
+        bytes_take_counted(&in, &out->tag) || bytes_take_counted(&in, &out->sender) || in.len == 0)
         return E_SYNTAX;
     out->recipient = (uint32_t)recipient;
     out->account = (uint32_t)account;
     out->tag = arena_dup(arena, out->tag);
+    out->sender = arena_dup(arena, out->sender);
     out->address = arena_dup(arena, in);
     return OK;
 }

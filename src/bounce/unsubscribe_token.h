@@ -2,7 +2,7 @@
 //
 // unsubscribe_token - what the link of a hosted unsubscribe carries: who, from what; sealed, so nothing is kept
 //
-// Holds account, stream (tag), address, and the message and recipient it was sent to. AES-256-SIV (RFC 5297) under a
+// Holds account, stream (tag), sender, address, and the message and recipient it was sent to. AES-256-SIV (RFC 5297) under a
 // key made from the service's secret: it can't be guessed, made up or changed, and does not show the address. The same
 // contents always give the same token.
 //
@@ -18,7 +18,7 @@
 struct unsubscribe_token {
     struct message_id id;
     uint32_t recipient, account;
-    struct bytes tag, address;
+    struct bytes tag, sender, address; // sender: the domain it was sent as
 };
 
 // Appends it: letters, digits, "-" and "_" (RFC 4648 section 5).

@@ -9,6 +9,7 @@ static const struct unsubscribe_token SAMPLE = {.id = {0x123456789abcdef0, 0xfed
                                                 .recipient = 3,
                                                 .account = 77,
                                                 .tag = {"news", 4},
+                                                .sender = {"shop.example", 12},
                                                 .address = {"reader@example.org", 18}};
 
 static void test_round_trip(void **state)
@@ -37,6 +38,7 @@ static void test_round_trip(void **state)
         assert_number(ROWS[i].address,
                       unsubscribe_token_parse(&KEY, buf_bytes(&text), &arena, &back), OK);
         assert_bytes("tag", back.tag, t.tag);
+        assert_bytes("sender", back.sender, t.sender);
         assert_bytes("address", back.address, t.address);
         assert_number("account", back.account, 77);
         assert_number("recipient", back.recipient, 3);

@@ -259,7 +259,8 @@ static int send_all(struct guard *g, const struct setup *s)
     for (int i = 0; i < g->sockets.count && !err; i++) {
         struct guard_socket *socket = &g->sockets.at[i];
         if (socket->wanted)
-            err = channel_send(g->channel, socket->name[0] ? CHANNEL_LISTENER : CHANNEL_HTTP,
+            err = channel_send(g->channel,
+                               guard_socket_is_http(socket) ? CHANNEL_HTTP : CHANNEL_LISTENER,
                                bytes_cstr(socket->name), socket->fd);
     }
     return err ? err : channel_send(g->channel, CHANNEL_COMMIT, BYTES_NONE, -1);
@@ -450,18 +451,28 @@ static void upgrade(struct guard *g)
 
 // ---- events --------------------------------------------------------------------------------------------
 
+static void format_place(const struct guard_socket *s, struct buf *out)
+{
+    char ip[SYS_ADDR_TEXT];
+    if (s)
+        buf_printf(out, "{\"address\":\"%s\",\"port\":%u}", sys_addr_format_ip(&s->address, ip),
+                   s->address.port);
+    else
+        buf_add_cstr(out, "null");
+}
+
 static void format_ready(struct guard *g, const char *control, struct buf *out)
 {
     char ip[SYS_ADDR_TEXT];
     buf_printf(out, "{\"pid\":%d,\"version\":\"%s\",\"control\":\"", getpid(), POSTHASTE_VERSION);
     buf_add_json(out, bytes_cstr(control));
     buf_add_cstr(out, "\",\"listeners\":[");
-    const struct guard_socket *http = NULL;
+    const struct guard_socket *http = NULL, *unsubscribe = NULL;
     const char *comma = "";
     for (int i = 0; i < g->sockets.count; i++) {
         const struct guard_socket *s = &g->sockets.at[i];
-        if (!s->name[0]) {
-            http = s;
+        if (guard_socket_is_http(s)) {
+            *(s->name[0] ? &unsubscribe : &http) = s;
             continue;
         }
         buf_printf(out, "%s{\"name\":\"", comma);
@@ -471,11 +482,9 @@ static void format_ready(struct guard *g, const char *control, struct buf *out)
         comma = ",";
     }
     buf_add_cstr(out, "],\"http\":");
-    if (http)
-        buf_printf(out, "{\"address\":\"%s\",\"port\":%u}", sys_addr_format_ip(&http->address, ip),
-                   http->address.port);
-    else
-        buf_add_cstr(out, "null");
+    format_place(http, out);
+    buf_add_cstr(out, ",\"unsubscribe\":");
+    format_place(unsubscribe, out);
     buf_add_cstr(out, "}\n");
 }
 

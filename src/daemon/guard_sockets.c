@@ -181,6 +181,11 @@ int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf)
         int e = open_one(sockets, BYTES_NONE, conf->http.address, false);
         err = err ? err : e;
     }
+    if (conf->unsubscribe.address.len) {
+        int e =
+            open_one(sockets, BYTES(GUARD_SOCKET_UNSUBSCRIBE), conf->unsubscribe.address, false);
+        err = err ? err : e;
+    }
     if (err) { // as it was: the old configuration goes on
         for (int i = 0; i < sockets->count; i++)
             sockets->at[i].wanted = i < before;

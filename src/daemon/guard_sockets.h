@@ -11,14 +11,20 @@
 #include "sys/sys.h"
 
 #define GUARD_SOCKETS_MAX 256
+#define GUARD_SOCKET_UNSUBSCRIBE "/unsubscribe" // no name of a listener
 
 struct guard_socket {
-    char name[64];             // the listener's; "" for HTTP
+    char name[64];             // the listener's; "" for HTTP; GUARD_SOCKET_UNSUBSCRIBE
     char asked[SYS_ADDR_TEXT]; // as configured: a socket is kept while this stays the same
     struct sys_addr address;   // as bound: the port that the kernel chose for 0
     int fd;
     bool wanted; // still in the configuration
 };
+
+static inline bool guard_socket_is_http(const struct guard_socket *s)
+{
+    return !s->name[0] || s->name[0] == '/';
+}
 
 struct guard_sockets {
     struct guard_socket at[GUARD_SOCKETS_MAX];

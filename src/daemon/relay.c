@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/unsubscribe.h"
 #include "base/map.h"
 #include "bounce/bounce_rules.h"
 #include "daemon/channel.h"
@@ -46,7 +47,7 @@ struct parts {
     char name[CHANNEL_TEXT_MAX];
     struct worker_listener listeners[256];
     size_t count;
-    int http;
+    int http, unsubscribe;
 };
 
 // What is told by the spool: before the loops run, then on its loop.
@@ -80,6 +81,8 @@ struct relay {
     struct history *history;
     struct suppress *suppress;
     struct api *api;
+    struct unsubscribe *unsubscribe; // NULL: nobody asked for it
+    struct unsubscribe_counters unsubscribe_counters;
     // main loop
     struct dkim_keeper *keeper;
     struct sys_watch *watch;
@@ -122,7 +125,9 @@ static void parts_clear(struct parts *p)
         close(p->listeners[i].fd);
     if (p->http != -1)
         close(p->http);
-    *p = (struct parts){.http = -1};
+    if (p->unsubscribe != -1)
+        close(p->unsubscribe);
+    *p = (struct parts){.http = -1, .unsubscribe = -1};
 }
 
 static void take_contents(struct channel_message *m, size_t max, struct buf *out)
@@ -131,6 +136,13 @@ static void take_contents(struct channel_message *m, size_t max, struct buf *out
     if (channel_read_contents(m->fd, max, out) != OK)
         log_error("part of the configuration not readable");
     m->fd = -1;
+}
+
+static void take_http(int *at, int fd)
+{
+    if (*at != -1)
+        close(*at);
+    *at = fd;
 }
 
 // Keeps a part; true at COMMIT.
@@ -154,9 +166,7 @@ static bool parts_take(struct parts *p, struct channel_message *m)
         }
         break;
     case CHANNEL_HTTP:
-        if (p->http != -1)
-            close(p->http);
-        p->http = m->fd;
+        take_http(m->text[0] ? &p->unsubscribe : &p->http, m->fd);
         m->fd = -1;
         break;
     case CHANNEL_FILE:
@@ -814,6 +824,23 @@ static void tell_certificate(void *ctx, struct domain_certificate *out)
         };
 }
 
+// The links that bulk mail carries.
+static int answer_unsubscribe(struct relay *r)
+{
+    if (r->parts.unsubscribe == -1)
+        return OK;
+    struct unsubscribe_options options = {.fd = r->parts.unsubscribe,
+                                          .key = &r->shared.return_key,
+                                          .port = &r->shared.port,
+                                          .main = r->main,
+                                          .counters = &r->unsubscribe_counters};
+    r->parts.unsubscribe = -1;
+    int err = unsubscribe_start(&options, &r->unsubscribe);
+    if (err)
+        log_error("cannot answer unsubscribe links", LOG_ERR(err));
+    return err;
+}
+
 static int start_services(struct relay *r)
 {
     const struct conf *conf = r->snapshot->conf;
@@ -844,6 +871,7 @@ static int start_services(struct relay *r)
                                   .limits = r->shared.limits,
                                   .intake_counters = &r->shared.intake_counters,
                                   .deliver_counters = &r->shared.deliver_counters,
+                                  .unsubscribe_counters = &r->unsubscribe_counters,
                                   .accounts_changed = accounts_changed,
                                   .upgrade = ask_for_upgrade,
                                   .certificate = tell_certificate,
@@ -853,7 +881,7 @@ static int start_services(struct relay *r)
     err = api_start(&options, r->snapshot, &r->api);
     if (err)
         log_error("cannot open the control socket", LOG_STR("path", conf->control), LOG_ERR(err));
-    return err;
+    return err ? err : answer_unsubscribe(r);
 }
 
 static int exit_code_for(int err)
@@ -946,7 +974,7 @@ static int start(struct relay *r)
 
 static void stop(struct relay *r)
 {
-    if (!api_stop(r->api))
+    if (!unsubscribe_stop(r->unsubscribe) || !api_stop(r->api))
         r->shared.cut = true;
     sys_loop_stop(r->main); // from here on nobody kicks a worker
     for (uint32_t i = 0; i < r->workers_count; i++)
@@ -964,7 +992,7 @@ int relay_main(int channel)
 {
     struct relay *r = mem_new(sizeof *r);
     r->channel = channel;
-    r->parts.http = -1;
+    r->parts.http = r->parts.unsubscribe = -1;
     int err = pipe2(r->finished, O_CLOEXEC) == -1 ? E_IO : start(r);
     if (err)
         return exit_code_for(err);

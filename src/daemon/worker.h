@@ -25,7 +25,7 @@ struct worker_shared {
     struct history *history;
     struct intake_counters intake_counters;
     struct deliver_counters deliver_counters;
-    struct returns_rates returns_rates;
+    struct rate_groups returns_rates;
     const struct bounce_rules *bounce_rules;
     struct return_key return_key;
     uint8_t scram_secret[32];

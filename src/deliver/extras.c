@@ -82,8 +82,14 @@ void extras_reverse_path(const struct extras *x, struct buf *out)
 static void add_unsubscribe(const struct extras *x, struct buf *out)
 {
     const struct envelope *e = x->envelope;
-    struct unsubscribe_token token = {e->id, x->recipients[0]->number, e->account, e->tag,
-                                      x->recipients[0]->address};
+    ptrdiff_t at = bytes_find_last(e->reverse_path, '@');
+    struct unsubscribe_token token = {
+        .id = e->id,
+        .recipient = x->recipients[0]->number,
+        .account = e->account,
+        .tag = e->tag,
+        .sender = at == -1 ? BYTES_NONE : bytes_skip(e->reverse_path, (size_t)at + 1),
+        .address = x->recipients[0]->address};
     buf_add_all(out, BYTES("List-Unsubscribe: <"), x->snapshot->conf->unsubscribe.url);
     unsubscribe_token_format(x->key, &token, out);
     buf_add_cstr(out, ">\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n");

@@ -147,6 +147,7 @@ static void test_link_says_whom(void **state)
     link = bytes_first(link, (size_t)bytes_find(link, '>'));
     assert_number("good", unsubscribe_token_parse(&KEY, link, &arena, &t), OK);
     assert_bytes("address", t.address, BYTES("one@example.org"));
+    assert_bytes("sender", t.sender, BYTES("shop.example"));
     assert_bytes("stream", t.tag, BYTES("weekly"));
     assert_number("account", t.account, 77);
     assert_number("recipient", t.recipient, 1);

@@ -15,6 +15,7 @@
 #include "dns/dns_cache.h"
 #include "intake/acceptance.h"
 #include "intake/auth.h"
+#include "intake/rate_groups.h"
 #include "net/net_listener.h"
 #include "net/net_tls.h"
 
@@ -31,12 +32,6 @@ struct intake_counters {
     _Atomic uint64_t returns_forged, returns_unmatched, returns_too_many;
 };
 
-// How many reports came in this minute, from each group of addresses.
-#define RETURNS_RATE_GROUPS 1024
-struct returns_rates {
-    _Atomic uint64_t groups[RETURNS_RATE_GROUPS];
-};
-
 struct history; // event/history.h
 
 struct intake_options {
@@ -49,9 +44,9 @@ struct intake_options {
     // for listeners with role: bounces
     const struct return_key *return_key;
     const struct bounce_rules *bounce_rules;
-    struct returns_rates *returns_rates;
-    struct history *history;  // asked whom a token names; NULL: nobody to ask
-    uint8_t scram_secret[32]; // makes up keys for unknown logins, the same on every start
+    struct rate_groups *returns_rates; // by address
+    struct history *history;           // asked whom a token names; NULL: nobody to ask
+    uint8_t scram_secret[32];          // makes up keys for unknown logins, the same on every start
 };
 
 struct intake;

@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 
-#include "base/map.h"
 #include "bounce/returned.h"
 #include "event/history.h"
 #include "intake/intake_private.h"
@@ -58,20 +57,6 @@ void returns_drop(struct session *s)
         returns_free(r);
 }
 
-// ---- how often -------------------------------------------------------------------------------------------
-
-// A fixed number of groups of addresses, each with its minute (upper half) and its count in it: it forgets by itself,
-// and whoever comes from many addresses fills no memory. Two workers that begin a minute at once may lose a count.
-static bool is_within_rate(struct returns_rates *rates, const struct sys_addr *peer, uint32_t rate)
-{
-    uint64_t minute = (uint64_t)(sys_mono().us / 60000000) << 32;
-    struct bytes key = bytes_of(peer->ip, peer->kind == SYS_ADDR_IP6 ? 8 : 4);
-    _Atomic uint64_t *group = &rates->groups[map_hash(key) % RETURNS_RATE_GROUPS];
-    if (atomic_load(group) >> 32 != minute >> 32)
-        atomic_store(group, minute);
-    return (uint32_t)atomic_fetch_add(group, 1) < rate;
-}
-
 // ---- envelope --------------------------------------------------------------------------------------------
 
 static void on_mail(void *ctx, const struct smtp_mail *mail)
@@ -84,8 +69,10 @@ static void on_mail(void *ctx, const struct smtp_mail *mail)
                        BYTES_NONE);
         return;
     }
-    if (!is_within_rate(in->options.returns_rates, net_conn_peer(s->conn),
-                        s->gate->snapshot->conf->bounce.rate)) {
+    const struct sys_addr *peer = net_conn_peer(s->conn);
+    struct bytes place = bytes_of(peer->ip, peer->kind == SYS_ADDR_IP6 ? 8 : 4);
+    if (!rate_groups_take(in->options.returns_rates, place, s->gate->snapshot->conf->bounce.rate,
+                          sys_mono())) {
         intake_count(&in->options.counters->returns_too_many, 1);
         session_answer(s, SMTP_REPLY_TOO_MANY_REPORTS, BYTES_NONE);
         return;

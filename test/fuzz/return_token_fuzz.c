@@ -25,8 +25,12 @@ static void make_and_read(struct bytes text)
     struct buf link = {0};
     struct bytes rest = bytes_first(bytes_skip(text, 14), 400);
     size_t tag = rest.len / 4;
-    struct unsubscribe_token u = {t.id, t.recipient, 1, bytes_first(rest, tag),
-                                  bytes_skip(rest, tag)},
+    struct unsubscribe_token u = {.id = t.id,
+                                  .recipient = t.recipient,
+                                  .account = 1,
+                                  .tag = bytes_first(rest, tag),
+                                  .sender = bytes_first(rest, tag / 2),
+                                  .address = bytes_skip(rest, tag)},
                              again;
     if (u.address.len) {
         unsubscribe_token_format(&KEY, &u, &link);
