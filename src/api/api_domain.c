@@ -127,12 +127,23 @@ static void on_check(struct sys_task *task)
     api_resume(r);
 }
 
+// Names without a key are of interest where there are CNAMEs for them.
+static void drop_unused_names(struct domain_setup *setup, struct domain_key *keys)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < setup->keys_count; i++)
+        if (keys[i].record.len || setup->conf->domains.dkim == CONF_DKIM_CNAME)
+            keys[count++] = keys[i];
+    setup->keys_count = count;
+}
+
 static void on_main(struct sys_task *task)
 {
     struct api_request *r = container_of(task, struct api_request, task);
     struct domain_request *d = r->own;
     d->snapshot = conf_snapshot_hold(r->api->snapshot);
     d->check.setup.conf = d->snapshot->conf;
+    drop_unused_names(&d->check.setup, d->keys);
     d->check.now = sys_wall();
     r->api->options.certificate(r->api->options.ctx, &d->check.certificate);
     d->task.run = on_check;
@@ -199,6 +210,24 @@ static int find_domain(struct domain_request *d, struct bytes account, struct by
     return err;
 }
 
+static int find_keys(struct domain_request *d, struct buf *error)
+{
+    struct store_answer answer;
+    struct json_object *list = NULL, *args = domain_args(d->account, d->check.setup.domain);
+    json_object_object_add(args, "pairs", json_object_new_boolean(true));
+    int err = apply(d->r, "dkim.list", args, &answer, error);
+    if (err)
+        return err;
+    json_object_object_get_ex(answer.result, "keys", &list);
+    for (size_t i = 0; i < json_object_array_length(list) && i < DOMAIN_KEYS_MAX; i++) {
+        struct json_object *key = json_object_array_get_idx(list, i);
+        d->keys[d->check.setup.keys_count++] = (struct domain_key){
+            json_text(key, "selector", &d->arena), json_text(key, "record", &d->arena)};
+    }
+    json_object_put(answer.result);
+    return OK;
+}
+
 // What the check has found is kept: law 3 wants to know who owns the domain, a return path is used once it is there.
 static bool note_finding(struct domain_request *d, const char *op, struct json_object *args)
 {
@@ -244,6 +273,8 @@ void api_domain_check_get(struct api_request *r)
     d->check.setup.keys = d->keys;
     int err = find_domain(d, account ? bytes_cstr(account) : BYTES_NONE,
                           domain ? bytes_cstr(domain) : BYTES_NONE, &error);
+    if (!err)
+        err = find_keys(d, &error);
     if (err) {
         api_reply_error(r, err, "%s", buf_cstr(&error));
         domain_request_free(d);

@@ -96,6 +96,16 @@ static void deliver_metrics(const struct deliver_counters *c, struct buf *out)
     one(out, "connections_failed_total", "counter", load(&c->connections_failed),
         "times that no address of a site could be used");
     one(out, "bytes_sent_total", "counter", load(&c->bytes_sent), "bytes of messages sent");
+    const struct signature_counters *s = &c->signatures;
+    head(out, "dkim_signatures_total", "counter", "DKIM signatures made");
+    buf_printf(out, "posthaste_dkim_signatures_total{algorithm=\"rsa\"} %llu\n",
+               (unsigned long long)load(&s->rsa));
+    buf_printf(out, "posthaste_dkim_signatures_total{algorithm=\"ed25519\"} %llu\n",
+               (unsigned long long)load(&s->ed25519));
+    one(out, "dkim_failures_total", "counter", load(&s->failed),
+        "renderings that could not be signed");
+    one(out, "dkim_bodies_read_total", "counter", load(&s->bodies_read),
+        "bodies read once more for their hash");
 }
 
 static void spool_metrics(struct spool *spool, struct buf *out)

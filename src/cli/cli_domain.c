@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "cli/cli_control.h"
+#include "cli/cli_dkim.h"
 #include "cli/cli_store.h"
 #include "sign/domain_records.h"
 
@@ -35,11 +36,26 @@ static struct json_object *record_json(const struct domain_record *record)
     return object;
 }
 
+static size_t take_keys(struct json_object *list, struct domain_key keys[DOMAIN_KEYS_MAX])
+{
+    size_t count = list ? json_object_array_length(list) : 0;
+    for (size_t i = 0; i < count && i < DOMAIN_KEYS_MAX; i++) {
+        struct json_object *key = json_object_array_get_idx(list, i);
+        keys[i] = (struct domain_key){cli_json_text(key, "selector"), cli_json_text(key, "record")};
+    }
+    return count < DOMAIN_KEYS_MAX ? count : DOMAIN_KEYS_MAX;
+}
+
 void cli_domain_complete(struct cli *cli, struct json_object *domain)
 {
+    struct json_object *listed = NULL;
+    struct domain_key keys[DOMAIN_KEYS_MAX];
     struct domain_setup setup = {.domain = cli_json_text(domain, "domain"),
                                  .token = token_of(domain),
                                  .conf = cli_conf(cli)};
+    if (cli_dkim_published(cli, cli_json_text(domain, "account"), setup.domain, &listed) == CLI_OK)
+        setup.keys_count = take_keys(listed, keys);
+    setup.keys = keys;
     struct domain_records made;
     domain_records_make(&setup, &cli->arena, &made);
     struct json_object *records = json_object_new_array(), *notes = json_object_new_array();
@@ -49,6 +65,7 @@ void cli_domain_complete(struct cli *cli, struct json_object *domain)
         json_object_array_add(notes, json_object_new_string(made.notes[i]));
     json_object_object_add(domain, "records", records); // what was there is freed
     json_object_object_add(domain, "notes", notes);
+    json_object_put(listed);
 }
 
 // ---- for people ------------------------------------------------------------------------------------------

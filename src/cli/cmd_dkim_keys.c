@@ -53,54 +53,17 @@ static int apply(struct cli *cli, const char *op, struct json_object *args,
 }
 
 // The array of dkim.list, its own reference.
-static int list_keys(struct cli *cli, struct bytes account, struct bytes domain,
+static int list_keys(struct cli *cli, struct bytes account, struct bytes domain, bool pairs,
                      struct json_object **out)
 {
-    struct json_object *result, *keys = NULL;
+    struct json_object *result, *keys = NULL, *args = owner_args(account, domain);
+    json_object_object_add(args, "pairs", json_object_new_boolean(pairs));
     *out = NULL;
-    int exit = apply(cli, "dkim.list", owner_args(account, domain), &result);
+    int exit = apply(cli, "dkim.list", args, &result);
     if (!exit && json_object_object_get_ex(result, "keys", &keys))
         *out = json_object_get(keys);
     json_object_put(result);
     return !exit && !*out ? cli_fail(CLI_TEMPORARY, "the answer has no keys") : exit;
-}
-
-static bool has_selector(struct json_object *keys, const char *selector)
-{
-    for (size_t i = 0; i < json_object_array_length(keys); i++)
-        if (bytes_eq(cli_json_text(json_object_array_get_idx(keys, i), "selector"),
-                     bytes_cstr(selector)))
-            return true;
-    return false;
-}
-
-// The other name of a pair: ph1r and ph2r, ph3e and ph4e; false for names that are not ours.
-static bool other_of_pair(struct bytes selector, char out[64])
-{
-    uint64_t n;
-    if (!bytes_starts(selector, BYTES("ph")) || selector.len < 4 ||
-        bytes_to_u64(bytes_mid(selector, 2, selector.len - 3), UINT32_MAX, &n) != OK || n == 0)
-        return false;
-    snprintf(out, 64, "ph%llu%c", (unsigned long long)(((n - 1) ^ 1) + 1),
-             selector.at[selector.len - 1]);
-    return true;
-}
-
-static void add_pairs(struct json_object *keys)
-{
-    size_t count = json_object_array_length(keys);
-    for (size_t i = 0; i < count; i++) {
-        struct json_object *key = json_object_array_get_idx(keys, i), *twin;
-        char other[64];
-        if (!other_of_pair(cli_json_text(key, "selector"), other) || has_selector(keys, other))
-            continue;
-        twin = json_object_new_object();
-        cli_json_add(twin, "selector", bytes_cstr(other));
-        cli_json_add(twin, "algorithm", cli_json_text(key, "algorithm"));
-        cli_json_add(twin, "state", BYTES("none"));
-        cli_json_add(twin, "record", BYTES(""));
-        json_object_array_add(keys, twin);
-    }
 }
 
 int cli_dkim_published(struct cli *cli, struct bytes account, struct bytes domain,
@@ -108,7 +71,8 @@ int cli_dkim_published(struct cli *cli, struct bytes account, struct bytes domai
 {
     struct json_object *all;
     *out_keys = NULL;
-    int exit = list_keys(cli, account, domain, &all);
+    bool pairs = cli_conf(cli)->domains.dkim == CONF_DKIM_CNAME;
+    int exit = list_keys(cli, account, domain, pairs, &all);
     if (exit)
         return exit;
     *out_keys = json_object_new_array();
@@ -118,8 +82,6 @@ int cli_dkim_published(struct cli *cli, struct bytes account, struct bytes domai
             json_object_array_add(*out_keys, json_object_get(key));
     }
     json_object_put(all);
-    if (cli_conf(cli)->domains.dkim == CONF_DKIM_CNAME)
-        add_pairs(*out_keys);
     return CLI_OK;
 }
 
@@ -163,7 +125,7 @@ static int run_list(struct cli *cli)
     struct json_object *keys;
     struct bytes account = cli->arguments_count > 0 ? cli_argument(cli, 0) : BYTES_NONE;
     struct bytes domain = cli->arguments_count > 1 ? cli_argument(cli, 1) : BYTES_NONE;
-    int exit = list_keys(cli, account, domain, &keys);
+    int exit = list_keys(cli, account, domain, false, &keys);
     if (!exit)
         show_keys(cli, keys);
     json_object_put(keys);
@@ -307,7 +269,7 @@ static int run_zone(struct cli *cli)
         return CLI_CONFIG;
     int exit = cli_dkim_look_after(cli);
     if (!exit)
-        exit = list_keys(cli, BYTES_NONE, BYTES_NONE, &keys);
+        exit = list_keys(cli, BYTES_NONE, BYTES_NONE, false, &keys);
     for (size_t i = 0; !exit && i < json_object_array_length(keys); i++)
         print_record(cli, json_object_array_get_idx(keys, i));
     json_object_put(keys);

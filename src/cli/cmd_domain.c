@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "cli/cli_commands.h"
+#include "cli/cli_dkim.h"
 #include "cli/cli_domain.h"
 #include "cli/cli_store.h"
 #include "cli/cli_table.h"
@@ -31,6 +32,7 @@ static void print_domain(struct json_object *domain)
 
 static void show_domain(struct cli *cli, struct json_object *domain)
 {
+    (void)cli_dkim_look_after(cli); // keys are made now, if the service runs
     cli_domain_complete(cli, domain);
     if (cli->json)
         cli_print_json(domain);

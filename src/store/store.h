@@ -31,7 +31,8 @@
 //   dkim.seen          number: it is published, and signs from now on   KEY
 //   dkim.rotate        account*, domain: new keys are to follow        {"keys": [KEY...]}
 //   dkim.remove        number                                           KEY, as it was
-//   dkim.list          account*, domain*                                {"keys": [KEY...]}
+//   dkim.list          account*, domain*, pairs* (also names without a  {"keys": [KEY...]}
+//                      key yet, of which there are to be CNAMEs)
 //
 //   ACCOUNT: {"account","number","class","any_sender","state","created_at"}; of show and set with
 //            "options": {NAME: VALUE...}, all of them, defaults included

@@ -11,7 +11,8 @@
 
 #define SELECTOR_MAX 63
 #define RECORD_MAX 1024
-#define SEALED_MAX 8192 // in hex
+#define SEALED_MAX 8192     // in hex
+#define LISTED_PAIRS_MAX 16 // keys of a domain whose other names are listed, too
 
 // An owner is an account and one of its domains, or the service (account 0) and its own.
 struct owner {
@@ -325,8 +326,38 @@ int store_op_dkim_seen(struct store_call *call)
     return err ? err : answer_key(call, row.domain, row.selector);
 }
 
+static bool has_selector(struct json_object *list, const struct key_row *row, struct bytes selector)
+{
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *key = json_object_array_get_idx(list, i), *domain, *own;
+        if (json_object_object_get_ex(key, "domain", &domain) &&
+            json_object_object_get_ex(key, "selector", &own) &&
+            bytes_eq(bytes_cstr(json_object_get_string(domain)), row->domain) &&
+            bytes_eq(bytes_cstr(json_object_get_string(own)), selector))
+            return true;
+    }
+    return false;
+}
+
+// The other name of each pair, where it has no key: it is to be published as a CNAME all the same.
+static void add_twin(struct store_call *call, struct json_object *list, const struct key_row *row)
+{
+    uint64_t n = number_of(row->selector);
+    struct key_row twin = {.account = row->account,
+                           .domain = row->domain,
+                           .algorithm = row->algorithm,
+                           .state = BYTES("none")};
+    twin.selector = arena_printf(&call->arena, "ph%llu%c", (unsigned long long)((n - 1) ^ 1) + 1,
+                                 row->algorithm.at[0]);
+    if (n && !has_selector(list, row, twin.selector))
+        json_object_array_add(list, key_json(&twin));
+}
+
 static int list_keys(struct store_call *call, int64_t account, struct bytes domain)
 {
+    struct json_object *pairs = NULL;
+    struct key_row rows[LISTED_PAIRS_MAX];
+    size_t count = 0;
     struct json_object *list = json_object_new_array();
     sqlite3_stmt *stmt;
     call->out->result = json_object_new_object();
@@ -342,8 +373,14 @@ static int list_keys(struct store_call *call, int64_t account, struct bytes doma
         struct key_row row;
         read_key(call, stmt, &row);
         json_object_array_add(list, key_json(&row));
+        if (count < LISTED_PAIRS_MAX)
+            rows[count++] = row;
     }
     sqlite3_finalize(stmt);
+    if (call->op->args && json_object_object_get_ex(call->op->args, "pairs", &pairs) &&
+        json_object_get_boolean(pairs))
+        for (size_t i = 0; i < count; i++)
+            add_twin(call, list, &rows[i]);
     return err;
 }
 

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Outgoing mail is signed with DKIM: judged by python3-dkim with the records that the service said to publish."""
+import os
+import pathlib
 import re
+import signal
+import subprocess
+import time
 
 import dkim
 import pytest
@@ -12,10 +17,12 @@ from lib.relay import submit
 DOMAIN = "client.test"
 SENDER, RECIPIENT = "alice@client.test", "bob@example.org"
 QUICK = {"dkim": {"check_every": "1s"}}
+BOTH = {"dkim": {"check_every": "1s", "keys": "both"}}
 ADDED = {b"received", b"date", b"message-id", b"dkim-signature"}
 
 
 def keys_of(relay, domain=DOMAIN, state=None):
+    assert "a law of the program" not in relay.log()
     return [key for key in relay.cli_list("dkim", "list") if key["domain"] == domain and state in (None, key["state"])]
 
 
@@ -28,13 +35,13 @@ def publish(dns, key):
     dns.txt(name_of(key), key["record"])
 
 
-def made(relay, count=2, domain=DOMAIN, state="new"):
+def made(relay, count=1, domain=DOMAIN, state="new"):
     """The keys that the service has made."""
     return wait_until(lambda: len(keys := keys_of(relay, domain, state)) == count and keys, 30,
                       f"{count} {state} keys of {domain}", every=0.2)
 
 
-def set_up(relay, dns, account="alice", domain=DOMAIN, count=2):
+def set_up(relay, dns, domain=DOMAIN, count=1):
     """Publishes what there is to publish, until the keys sign."""
     for key in made(relay, count, domain):
         publish(dns, key)
@@ -73,19 +80,25 @@ def send(relay, data=None, recipients=RECIPIENT, login="alice", sender=SENDER, o
 
 @pytest.fixture
 def relay(make_relay):
+    """One whose account `alice` is to have an Ed25519 key: those are made quickly."""
     one = make_relay(QUICK)
     one.add_account("alice", domains=[DOMAIN])
     return one
 
 
-def test_signed_with_both(relay, dns, receiver_):
-    """RSA and Ed25519 on one message, aligned with From; nothing else is changed."""
-    before, _ = send(relay)
-    assert not signatures(receiver_.wait_one().data)  # nothing is published yet
-    set_up(relay, dns)
-    ident, sent = send(relay)
-    relay.wait_state(ident, "delivered")
-    got = receiver_.messages()[-1].data
+def received(receiver, count):
+    return wait_until(lambda: len(all_ := receiver.messages()) >= count and all_, 20, f"{count} messages", every=0.05)
+
+
+def test_signed_with_both(make_relay, dns, receiver_):
+    """RSA and Ed25519 on one message, aligned with From; nothing else is changed. Before the keys are published, none."""
+    relay = make_relay(BOTH)
+    relay.add_account("alice", domains=[DOMAIN])
+    send(relay)
+    assert not signatures(receiver_.wait_one().data)
+    set_up(relay, dns, count=2)
+    sent = send(relay)[1]
+    got = received(receiver_, 2)[1].data
     found = verify_all(relay, got)
     assert [(one["a"], one["d"], one["c"]) for one in found] == [
         ("ed25519-sha256", DOMAIN, "relaxed/relaxed"), ("rsa-sha256", DOMAIN, "relaxed/relaxed")]
@@ -94,4 +107,234 @@ def test_signed_with_both(relay, dns, receiver_):
         names = one["h"].lower().split(":")
         assert all(names.count(name) > 1 for name in ("from", "to", "subject", "date", "message-id"))
     assert same_but_added(sent, got, ADDED) is None
-    relay.wait_state(before, "delivered")
+
+
+def test_made_once_for_all_lanes(relay, dns, make_receiver):
+    """Recipients at several sites get the very same signature; the body was read once, when it came."""
+    receivers = [make_receiver() for _ in range(3)]
+    for index, one in enumerate(receivers):
+        dns.domain(f"site{index}.test", one)
+    set_up(relay, dns)
+    send(relay, recipients=[f"bob{n}@site{index}.test" for index in range(3) for n in range(2)])
+    got = {tuple(signatures(one.wait_one().data)) for one in receivers}
+    assert len(got) == 1 and len(got.pop()) == 1
+    assert relay.metrics()['posthaste_dkim_signatures_total{algorithm="ed25519"}'] == 1
+    assert relay.metrics()["posthaste_dkim_bodies_read_total"] == 0
+
+
+def test_downgrade_is_signed_as_sent(relay, dns, make_receiver):
+    """An 8-bit message verifies at a server without 8BITMIME as it does at one with it."""
+    plain, able = make_receiver(without=("8BITMIME",)), make_receiver()
+    dns.domain("old.test", plain)
+    dns.domain("new.test", able)
+    set_up(relay, dns)
+    data = text_message(SENDER, RECIPIENT, body="Gr\u00fc\u00dfe aus K\u00f6ln\n.dot\n" * 40).replace(
+        b"Content-Transfer-Encoding: quoted-printable", b"Content-Transfer-Encoding: 8bit")
+    head, _, _ = data.partition(b"\r\n\r\n")
+    head = re.sub(rb"Content-Transfer-Encoding: \S+", b"Content-Transfer-Encoding: 8bit", head)
+    data = head + b"\r\n\r\n" + "Gr\u00fc\u00dfe aus K\u00f6ln\r\n.dot  \r\n".encode() * 40
+    send(relay, data, ["bob@old.test", "bob@new.test"], options=["BODY=8BITMIME"])
+    old, new = plain.wait_one().data, able.wait_one().data
+    assert max(old) < 128 <= max(new)
+    for got in (old, new):
+        assert len(verify_all(relay, got)) == 1
+    assert signatures(old) != signatures(new)
+    assert relay.metrics()["posthaste_dkim_bodies_read_total"] == 1
+
+
+def test_large_body(relay, dns, receiver_):
+    """One that stands in a file of its own."""
+    set_up(relay, dns)
+    body = b"".join(b"%06d \t some  white space \t \r\n" % n for n in range(30000)) + b"\r\n" * 5
+    data = text_message(SENDER, RECIPIENT).partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + body
+    send(relay, data)
+    assert len(verify_all(relay, receiver_.wait_one(seconds=30).data)) == 1
+    assert relay.metrics()["posthaste_dkim_bodies_read_total"] == 0
+
+
+def test_accepted_before_there_was_a_key(make_relay, dns, receiver_):
+    relay = make_relay({**QUICK, "retry": {"first": "1h", "max": "1h", "lifetime": "2h", "warn_after": "none"}})
+    relay.add_account("alice", domains=[DOMAIN])
+    receiver_.script("rcpt", "451 4.7.1 come back later", times=1)
+    ident = send(relay)[0]
+    set_up(relay, dns)
+    relay.cli("queue", "retry", "--id", ident)
+    relay.wait_state(ident, "delivered")
+    assert len(verify_all(relay, receiver_.wait_one().data)) == 1
+    assert relay.metrics()["posthaste_dkim_bodies_read_total"] == 1
+
+
+def test_parent_domain_signs(make_relay, dns, receiver_):
+    """A domain without keys of its own is signed for by the nearest parent of the account's that has some; another
+    account's keys never."""
+    relay = make_relay(QUICK)
+    relay.add_account("alice", domains=[DOMAIN], options=["--any-sender"])
+    relay.add_account("eve", domains=["eve.test"], options=["--any-sender"])
+    set_up(relay, dns)
+    for sender, login, want in (("a@news.client.test", "alice", [DOMAIN]), ("a@other.test", "alice", []),
+                                ("a@client.test.evil.test", "alice", []), (SENDER, "eve", [])):
+        count = len(receiver_.messages())
+        send(relay, text_message(sender, RECIPIENT), login=login, sender=sender)
+        got = received(receiver_, count + 1)[count].data
+        assert [one["d"] for one in verify_all(relay, got)] == want, sender
+
+
+def test_service_signs_too(make_relay, dns, receiver_):
+    relay = make_relay({"dkim": {**QUICK["dkim"], "service_domain": "service.test"}})
+    relay.add_account("alice", domains=[DOMAIN])
+    set_up(relay, dns, "service.test")
+    send(relay)
+    assert [one["d"] for one in verify_all(relay, receiver_.wait_one().data)] == ["service.test"]
+    set_up(relay, dns)
+    send(relay)
+    assert [one["d"] for one in verify_all(relay, received(receiver_, 2)[1].data)] == [DOMAIN, "service.test"]
+
+
+# ---- rotation ------------------------------------------------------------------------------------------------
+
+def selector_of(relay, receiver, count):
+    send(relay)
+    one, = verify_all(relay, received(receiver, count)[count - 1].data)
+    return one["s"]
+
+
+def test_rotation(make_relay, dns, receiver_):
+    """The new key signs once it is seen, the old one stays for its grace time, each step is in the audit log."""
+    relay = make_relay({"dkim": {**QUICK["dkim"], "grace": "1h"}})
+    relay.add_account("alice", domains=[DOMAIN])
+    dns.ttl = 1
+    first, = set_up(relay, dns)
+    assert selector_of(relay, receiver_, 1) == first["selector"]
+    relay.cli("dkim", "rotate", "alice", DOMAIN)
+    second, = made(relay)
+    assert second["selector"] != first["selector"]
+    dns.txt(name_of(second), first["record"])  # another key under its name is not it
+    time.sleep(2.5)
+    assert selector_of(relay, receiver_, 2) == first["selector"]
+    publish(dns, second)
+    made(relay, state="old")
+    assert selector_of(relay, receiver_, 3) == second["selector"]
+    assert {key["state"] for key in keys_of(relay)} == {"active", "old"}
+    relay.reload({"dkim": {"grace": "1s"}})
+    wait_until(lambda: [key["state"] for key in keys_of(relay)] == ["active"], 20, "the old key removed", every=0.2)
+    relay.stop()
+    log = subprocess.run(["sqlite3", f"{relay.config['state']}/accounts.db", "SELECT op, actor, args FROM audit"],
+                         capture_output=True, text=True, check=True).stdout.splitlines()
+    steps = [line.split("|")[0] for line in log if line.startswith("dkim.")]
+    assert steps == ["dkim.add", "dkim.seen", "dkim.rotate", "dkim.add", "dkim.seen", "dkim.remove"]
+    assert all("sealed" not in line for line in log)
+
+
+def test_rotation_by_age(make_relay, dns, receiver_):
+    relay = make_relay({"dkim": {**QUICK["dkim"], "rotate_after": "2s", "grace": "1s"}})
+    relay.add_account("alice", domains=[DOMAIN])
+
+    def publish_new():
+        for key in keys_of(relay, state="new"):
+            publish(dns, key)
+        return any(key["selector"] == "ph3e" for key in keys_of(relay, state="active"))
+    wait_until(publish_new, 60, "third key", every=0.3)
+
+
+def test_cname(make_relay, dns, receiver_):
+    """With CNAMEs the domain's owner publishes two names once; rotation is the operator's zone alone."""
+    relay = make_relay({"dkim": {**QUICK["dkim"], "grace": "1s"}, "domains": {"dkim": "cname", "dkim_zone": "keys.test"}})
+    relay.add_account("alice", domains=[DOMAIN])
+    dns.ttl = 1
+    records_ = [r for r in relay.cli("domain", "add", "alice", DOMAIN)["records"] if r["purpose"] == "dkim"]
+    assert [(r["type"], r["name"], r["value"]) for r in records_] == [
+        ("CNAME", f"ph{n}e._domainkey.{DOMAIN}", f"ph{n}e.{DOMAIN}.keys.test") for n in (1, 2)]
+    for record in records_:
+        dns.cname(record["name"], record["value"])
+
+    def publish_zone():
+        for line in relay.run("dkim", "zone").stdout.splitlines():
+            name, _, _, _, value = line.split(None, 4)
+            dns.replace(name, "TXT", value)
+    for count, selector in enumerate(("ph1e", "ph2e", "ph1e"), 1):
+        publish_zone()
+        wait_until(lambda s=selector: [k["selector"] for k in keys_of(relay)] == [s] and keys_of(relay)[0]["state"] == "active",
+                   30, f"{selector} alone", every=0.2)
+        assert selector_of(relay, receiver_, count) == selector
+        relay.cli("dkim", "rotate", "alice", DOMAIN)
+
+
+def test_import(make_relay, dns, receiver_, tmp_path):
+    """A key that is in use elsewhere: its bytes never reach the relay, it signs once its record is seen."""
+    relay = make_relay(QUICK)
+    relay.add_account("alice", domains=[DOMAIN])
+    pem = subprocess.run(["openssl", "genrsa", "2048"], capture_output=True, text=True, check=True).stdout
+    key = relay.cli("dkim", "import", "alice", DOMAIN, "--selector", "mail2019", stdin=pem)
+    assert key["algorithm"] == "rsa" and key["selector"] == "mail2019" and "sealed" not in key
+    publish(dns, key)
+    made(relay, state="active")
+    assert selector_of(relay, receiver_, 1) == "mail2019"
+    bad = relay.run("dkim", "import", "alice", DOMAIN, "--selector", "x", stdin="no key", check=False)
+    assert bad.returncode == 65
+
+
+# ---- the signer and its keys ---------------------------------------------------------------------------------
+
+def test_never_unsigned(make_relay, dns, receiver_):
+    """Without the master key no signature is to be had: mail waits, it does not go unsigned."""
+    relay = make_relay(QUICK)
+    relay.add_account("alice", domains=[DOMAIN])
+    set_up(relay, dns)
+    relay.stop()
+    master = pathlib.Path(relay.config["state"] + ".key")
+    assert master.stat().st_mode & 0o777 == 0o600
+    kept = master.read_text()
+    master.unlink()
+    relay.start()
+    ident = send(relay)[0]
+    wait_until(lambda: relay.message(ident)["recipients"][0]["attempts"] >= 1, 20, "an attempt", every=0.2)
+    last = relay.message(ident)["recipients"][0]["last"]
+    assert "DKIM" in last["text"], last
+    assert not receiver_.messages()
+    relay.stop()
+    master.write_text(kept)
+    relay.start()
+    relay.wait_state(ident, "delivered", seconds=30)
+    assert len(verify_all(relay, receiver_.wait_one().data)) == 1
+
+
+def test_signer_is_killed(relay, dns, receiver_):
+    """What was to be signed is signed by the next one."""
+    set_up(relay, dns)
+    for count in range(1, 4):
+        signer, = relay.children()["signer"]
+        os.kill(signer, signal.SIGKILL)
+        relay.wait_state(send(relay)[0], "delivered")
+        assert len(verify_all(relay, received(receiver_, count)[count - 1].data)) == 1
+
+
+def test_after_a_restart_and_an_upgrade_of_keys(relay, dns, receiver_):
+    """Keys outlive the process, and a relay that is killed."""
+    set_up(relay, dns)
+    relay.restart()
+    assert selector_of(relay, receiver_, 1) == "ph1e"
+    os.kill(relay.relay_pid(), signal.SIGKILL)
+    wait_until(lambda: relay.log().count("ready pid=") >= 3, 20, "another relay")
+    assert selector_of(relay, receiver_, 2) == "ph1e"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read another process's memory")
+def test_keys_never_in_the_relay(make_relay, dns, receiver_):
+    """Neither an imported key nor the master key stands in the relay's memory; the signer has both."""
+    from test_shut_in import holds
+    relay = make_relay(QUICK)
+    relay.add_account("alice", domains=[DOMAIN])
+    pem = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True, text=True, check=True).stdout
+    der = subprocess.run(["openssl", "pkey", "-outform", "DER"], input=pem.encode(), capture_output=True, check=True).stdout
+    for key in made(relay):
+        publish(dns, key)
+    made(relay, state="active")
+    relay.cli("dkim", "import", "alice", DOMAIN, "--selector", "own", stdin=pem)
+    publish(dns, keys_of(relay, state="new")[0])
+    made(relay, state="old")
+    assert selector_of(relay, receiver_, 1) == "own"
+    master = bytes.fromhex(pathlib.Path(relay.config["state"] + ".key").read_text().strip())
+    secrets = [der[-32:], pem.splitlines()[1].encode(), master]
+    assert not holds(relay.relay_pid(), secrets)
+    assert holds(relay.children()["signer"][0], secrets) >= {0, 2}
+    assert not holds(relay.ready["pid"], secrets)
