@@ -58,19 +58,29 @@ static bool has_code(struct bytes s, uint16_t *out)
     return true;
 }
 
-// Where a reply begins in what a mailer says about it: at the start, or behind one of ":<(\"'" and blanks.
+// "550 5.1.1": a code that a status of its class follows can be nothing else.
+static bool has_status_behind(struct bytes here)
+{
+    struct bytes behind = bytes_skip(here, 4);
+    return here.len > 4 && status_length(behind) && behind.at[0] == here.at[0];
+}
+
+// Where a reply begins in what a mailer says about it: at the start, behind one of ":;<(\"'" and blanks, or where a
+// status follows the code.
 static bool find_code(struct bytes *text, uint16_t *out)
 {
-    bool may_begin = true;
+    bool may_begin = true, at_word = true;
     for (size_t i = 0; i < text->len; i++) {
         struct bytes here = bytes_skip(*text, i);
-        if (may_begin && has_code(here, out)) {
+        if ((may_begin || at_word) && has_code(here, out) &&
+            (may_begin || has_status_behind(here))) {
             *text = here;
             return true;
         }
         char c = text->at[i];
-        if (!is_blank(c))
-            may_begin = c == ':' || c == '<' || c == '(' || c == '"' || c == '\'';
+        at_word = is_blank(c);
+        if (!at_word)
+            may_begin = c == ':' || c == ';' || c == '<' || c == '(' || c == '"' || c == '\'';
     }
     return false;
 }
@@ -87,8 +97,7 @@ static struct bytes find_status(struct bytes text, uint16_t code)
     return BYTES_NONE;
 }
 
-// "smtp; 550 ..." (RFC 3464 section 2.3.6): without the type.
-static struct bytes without_type(struct bytes text)
+struct bytes bounce_class_without_type(struct bytes text)
 {
     ptrdiff_t semicolon = bytes_find(bytes_first(text, 40), ';');
     for (ptrdiff_t i = 0; i < semicolon; i++)
@@ -120,7 +129,7 @@ struct bounce_verdict bounce_classify_text(const struct bounce_rules *rules, str
                                            struct bounce_reply *out_reply)
 {
     struct bounce_reply reply = {0};
-    text = without_type(bytes_trim(bytes_first(text, BOUNCE_TEXT_MAX)));
+    text = bounce_class_without_type(bytes_trim(bytes_first(text, BOUNCE_TEXT_MAX)));
     struct bytes from_code = text;
     if (find_code(&from_code, &reply.code))
         reply.enhanced = find_status(from_code, reply.code);
@@ -132,17 +141,8 @@ struct bounce_verdict bounce_classify_text(const struct bounce_rules *rules, str
     struct bounce_reply asked = {reply.code, reply.enhanced, buf_bytes(&words)};
     struct bounce_verdict v = bounce_rules_match(rules, &asked);
     buf_done(&words);
+    if (reply.code)
+        reply.text = from_code;
     *out_reply = reply;
     return v;
-}
-
-// ---- mails -------------------------------------------------------------------------------------------------
-
-void bounce_classify_mail(const struct bounce_rules *rules, struct bytes mail, struct arena *arena,
-                          struct bounce_mail *out)
-{
-    (void)rules;
-    (void)mail;
-    (void)arena;
-    *out = (struct bounce_mail){.kind = BOUNCE_KIND_OTHER};
 }

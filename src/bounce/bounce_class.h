@@ -61,9 +61,12 @@ struct bounce_mail {
 struct bounce_verdict bounce_classify_reply(const struct bounce_rules *rules,
                                             const struct bounce_reply *reply);
 // The same from one text, as logs and people write it: "550 5.1.1 no such user", "550-5.7.1 ...",
-// "smtp; 550 5.1.1 ...", or without either code. The parts are told in *out_reply, borrowed.
+// "smtp; 550 5.1.1 ...", or without either code. The parts are told in *out_reply, borrowed; its
+// text begins with the code.
 struct bounce_verdict bounce_classify_text(const struct bounce_rules *rules, struct bytes text,
                                            struct bounce_reply *out_reply);
+// "smtp; 550 ..." (RFC 3464 section 2.3.6) without its type, trimmed.
+struct bytes bounce_class_without_type(struct bytes text);
 // A whole mail, header first; lines end in CRLF or LF. Never fails: what is not understood is
 // BOUNCE_KIND_OTHER without records.
 void bounce_classify_mail(const struct bounce_rules *rules, struct bytes mail, struct arena *arena,

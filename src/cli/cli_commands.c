@@ -49,6 +49,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_backup,
     &cli_restore,
     &cli_upgrade,
+    &cli_bounce_classify,
 
     &cli_sink,
     &cli_load,

@@ -19,6 +19,7 @@ extern const struct cli_command cli_queue_list, cli_queue_lanes, cli_queue_hold,
 extern const struct cli_command cli_events, cli_backup, cli_restore, cli_upgrade;
 extern const struct cli_command cli_suppress_add_command, cli_suppress_remove_command,
     cli_suppress_check_command, cli_suppress_list_command;
+extern const struct cli_command cli_bounce_classify;
 extern const struct cli_command cli_sink, cli_load;
 extern const struct cli_command cli_help, cli_version;
 

@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "base/test_base.h"
+#include "bounce/bounce_class.h"
 #include "bounce/dsn.h"
 #include "cli/sink_rules.h"
 #include "conf/conf.h"
@@ -254,6 +255,41 @@ static void sign(struct bytes s)
     "DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed; d=a.example; s=s; b=AAAA; "         \
     "bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; h=from:x-y"
 
+static struct bounce_rules *bounce_rules;
+
+static void bounce(struct bytes s)
+{
+    struct arena arena = {0};
+    struct bounce_mail out;
+    if (!bounce_rules)
+        bounce_rules = bounce_rules_default(); // for all of the run
+    bounce_classify_mail(bounce_rules, s, &arena, &out);
+    arena_done(&arena);
+}
+
+static void bounce_reply(struct bytes s)
+{
+    struct bounce_reply reply;
+    if (!bounce_rules)
+        bounce_rules = bounce_rules_default();
+    bounce_classify_text(bounce_rules, s, &reply);
+    bounce_rules_match(bounce_rules, &(struct bounce_reply){550, BYTES("5.1.1"), s});
+}
+
+static void bounce_file(struct bytes s)
+{
+    struct bounce_rules *r;
+    struct buf errors = {0};
+    (void)!bounce_rules_load(s, "rules", &r, &errors);
+    bounce_rules_free(r);
+    buf_done(&errors);
+}
+
+#define REPORT                                                                                     \
+    "Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n"                  \
+    "--b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; x\n\n"
+#define DAEMON "From: mailer-daemon@x.example\nSubject: failure notice\n\nundelivered\n"
+
 // ---- rows ----------------------------------------------------------------------------------------------
 
 static const struct row {
@@ -300,6 +336,23 @@ static const struct row {
     {"encodings, escapes", encodings, "", "=41", ""},
     {"encodings, plus", encodings, "", "+41", ""},
     {"encodings, spaces", encodings, "", " ", ""},
+    {"bounce, recipients", bounce, REPORT, "Final-Recipient: rfc822; a@b.example\n\n", "--b--"},
+    {"bounce, diagnostics", bounce, REPORT "Action: failed\nDiagnostic-Code: ", "550 user ", "\n"},
+    {"bounce, fields", bounce, REPORT, "Status: 5.1.1\n", "\n"},
+    {"bounce, addresses", bounce, DAEMON, "a@b.example: no\n", ""},
+    {"bounce, one line of addresses", bounce, DAEMON, "<a@b.example> ", ""},
+    {"bounce, at signs", bounce, DAEMON, "@", ""},
+    {"bounce, leads", bounce, DAEMON, "recipient: ", "a@b.example"},
+    {"bounce, many lines", bounce, DAEMON, "\n", ""},
+    {"bounce, HTML", bounce, "From: mailer-daemon@x.example\nContent-Type: text/html\n\n", "<&lt;",
+     ""},
+    {"bounce, header", bounce, "", "Subject: failure notice\nAuto-Submitted: no\n", "\n"},
+    {"bounce, carriage returns", bounce, DAEMON, "\r", ""},
+    {"bounce, mails inside", bounce, "", "Content-Type: message/rfc822\n\n", ""},
+    {"bounce, reply", bounce_reply, "550 5.1.1 ", "user unknown ", ""},
+    {"bounce, reply of codes", bounce_reply, "", "550-5.1.1 ", ""},
+    {"bounce, reply of beginnings", bounce_reply, "", "mailbox unavail ", ""},
+    {"bounce, rules", bounce_file, "rules:\n", "  - {name: a, reason: spam, words: [b]}\n", ""},
     {"server, commands", server, "EHLO c\r\n", "NOOP\r\n", ""},
     {"server, junk", server, "", "\xff\r\n", ""},
     {"server, one line", server, "", "x", ""},
