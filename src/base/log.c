@@ -117,6 +117,46 @@ static void write_json(struct buf *line, enum log_level level, const char *text,
     buf_add_byte(line, '}');
 }
 
+// ---- writing ------------------------------------------------------------------------------------
+
+static _Thread_local struct {
+    bool on;
+    size_t len;
+    char bytes[LOG_HELD_MAX];
+} held;
+
+static void write_out(struct bytes lines)
+{
+    ssize_t written = write(STDERR_FILENO, lines.at, lines.len);
+    (void)written; // there is nobody left to tell
+}
+
+void log_hold(void)
+{
+    held.on = true;
+}
+
+void log_flush(void)
+{
+    if (held.len)
+        write_out(bytes_of(held.bytes, held.len));
+    held.len = 0;
+}
+
+static void write_line(enum log_level level, struct bytes line)
+{
+    if (held.len + line.len > LOG_HELD_MAX)
+        log_flush();
+    if (!held.on || line.len > LOG_HELD_MAX) {
+        write_out(line);
+        return;
+    }
+    memcpy(held.bytes + held.len, line.at, line.len);
+    held.len += line.len;
+    if (level <= LOG_WARN)
+        log_flush();
+}
+
 void log_write(enum log_level level, const char *text, const struct log_field *fields, size_t count)
 {
     struct buf line;
@@ -136,8 +176,7 @@ void log_write(enum log_level level, const char *text, const struct log_field *f
     } else {
         line.max = LOG_LINE_MAX + 8;
         buf_add_byte(&line, '\n');
-        ssize_t written = write(STDERR_FILENO, line.at, line.len);
-        (void)written; // there is nobody left to tell
+        write_line(level, buf_bytes(&line));
     }
     buf_done(&line);
 }

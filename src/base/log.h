@@ -7,7 +7,8 @@
 //
 //     log_info("message accepted", LOG_STR("id", id), LOG_INT("size", size));
 //
-// Thread: any. A line is one write(2) to standard error.
+// Thread: any. A line is one write(2) to standard error; the lines of a thread that holds them are
+// put together, at most LOG_HELD_MAX bytes to a write.
 #pragma once
 
 #include "base/bytes.h"
@@ -15,6 +16,7 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_TEXT, LOG_JSON };
 
+#define LOG_HELD_MAX 4096 // what a pipe takes in one piece
 #define LOG_VALUE_MAX 512 // bytes of one value shown, then "..."
 
 struct log_field {
@@ -47,6 +49,10 @@ void log_setup(enum log_level max_level, enum log_format format);
 enum log_level log_max_level(void);
 // Sends lines to fn instead of standard error (tests, simulator); NULL restores it. `line` has no newline.
 void log_capture(void (*fn)(void *ctx, struct bytes line), void *ctx);
+// From now on this thread's lines wait for its log_flush(); errors and warnings, and what was held
+// before them, go out at once. For threads that call it at the end of each turn of theirs.
+void log_hold(void);
+void log_flush(void); // does nothing in a thread that holds nothing
 // fields[0] is a filler, then `count` fields. Use the macros.
 void log_write(enum log_level level, const char *text, const struct log_field *fields,
                size_t count);

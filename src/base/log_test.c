@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "base/log.h"
 
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
+
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/test_base.h"
@@ -114,10 +118,79 @@ static void long_values_and_lines_are_bounded(void **state)
     assert_true(seen.len < 17000);
 }
 
+// ---- what is written, and when ----------------------------------------------------------------
+
+struct reader {
+    int fd, stderr_before;
+};
+
+// What has come out since the last look.
+static const char *come_out(const struct reader *r)
+{
+    static char text[4 * LOG_HELD_MAX];
+    ssize_t n = read(r->fd, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = '\0';
+    return text;
+}
+
+static struct reader read_stderr(void)
+{
+    int ends[2];
+    assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+    struct reader r = {ends[0], dup(STDERR_FILENO)};
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+    return r;
+}
+
+static size_t lines_of(const char *text)
+{
+    size_t count = 0;
+    for (; *text; text++)
+        count += *text == '\n';
+    return count;
+}
+
+static void *hold_lines(void *arg)
+{
+    struct reader *r = arg;
+    log_hold();
+    log_info("one");
+    log_info("two");
+    assert_string_equal(come_out(r), "");
+    log_flush();
+    assert_int_equal(lines_of(come_out(r)), 2);
+    log_info("three");
+    log_error("four"); // not later than what it may be about
+    assert_int_equal(lines_of(come_out(r)), 2);
+    for (int i = 0; i < 100; i++) // more than are held
+        log_info("five", LOG_CSTR("filler", "----------------------------------------"));
+    assert_in_range(lines_of(come_out(r)), 30, 99);
+    log_flush();
+    return NULL;
+}
+
+static void held_lines(void **state)
+{
+    struct reader r = read_stderr();
+    pthread_t thread;
+    log_capture(NULL, NULL);
+    log_setup(LOG_INFO, LOG_TEXT);
+    log_info("at once");
+    size_t at_once = lines_of(come_out(&r));
+    assert_int_equal(pthread_create(&thread, NULL, hold_lines, &r), 0);
+    pthread_join(thread, NULL);
+    dup2(r.stderr_before, STDERR_FILENO);
+    close(r.stderr_before);
+    close(r.fd);
+    assert_int_equal(at_once, 1);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(text_lines, setup, teardown),
     cmocka_unit_test_setup_teardown(json_lines, setup, teardown),
     cmocka_unit_test_setup_teardown(levels, setup, teardown),
     cmocka_unit_test_setup_teardown(long_values_and_lines_are_bounded, setup, teardown),
+    cmocka_unit_test(held_lines),
 };
 RUN_TESTS(tests)

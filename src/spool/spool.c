@@ -419,7 +419,9 @@ static void flush(struct spool *spool)
     if (spool->pending_intake)
         spool->usual_intake16 += spool->pending_intake - spool->usual_intake16 / 16;
     spool->pending_intake = 0;
+    sys_hand_over(); // this loop blocks now
     int err = commit_pending(spool);
+    sys_hand_over(); // nobody waits for the housekeeping
     spool->flush_mark = flush_mark_after(started, sys_mono_now());
     if (err) {
         set_failing(spool, err);

@@ -37,6 +37,9 @@ void sys_loop_stop(struct sys_loop *loop);
 // Runs task->run on `to`'s thread in one of its next turns; posts from one loop to another keep
 // their order. May be called from any thread.
 void sys_post(struct sys_loop *to, struct sys_task *task);
+// What this loop has posted wakes the others, and what it has logged is written, at the end of its
+// turn; before it blocks for long: now.
+void sys_hand_over(void);
 
 // The loop whose turn it is on this thread; CHECKs that there is one.
 struct sys_loop *sys_loop_self(void);

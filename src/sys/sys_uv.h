@@ -9,6 +9,7 @@
 
 #include "sys/sys_core.h"
 
+#define SYS_WAKES 16         // put off at a time
 #define SYS_READ_BYTES 32768 // one read buffer a loop, lent to whichever stream reads
 
 struct sys_loop {
@@ -27,8 +28,11 @@ struct sys_loop {
     struct wall wall;
     _Atomic(struct sys_task *) inbox; // newest first
     atomic_uint posting;              // threads inside sys_post()
-    atomic_bool closed;               // posts are dropped
-    unsigned jobs;                    // offloaded and not done
+    // Loops whose inbox this one's posts have filled in this turn, to be woken at its end
+    struct sys_loop *to_wake[SYS_WAKES];
+    unsigned to_wake_count;
+    atomic_bool closed; // posts are dropped
+    unsigned jobs;      // offloaded and not done
     bool stopping;
     struct sys_task stop;
     struct list streams, listeners, watches; // all that are open

@@ -113,6 +113,7 @@ static void run_turn_ends(struct sys_loop *loop)
         uv_idle_start(&loop->no_wait, on_no_wait);
     else
         uv_idle_stop(&loop->no_wait);
+    sys_hand_over();
 }
 
 // libuv's clock is CLOCK_MONOTONIC in whole ms: the wait is taken from the absolute time, rounded
@@ -150,19 +151,43 @@ static void on_after_wait(uv_check_t *check)
 
 // ---- posts ------------------------------------------------------------------------------------
 
+// Who stops a loop sets `closed` and then waits for `posting`: nobody wakes a loop that is gone.
+static void wake(struct sys_loop *loop)
+{
+    atomic_fetch_add(&loop->posting, 1);
+    if (!atomic_load(&loop->closed))
+        uv_async_send(&loop->wake);
+    atomic_fetch_sub(&loop->posting, 1);
+}
+
+void sys_hand_over(void)
+{
+    log_flush();
+    while (self->to_wake_count)
+        wake(self->to_wake[--self->to_wake_count]);
+}
+
+// A loop that posts in its turn wakes the other at the turn's end, once for all of it.
+static void wake_later(struct sys_loop *loop)
+{
+    if (self && self->to_wake_count < SYS_WAKES)
+        self->to_wake[self->to_wake_count++] = loop;
+    else
+        wake(loop);
+}
+
 void sys_post(struct sys_loop *to, struct sys_task *task)
 {
-    // Who stops a loop sets `closed` and then waits for `posting`: nobody wakes a loop that is gone.
     atomic_fetch_add(&to->posting, 1);
-    if (!atomic_load(&to->closed)) {
-        struct sys_task *head = atomic_load(&to->inbox);
+    bool closed = atomic_load(&to->closed);
+    struct sys_task *head = closed ? task : atomic_load(&to->inbox);
+    if (!closed)
         do
             task->next = head;
         while (!atomic_compare_exchange_weak(&to->inbox, &head, task));
-        if (!head)
-            uv_async_send(&to->wake);
-    }
     atomic_fetch_sub(&to->posting, 1);
+    if (!head)
+        wake_later(to);
 }
 
 static struct sys_task *take_inbox(struct sys_loop *loop)
@@ -225,6 +250,7 @@ static void close_all(struct sys_loop *loop)
 static void *run_thread(void *arg)
 {
     self = arg;
+    log_hold();
     char name[16]; // by the thread itself: the relay may not write in /proc
     snprintf(name, sizeof name, "%.15s", self->name);
     pthread_setname_np(pthread_self(), name);
@@ -233,6 +259,7 @@ static void *run_thread(void *arg)
     while (atomic_load(&self->posting) != 0)
         sched_yield();
     close_all(self);
+    sys_hand_over();
     return NULL;
 }
 
@@ -289,6 +316,8 @@ void sys_loop_stop(struct sys_loop *loop)
 {
     CHECK(loop != self);
     sys_post(loop, &loop->stop);
+    if (self)
+        sys_hand_over();
     CHECK(pthread_join(loop->thread, NULL) == 0);
     sys_core_done(&loop->core);
     free(loop->read_buffer);

@@ -133,6 +133,10 @@ struct mono sys_mono(void)
     return (struct mono){sys_loop_self()->mono_us};
 }
 
+void sys_hand_over(void)
+{
+}
+
 struct mono sys_mono_now(void)
 {
     return (struct mono){sim_turn_us()};
