@@ -47,10 +47,11 @@ bench: ## measure against Postfix, side by side: make bench CASES=relay_4k ROUND
 	tools/peers
 	bench/run CASES=$(CASES) ROUNDS=$(ROUNDS) SCALE=$(SCALE)
 
-fault: ## one fault test, or check for all: make fault T=kill ROUNDS=100 FS=xfs SEED=1
+fault: ## one fault test, or check for all: make fault T=kill ROUNDS=100 FS=xfs SEED=1 PEER=exim
 	tools/deps build check
 	@$(MAKE) --no-print-directory all
-	@tools/fault $(T) $(foreach o,ROUNDS FS SEED MINUTES,$(if $($o),$o=$($o)))
+	$(if $(PEER),tools/peers $(filter-out postfix,$(PEER)))
+	@tools/fault $(T) $(foreach o,ROUNDS FS SEED MINUTES PEER,$(if $($o),$o=$($o)))
 
 sim: all ## the simulator's laws over many seeds: make sim SEEDS=500 SEED0=1
 	@build/sim --json --seeds $(or $(SEEDS),500) --seed0 $(or $(SEED0),1)

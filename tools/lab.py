@@ -96,6 +96,7 @@ def cpu_seconds(pid):
 
 class Service:
     """`posthaste serve` in `folder`, its spool and state in `data`."""
+    patience = 1
 
     def __init__(self, folder, sink_port, data=None, extra="", listener="tls: none"):
         self.folder, self.data = pathlib.Path(folder), pathlib.Path(data or folder)
@@ -129,11 +130,14 @@ routes:
 
     def start(self, seconds=20):
         """Seconds until it was ready."""
-        self.ready_file.unlink(missing_ok=True)
         began = time.monotonic()
+        self.launch()
+        return self.wait_ready(began, seconds)
+
+    def launch(self):
+        self.ready_file.unlink(missing_ok=True)
         self.process = spawn([BINARY, "serve", "--config", self.config_file, "--ready-file", self.ready_file],
                              self.log_file)
-        return self.wait_ready(began, seconds)
 
     def wait_ready(self, began, seconds=20):
         def ready():
@@ -188,6 +192,12 @@ routes:
             text = connection.getresponse().read().decode()
         rows = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
         return {name.removeprefix("posthaste_"): float(value) for name, _, value in rows}
+
+    def queued(self):
+        return self.metrics()["queue_messages"]
+
+    def hurry(self):
+        """Nothing to do: what is queued is tried again every second."""
 
     def log_tail(self, lines=20):
         return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])

@@ -19,13 +19,18 @@ def crash_loads(trial, number):
             trial.load(f"r{number}b", 1000000, 2, 400000, "--recipients", 3, "--rate", 20)]
 
 
+def stay_under_load(trial):
+    """Until the moment of the crash."""
+    time.sleep(trial.random.uniform(0.1, 0.9) * trial.service.patience)
+
+
 def run_kill(trial):
     trial.open()
     trial.start()
     for number in range(trial.rounds):
         loads = crash_loads(trial, number)
-        time.sleep(trial.random.uniform(0.1, 0.9))
-        relay_only = trial.random.random() < 0.3
+        stay_under_load(trial)
+        relay_only = trial.random.random() < 0.3 and not trial.peer
         at = time.monotonic()
         trial.books.crashed(trial.service.kill(relay_only))
         if relay_only:
@@ -90,7 +95,7 @@ def run_power(trial):
     while number < trial.rounds:
         trial.start()
         loads = crash_loads(trial, number)
-        time.sleep(trial.random.uniform(0.1, 0.9))
+        stay_under_load(trial)
         trial.books.crashed(trial.cut_power())
         reports = [trial.finish(load, stop=True) for load in loads]
         remount(trial)
@@ -106,15 +111,13 @@ def run_power(trial):
 
 def remount(trial):
     lab.wait_until(trial.umount, 10, "the disk can be unmounted", every=0.02)
+    lab.wait_until(lambda: not trial.is_attached(), 60, "the disk is let go of", every=0.02)
     trial.mount_image()
 
 
 def cut_recovery(trial):
     """A second cut a few milliseconds into the start after the first."""
-    service = trial.service
-    service.ready_file.unlink(missing_ok=True)
-    service.process = lab.spawn([lab.BINARY, "serve", "--config", service.config_file, "--ready-file",
-                                 service.ready_file], service.log_file)
+    trial.service.launch()
     time.sleep(trial.random.uniform(0.005, 0.15))
     trial.books.crashed(trial.cut_power())
     remount(trial)

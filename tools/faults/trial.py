@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 """trial - what the fault tests share: a service with its books, disks of its own, failing system calls"""
-import contextlib
 import fcntl
 import os
 import pathlib
@@ -12,9 +11,10 @@ import subprocess
 import time
 
 import lab
+from faults import peer
 from lab import Trouble
 
-DRAIN_S = 60
+DRAIN_S, HURRY_S = 60, 10
 SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32), of ext4 and xfs
 NO_LOG_FLUSH = struct.pack("I", 2)
 MIB = 1 << 20
@@ -33,9 +33,10 @@ class Trial:
         self.random = random.Random(self.seed)
         self.minutes = float(options.get("MINUTES", 20))
         self.fs = options.get("FS", "ext4")
+        self.peer = options.get("PEER")
         self.folder = lab.TOP / "build" / "fault" / name
         self.data = self.folder / "data"
-        self.ready, self.codes, self.troubles, self.facts = [0.0], {}, [], {}
+        self.ready, self.codes, self.troubles, self.facts = [], {}, [], {}
         shutil.rmtree(self.folder, ignore_errors=True)
         self.data.mkdir(parents=True)
         self.books = lab.Books(self.folder)
@@ -43,8 +44,14 @@ class Trial:
         self.service = None
 
     def open(self, log="warn"):
+        if self.peer:
+            peer.Service.enter_network()
         self.sink.start()
-        self.service = lab.Service(self.folder, self.sink.port, self.data, f"log: {{level: {log}}}\n")
+        if self.peer:
+            self.service = peer.Service(self.peer, self.folder, self.sink.port, self.data)
+            self.facts["peer"] = f"{self.peer} {self.service.version()}"
+        else:
+            self.service = lab.Service(self.folder, self.sink.port, self.data, f"log: {{level: {log}}}\n")
         self.service.add_account()
 
     def close(self):
@@ -68,15 +75,20 @@ class Trial:
         return report
 
     def drain(self):
-        """Until everything acknowledged has arrived and the queue is empty."""
-        def empty():
-            return self.service.metrics().get("queue_messages") == 0 and not self.books.missing()
-        with contextlib.suppress(Trouble):
-            lab.wait_until(empty, DRAIN_S, "drained", every=0.2)
-            return
-        left = self.service.metrics()
-        queue = {k: v for k, v in left.items() if k.startswith("queue_") and v}
-        self.troubles.append(f"not drained after {DRAIN_S} s: {len(self.books.missing())} have not arrived; {queue}")
+        """Until everything acknowledged has arrived and the queue is empty, or nothing moves any more."""
+        best, end, hurry = None, 0.0, 0.0
+        while (missing := len(self.books.missing())) or self.service.queued():
+            now = time.monotonic()
+            if best is None or missing < best:
+                best, end = missing, now + DRAIN_S
+            if now > end:
+                self.troubles.append(f"nothing more came in {DRAIN_S} s: {missing} have not arrived, "
+                                     f"{self.service.queued()} are queued")
+                return
+            if now > hurry:
+                self.service.hurry()
+                hurry = now + HURRY_S
+            time.sleep(0.2 + missing / 2000)  # to ask is work too
 
     def probe(self, name, seconds):
         """The service takes a message again, by itself."""
@@ -104,6 +116,10 @@ class Trial:
             subprocess.run([f"mkfs.{self.fs}", "-q", force, str(image)], check=True, capture_output=True)
         options = "loop" + (",nouuid" if self.fs == "xfs" else "")
         subprocess.run(["mount", "-t", self.fs, "-o", options, str(image), str(self.data)], check=True)
+
+    def is_attached(self):
+        """Whether a mount in some namespace, perhaps of a process that has not quite gone, has the disk yet."""
+        return subprocess.run(["losetup", "-j", str(self.folder / "disk.img")], capture_output=True).stdout != b""
 
     def mount_memory(self, mib, inodes=0):
         options = f"size={mib}m" + (f",nr_inodes={inodes}" if inodes else "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Postfix, Dovecot and Knot from build/peers, each in namespaces of its own.
+"""Postfix, Dovecot and Knot from build/peers, and the roots that tools/fault asks for, each in namespaces of its own.
 
 A peer sees the root through a throw-away overlay (what it writes is gone with it), the test's folder as
 /test, its own processes, and the network of the test. The cached root is never written to. All of a
@@ -34,9 +34,9 @@ wait $!
 """
 
 
-def root():
-    """Where the peers' root is, or None if it is not built."""
-    found = subprocess.run([TOP / "tools" / "peers", "--path"], capture_output=True, text=True)
+def root(where=""):
+    """Where the root of that name (to tools/peers) is, or None if it is not built."""
+    found = subprocess.run([TOP / "tools" / "peers", "--path", where], capture_output=True, text=True)
     return found.stdout.strip() or None
 
 
@@ -52,11 +52,11 @@ def why_not():
 class Peer:
     """A command inside; `.address` is where it listens. `.folder` is /test for it."""
 
-    def __init__(self, folder, command, address=None):
+    def __init__(self, folder, command, address=None, where=""):
         self.folder = pathlib.Path(folder)
         self.address = address or network.new_address()
         self.process = Process(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "peer",
-                                root(), self.folder, *command], self.folder / "peer.log")
+                                root(where), self.folder, *command], self.folder / "peer.log")
 
     def inner_pid(self):
         """The first process inside, as the host numbers it."""
