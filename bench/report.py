@@ -58,6 +58,9 @@ CASES = {
         Check("ms, limit 2 flushes + 2 ms", key("posthaste"), "<=", lambda r: 2 * r["fdatasync_us"] / 1000 + 2)]),
     "start": Case("ms", "start to listening, nothing in the spool", False, [
         Check("ms to listening", key("posthaste"), "<=", 200)]),
+    "dkim_verify": Case("us", "the signature of 4 KB verified, its key record at hand", False, [
+        Check("us of CPU, RSA-2048", key("posthaste"), "<=", 300),
+        Check("us of CPU, Ed25519", key("ed25519"), "<=", 300)]),
     "idle_10k": Case("bytes/session", "10,000 idle sessions", True, [
         Check("bytes, plain", key("posthaste"), "<=", 8 * 1024),
         Check("bytes, TLS", key("tls"), "<=", 28 * 1024)]),

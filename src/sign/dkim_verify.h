@@ -54,7 +54,9 @@ struct dkim_verify;
 struct dkim_verify *dkim_verify_new(struct bytes header, struct wall now);
 void dkim_verify_free(struct dkim_verify *v);
 
+// The body in pieces, cut anywhere.
 void dkim_verify_body(struct dkim_verify *v, struct bytes piece);
+// There is no more of it; once.
 void dkim_verify_body_end(struct dkim_verify *v);
 
 // How many DKIM-Signature fields there are, from the top.
@@ -71,4 +73,5 @@ enum dkim_key_lookup {
 void dkim_verify_key(struct dkim_verify *v, size_t i, enum dkim_key_lookup lookup,
                      const struct bytes *records, size_t count);
 
+// Final once the key has been given; lives as long as v.
 const struct dkim_verdict *dkim_verify_verdict(const struct dkim_verify *v, size_t i);
