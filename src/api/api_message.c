@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "api/api_private.h"
+#include "mail/preflight.h"
 
 static struct bytes argument(struct api_request *r, const char *name)
 {
@@ -27,6 +28,33 @@ struct show {
     size_t count, cap;
 };
 
+// "ID WHERE", as intake has noted it.
+static struct json_object *finding_of(struct bytes noted)
+{
+    struct json_object *o = json_object_new_object();
+    struct bytes name;
+    enum preflight_id id;
+    bytes_cut(&noted, ' ', &name);
+    bool known = preflight_find(name, &id) == OK;
+    const struct preflight_row *row = known ? preflight_row(id) : NULL;
+    json_object_object_add(o, "id", api_json_text(name));
+    json_object_object_add(
+        o, "severity", row ? json_object_new_string(preflight_severity_name(row->severity)) : NULL);
+    json_object_object_add(o, "where", api_json_text(noted));
+    json_object_object_add(o, "text", row ? json_object_new_string(row->text) : NULL);
+    json_object_object_add(o, "fix", row ? json_object_new_string(row->fix) : NULL);
+    return o;
+}
+
+static struct json_object *findings_of(const struct history_message *m)
+{
+    struct json_object *list = json_object_new_array();
+    for (uint32_t i = 0; i < m->metadata_count; i++)
+        if (bytes_eq(m->metadata[i].name, BYTES("preflight")))
+            json_object_array_add(list, finding_of(m->metadata[i].value));
+    return list;
+}
+
 static void on_message(void *ctx, const struct history_message *m)
 {
     struct show *s = ctx;
@@ -40,6 +68,7 @@ static void on_message(void *ctx, const struct history_message *m)
     json_object_object_add(o, "envid", m->envid.len ? api_json_text(m->envid) : NULL);
     json_object_object_add(o, "size", json_object_new_uint64(m->size));
     json_object_object_add(o, "accepted_at", api_json_time(m->accepted_at));
+    json_object_object_add(o, "preflight", findings_of(m));
 }
 
 static struct shown_recipient *find_row(struct show *s, const struct history_event *e)

@@ -38,6 +38,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_message_show,
     &cli_message_find,
     &cli_message_why,
+    &cli_message_check,
     &cli_queue_list,
     &cli_queue_lanes,
     &cli_queue_hold,

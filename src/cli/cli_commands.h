@@ -13,7 +13,8 @@ extern const struct cli_command cli_domain_add, cli_domain_list, cli_domain_veri
     cli_domain_check, cli_domain_remove;
 extern const struct cli_command cli_dkim_sign, cli_dkim_verify, cli_dkim_list, cli_dkim_rotate,
     cli_dkim_import, cli_dkim_zone;
-extern const struct cli_command cli_message_show, cli_message_find, cli_message_why;
+extern const struct cli_command cli_message_show, cli_message_find, cli_message_why,
+    cli_message_check;
 extern const struct cli_command cli_queue_list, cli_queue_lanes, cli_queue_hold, cli_queue_release,
     cli_queue_retry, cli_queue_bounce, cli_queue_delete;
 extern const struct cli_command cli_events, cli_backup, cli_restore, cli_upgrade;

@@ -82,6 +82,19 @@ static void print_feedback(struct cli *cli, struct json_object *list)
     cli_table_done(&table);
 }
 
+// What preflight has found, if anything.
+static void print_findings(struct json_object *list)
+{
+    for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+        struct json_object *one = json_object_array_get_idx(list, i);
+        struct buf text = {0};
+        buf_printf(&text, "%.*s (%.*s): %.*s", BYTES_FMT(cli_json_text(one, "id")),
+                   BYTES_FMT(cli_json_text(one, "where")), BYTES_FMT(cli_json_text(one, "text")));
+        print_escaped("preflight", buf_bytes(&text));
+        buf_done(&text);
+    }
+}
+
 static int run_show(struct cli *cli)
 {
     static const char *const fields[] = {"id",         "account", "class", "tag",        "sender",
@@ -100,6 +113,7 @@ static int run_show(struct cli *cli)
         for (size_t i = 0; i < COUNT_OF(fields); i++)
             if (cli_json_field(message, fields[i]))
                 print_escaped(fields[i], cli_json_cell(message, fields[i], &cli->arena));
+        print_findings(cli_json_field(message, "preflight"));
         putchar('\n');
         print_recipients(cli, cli_json_field(message, "recipients"));
         print_feedback(cli, cli_json_field(message, "recipients"));

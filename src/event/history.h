@@ -37,6 +37,8 @@ struct history_message {
     struct bytes account, class, tag, sender, message_id, envid, listener, client, credential;
     uint64_t size;
     struct wall accepted_at;
+    const struct metadata *metadata; // what was noted at acceptance: "preflight" and so on
+    uint32_t metadata_count;
 };
 struct history_event {
     uint64_t cursor; // sequence number; the recipients of one acceptance share one

@@ -142,6 +142,8 @@ static void tell_message(const struct known *k, const struct history_reader *rea
                                         .credential = e->credential,
                                         .size = e->header_bytes + e->body_bytes,
                                         .accepted_at = e->accepted_at,
+                                        .metadata = e->metadata,
+                                        .metadata_count = e->metadata_count,
                                     });
 }
 

@@ -37,7 +37,8 @@ static void queue_fresh(struct acceptance *a)
         recipients[i] = (struct queue_recipient){.number = e->recipients[i].number,
                                                  .route = a->routes[i],
                                                  .domain = e->recipients[i].domain,
-                                                 .notify = e->recipients[i].notify};
+                                                 .notify = e->recipients[i].notify,
+                                                 .held = a->message->is_held};
     struct queue_message_new message = {
         .id = e->id,
         .account = e->account,

@@ -3,6 +3,7 @@
 // intake_private - what the files of intake/ share: gate, session, transaction
 #pragma once
 
+#include "intake/inspection.h"
 #include "intake/intake.h"
 #include "intake/intake_content.h"
 #include "net/net_conn.h"
@@ -15,6 +16,7 @@ struct intake {
     struct list gates, sessions, transactions, returns;
     uint32_t returns_count;
     bool stopping;
+    struct inspection_memory memory;
 };
 
 struct gate {

@@ -32,6 +32,8 @@ struct transaction {
     bool asking;
     struct recipient pending;
     uint32_t pending_route;
+    struct inspection *inspection; // NULL: the account wants none
+    struct bytes hold_reason;      // of a message that comes in held
     struct suppress_ask
         *listing; // the suppression list is asked: a RCPT waits, or the whole message; NULL: no
 };
@@ -72,6 +74,7 @@ static void transaction_free(struct transaction *t)
     no_more_expecting(t);
     if (t->has_content)
         intake_content_drop(&t->content);
+    inspection_free(t->inspection);
     stored_message_unref(t->message);
     conf_snapshot_release(t->snapshot);
     list_remove(&t->link);
@@ -451,6 +454,8 @@ void transaction_on_data(struct session *s)
                         t->snapshot->conf->limits.header_size,
                         store_directory_signs(t->snapshot->accounts, envelope_of(t)->account),
                         on_content_drained, t);
+    t->inspection = inspection_begin(t->snapshot->accounts, t->account, t->intake->options.dns,
+                                     &t->intake->memory);
     t->has_content = true;
     t->expecting = true;
     spool_expect(t->intake->options.port->spool, 1);
@@ -459,6 +464,8 @@ void transaction_on_data(struct session *s)
 
 void transaction_on_body(struct session *s, struct bytes piece)
 {
+    if (s->current->inspection)
+        inspection_feed(s->current->inspection, piece);
     if (intake_content_add(&s->current->content, piece))
         smtp_server_pause(s->server);
 }
@@ -619,6 +626,21 @@ static void on_committed(void *ctx, int err)
                        err ? BYTES_NONE : bytes_cstr(id));
 }
 
+// Law 8: why a message is held stands in the journal beside its acceptance.
+static void add_holds(struct transaction *t, struct spool_frame *frame)
+{
+    const struct envelope *e = envelope_of(t);
+    for (uint32_t i = 0; i < e->recipients_count; i++)
+        spool_frame_add_outcome(frame, &(struct spool_outcome){.id = e->id,
+                                                               .recipient = e->recipients[i].number,
+                                                               .state = RECIPIENT_HELD,
+                                                               .event = SPOOL_EVENT_HELD,
+                                                               .next_attempt_at = e->not_before,
+                                                               .at = e->accepted_at,
+                                                               .actor = BYTES("preflight"),
+                                                               .reason = t->hold_reason});
+}
+
 static void on_body_stored(void *ctx, int err)
 {
     struct transaction *t = ctx;
@@ -629,6 +651,8 @@ static void on_body_stored(void *ctx, int err)
     struct intake_port *port = t->intake->options.port;
     struct spool_frame *frame = spool_frame_new(SPOOL_INTAKE);
     spool_frame_add_message(frame, t->message);
+    if (t->message->is_held)
+        add_holds(t, frame);
     spool_frame_set_expected(frame);
     t->expecting = false; // the frame takes it back
     acceptance_commit(port, frame, stored_message_ref(t->message), t->routes, on_committed, t);
@@ -687,6 +711,68 @@ static bool look_up_message(struct transaction *t)
     return true;
 }
 
+static void pass_on(struct transaction *t)
+{
+    if (!look_up_message(t))
+        store_message(t);
+}
+
+// "from_without_mx (From: shop.test)" of the first finding that counts.
+static struct bytes worst_of(struct transaction *t, const struct preflight_result *result,
+                             enum preflight_id *out_id)
+{
+    size_t i = 0;
+    while (preflight_row(result->findings[i].id)->severity != result->verdict)
+        i++;
+    *out_id = result->findings[i].id;
+    return arena_printf(arena_of(t), "%s (%s)", preflight_row(*out_id)->name,
+                        result->findings[i].where);
+}
+
+static void note_findings(struct transaction *t, const struct preflight_result *result)
+{
+    struct envelope *e = envelope_of(t);
+    if (!result->count)
+        return;
+    struct metadata *all =
+        arena_new(arena_of(t), (e->metadata_count + result->count) * sizeof *all);
+    if (e->metadata_count)
+        memcpy(all, e->metadata, e->metadata_count * sizeof *all);
+    e->metadata = all;
+    for (size_t i = 0; i < result->count; i++)
+        all[e->metadata_count++] = (struct metadata){
+            BYTES("preflight"),
+            arena_printf(arena_of(t), "%s %s", preflight_row(result->findings[i].id)->name,
+                         result->findings[i].where)};
+}
+
+static bool is_about_content(enum preflight_id id)
+{
+    return id == PREFLIGHT_DANGEROUS_ATTACHMENT || id == PREFLIGHT_HTML_TOO_LARGE ||
+           id == PREFLIGHT_LINK_TO_ADDRESS || id == PREFLIGHT_TEXT_PART_MISSING;
+}
+
+// All is known of the message: what preflight found decides what becomes of it.
+static void on_inspected(void *ctx)
+{
+    struct transaction *t = ctx;
+    const struct envelope *e = envelope_of(t);
+    struct preflight_result result;
+    enum preflight_id worst = 0;
+    inspection_finish(t->inspection, e->class, e->reverse_path, &result);
+    struct bytes words = result.count ? worst_of(t, &result, &worst) : BYTES_NONE;
+    if (inspection_is_refused(t->inspection, &result)) {
+        refuse_message(
+            t, is_about_content(worst) ? SMTP_REPLY_PREFLIGHT_CONTENT : SMTP_REPLY_PREFLIGHT_POLICY,
+            words);
+        return;
+    }
+    note_findings(t, &result);
+    t->message->is_held = inspection_is_held(t->inspection, &result);
+    t->hold_reason = words;
+    pass_on(t);
+}
+
 void transaction_on_body_end(struct session *s, const struct smtp_content_facts *facts)
 {
     struct transaction *t = s->current;
@@ -702,8 +788,10 @@ void transaction_on_body_end(struct session *s, const struct smtp_content_facts 
     fill_submission(t, &sub);
     if (submission_check(&sub, arena_of(t))) {
         take_submission(t, &sub);
-        if (!look_up_message(t))
-            store_message(t);
+        if (!t->inspection)
+            pass_on(t);
+        else if (!inspection_waits(t->inspection, on_inspected, t))
+            on_inspected(t);
     } else {
         refuse_message(t, sub.refusal, sub.slot);
     }

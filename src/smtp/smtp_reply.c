@@ -110,6 +110,8 @@ static const struct smtp_reply_row rows[SMTP_REPLY_COUNT] = {
     ROW(BAD_SEND_AT, 550, "5.6.0", "X-Posthaste-Send-At is not a time within reach like 2026-11-22T09:00:00Z: %s", DECISION, "end of content"),
     ROW(BAD_CLASS, 550, "5.6.0", "X-Posthaste-Class is not transactional, personal or bulk: %s", DECISION, "end of content"),
     ROW(BAD_TAG, 550, "5.6.0", "X-Posthaste-Tag is too long or has control characters", DECISION, "end of content"),
+    ROW(PREFLIGHT_POLICY, 550, "5.7.1", "Receivers would refuse this message: %s; see posthaste message check", DECISION, "end of content"),
+    ROW(PREFLIGHT_CONTENT, 550, "5.6.0", "Receivers would refuse what is in this message: %s; see posthaste message check", DECISION, "end of content"),
 };
 // clang-format on
 

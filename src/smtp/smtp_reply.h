@@ -117,6 +117,8 @@ enum smtp_reply_id {
     SMTP_REPLY_BAD_SEND_AT,      // slot: the value
     SMTP_REPLY_BAD_CLASS,        // slot: the value
     SMTP_REPLY_BAD_TAG,
+    SMTP_REPLY_PREFLIGHT_POLICY,  // slot: which finding, where
+    SMTP_REPLY_PREFLIGHT_CONTENT, // the same
 
     SMTP_REPLY_COUNT
 };

@@ -37,6 +37,7 @@ struct stored_message {
     struct bytes header; // in the arena; all fields as stored, and the empty line that ends them
     struct chain body;   // empty when body_in_extent
     bool body_in_extent; // the body is in the extent file named by envelope->id
+    bool is_held; // comes into the queue held; an outcome in the frame of its acceptance says why
     uint64_t extent_sum; // checksum of the extent's block sums, set by spool_extent_finish()
     struct stored_made made[STORED_RENDERINGS];
 };

@@ -38,6 +38,9 @@ def fill(world):
     world.relay.cli("domain", "add", "alice", "unproven.test")
     world.relay.add_account("gone", domains=["gone.test"])
     world.dns.null_mx("nomail.test")
+    world.relay.add_account("picky", domains=["nomail.test", "picky.test"])
+    world.relay.cli("account", "set", "picky", "preflight", "refuse")
+    world.dns.domain("picky.test", world.receiver)
 
 
 world = world_fixture(config, fill)
@@ -60,6 +63,15 @@ def content(head, listener="plain", body=b"\r\nx\r\n"):
         with world.open(listener, "alice", source=world.source()) as raw:
             raw.envelope("alice@client.test", "b@example.org")
             return raw.data((head.encode() if isinstance(head, str) else head) + body)
+    return run
+
+
+def picky(domain, head=b""):
+    """The reply to a message of an account whose mail is refused for what preflight finds."""
+    def run(world):
+        with world.open("plain", "picky", source=world.source()) as raw:
+            raw.envelope(f"a@{domain}", "b@example.org")
+            return raw.data(b"From: a@" + domain.encode() + b"\r\nTo: b@example.org\r\n" + head + b"\r\nx\r\n")
     return run
 
 
@@ -223,6 +235,8 @@ SCENES = {
     "NO_DESTINATION": content("From: alice@client.test\r\nDate: Sun, 22 Nov 2026 07:00:00 +0000\r\nMessage-ID: <1@client.test>\r\n", "strict"),
     "HEADER_TOO_LARGE": content(OWN + b"X-A: aaaaaaaaaaaaaaaa\r\n" * 900), "TOO_MANY_HOPS": content(b"Received: x\r\n" * 11 + OWN),
     "BAD_SEND_AT": content(b"X-Posthaste-Send-At: never\r\n" + OWN), "BAD_CLASS": content(b"X-Posthaste-Class: fast\r\n" + OWN),
+    "PREFLIGHT_POLICY": picky("nomail.test"),
+    "PREFLIGHT_CONTENT": picky("picky.test", b"Content-Type: application/octet-stream; name=a.exe\r\n"),
     "BAD_TAG": content(b"X-Posthaste-Tag: " + b"t" * 65 + b"\r\n" + OWN),
 }
 # Reached elsewhere: by a full disk, by a simulated peer, by more password checks at once than a test should make.

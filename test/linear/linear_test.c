@@ -27,6 +27,7 @@
 #include "mail/mail_header.h"
 #include "mail/mail_mime.h"
 #include "mail/mail_rfc2047.h"
+#include "mail/preflight.h"
 #include "route/local_recipients.h"
 #include "sign/dkim_verify.h"
 #include "smtp/smtp_reply_parser.h"
@@ -72,6 +73,15 @@ static void words(struct bytes s)
     mail_rfc2047_encode(buf_bytes(&out), 9, &again);
     buf_done(&out);
     buf_done(&again);
+}
+
+static void preflight(struct bytes s)
+{
+    struct preflight *p = preflight_new();
+    struct preflight_result result;
+    preflight_feed(p, s);
+    preflight_finish(p, &(struct preflight_facts){.class = MAIL_BULK}, &result);
+    preflight_free(p);
 }
 
 static void content_type(struct bytes s)
@@ -353,6 +363,18 @@ static const struct row {
     {"bounce, reply of codes", bounce_reply, "", "550-5.1.1 ", ""},
     {"bounce, reply of beginnings", bounce_reply, "", "mailbox unavail ", ""},
     {"bounce, rules", bounce_file, "rules:\n", "  - {name: a, reason: spam, words: [b]}\n", ""},
+    {"preflight, text", preflight, "\r\n", "hH", ""},
+    {"preflight, big letters", preflight, "\r\n", "H", ""},
+    {"preflight, links", preflight, "\r\n", "http://1.2.3.4", ""},
+    {"preflight, one link", preflight, "\r\nhttp://", "1", ""},
+    {"preflight, base64", preflight, "Content-Transfer-Encoding: base64\r\n\r\n", "aHR0\r\n", ""},
+    {"preflight, quoted-printable", preflight,
+     "Content-Transfer-Encoding: quoted-printable\r\n\r\n", "=68=\r\n", ""},
+    {"preflight, parts", preflight, "Content-Type: multipart/mixed; boundary=b\r\n\r\n",
+     "--b\r\nContent-Disposition: attachment; filename=a.exe\r\n\r\n", ""},
+    {"preflight, names", preflight, "Content-Type: a/b", "; name*0=%41", "\r\n"},
+    {"preflight, signatures", preflight, "", "DKIM-Signature: d=a; h=b:c\r\n", "\r\n"},
+    {"preflight, unsubscribe", preflight, "List-Unsubscribe: ", "<", "\r\n\r\n"},
     {"server, commands", server, "EHLO c\r\n", "NOOP\r\n", ""},
     {"server, junk", server, "", "\xff\r\n", ""},
     {"server, one line", server, "", "x", ""},
