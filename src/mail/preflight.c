@@ -249,7 +249,8 @@ static bool is_dangerous_name(struct bytes name)
     for (size_t i = 0; i < extension.len; i++)
         word[n++] = ascii_lower(extension.at[i]);
     word[n++] = ' ';
-    return bytes_find(extension, ' ') < 0 && bytes_search(bytes_cstr(dangerous), bytes_of(word, n)) >= 0;
+    return bytes_find(extension, ' ') < 0 &&
+           bytes_search(bytes_cstr(dangerous), bytes_of(word, n)) >= 0;
 }
 
 static int hex_value(char c)
