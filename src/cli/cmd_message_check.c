@@ -24,6 +24,36 @@ static int ask_store(struct cli *cli, const char *op, struct json_object **out)
     return exit;
 }
 
+// Does one of the list, whose field `flag` has the wanted value, name the domain or one above it?
+static bool has_domain(struct json_object *list, const char *flag, const char *wanted,
+                       struct bytes domain)
+{
+    for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+        struct json_object *one = json_object_array_get_idx(list, i);
+        struct json_object *value = cli_json_field(one, flag);
+        if (value && bytes_eq(bytes_cstr(json_object_get_string(value)), bytes_cstr(wanted)) &&
+            mail_domain_is_within(domain, cli_json_text(one, "domain")))
+            return true;
+    }
+    return false;
+}
+
+// Would the account's mail from there be signed: a verified domain, at or above it, with a key that signs?
+static int take_signing(struct cli *cli, struct bytes from_domain, struct preflight_facts *facts)
+{
+    struct json_object *domains, *keys = NULL;
+    int exit = ask_store(cli, "domain.list", &domains);
+    if (exit)
+        return exit;
+    exit = ask_store(cli, "dkim.list", &keys);
+    facts->we_sign =
+        !exit && has_domain(cli_json_field(domains, "domains"), "verified", "true", from_domain) &&
+        has_domain(cli_json_field(keys, "keys"), "state", "active", from_domain);
+    json_object_put(domains);
+    json_object_put(keys);
+    return exit;
+}
+
 static int take_account(struct cli *cli, struct bytes from_domain, struct preflight_facts *facts)
 {
     struct json_object *account, *options;
@@ -37,8 +67,7 @@ static int take_account(struct cli *cli, struct bytes from_domain, struct prefli
     options = cli_json_field(account, "options");
     facts->we_add_unsubscribe = bytes_eq(cli_json_text(options, "unsubscribe"), BYTES("bulk"));
     json_object_put(account);
-    (void)from_domain;
-    return CLI_OK;
+    return take_signing(cli, from_domain, facts);
 }
 
 // The class that stands in the message, or is given, before the account's own.
@@ -187,8 +216,7 @@ static int run_check(struct cli *cli)
 static const struct cli_option check_options[] = {
     {"account", "NAME", "as mail of this account: its class, its keys, its options"},
     {"from", "ADDRESS", "the address of MAIL FROM (default: of the From field's domain)"},
-    {"class", "CLASS",
-     "transactional, personal or bulk (default: X-Posthaste-Class, the account's)"},
+    {"class", "CLASS", "its class (default: X-Posthaste-Class, else the account's)"},
     {"zone", "FILE", "answer DNS questions from this JSON file, not from servers"},
     {NULL},
 };

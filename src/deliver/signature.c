@@ -71,20 +71,6 @@ static void from_domain(struct bytes header, struct buf *out)
     arena_done(&arena);
 }
 
-// The keys of the domain, or of the nearest parent that has some.
-static const struct store_dkim *aligned(const struct store_directory *accounts, uint32_t number,
-                                        struct bytes domain)
-{
-    const struct store_account *account = store_directory_account_number(accounts, number);
-    while (account && bytes_find(domain, '.') > 0) {
-        const struct store_dkim *dkim = store_directory_dkim(accounts, number, domain);
-        if (dkim && store_directory_domain(accounts, account, domain) == STORE_DOMAIN_VERIFIED)
-            return dkim;
-        domain = bytes_skip(domain, (size_t)bytes_find(domain, '.') + 1);
-    }
-    return NULL;
-}
-
 static void find_signers(struct job *job)
 {
     const struct store_directory *accounts = job->snapshot->accounts;
@@ -92,9 +78,10 @@ static void find_signers(struct job *job)
     struct bytes service = job->snapshot->conf->dkim.service_domain;
     struct buf domain = {0};
     const struct store_dkim *own = NULL, *ours = store_directory_dkim(accounts, 0, service);
-    if (e->account) {
+    const struct store_account *account = store_directory_account_number(accounts, e->account);
+    if (account) {
         from_domain(job->message->header, &domain);
-        own = aligned(accounts, e->account, buf_bytes(&domain));
+        own = store_directory_aligned_dkim(accounts, account, buf_bytes(&domain));
     }
     buf_done(&domain);
     if (own)

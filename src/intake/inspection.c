@@ -119,15 +119,6 @@ bool inspection_waits(struct inspection *i, void (*done)(void *ctx), void *ctx)
     return i->asking;
 }
 
-bool inspection_signs(const struct store_directory *directory, const struct store_account *account,
-                      struct bytes domain)
-{
-    (void)directory;
-    (void)account;
-    (void)domain;
-    return false;
-}
-
 void inspection_finish(struct inspection *i, enum mail_class class, struct bytes reverse_path,
                        struct preflight_result *out)
 {
@@ -139,7 +130,8 @@ void inspection_finish(struct inspection *i, enum mail_class class, struct bytes
     struct preflight_facts facts = {
         .class = class,
         .mail_from = buf_bytes(&mail_from),
-        .we_sign = inspection_signs(i->directory, i->account, preflight_from_domain(i->preflight)),
+        .we_sign = store_directory_aligned_dkim(i->directory, i->account,
+                                                preflight_from_domain(i->preflight)) != NULL,
         .we_add_unsubscribe = unsubscribe == STORE_UNSUBSCRIBE_BULK,
         .from_takes_no_mail = i->takes_no_mail,
     };

@@ -42,8 +42,3 @@ void inspection_finish(struct inspection *i, enum mail_class class, struct bytes
 // What becomes of a message with such a verdict: PREFLIGHT_REFUSE is held or refused where the account says so.
 bool inspection_is_refused(const struct inspection *i, const struct preflight_result *result);
 bool inspection_is_held(const struct inspection *i, const struct preflight_result *result);
-
-// Does a DKIM key of the account sign mail from this domain: one of the domain itself, or of the nearest domain above it
-// that is verified?
-bool inspection_signs(const struct store_directory *directory, const struct store_account *account,
-                      struct bytes domain);

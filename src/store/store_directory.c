@@ -330,6 +330,19 @@ const struct store_dkim *store_directory_dkim(const struct store_directory *dir,
                                          : NULL;
 }
 
+const struct store_dkim *store_directory_aligned_dkim(const struct store_directory *dir,
+                                                      const struct store_account *account,
+                                                      struct bytes domain)
+{
+    while (bytes_find(domain, '.') > 0) {
+        const struct store_dkim *dkim = store_directory_dkim(dir, account->number, domain);
+        if (dkim && store_directory_domain(dir, account, domain) == STORE_DOMAIN_VERIFIED)
+            return dkim;
+        domain = bytes_skip(domain, (size_t)bytes_find(domain, '.') + 1);
+    }
+    return NULL;
+}
+
 bool store_directory_signs(const struct store_directory *dir, uint32_t account)
 {
     char text[DOMAIN_KEY_MAX];

@@ -76,6 +76,11 @@ struct store_dkim {
 // Of the account's domain, or, account 0, of the service's own. NULL: none signs.
 const struct store_dkim *store_directory_dkim(const struct store_directory *dir, uint32_t account,
                                               struct bytes domain);
+// The keys that sign the account's mail from this domain, aligned as DMARC wants it: those of the domain, or of the
+// nearest above it that has some; verified ones only. NULL: none.
+const struct store_dkim *store_directory_aligned_dkim(const struct store_directory *dir,
+                                                      const struct store_account *account,
+                                                      struct bytes domain);
 // Whether any key may sign this account's mail (0: mail without an account).
 bool store_directory_signs(const struct store_directory *dir, uint32_t account);
 
