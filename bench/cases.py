@@ -123,6 +123,27 @@ _relay_100k = with_direct(side_by_side("relay_100k", 4000, Ours(100000)), 6000, 
 _tls_reuse = side_by_side("tls_reuse", 12000, Ours(tls=True), tls=True)
 
 
+def signed(keys, speed):
+    """relay_4k with DKIM; relay and signer count together."""
+    def case(run):
+        before = machine.signature_us(speed)
+        with posthaste(run.fresh(f"relay_4k_{keys}"), extra=f"dkim: {{keys: {keys}}}\n") as service:
+            service.sign(SENDER.partition("@")[2])
+            count = run.scaled(6000)
+            result = through(service, count, Plain())
+        if result["signed"] < count:
+            raise lab.Trouble(f"{result['signed']} of {count} messages were signed")
+        signature = (before + machine.signature_us(speed)) / 2
+        unsigned = run.value("relay_4k")["cpu_us_per_msg"]
+        return {**result, "signature_us": signature, "unsigned_us": unsigned, "unsigned_and_signature_us": unsigned + signature,
+                "beyond_us": result["cpu_us_per_msg"] - unsigned - signature}
+    return case
+
+
+relay_4k_rsa = signed("rsa", "rsa2048")
+relay_4k_ed25519 = signed("ed25519", "ed25519")
+
+
 def relay_100k(run):
     return {**_relay_100k(run), "disk_mb_per_s": machine.disk_mb_per_s()}
 

@@ -152,6 +152,16 @@ def rsa2048_per_s():
     return float(found.group(1)) if found else None
 
 
+def signature_us(kind):
+    """CPU of one signature while all cores make them, as `openssl speed` counts it: "rsa2048" or "ed25519"."""
+    runs = [subprocess.Popen(["openssl", "speed", "-seconds", "2", kind], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            for _ in range(os.cpu_count())]
+    rows = [re.search(r"^ *(?:rsa 2048 bits|253 bits EdDSA \(Ed25519\)) +\S+ +\S+ +([\d.]+)", run.communicate()[0], re.M) for run in runs]
+    if not all(rows):
+        raise RuntimeError(f"openssl speed {kind} has no such row")
+    return statistics.mean(1e6 / float(row.group(1)) for row in rows)
+
+
 def file_system():
     return subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "--target", FOLDER], capture_output=True, text=True).stdout.strip()
 

@@ -24,6 +24,12 @@ CASES = {
         Check("us of CPU a message", key("cpu_us_per_msg"), "<=", 150),
         Check("of direct", share("posthaste", "direct"), ">=", 0.45),
         Check("flushes a message", key("flushes_per_msg"), "<=", 0.05)]),
+    "relay_4k_rsa": Case("messages/s", "relay_4k signed with RSA-2048, relay and signer", False, [
+        Check("x CPU of relay_4k + one openssl signature", share("cpu_us_per_msg", "unsigned_and_signature_us"), "<=", 1.1),
+        Check("bodies read once more", key("bodies_read"), "<=", 0)]),
+    "relay_4k_ed25519": Case("messages/s", "relay_4k signed with Ed25519, relay and signer", False, [
+        Check("us of CPU beyond relay_4k + one openssl signature", key("beyond_us"), "<=", 25),
+        Check("bodies read once more", key("bodies_read"), "<=", 0)]),
     "accept_4k": Case("messages/s", "4 KB, 50 sessions, all on hold", False, [
         Check("of smtp-sink's", share("posthaste", "direct"), ">=", 0.70)]),
     "queue_1m_memory": Case("bytes/message", "RSS for 1,000,000 deferred, a domain each", False, [
