@@ -308,7 +308,7 @@ def test_signer_is_killed(relay, dns, receiver_):
         assert len(verify_all(relay, received(receiver_, count)[count - 1].data)) == 1
 
 
-def test_after_a_restart_and_an_upgrade_of_keys(relay, dns, receiver_):
+def test_after_a_restart(relay, dns, receiver_):
     """Keys outlive the process, and a relay that is killed."""
     set_up(relay, dns)
     relay.restart()
