@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// How it works: all threads wait at one epoll descriptor. Whoever gets a line takes one datagram from it, lets the
-// others have the line again, and then signs; so requests of one worker are spread over all cores.
+// How it works: all threads wait at one epoll descriptor, and each takes one datagram at a time; so requests of one
+// worker are spread over all cores. A line that ends is taken out of epoll by the first thread to see it, and closed by
+// the last one that still holds it: until then its number is not another's.
 #include "daemon/signer_process.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -20,10 +22,18 @@
 #include "daemon/sign_keys.h"
 
 #define KEY_DER_MAX ((size_t)1 << 16)
+#define LINE_TURN 8 // datagrams of a line before another one's turn
 
 struct signer_process {
-    int channel, epoll;
+    int epoll;
     struct sign_keys *keys;
+    struct line *channel; // to the guard
+};
+
+struct line {
+    int fd;
+    atomic_bool ended;
+    atomic_uint holders; // threads at it, and epoll
 };
 
 // ---- the guard -----------------------------------------------------------------------------------------
@@ -44,45 +54,79 @@ static void take_key(struct signer_process *p, const struct channel_message *m)
     wipe(&der);
 }
 
-static int watch(const struct signer_process *p, int operation, int fd)
+// The channel is read by one thread at a time, as a message and its descriptor belong together.
+static int watch(const struct signer_process *p, int operation, struct line *line)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = fd};
-    return epoll_ctl(p->epoll, operation, fd, &event);
+    uint32_t once = line == p->channel ? EPOLLONESHOT : 0;
+    struct epoll_event event = {.events = EPOLLIN | once, .data.ptr = line};
+    return epoll_ctl(p->epoll, operation, line->fd, &event);
+}
+
+static void let_go(struct line *line)
+{
+    if (atomic_fetch_sub(&line->holders, 1) == 1)
+        close(line->fd); // the few bytes of `line` stay: a thread may just be waking up with it
+}
+
+static void add_line(struct signer_process *p, int fd)
+{
+    struct line *line = mem_new(sizeof *line);
+    line->fd = fd;
+    atomic_store(&line->holders, 1);
+    if (watch(p, EPOLL_CTL_ADD, line) != 0)
+        let_go(line);
 }
 
 static void on_channel(struct signer_process *p)
 {
     struct channel_message m;
-    if (channel_receive(p->channel, &m) != OK)
+    if (channel_receive(p->channel->fd, &m) != OK)
         _exit(EX_OK); // the guard is gone, or wants no more of it
     if (m.kind == CHANNEL_KEY && m.fd != -1)
         take_key(p, &m);
-    else if (m.kind == CHANNEL_SIGN && m.fd != -1 && watch(p, EPOLL_CTL_ADD, m.fd) == 0)
-        return;
+    else if (m.kind == CHANNEL_SIGN && m.fd != -1)
+        add_line(p, m.fd);
     else if (m.fd != -1)
         close(m.fd);
+    (void)watch(p, EPOLL_CTL_MOD, p->channel);
 }
 
 // ---- lines ---------------------------------------------------------------------------------------------
 
-static void on_line(struct signer_process *p, int fd)
+static void end_line(const struct signer_process *p, struct line *line)
+{
+    if (atomic_exchange(&line->ended, true))
+        return;
+    epoll_ctl(p->epoll, EPOLL_CTL_DEL, line->fd, NULL);
+    let_go(line);
+}
+
+// Takes a datagram and answers it; false when there is none.
+static bool answer_one(const struct signer_process *p, struct line *line)
 {
     struct sign_wire_request request;
     struct sign_wire_answer answer;
-    ssize_t n = recv(fd, &request, sizeof request, MSG_DONTWAIT | MSG_TRUNC);
-    if (n == 0 || (n == -1 && errno != EAGAIN && errno != EINTR)) {
-        close(fd); // leaves epoll, too
-        return;
-    }
-    // Another thread may close it once it is watched again; the answer needs it yet.
-    int answer_fd = n > 0 ? dup(fd) : -1;
-    (void)watch(p, EPOLL_CTL_MOD, fd);
+    ssize_t n = recv(line->fd, &request, sizeof request, MSG_DONTWAIT | MSG_TRUNC);
+    if (n == 0 || (n == -1 && errno != EAGAIN && errno != EINTR))
+        end_line(p, line);
     if (n <= 0)
-        return;
+        return false;
     size_t size = sign_keys_answer(p->keys, bytes_of(&request, (size_t)n), &answer);
     if (size)
-        (void)!send(answer_fd, &answer, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    close(answer_fd);
+        (void)!send(line->fd, &answer, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return true;
+}
+
+static void on_line(const struct signer_process *p, struct line *line)
+{
+    unsigned holders = atomic_load(&line->holders);
+    do
+        if (holders == 0)
+            return; // closed already
+    while (!atomic_compare_exchange_weak(&line->holders, &holders, holders + 1));
+    for (int i = 0; i < LINE_TURN && answer_one(p, line); i++)
+        ;
+    let_go(line);
 }
 
 static void *serve(void *arg)
@@ -92,12 +136,10 @@ static void *serve(void *arg)
         struct epoll_event event;
         if (epoll_wait(p->epoll, &event, 1, -1) != 1)
             continue;
-        if (event.data.fd != p->channel) {
-            on_line(p, event.data.fd);
-            continue;
-        }
-        on_channel(p);
-        (void)watch(p, EPOLL_CTL_MOD, p->channel);
+        if (event.data.ptr == p->channel)
+            on_channel(p);
+        else
+            on_line(p, event.data.ptr);
     }
     return NULL;
 }
@@ -119,10 +161,11 @@ void signer_process_main(int channel, struct key_master *master)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL); // reads files, which it can't later
     prctl(PR_SET_NAME, "signer");
-    p->channel = channel;
+    p->channel = mem_new(sizeof *p->channel);
+    p->channel->fd = channel;
     p->keys = sign_keys_new(master);
     p->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (p->epoll == -1 || watch(p, EPOLL_CTL_ADD, channel) != 0)
+    if (p->epoll == -1 || watch(p, EPOLL_CTL_ADD, p->channel) != 0)
         _exit(EX_OSERR);
     if (sandbox_enter_signer() != OK)
         log_warn("the signer's sandbox could not be set up");

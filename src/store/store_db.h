@@ -19,6 +19,7 @@ struct store {
     uint64_t changes; // operations that changed something
 };
 
+// Around what is to be one operation.
 void store_db_lock(struct store *store);
 void store_db_unlock(struct store *store);
 

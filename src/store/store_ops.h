@@ -48,6 +48,7 @@ int store_call_open_account(struct store_call *call, struct store_account_row *o
 int store_call_domain(struct store_call *call, struct bytes *out) MUST_USE;
 struct json_object *store_account_json(const struct store_account_row *row);
 
+// The operations themselves: store.h has their arguments.
 int store_op_account_show(struct store_call *call) MUST_USE;
 int store_op_account_set(struct store_call *call) MUST_USE;
 int store_op_dkim_add(struct store_call *call) MUST_USE;
