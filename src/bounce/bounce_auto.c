@@ -7,88 +7,40 @@
 #include "bounce/bounce_mail.h"
 
 // Fields that only automatic answers have.
-static const char *const FIELDS[] = {"X-Autoreply",        "X-Auto-Reply",     "X-Autorespond",
-                                     "X-Autoresponder",    "X-AutoReply-From", "X-Mail-Autoreply",
-                                     "X-Autoreply-From",   "X-Autoreply-For",  "X-Vacation",
-                                     "X-Amazon-Auto-Reply"};
+// clang-format off
+static const char *const FIELDS[] = {
+    "X-Autoreply", "X-Auto-Reply", "X-Autorespond", "X-Autoresponder", "X-AutoReply-From",
+    "X-Mail-Autoreply", "X-Autoreply-From", "X-Autoreply-For", "X-Vacation", "X-Amazon-Auto-Reply"};
+// clang-format on
 
 // How subjects of automatic answers begin, and hardly any others.
+// clang-format off
 static const char *const SUBJECTS[] = {
-    "automatic reply",
-    "automatische antwort",
-    "automatisch antwoord",
-    "auto reply",
-    "auto-reply",
-    "autoreply",
-    "auto response",
-    "auto-response",
-    "autoresponse",
-    "autoresponder",
-    "auto:",
-    "automated reply",
-    "automated response",
-    "out of office",
-    "out of the office",
-    "out-of-office",
-    "abwesenheitsnotiz",
-    "abwesenheit:",
-    "r\xc3\xa9ponse automatique",
-    "absence du bureau",
-    "respuesta autom\xc3\xa1tica",
-    "fuera de la oficina",
-    "risposta automatica",
-    "fuori ufficio",
-    "resposta autom\xc3\xa1tica",
-    "autosvar",
-    "automatiskt svar",
-    "automaattinen vastaus",
-    "odpowied\xc5\xba automatyczna",
+    "automatic reply", "automatische antwort", "automatisch antwoord", "auto reply", "auto-reply",
+    "autoreply", "auto response", "auto-response", "autoresponse", "autoresponder", "auto:",
+    "automated reply", "automated response", "out of office", "out of the office",
+    "out-of-office", "abwesenheitsnotiz", "abwesenheit:", "r\xc3\xa9ponse automatique",
+    "absence du bureau", "respuesta autom\xc3\xa1tica", "fuera de la oficina",
+    "risposta automatica", "fuori ufficio", "resposta autom\xc3\xa1tica", "autosvar",
+    "automatiskt svar", "automaattinen vastaus", "odpowied\xc5\xba automatyczna",
     "\xd0\xb0\xd0\xb2\xd1\x82\xd0\xbe\xd0\xbe\xd1\x82\xd0\xb2\xd0\xb5\xd1\x82",
     "\xd0\x90\xd0\xb2\xd1\x82\xd0\xbe\xd0\xbe\xd1\x82\xd0\xb2\xd0\xb5\xd1\x82",
     "\xe8\x87\xaa\xe5\x8b\x95\xe5\xbf\x9c\xe7\xad\x94",
-    "\xe8\x87\xaa\xe5\x8a\xa8\xe5\x9b\x9e\xe5\xa4\x8d",
-    NULL};
+    "\xe8\x87\xaa\xe5\x8a\xa8\xe5\x9b\x9e\xe5\xa4\x8d", NULL};
+// clang-format on
 
 // Words of somebody who is away.
-static const char *const AWAY[] = {"vacation",
-                                   "holiday",
-                                   "out of office",
-                                   "out of the office",
-                                   "out-of-office",
-                                   "away from",
-                                   "i am away",
-                                   "i'm away",
-                                   "on leave",
-                                   "annual leave",
-                                   "maternity",
-                                   "parental leave",
-                                   "not in the office",
-                                   "absent",
-                                   "absence",
-                                   "until my return",
-                                   "when i return",
-                                   "will return",
-                                   "be back",
-                                   "limited access to email",
-                                   "abwesen",
-                                   "nicht im b\xc3\xbcro",
-                                   "urlaub",
-                                   "en cong\xc3\xa9",
-                                   "de vacaciones",
-                                   "fuera de la oficina",
-                                   "in ferie",
-                                   "fuori sede",
-                                   "fuori ufficio",
-                                   "f\xc3\xa9rias",
-                                   "afwezig",
-                                   "vakantie",
-                                   "semester",
-                                   "fr\xc3\xa5nvaro",
-                                   "poissa",
-                                   "urlopie",
-                                   "\xd0\xbe\xd1\x82\xd0\xbf\xd1\x83\xd1\x81\xd0\xba",
-                                   "\xe4\xbc\x91\xe5\x81\x87",
-                                   NULL};
+// clang-format off
+static const char *const AWAY[] = {
+    "vacation", "holiday", "out of office", "out of the office", "out-of-office", "away from",
+    "i am away", "i'm away", "on leave", "annual leave", "maternity", "parental leave",
+    "not in the office", "absent", "absence", "until my return", "when i return", "will return",
+    "be back", "limited access to email", "abwesen", "nicht im b\xc3\xbcro", "urlaub",
+    "en cong\xc3\xa9", "de vacaciones", "fuera de la oficina", "in ferie", "fuori sede",
+    "fuori ufficio", "f\xc3\xa9rias", "afwezig", "vakantie", "semester", "fr\xc3\xa5nvaro",
+    "poissa", "urlopie", "\xd0\xbe\xd1\x82\xd0\xbf\xd1\x83\xd1\x81\xd0\xba",
+    "\xe4\xbc\x91\xe5\x81\x87", NULL};
+// clang-format on
 
 static bool has_field(const struct bounce_reading *r, const char *name)
 {

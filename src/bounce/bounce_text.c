@@ -13,165 +13,69 @@
 // ---- is it one? -------------------------------------------------------------------------------------------
 
 // Local-parts of programs that return mail.
-static const char *const SENDERS[] = {"mailer-daemon",  "mailerdaemon",
-                                      "mailer_daemon",  "mail-daemon",
-                                      "maildaemon",     "mdaemon",
-                                      "postmaster",     "mail.daemon",
-                                      "mailsystem",     "mail-system",
-                                      "mail delivery",  "bounce",
-                                      "bounces",        "microsoftexchange",
-                                      "nondelivery",    "no-reply-bounce",
-                                      "delivery",       "system administrator",
-                                      "administrator@", NULL};
+// clang-format off
+static const char *const SENDERS[] = {
+    "mailer-daemon", "mailerdaemon", "mailer_daemon", "mail-daemon", "maildaemon", "mdaemon",
+    "postmaster", "post_master", "mail.daemon", "mailsystem", "mail-system", "mail delivery",
+    "bounce", "bounces", "microsoftexchange", "nondelivery", "no-reply-bounce", "delivery",
+    "system administrator", "administrator@", NULL};
+// clang-format on
 
 // How subjects of failures begin.
-static const char *const SUBJECTS[] = {"undelivered",
-                                       "undeliverable",
-                                       "undeliverd",
-                                       "non-deliver",
-                                       "nondeliver",
-                                       "delivery status notification",
-                                       "delivery failure",
-                                       "delivery failed",
-                                       "delivery error",
-                                       "delivery problem",
-                                       "delivery report",
-                                       "delivery notification",
-                                       "delivery has failed",
-                                       "delivery delayed",
-                                       "delivery incomplete",
-                                       "returned mail",
-                                       "returned to sender",
-                                       "returned message",
-                                       "mail delivery",
-                                       "mail system error",
-                                       "mail returned",
-                                       "mail failure",
-                                       "mail could not be delivered",
-                                       "message delivery",
-                                       "message undeliverable",
-                                       "message could not be delivered",
-                                       "message delayed",
-                                       "message status - undeliverable",
-                                       "message you sent blocked",
-                                       "failure notice",
-                                       "failure delivery",
-                                       "failed mail",
-                                       "failed delivery",
-                                       "failed:",
-                                       "unable to deliver",
-                                       "could not send message",
-                                       "warning: could not send",
-                                       "warning: message",
-                                       "warning - delayed mail",
-                                       "permanent delivery failure",
-                                       "permanent error",
-                                       "notification d'\xc3\xa9tat",
-                                       "unzustellbar",
-                                       "nicht zustellbar",
-                                       "zustellung fehlgeschlagen",
-                                       "fehlgeschlagene zustellung",
-                                       "non remis",
-                                       "non remis:",
-                                       "\xc3\xa9"
-                                       "chec de la remise",
-                                       "no se puede entregar",
-                                       "no entregado",
-                                       "mancata consegna",
-                                       "impossibile recapitare",
-                                       "onbestelbaar",
-                                       "error sending",
-                                       "rejected:",
-                                       "rejected mail",
-                                       "nachricht nicht zugestellt",
-                                       "\xe7\xb3\xbb\xe7\xbb\x9f\xe9\x80\x80\xe4\xbf\xa1",
-                                       "\xe9\x80\x80\xe4\xbf\xa1",
-                                       NULL};
+// clang-format off
+static const char *const SUBJECTS[] = {
+    "undelivered", "undeliverable", "undeliverd", "non-deliver", "nondeliver",
+    "delivery status notification", "delivery failure", "delivery failed", "delivery error",
+    "delivery problem", "delivery report", "delivery notification", "delivery has failed",
+    "delivery delayed", "delivery incomplete", "returned mail", "returned to sender",
+    "returned message", "mail delivery", "mail system error", "mail returned", "mail failure",
+    "mail could not be delivered", "message delivery", "message undeliverable",
+    "message could not be delivered", "message delayed", "message status - undeliverable",
+    "message you sent blocked", "failure notice", "failure delivery", "failed mail",
+    "failed delivery", "failed:", "unable to deliver", "could not send message",
+    "warning: could not send", "warning: message", "warning - delayed mail",
+    "permanent delivery failure", "permanent error", "notification d'\xc3\xa9tat", "unzustellbar",
+    "nicht zustellbar", "zustellung fehlgeschlagen", "fehlgeschlagene zustellung", "non remis",
+    "non remis:", "\303\251chec de la remise", "no se puede entregar", "no entregado",
+    "mancata consegna", "impossibile recapitare", "onbestelbaar", "error sending", "rejected:",
+    "rejected mail", "nachricht nicht zugestellt",
+    "\xe7\xb3\xbb\xe7\xbb\x9f\xe9\x80\x80\xe4\xbf\xa1", "\xe9\x80\x80\xe4\xbf\xa1", NULL};
+// clang-format on
 
 // What only a failed or delayed mail is said of.
-static const char *const FAILURES[] = {"could not be delivered",
-                                       "couldn't be delivered",
-                                       "cannot be delivered",
-                                       "can't be delivered",
-                                       "wasn't delivered",
-                                       "was not delivered",
-                                       "not been delivered",
-                                       "undeliverable",
-                                       "undelivered",
-                                       "unable to deliver",
-                                       "wasn't able to deliver",
-                                       "not able to deliver",
-                                       "failed to deliver",
-                                       "failed permanently",
-                                       "delivery failed",
-                                       "delivery failure",
-                                       "has failed",
-                                       "permanent error",
-                                       "permanent fatal error",
-                                       "fatal error",
-                                       "permanent failure",
-                                       "delivery errors",
-                                       "did not reach",
-                                       "could not be reached",
-                                       "not be sent",
-                                       "could not be sent",
-                                       "couldn't be sent",
-                                       "returned to sender",
-                                       "message was rejected",
-                                       "mail was rejected",
-                                       "was blocked",
-                                       "has been blocked",
-                                       "was refused",
-                                       "delivery problems",
-                                       "unrecoverable error",
-                                       "user unknown",
-                                       "unknown user",
-                                       "no such user",
-                                       "over quota",
-                                       "mailbox",
-                                       "said: 5",
-                                       "transcript of session",
-                                       "session transcript",
-                                       "has been rejected",
-                                       "not yet been delivered",
-                                       "delayed",
-                                       "still trying",
-                                       "could not send message",
-                                       "nicht zugestellt",
-                                       "nicht ausgeliefert",
-                                       "n'a pas pu",
-                                       "no se ha podido",
-                                       "non \xc3\xa8 stato",
-                                       "kon niet",
-                                       "is returned",
-                                       "delivery to",
-                                       "\xe6\x97\xa0\xe6\xb3\x95",
-                                       "\xe9\x80\x80\xe5\x9b\x9e",
-                                       NULL};
+// clang-format off
+static const char *const FAILURES[] = {
+    "could not be delivered", "couldn't be delivered", "cannot be delivered",
+    "can't be delivered", "wasn't delivered", "was not delivered", "not been delivered",
+    "undeliverable", "undelivered", "unable to deliver", "wasn't able to deliver",
+    "not able to deliver", "failed to deliver", "failed permanently", "delivery failed",
+    "delivery failure", "has failed", "permanent error", "permanent fatal error", "fatal error",
+    "permanent failure", "delivery errors", "did not reach", "could not be reached",
+    "not be sent", "could not be sent", "couldn't be sent", "returned to sender",
+    "message was rejected", "mail was rejected", "was blocked", "has been blocked", "was refused",
+    "delivery problems", "unrecoverable error", "user unknown", "unknown user", "no such user",
+    "over quota", "mailbox", "said: 5", "transcript of session", "session transcript",
+    "has been rejected", "not yet been delivered", "delayed", "still trying",
+    "could not send message", "nicht zugestellt", "nicht ausgeliefert", "n'a pas pu",
+    "no se ha podido", "non \xc3\xa8 stato", "kon niet", "is returned", "delivery to",
+    "\xe6\x97\xa0\xe6\xb3\x95", "\xe9\x80\x80\xe5\x9b\x9e", NULL};
+// clang-format on
 
-static const char *const DELAYS[] = {"(delay)",
-                                     "delayed",
-                                     "delivery delay",
-                                     "warning message only",
-                                     "still trying",
-                                     "will be retried",
-                                     "will retry",
-                                     "will continue to",
-                                     "not yet been delivered",
-                                     "has not been delivered yet",
-                                     "could not send message for past",
-                                     "warning: could not send",
-                                     "warning: message",
-                                     "keep trying",
-                                     "still being retried",
-                                     "temporary problem delivering",
-                                     "no action is required",
-                                     NULL};
+// clang-format off
+static const char *const DELAYS[] = {
+    "(delay)", "delayed", "delivery delay", "warning message only", "still trying",
+    "will be retried", "will retry", "will continue to", "not yet been delivered",
+    "has not been delivered yet", "could not send message for past", "warning: could not send",
+    "warning: message", "keep trying", "still being retried", "temporary problem delivering",
+    "no action is required", NULL};
+// clang-format on
 
 // These words also stand in what gave up after all.
-static const char *const FINAL[] = {"has failed",       "failed permanently", "permanent",
-                                    "gave up",          "giving up",          "will not be retried",
-                                    "not going to try", "returned",           NULL};
+// clang-format off
+static const char *const FINAL[] = {
+    "has failed", "failed permanently", "permanent", "gave up", "giving up",
+    "will not be retried", "not going to try", "returned", NULL};
+// clang-format on
 
 static bool has_bounce_sender(const struct bounce_reading *r)
 {
@@ -196,92 +100,43 @@ static bool is_bounce(const struct bounce_reading *r)
 // ---- lines ------------------------------------------------------------------------------------------------
 
 // Where the returned mail begins.
-static const char *const ENDS[] = {"--- below this line is a copy of the message",
-                                   "--- below the next line is a copy",
-                                   "------ this is a copy of",
-                                   "--- this is a copy of",
-                                   "----- original message",
-                                   "-----original message",
-                                   "--- original message",
-                                   "---------- original message",
-                                   "----- message header follows",
-                                   "----- unsent message follows",
-                                   "----- message body follows",
-                                   "----- original mail",
-                                   "------- original mail info",
-                                   "-------original mail info",
-                                   "--- undelivered message follows",
-                                   "--- the unsent message follows",
-                                   "--- returned message",
-                                   "--- the header of the original message",
-                                   "-- the header of the original message",
-                                   "--- the body of the original message",
-                                   "original message headers",
-                                   "original message follows",
-                                   "your original message",
-                                   "the original message",
-                                   "message header:",
-                                   "return-path:",
-                                   "received: ",
-                                   "received:\t",
-                                   "|------------------------- message text follows",
-                                   "| message text follows",
-                                   "--- message follows",
-                                   "------- returned message",
-                                   "possibly truncated original",
-                                   "message headers follow",
-                                   "-- the header and top",
-                                   "--- end transcript",
-                                   "please reply to",
-                                   "the first",
-                                   "----- header of",
-                                   "---- start of returned message",
-                                   "---begin of original",
-                                   "--- original text",
-                                   NULL};
+// clang-format off
+static const char *const ENDS[] = {
+    "--- below this line is a copy of the message", "--- below the next line is a copy",
+    "------ this is a copy of", "--- this is a copy of", "----- original message",
+    "-----original message", "--- original message", "---------- original message",
+    "----- message header follows", "----- unsent message follows", "----- message body follows",
+    "----- original mail", "------- original mail info", "-------original mail info",
+    "--- undelivered message follows", "--- the unsent message follows", "--- returned message",
+    "--- the header of the original message", "-- the header of the original message",
+    "--- the body of the original message", "original message headers",
+    "original message follows", "your original message", "the original message",
+    "message header:", "return-path:", "received:",
+    "|------------------------- message text follows", "| message text follows",
+    "--- message follows", "------- returned message", "possibly truncated original",
+    "message headers follow", "-- the header and top", "--- end transcript", "please reply to",
+    "----- header of", "---- start of returned message", "---begin of original",
+    "--- original text", NULL};
+// clang-format on
 
 // Lines that give an address which is not a recipient.
-static const char *const OTHERS[] = {"from:",          "reply-to:", "sender:",     "cc:",
-                                     "message-id:",    "date:",     "for further", "contact",
-                                     "please contact", "x-",        NULL};
+// clang-format off
+static const char *const OTHERS[] = {
+    "to:", "an:", "from:", "reply-to:", "sender:", "cc:", "message-id:", "date:", "for further",
+    "contact", "please contact", "x-", NULL};
+// clang-format on
 
 // Words with which a line leads to a recipient's address.
-static const char *const LEADS[] = {"failed address",
-                                    "failed recipient",
-                                    "recipient address:",
-                                    "recipient:",
-                                    "recipient(s):",
-                                    "recipients:",
-                                    "final-recipient",
-                                    "original-recipient",
-                                    "failed to deliver to",
-                                    "not be delivered to",
-                                    "n't be delivered to",
-                                    "n't delivered to",
-                                    "not delivered to",
-                                    "undeliverable to",
-                                    "delivery to",
-                                    "deliver to",
-                                    "rcpt to",
-                                    "message to",
-                                    "mail to",
-                                    "email to",
-                                    "to:",
-                                    "sent to",
-                                    "addressed to",
-                                    "for recipient",
-                                    "mailbox exceeds allowed size",
-                                    "unknown user:",
-                                    "user unknown:",
-                                    "address:",
-                                    "to the following",
-                                    "an:",
-                                    "empf\xc3\xa4nger",
-                                    "destinataire",
-                                    "reason for the",
-                                    "failed:",
-                                    "for <",
-                                    NULL};
+// clang-format off
+static const char *const LEADS[] = {
+    "failed address", "failed recipient", "recipient address:", "recipient:", "recipient(s):",
+    "recipients:", "final-recipient", "original-recipient", "failed to deliver to",
+    "not be delivered to", "n't be delivered to", "n't delivered to", "not delivered to",
+    "undeliverable to", "delivery to", "deliver to", "rcpt to", "message to", "mail to",
+    "email to", "sent to", "addressed to", "for recipient", "mailbox exceeds allowed size",
+    "unknown user:", "user unknown:", "address:", "to the following", "empf\xc3\xa4nger",
+    "destinataire", "reason for the", "failed:", "for <", NULL};
+// clang-format on
 
 struct line {
     struct bytes text;      // trimmed
@@ -327,9 +182,10 @@ struct notes {
     uint32_t first;   // of the records that are ours
     struct buf *said; // of each of them
     uint32_t said_count;
-    struct buf common; // said of nobody in particular
-    int current;       // index in said, or -1
-    struct bytes to;   // whom the report came to
+    struct buf common;    // said of nobody in particular
+    int current;          // index in said, or -1
+    struct bytes to;      // whom the report came to
+    struct bytes sent_to; // whom the returned mail went to, by a line "To:"
 };
 
 static int find_said(const struct notes *n, struct bytes recipient)
@@ -397,6 +253,8 @@ static void take_line(struct notes *n, struct bytes text)
     if (!text.len)
         return;
     read_line(text, &line);
+    if (!n->sent_to.len && bytes_starts_nocase(text, BYTES("To:")))
+        n->sent_to = bytes_skip(text, 3);
     if (line.recipient.len && !is_nobody(n, line.recipient)) {
         start_recipient(n, &line);
         say(n, line.leads ? text : without_signs(line.rest));
@@ -463,6 +321,8 @@ static void add_from_headers(struct notes *n)
     struct line line = {0};
     if (!rest.len)
         rest = bounce_parts_field(n->r->parts.original, "To", n->r->arena);
+    if (!rest.len)
+        rest = n->sent_to;
     while (n->said_count < 64) {
         line.recipient = bounce_mail_find_address(rest, &rest);
         if (!line.recipient.len)
