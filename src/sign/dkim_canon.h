@@ -3,8 +3,8 @@
 // dkim_canon - a message in the form that is hashed (RFC 6376 section 3.4): streaming body, header
 // field by field
 //
-// Only CRLF ends a line; a CR or LF alone is a character as any other. The result is the same
-// however the body is cut.
+// Only CRLF ends a line; in a body a CR or LF alone is a character as any other, a header has none
+// (mail_header.h). The result is the same however the body is cut.
 #pragma once
 
 #include "base/buf.h"
