@@ -65,7 +65,8 @@ static int take_account(struct cli *cli, struct bytes from_domain, struct prefli
         return exit;
     (void)!mail_class_parse(cli_json_text(account, "class"), &facts->class);
     options = cli_json_field(account, "options");
-    facts->we_add_unsubscribe = bytes_eq(cli_json_text(options, "unsubscribe"), BYTES("bulk"));
+    facts->we_add_unsubscribe = cli_conf(cli)->unsubscribe.url.len &&
+                                bytes_eq(cli_json_text(options, "unsubscribe"), BYTES("bulk"));
     json_object_put(account);
     return take_signing(cli, from_domain, facts);
 }

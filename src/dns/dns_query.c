@@ -73,6 +73,7 @@ void dns_query_wait(struct dns *dns, struct dns_question *questions, size_t coun
         w.asked[i] = (struct asked){.waiting = &w, .question = &questions[i]};
     sem_init(&w.done, 0, 0);
     sys_post(dns->loop, &w.task);
+    sys_hand_over(); // a loop of its own may wait here, too
     while (sem_wait(&w.done) != 0)
         CHECK(errno == EINTR);
     sem_destroy(&w.done);

@@ -11,7 +11,7 @@
 //     dns_query_wait(resolver.dns, q, COUNT_OF(q), 10000, &arena);
 //     ... q[0].answer.code, q[0].answer.records ...
 //
-// Never: called on a loop's thread (it would wait for itself).
+// Never: called on the resolver's own loop (it would wait for itself), nor on one that others wait for.
 #pragma once
 
 #include "base/buf.h"

@@ -11,6 +11,7 @@ struct inspection {
     const struct store_account *account;
     struct dns_cache *dns;
     struct inspection_memory *memory;
+    bool has_links;
     bool looked, asking, takes_no_mail; // of the From field's domain
     struct dns_ask ask;
     void (*done)(void *ctx);
@@ -22,7 +23,7 @@ static enum store_preflight mode_of(const struct store_account *account)
     return (enum store_preflight)account->options[STORE_OPTION_PREFLIGHT];
 }
 
-struct inspection *inspection_begin(const struct store_directory *directory,
+struct inspection *inspection_begin(const struct store_directory *directory, bool has_links,
                                     const struct store_account *account, struct dns_cache *dns,
                                     struct inspection_memory *memory)
 {
@@ -31,6 +32,7 @@ struct inspection *inspection_begin(const struct store_directory *directory,
     struct inspection *i = mem_new(sizeof *i);
     i->preflight = preflight_new();
     i->directory = directory;
+    i->has_links = has_links;
     i->account = account;
     i->dns = dns;
     i->memory = memory;
@@ -132,7 +134,7 @@ void inspection_finish(struct inspection *i, enum mail_class class, struct bytes
         .mail_from = buf_bytes(&mail_from),
         .we_sign = store_directory_aligned_dkim(i->directory, i->account,
                                                 preflight_from_domain(i->preflight)) != NULL,
-        .we_add_unsubscribe = unsubscribe == STORE_UNSUBSCRIBE_BULK,
+        .we_add_unsubscribe = i->has_links && unsubscribe == STORE_UNSUBSCRIBE_BULK,
         .from_takes_no_mail = i->takes_no_mail,
     };
     preflight_finish(i->preflight, &facts, out);

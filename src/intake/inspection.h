@@ -27,8 +27,9 @@ struct inspection_memory {
 
 struct inspection;
 
-// The directory and its account, the memory and the cache outlive it. NULL: the account wants none, or is none.
-struct inspection *inspection_begin(const struct store_directory *directory,
+// The directory and its account, the memory and the cache outlive it. has_links: one-click unsubscribe is configured.
+// NULL: the account wants none, or is none.
+struct inspection *inspection_begin(const struct store_directory *directory, bool has_links,
                                     const struct store_account *account, struct dns_cache *dns,
                                     struct inspection_memory *memory);
 void inspection_free(struct inspection *i); // NULL is fine

@@ -454,8 +454,9 @@ void transaction_on_data(struct session *s)
                         t->snapshot->conf->limits.header_size,
                         store_directory_signs(t->snapshot->accounts, envelope_of(t)->account),
                         on_content_drained, t);
-    t->inspection = inspection_begin(t->snapshot->accounts, t->account, t->intake->options.dns,
-                                     &t->intake->memory);
+    t->inspection =
+        inspection_begin(t->snapshot->accounts, t->snapshot->conf->unsubscribe.url.len > 0,
+                         t->account, t->intake->options.dns, &t->intake->memory);
     t->has_content = true;
     t->expecting = true;
     spool_expect(t->intake->options.port->spool, 1);

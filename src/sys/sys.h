@@ -38,7 +38,7 @@ void sys_loop_stop(struct sys_loop *loop);
 // their order. May be called from any thread.
 void sys_post(struct sys_loop *to, struct sys_task *task);
 // What this loop has posted wakes the others, and what it has logged is written, at the end of its
-// turn; before it blocks for long: now.
+// turn; before it blocks for long: now. On threads without a loop there is nothing to do.
 void sys_hand_over(void);
 
 // The loop whose turn it is on this thread; CHECKs that there is one.

@@ -163,7 +163,7 @@ static void wake(struct sys_loop *loop)
 void sys_hand_over(void)
 {
     log_flush();
-    while (self->to_wake_count)
+    while (self && self->to_wake_count)
         wake(self->to_wake[--self->to_wake_count]);
 }
 
