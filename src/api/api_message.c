@@ -170,7 +170,8 @@ static void on_event(void *ctx, const struct history_event *e)
     struct json_object *last = NULL;
     json_object_object_get_ex(row->object, "last", &last);
     if (e->type == SPOOL_EVENT_DEFERRED || e->type == SPOOL_EVENT_DELIVERED ||
-        e->type == SPOOL_EVENT_BOUNCED || (e->type == SPOOL_EVENT_EXPIRED && !last))
+        e->type == SPOOL_EVENT_BOUNCED || (e->type == SPOOL_EVENT_EXPIRED && !last) ||
+        (e->type == SPOOL_EVENT_REMOVED && e->text.len))
         json_object_object_add(row->object, "last", last_of(e));
 }
 

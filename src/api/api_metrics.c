@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "api/api_private.h"
+#include "store/suppress.h"
 
 static uint64_t load(const _Atomic uint64_t *counter)
 {
@@ -34,6 +35,8 @@ static void intake_metrics(const struct intake_counters *c, struct buf *out)
         "messages refused at MAIL or at the end of their content");
     one(out, "recipients_refused_total", "counter", load(&c->recipients_refused),
         "recipients refused at RCPT");
+    one(out, "recipients_suppressed_total", "counter", load(&c->recipients_suppressed),
+        "recipients refused because they are on the suppression list");
     one(out, "sessions_total", "counter", load(&c->sessions), "client sessions begun");
     one(out, "sessions_refused_total", "counter", load(&c->sessions_refused),
         "sessions turned away by a limit");
@@ -170,6 +173,34 @@ static void queue_metrics(struct queue *queue, struct spool *spool, struct buf *
         "message bytes kept in memory for their first attempt");
 }
 
+static void suppress_metrics(const struct suppress *list, struct buf *out)
+{
+    struct suppress_stats s;
+    if (!list)
+        return;
+    suppress_get_stats(list, &s);
+    one(out, "suppress_loaded", "gauge", s.loaded,
+        "0 while the suppression list is still being loaded: it is then asked for every recipient");
+    one(out, "suppress_addresses", "gauge", s.addresses,
+        "addresses in the table in memory, once for each scope");
+    one(out, "suppress_bytes", "gauge", s.bytes, "memory of that table");
+    head(out, "suppress_load_seconds", "gauge", "how long the load at the start took");
+    buf_printf(out, "posthaste_suppress_load_seconds %.3f\n", (double)s.load_ms / 1000);
+    one(out, "suppress_questions_total", "counter", s.questions,
+        "recipients that the database was asked about");
+    one(out, "suppress_removed_recipients_total", "counter", s.recipients_removed,
+        "recipients that were taken out of messages before delivery");
+    head(out, "suppress_changes_total", "counter", "entries added, removed by hand, and expired");
+    buf_printf(out, "posthaste_suppress_changes_total{change=\"added\"} %llu\n",
+               (unsigned long long)s.added);
+    buf_printf(out, "posthaste_suppress_changes_total{change=\"removed\"} %llu\n",
+               (unsigned long long)s.removed);
+    buf_printf(out, "posthaste_suppress_changes_total{change=\"expired\"} %llu\n",
+               (unsigned long long)s.expired);
+    one(out, "suppress_sequence", "counter", s.sequence,
+        "last record of the journal that the list has dealt with");
+}
+
 static void process_metrics(struct buf *out)
 {
     struct timespec cpu;
@@ -196,6 +227,7 @@ void api_metrics(struct api *api, struct buf *out)
     deliver_metrics(api->options.deliver_counters, out);
     unsubscribe_metrics(api->options.unsubscribe_counters, out);
     spool_metrics(api->options.port->spool, out);
+    suppress_metrics(api->options.port->suppress, out);
     queue_metrics(api->options.port->queue, api->options.port->spool, out);
     one(out, "history_sequence", "gauge", history_sequence(api->options.history),
         "the last record of the journal that is in the history");

@@ -9,6 +9,7 @@
 #include "deliver/batch_load.h"
 #include "deliver/report.h"
 #include "mail/mail_address.h"
+#include "store/suppress.h"
 
 #define IN_FLIGHT_MAX 64    // leased batches whose records are not flushed yet
 #define LOADING_LOOK_MS 50  // while the queue is being loaded after a start
@@ -547,7 +548,7 @@ static void copy_accounts(struct api_request *r)
     struct buf path = {0};
     const char *to = text_of(r, "to");
     if (r->status != MHD_HTTP_OK)
-        return; // the spool's copy has failed
+        return; // another copy has failed
     buf_printf(&path, "%s/accounts.db", to);
     int err = store_copy(r->api->options.store, buf_cstr(&path));
     buf_done(&path);
@@ -560,14 +561,32 @@ static void copy_accounts(struct api_request *r)
     api_reply(r, o);
 }
 
-static void on_backed_up(void *ctx, int err)
+static void on_list_copied(void *ctx, int err)
 {
     struct api_request *r = ctx;
     r->status = MHD_HTTP_OK;
     if (err)
+        api_reply_error(r, err, "the suppression list is not copied to %.400s: %s",
+                        text_of(r, "to"), err_text(err));
+    api_resume(r);
+}
+
+// The list behind the spool: what it then has read of the journal beyond the copy's end it has in it, too.
+static void on_backed_up(void *ctx, int err)
+{
+    struct api_request *r = ctx;
+    struct suppress *suppress = r->api->options.port->suppress;
+    struct buf path = {0};
+    r->status = MHD_HTTP_OK;
+    if (err) {
         api_reply_error(r, err, "the spool is not copied to %.400s: %s", text_of(r, "to"),
                         err_text(err));
-    api_resume(r);
+        api_resume(r);
+        return;
+    }
+    buf_printf(&path, "%s/suppressions.db", text_of(r, "to"));
+    suppress_copy(suppress, buf_cstr(&path), on_list_copied, r);
+    buf_done(&path);
 }
 
 static void on_backup(struct sys_task *task)

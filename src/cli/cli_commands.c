@@ -34,6 +34,8 @@ const struct cli_command *const cli_commands[] = {
     &cli_suppress_remove_command,
     &cli_suppress_check_command,
     &cli_suppress_list_command,
+    &cli_suppress_import_command,
+    &cli_suppress_export_command,
 
     &cli_message_show,
     &cli_message_find,

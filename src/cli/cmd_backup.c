@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// How it works: a backup is a folder with `spool` (one consistent cut, marked as on hold) and
-// `accounts.db`. The service writes it, in STATE, because it can write nowhere else; the command
+// How it works: a backup is a folder with `spool` (one consistent cut, marked as on hold),
+// `suppressions.db` and `accounts.db`. The service writes it, in STATE, because it can write nowhere else; the command
 // moves each part to where it is wanted, or copies it. A restore is made while the service is stopped: each part is copied beside its place, under
 // a name of its own, and renamed there once it is whole and flushed; the spool last, so that there
 // is no spool before all is there.
@@ -221,6 +221,8 @@ static int move_backup(struct cli *cli, const char *made, const char *to, const 
     struct copy r = {.user = user, .piece = mem_new(PIECE_BYTES)};
     int e = move_part(&r, cli, made, to, "spool", true);
     if (!e)
+        e = move_part(&r, cli, made, to, "suppressions.db", false);
+    if (!e)
         e = move_part(&r, cli, made, to, "accounts.db", false);
     free(r.piece);
     return e ? fail_errno(e, "cannot write", r.failed) : CLI_OK;
@@ -260,7 +262,7 @@ static int run_backup(struct cli *cli)
         cli_print_json(o);
         json_object_put(o);
     } else {
-        printf("backup of spool and accounts: %s\n", to);
+        printf("backup of spool, accounts and suppression list: %s\n", to);
     }
     return CLI_OK;
 }
@@ -268,7 +270,7 @@ static int run_backup(struct cli *cli)
 const struct cli_command cli_backup = {
     .name = "backup",
     .arguments = "DIR",
-    .help = "copy spool and accounts, as of one moment, into a new folder",
+    .help = "copy spool, accounts and suppression list, as of one moment, into a new folder",
     .more =
         "The service goes on meanwhile. It writes the copy in STATE, which must have room for it;\n"
         "from there it is moved to DIR. The history (STATE/events) is not copied.\n",
@@ -306,9 +308,11 @@ static int check_targets(struct cli *cli, const struct conf *conf, const char *f
                         exists(cli, from, "accounts.db") ? "spool/hold" : "accounts.db");
     if (is_running(conf))
         return cli_fail(CLI_TEMPORARY, "posthaste is running: stop it first");
-    if (exists(cli, conf->state.at, "accounts.db") || exists(cli, conf->state.at, "events"))
-        return cli_fail(CLI_DATA, "%s has accounts or a history: restore needs a new state",
-                        conf->state.at);
+    if (exists(cli, conf->state.at, "accounts.db") || exists(cli, conf->state.at, "events") ||
+        exists(cli, conf->state.at, "suppressions.db"))
+        return cli_fail(
+            CLI_DATA, "%s has accounts, a suppression list or a history: restore needs a new state",
+            conf->state.at);
     return CLI_OK;
 }
 
@@ -323,6 +327,9 @@ static int restore(struct cli *cli, const struct conf *conf, const char *from, s
         e = give(conf->state.at, r->user);
     if (!e)
         e = copy_part(r, cli, accounts, to, false);
+    if (!e && exists(cli, from, "suppressions.db")) // older backups have none
+        e = copy_part(r, cli, arena_printf(&cli->arena, "%s/suppressions.db", from).at,
+                      arena_printf(&cli->arena, "%s/suppressions.db", conf->state.at).at, false);
     return e ? e : copy_part(r, cli, spool, conf->spool.at, true);
 }
 
@@ -358,10 +365,10 @@ const struct cli_command cli_restore = {
     .arguments = "DIR",
     .help = "bring a backup back, while the service is stopped",
     .more =
-        "There must be no spool and no accounts where the configuration wants them. The service\n"
-        "then starts with all mail held, as some may have been delivered since the backup: look "
-        "at\n"
-        "it, and `posthaste queue release --all`.\n",
+        "There must be no spool, accounts and suppression list where the configuration wants "
+        "them.\n"
+        "The service then starts with all mail held, as some may have been delivered since the\n"
+        "backup: look at it, and `posthaste queue release --all`.\n",
     .arguments_min = 1,
     .arguments_max = 1,
     .run = run_restore,

@@ -655,6 +655,7 @@ static void take_next(struct connection *c)
         c->load.port = c->deliver->options.port;
         c->load.batch = c->batch;
         c->load.done = on_loaded;
+        c->load.delivers = true;
         batch_load_start(&c->load);
         break;
     case QUEUE_TAKE_IDLE:

@@ -134,6 +134,7 @@ static void take_next(struct mailbox *m)
     m->load.port = port;
     m->load.batch = m->batch;
     m->load.done = on_loaded;
+    m->load.delivers = true;
     batch_load_start(&m->load);
 }
 

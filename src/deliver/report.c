@@ -77,6 +77,17 @@ static bool action_of(enum verdict_kind kind, enum dsn_action *out)
     }
 }
 
+// What follows from a bad address needs no more than this record.
+static void name_bad_address(const struct report *r, uint32_t i, struct spool_outcome *outcome)
+{
+    const struct envelope *e = r->message->envelope;
+    if (outcome->state != RECIPIENT_FAILED || !outcome->class.hard)
+        return;
+    const struct recipient *to = report_recipient(e, r->batch->recipients[i].number);
+    outcome->account = e->account;
+    outcome->address = to ? to->address : BYTES_NONE;
+}
+
 static void add_outcome(struct report *r, struct spool_frame *frame, uint32_t i)
 {
     const struct verdict *v = &r->verdicts[i];
@@ -105,6 +116,7 @@ static void add_outcome(struct report *r, struct spool_frame *frame, uint32_t i)
         .text = bytes_cstr(v->text),
         .class = v->class,
     };
+    name_bad_address(r, i, &outcome);
     spool_frame_add_outcome(frame, &outcome);
 }
 

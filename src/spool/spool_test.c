@@ -628,6 +628,40 @@ static void test_segments_wait_for_the_copy(void **state)
     log_capture(NULL, NULL);
 }
 
+// The slowest decides, and who only follows outcomes is not shown messages.
+static void test_segments_wait_for_all_followers(void **state)
+{
+    struct spool_stats stats;
+    struct spool_record record;
+    begin(8);
+    stop_spool();
+    options.followers = SPOOL_FOLLOWERS;
+    options.copied_lag_segments = 1000;
+    start_spool();
+    for (uint32_t n = 1; n <= 150; n++) {
+        assert_int_equal(commit(accept_frame(n, 2000)), OK);
+        assert_int_equal(commit(settle_frame(n)), OK);
+    }
+    spool_get_stats(spool, &stats);
+    spool_copied(spool, SPOOL_HISTORY, stats.sequence);
+    sim_run_ms(2000);
+    spool_get_stats(spool, &stats);
+    uint64_t kept = stats.segments - stats.free_segments;
+    struct spool_reader *reader = spool_reader_open(spool, 0);
+    spool_reader_skip_messages(reader);
+    for (uint32_t n = 1; n <= 150; n++) {
+        assert_int_equal(spool_reader_next(reader, &record), OK);
+        assert_int_equal(record.type, SPOOL_RECORD_OUTCOME);
+    }
+    spool_copied(spool, SPOOL_SUPPRESSION, stats.sequence);
+    assert_int_equal(commit(accept_frame(151, 2000)), OK);
+    sim_run_ms(2000);
+    spool_get_stats(spool, &stats);
+    assert_true(kept > 12 && stats.segments - stats.free_segments < kept / 2);
+    spool_reader_close(reader);
+    end();
+}
+
 // ---- backup -------------------------------------------------------------------------------------
 
 static void do_backup(void *ctx)
@@ -835,6 +869,7 @@ int main(void)
         cmocka_unit_test(test_extent_faults),
         cmocka_unit_test(test_reader_sees_each_record_once),
         cmocka_unit_test(test_segments_wait_for_the_copy),
+        cmocka_unit_test(test_segments_wait_for_all_followers),
         cmocka_unit_test(test_backup_is_one_cut_and_on_hold),
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_reserve_is_not_for_intake),

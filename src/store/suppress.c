@@ -492,6 +492,11 @@ void suppress_close(struct suppress *s)
     free(s);
 }
 
+void suppress_count_removed(struct suppress *s, uint32_t recipients)
+{
+    atomic_fetch_add_explicit(&s->recipients_removed, recipients, memory_order_relaxed);
+}
+
 void suppress_get_stats(const struct suppress *list, struct suppress_stats *out)
 {
     struct suppress *s = (struct suppress *)(uintptr_t)list; // its locks change, nothing else
@@ -503,6 +508,7 @@ void suppress_get_stats(const struct suppress *list, struct suppress_stats *out)
         .added = atomic_load_explicit(&s->added, memory_order_relaxed),
         .removed = atomic_load_explicit(&s->removed, memory_order_relaxed),
         .expired = atomic_load_explicit(&s->expired, memory_order_relaxed),
+        .recipients_removed = atomic_load_explicit(&s->recipients_removed, memory_order_relaxed),
         .sequence = atomic_load_explicit(&s->sequence, memory_order_relaxed),
         .load_ms = atomic_load(&s->load_ms),
     };

@@ -132,7 +132,10 @@ struct suppress_stats {
     uint64_t addresses, bytes;        // of the table in memory
     uint64_t questions;               // that went to the database
     uint64_t added, removed, expired; // entries, since the start
+    uint64_t recipients_removed;      // suppress_count_removed()
     uint64_t sequence;                // of the last record of the journal that is dealt with
     int64_t load_ms;                  // of the load at the start
 };
+// Recipients that delivery took out of messages; any thread.
+void suppress_count_removed(struct suppress *s, uint32_t recipients);
 void suppress_get_stats(const struct suppress *s, struct suppress_stats *out);

@@ -248,15 +248,17 @@ int suppress_follow_prepare(struct suppress *s)
     struct spool_stats stats;
     uint64_t sequence;
     int err = suppress_list_get_sequence(s->list, &sequence);
-    if (err)
+    if (err && err != E_NOT_FOUND)
         return err;
+    bool known = !err;
     spool_get_stats(f->spool, &stats);
     f->committed = sequence;
-    if (sequence && sequence <= stats.sequence)
+    if (known && sequence <= stats.sequence)
         return OK;
-    if (sequence)
-        log_warn("the suppression list has seen another journal; it follows this one from here on",
-                 LOG_INT("seen", sequence), LOG_INT("journal", stats.sequence));
+    if (known)
+        log_warn("the suppression list has read further than this journal goes: it follows from "
+                 "the journal's end",
+                 LOG_INT("read", sequence), LOG_INT("journal", stats.sequence));
     f->committed = stats.sequence;
     err = suppress_list_begin(s->list);
     if (!err)

@@ -273,7 +273,10 @@ int suppress_list_log(struct suppress_list *l, struct wall now, struct bytes act
 // What comes from outside may have any bytes.
 static struct bytes clean_note(struct bytes note, struct buf *out)
 {
-    buf_add_escaped(out, bytes_first(note, SUPPRESS_NOTE_MAX), SUPPRESS_NOTE_MAX);
+    note = bytes_first(note, SUPPRESS_NOTE_MAX);
+    if (bytes_is_utf8(note) && !bytes_has_control(note, NULL))
+        return note;
+    buf_add_escaped(out, note, SUPPRESS_NOTE_MAX);
     return buf_bytes(out);
 }
 
@@ -484,7 +487,7 @@ int suppress_list_get_sequence(struct suppress_list *l, uint64_t *out)
         err = store_db_step(stmt);
     *out = err == 1 ? (uint64_t)sqlite3_column_int64(stmt, 0) : 0;
     sqlite3_reset(stmt);
-    return err < 0 ? err : OK;
+    return err == 1 ? OK : err ? err : E_NOT_FOUND;
 }
 
 int suppress_list_set_sequence(struct suppress_list *l, uint64_t sequence)

@@ -62,7 +62,7 @@ int suppress_list_was_removed(struct suppress_list *l, const struct suppress_ent
 int suppress_list_find(struct suppress_list *l, uint32_t account, struct bytes stream,
                        struct bytes address, struct wall now, struct suppress_hit *out) MUST_USE;
 
-// The number of the last record of the journal that is dealt with; 0: none. Set within a transaction.
+// The number of the last record of the journal that is dealt with; E_NOT_FOUND: never set. Set within a transaction.
 int suppress_list_get_sequence(struct suppress_list *l, uint64_t *out) MUST_USE;
 int suppress_list_set_sequence(struct suppress_list *l, uint64_t sequence) MUST_USE;
 

@@ -27,7 +27,7 @@ struct suppress {
     struct sys_loop *loop;      // NULL: not started
     atomic_bool loaded, hard_bounces;
     _Atomic int64_t bounce_keep_ms, load_ms;
-    _Atomic uint64_t questions, added, removed, expired, sequence;
+    _Atomic uint64_t recipients_removed, questions, added, removed, expired, sequence;
     // its loop's
     struct list changes; // of this turn
     struct sys_turn_end turn_end;

@@ -41,6 +41,8 @@ def fill(world):
     world.relay.add_account("picky", domains=["nomail.test", "picky.test"])
     world.relay.cli("account", "set", "picky", "preflight", "refuse")
     world.dns.domain("picky.test", world.receiver)
+    world.relay.cli("suppress", "add", "bounced@example.org")
+    world.relay.cli("suppress", "add", "b@example.org", "--account", "alice", "--stream", "news")
 
 
 world = world_fixture(config, fill)
@@ -227,6 +229,7 @@ SCENES = {
     "RELAY_DENIED": ask("MAIL FROM:<x@y.test>", "RCPT TO:<b@example.org>", listener="mx"),
     "UNKNOWN_USER": ask("MAIL FROM:<x@y.test>", "RCPT TO:<nobody@local.test>", listener="mx"), "UNKNOWN_DOMAIN": ask(MAIL, "RCPT TO:<b@absent.test>", login="alice"),
     "NULL_MX": ask(MAIL, "RCPT TO:<b@nomail.test>", login="alice"), "ADDRESS_LITERAL": ask(MAIL, "RCPT TO:<b@[127.0.0.1]>", login="alice"),
+    "SUPPRESSED": ask(MAIL, "RCPT TO:<bounced@example.org>", login="alice"), "SUPPRESSED_ALL": content(b"X-Posthaste-Tag: news\r\n" + OWN),
     "NO_FROM": content("Subject: x\r\n"), "SEVERAL_FROM": content("From: alice@client.test\r\nFrom: alice@client.test\r\n"),
     "SENDER_MISSING": content("From: alice@client.test, b@client.test\r\n"), "FIELD_TWICE": content(b"Subject: a\r\nSubject: b\r\n" + OWN),
     "BAD_ADDRESS": content("From: alice@client.test\r\nTo: b@\r\n"), "BAD_HEADER": content(b"no field\r\n" + OWN),
