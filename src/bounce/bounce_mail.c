@@ -165,11 +165,14 @@ static void classify_failure(struct bounce_reading *r, struct bounce_record *rec
 
 void bounce_mail_classify(struct bounce_reading *r, struct bounce_record *record, struct bytes more)
 {
+    struct bounce_reply reply;
     switch (record->action) {
     case DSN_DELIVERED:
     case DSN_RELAYED:
     case DSN_EXPANDED:
         record->class = (struct bounce_class){BOUNCE_DELIVERED, false};
+        bounce_classify_text(r->rules, record->diagnostic, &reply);
+        record->reply_code = reply.code / 100 == 2 ? reply.code : 0;
         return;
     case DSN_FAILED:
     case DSN_DELAYED:

@@ -16,7 +16,7 @@ static void check_record(const struct bounce_mail *mail, const struct bounce_rec
     CHECK(!bytes_has_control(r->recipient, NULL) && !bytes_has_control(r->status, NULL));
     CHECK(!r->class.hard ||
           (r->action == DSN_FAILED && bounce_reason_is_about_address(r->class.reason)));
-    CHECK(r->reply_code == 0 || (r->reply_code >= 400 && r->reply_code < 600));
+    CHECK(r->reply_code == 0 || (r->reply_code >= 200 && r->reply_code < 600));
     CHECK(mail->kind != BOUNCE_KIND_SUCCESS || r->class.reason == BOUNCE_DELIVERED);
     CHECK(mail->kind != BOUNCE_KIND_COMPLAINT || r->class.reason == BOUNCE_COMPLAINT);
 }
