@@ -321,6 +321,7 @@ static const char *const ALLOWED_SIGNER[] = {
     "rt_sigaction",
     "rt_sigprocmask",
     "rt_sigreturn",
+    "sigaltstack",
     "restart_syscall",
 };
 
