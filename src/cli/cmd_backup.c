@@ -173,6 +173,11 @@ static int copy_part(struct copy *r, struct cli *cli, const char *from, const ch
     return e ? e : sync_folder(folder);
 }
 
+static bool exists(struct cli *cli, const char *folder, const char *name)
+{
+    return access(arena_printf(&cli->arena, "%s/%s", folder, name).at, F_OK) == 0;
+}
+
 // ---- backup ------------------------------------------------------------------------------------------
 
 static bool ignore_object(void *ctx, struct json_object *object)
@@ -228,6 +233,19 @@ static int move_backup(struct cli *cli, const char *made, const char *to, const 
     return e ? fail_errno(e, "cannot write", r.failed) : CLI_OK;
 }
 
+// Secrets that were made at the first start and never change: with others, what is out with a token would not be known
+// again. What is not there yet is not missed.
+static int copy_secrets(struct copy *r, struct cli *cli, const char *from, const char *to)
+{
+    static const char *const names[] = {"return-key", "scram-secret"};
+    int e = 0;
+    for (size_t i = 0; i < COUNT_OF(names) && !e; i++)
+        if (exists(cli, from, names[i]))
+            e = copy_part(r, cli, arena_printf(&cli->arena, "%s/%s", from, names[i]).at,
+                          arena_printf(&cli->arena, "%s/%s", to, names[i]).at, false);
+    return e;
+}
+
 static int run_backup(struct cli *cli)
 {
     const struct conf *conf = cli_conf(cli);
@@ -253,6 +271,11 @@ static int run_backup(struct cli *cli)
     exit = write_backup(cli, made, user);
     if (!exit)
         exit = move_backup(cli, made, to, user);
+    struct copy r = {.user = user, .piece = mem_new(PIECE_BYTES)};
+    e = exit ? 0 : copy_secrets(&r, cli, conf->state.at, to);
+    if (e)
+        exit = fail_errno(e, "cannot write", r.failed);
+    free(r.piece);
     (void)nftw(made, remove_one, TREE_DEPTH_MAX + 2, FTW_DEPTH | FTW_PHYS);
     if (exit)
         return exit;
@@ -280,11 +303,6 @@ const struct cli_command cli_backup = {
 };
 
 // ---- restore -----------------------------------------------------------------------------------------
-
-static bool exists(struct cli *cli, const char *folder, const char *name)
-{
-    return access(arena_printf(&cli->arena, "%s/%s", folder, name).at, F_OK) == 0;
-}
 
 static bool is_running(const struct conf *conf)
 {
@@ -325,6 +343,8 @@ static int restore(struct cli *cli, const struct conf *conf, const char *from, s
     int e = mkdir(conf->state.at, 0700) != 0 && errno != EEXIST ? errno : 0;
     if (!e)
         e = give(conf->state.at, r->user);
+    if (!e)
+        e = copy_secrets(r, cli, from, conf->state.at);
     if (!e)
         e = copy_part(r, cli, accounts, to, false);
     if (!e && exists(cli, from, "suppressions.db")) // older backups have none

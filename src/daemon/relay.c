@@ -959,7 +959,6 @@ static int start(struct relay *r)
     load_authorities(r);
     r->shared.channel = r->channel;
     r->shared.open_signer = signer_open;
-    r->shared.bounce_rules = bounce_rules_default();
     r->shared.port.kick = kick_workers;
     r->shared.port.kick_ctx = r;
     make_queue(r);

@@ -61,7 +61,6 @@ static void begin(struct worker *w, struct conf_snapshot *snapshot)
                                 .workers = s->workers,
                                 .counters = &s->intake_counters,
                                 .return_key = &s->return_key,
-                                .bounce_rules = s->bounce_rules,
                                 .returns_rates = &s->returns_rates,
                                 .history = s->history};
     memcpy(in.scram_secret, s->scram_secret, sizeof in.scram_secret);

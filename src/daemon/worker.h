@@ -26,7 +26,6 @@ struct worker_shared {
     struct intake_counters intake_counters;
     struct deliver_counters deliver_counters;
     struct rate_groups returns_rates;
-    const struct bounce_rules *bounce_rules;
     struct return_key return_key;
     uint8_t scram_secret[32];
     struct sys_addr selves[DELIVER_SELVES_MAX];

@@ -9,7 +9,6 @@
 // Thread: the worker's.
 #pragma once
 
-#include "bounce/bounce_rules.h"
 #include "bounce/return_token.h"
 #include "conf/conf_snapshot.h"
 #include "dns/dns_cache.h"
@@ -43,7 +42,6 @@ struct intake_options {
     struct intake_counters *counters;
     // for listeners with role: bounces
     const struct return_key *return_key;
-    const struct bounce_rules *bounce_rules;
     struct rate_groups *returns_rates; // by address
     struct history *history;           // asked whom a token names; NULL: nobody to ask
     uint8_t scram_secret[32];          // makes up keys for unknown logins, the same on every start

@@ -156,7 +156,7 @@ static void understand(struct sys_job *job)
     struct returns *r = container_of(job, struct returns, job);
     struct intake_options *options = &r->intake->options;
     struct bounce_mail mail;
-    bounce_classify_mail(options->bounce_rules, buf_bytes(&r->content), &r->arena, &mail);
+    bounce_classify_mail(r->snapshot->bounces, buf_bytes(&r->content), &r->arena, &mail);
     for (uint32_t i = 0; i < r->count; i++) {
         struct target *t = &r->targets[i];
         if (!find_token(r, &mail, t))

@@ -143,7 +143,7 @@ def test_one_click(world):
     world.relay.start()
     shown = feedback(world, ident, "click@example.org")
     assert [f["kind"] for f in shown] == ["unsubscribe"]
-    wait_until(lambda: refused(world, "click@example.org"), 20, "the stream is refused", every=0.2)
+    wait_until(lambda: refused(world, "click@example.org"), 20, f"the stream is refused {world.relay.cli_list('suppress', 'list')} {world.relay.log()[-3000:]}", every=0.2)
     assert not refused(world, "click@example.org", fields="X-Posthaste-Tag: receipts\r\n")
     assert not refused(world, "click@example.org", account="other")
     assert ask(world, "POST", link(world, ident, "click@example.org"), **ONE_CLICK)[0].status == 200  # again: no harm
