@@ -205,6 +205,18 @@ def dkim_verify(run):
             "rss_peak_bytes": took["rss_peak_bytes"]}
 
 
+# ---- the suppression list --------------------------------------------------------------------------
+
+def suppress_10m(run):
+    """bench/suppress_bench.c: the list is filled once, as an import does it; each round loads it and looks up."""
+    count = run.scaled(10_000_000)
+    done = subprocess.run([machine.TOP / "build" / "suppress_bench", run.lasting(f"suppress-{count}"), str(count)],
+                          check=True, capture_output=True, text=True)
+    got = json.loads(done.stdout)
+    return {"posthaste": got["ns_per_lookup"], **{name: got[name] for name in
+            ("bytes_per_address", "resident_bytes_per_address", "load_s", "import_per_s")}}
+
+
 # ---- one message at a time -------------------------------------------------------------------------
 
 class Stopwatch:

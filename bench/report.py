@@ -67,6 +67,9 @@ CASES = {
     "dkim_verify": Case("us", "the signature of 4 KB verified, its key record at hand", False, [
         Check("us of CPU, RSA-2048", key("posthaste"), "<=", 300),
         Check("us of CPU, Ed25519", key("ed25519"), "<=", 300)]),
+    "suppress_10m": Case("ns/lookup", "the suppression list with 10 million addresses, half of the lookups listed", False, [
+        Check("ns of CPU a lookup", key("posthaste"), "<=", 1000),
+        Check("bytes an address in memory", key("bytes_per_address"), "<=", 16)]),
     "idle_10k": Case("bytes/session", "10,000 idle sessions", True, [
         Check("bytes, plain", key("posthaste"), "<=", 8 * 1024),
         Check("bytes, TLS", key("tls"), "<=", 28 * 1024)]),

@@ -308,8 +308,8 @@ static void enter_table(struct suppress_list *l, const struct suppress_row *row)
     }
 }
 
-int suppress_list_put(struct suppress_list *l, const struct suppress_entry *entry,
-                      struct bytes actor, struct wall now, bool log, bool *out_changed)
+static int put(struct suppress_list *l, const struct suppress_entry *entry, struct bytes actor,
+               struct wall now, bool log, bool *out_changed)
 {
     struct suppress_address address;
     *out_changed = false;
@@ -338,7 +338,13 @@ int suppress_list_put(struct suppress_list *l, const struct suppress_entry *entr
 int suppress_list_add(struct suppress_list *l, const struct suppress_entry *entry,
                       struct bytes actor, struct wall now, bool *out_changed)
 {
-    return suppress_list_put(l, entry, actor, now, true, out_changed);
+    return put(l, entry, actor, now, true, out_changed);
+}
+
+int suppress_list_import(struct suppress_list *l, const struct suppress_entry *entry,
+                         struct bytes actor, struct wall now, bool *out_changed)
+{
+    return put(l, entry, actor, now, false, out_changed);
 }
 
 // The last of its scope leaves the table, too.

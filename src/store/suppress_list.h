@@ -49,6 +49,9 @@ void suppress_list_rollback(struct suppress_list *l);
 // *out_changed: false when it was there already, for at least as long.
 int suppress_list_add(struct suppress_list *l, const struct suppress_entry *entry,
                       struct bytes actor, struct wall now, bool *out_changed) MUST_USE;
+// The same without a line in the log of changes: the importer writes one for many.
+int suppress_list_import(struct suppress_list *l, const struct suppress_entry *entry,
+                         struct bytes actor, struct wall now, bool *out_changed) MUST_USE;
 // Of this scope and address, of this reason or (0) of all. *out_removed: how many there were.
 int suppress_list_remove(struct suppress_list *l, const struct suppress_entry *entry,
                          struct bytes actor, struct wall now, uint32_t *out_removed) MUST_USE;

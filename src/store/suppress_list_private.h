@@ -51,9 +51,6 @@ sqlite3_stmt *suppress_list_bind(struct suppress_list *l, enum suppress_statemen
 // Binds, steps to the end and resets a statement without rows.
 int suppress_list_run(struct suppress_list *l, enum suppress_statement which, const char *types,
                       ...) MUST_USE;
-// suppress_list_add(), with or without a line in the log of changes.
-int suppress_list_put(struct suppress_list *l, const struct suppress_entry *entry,
-                      struct bytes actor, struct wall now, bool log, bool *out_changed) MUST_USE;
 // A line in the log of changes.
 int suppress_list_log(struct suppress_list *l, struct wall now, struct bytes actor, const char *op,
                       const struct suppress_row *row, struct bytes detail) MUST_USE;

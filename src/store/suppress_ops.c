@@ -27,6 +27,8 @@ struct call {
 // ---- arguments -------------------------------------------------------------------------------------------
 
 static int refuse(struct call *c, int err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static int refuse(struct call *c, int err, const char *format, ...)
 {
     char text[600];
     va_list args;
@@ -437,7 +439,7 @@ static int import_row(struct call *c, struct import *im, struct json_object *row
         return OK;
     }
     if (!err)
-        err = suppress_list_put(c->list, &entry, c->op->actor, c->op->now, false, &changed);
+        err = suppress_list_import(c->list, &entry, c->op->actor, c->op->now, &changed);
     if (!err && changed)
         im->added++;
     else if (!err)
