@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <stdarg.h>
+#include <stdio.h>
 
 #include "base/check.h"
 #include "sign/dkim_key.h"
@@ -53,17 +54,6 @@ static enum look look(struct domain_check *c, struct bytes name, enum dns_type t
 
 // ---- findings --------------------------------------------------------------------------------------------
 
-static struct bytes text_of(struct domain_check *c, const char *format, va_list args)
-{
-    struct buf text = {0};
-    char stack[1024];
-    int len = vsnprintf(stack, sizeof stack, format, args);
-    buf_add(&text, bytes_of(stack, len < (int)sizeof stack ? (size_t)len : sizeof stack - 1));
-    struct bytes kept = arena_dup(c->arena, buf_bytes(&text));
-    buf_done(&text);
-    return kept;
-}
-
 static void found(struct domain_check *c, enum domain_check_id id, struct bytes text)
 {
     c->findings[id].found = arena_dup(c->arena, text);
@@ -74,11 +64,13 @@ static void judge(struct domain_check *c, enum domain_check_id id, enum domain_s
 static void judge(struct domain_check *c, enum domain_check_id id, enum domain_state state,
                   const char *fix, ...)
 {
+    char text[1024];
     va_list args;
     va_start(args, fix);
-    c->findings[id].state = state;
-    c->findings[id].fix = text_of(c, fix, args);
+    vsnprintf(text, sizeof text, fix, args);
     va_end(args);
+    c->findings[id].state = state;
+    c->findings[id].fix = arena_dup(c->arena, bytes_cstr(text));
 }
 
 static void judge_ok(struct domain_check *c, enum domain_check_id id)
