@@ -116,7 +116,7 @@ def test_complaint_address_needs_a_token_in_the_mail(world):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_several_recipients_of_one_return_path(world, count):
-    recipients = [f"r{n}@example.org" for n in range(count)]
+    recipients = [f"r{n}.of.{count}@example.org" for n in range(count)]
     ident = send(world, *recipients)
     local = tokens.local_part(tokens.key_of(world.relay), ident, 0)
     assert come_back(world, f"{local}@x.test", dsn(recipients[-1])).code == 250
