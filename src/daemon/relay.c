@@ -2,454 +2,29 @@
 //
 // How it works: the process's first thread receives the first configuration, opens spool, store and queue, and
 // starts the loops; from then on the main loop listens to the guard, and the first thread waits for it to end.
-// Each configuration arrives as parts and is applied by COMMIT, whole or not at all.
-#include "daemon/relay.h"
+// What a configuration becomes is relay_apply.c's.
+#include "daemon/relay_inside.h"
 
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <malloc.h>
 #include <netinet/in.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "api/api.h"
-#include "api/unsubscribe.h"
 #include "base/map.h"
-#include "bounce/bounce_rules.h"
-#include "daemon/channel.h"
-#include "daemon/dkim_keeper.h"
-#include "daemon/guard_files.h"
 #include "daemon/holds.h"
 #include "daemon/predecessor.h"
-#include "daemon/relay_files.h"
 #include "daemon/secret_file.h"
 #include "daemon/signer.h"
-#include "daemon/worker.h"
 #include "event/history.h"
 #include "route/route.h"
-#include "store/store.h"
-#include "store/suppress.h"
-#include "sys/sys_watch.h"
 
 #define CLOCK_JUMP_TOLD_MS 3600000 // beyond this someone must know
 #define NOTES_A_FRAME 50
-#define AUTHORITIES_MAX ((size_t)16 << 20)
-
-// What the guard has sent since the last COMMIT.
-struct parts {
-    struct buf config, certificate;
-    uint32_t key; // the number of the certificate's
-    struct relay_files files;
-    char name[CHANNEL_TEXT_MAX];
-    struct worker_listener listeners[256];
-    size_t count;
-    int http, unsubscribe;
-};
-
-// What is told by the spool: before the loops run, then on its loop.
-struct recovery {
-    struct conf_snapshot *snapshot; // held
-    struct queue_now now;
-    struct mono began;
-    uint64_t messages;
-    uint64_t kicks;              // of this slice
-    struct sys_task task;        // on the main loop
-    _Atomic uint64_t kicks_main; // for it; 0: it is not on its way
-    _Atomic bool all;
-};
-
-struct relay {
-    int channel;
-    struct parts parts;
-    struct relay_folders folders;
-    struct sys_loop *main, *dns_loop;
-    struct conf_part *conf, *routes, *accounts, *bounces, *tls;
-    struct net_tls_server *tls_server;
-    struct conf_snapshot *snapshot;
-    uint64_t generation; // of snapshots
-    struct store *store;
-    struct spool *spool;
-    struct queue *queue;
-    struct dns *dns;
-    struct worker_shared shared;
-    struct worker *workers[WORKERS_MAX];
-    uint32_t workers_count;
-    struct history *history;
-    struct suppress *suppress;
-    struct api *api;
-    struct unsubscribe *unsubscribe; // NULL: nobody asked for it
-    struct unsubscribe_counters unsubscribe_counters;
-    // main loop
-    struct dkim_keeper *keeper;
-    struct sys_watch *watch;
-    struct sys_timer grace, clock;
-    void (*upgrade_decided)(void *ctx, int err, struct bytes why); // NULL: nobody waits
-    void *upgrade_ctx;
-    struct sys_task start;
-    struct recovery recovery;
-    uint32_t drained;
-    bool stopping, patient; // patient: a lock that is held is tried again
-    int finished[2];        // a pipe: the first thread waits at its end
-};
-
-int relay_parse_config(struct bytes text, const char *path, struct conf **out, struct buf *errors)
-{
-    char folder[4096];
-    if (!getcwd(folder, sizeof folder))
-        return E_IO;
-    struct buf full = {0};
-    if (path && path[0] != '/')
-        buf_printf(&full, "%s/", folder);
-    buf_add_cstr(&full, path ? path : "/default");
-    ptrdiff_t slash = bytes_find_last(buf_bytes(&full), '/');
-    if (path)
-        buf_truncate(&full, slash > 0 ? (size_t)slash : 1);
-    int err =
-        conf_load_text(text, path ? path : "default", path ? buf_cstr(&full) : folder, out, errors);
-    buf_done(&full);
-    return err;
-}
-
-// ---- parts -----------------------------------------------------------------------------------------------
-
-static void parts_clear(struct parts *p)
-{
-    buf_done(&p->config);
-    buf_done(&p->certificate);
-    relay_files_done(&p->files);
-    for (size_t i = 0; i < p->count; i++)
-        close(p->listeners[i].fd);
-    if (p->http != -1)
-        close(p->http);
-    if (p->unsubscribe != -1)
-        close(p->unsubscribe);
-    *p = (struct parts){.http = -1, .unsubscribe = -1};
-}
-
-static void take_contents(struct channel_message *m, size_t max, struct buf *out)
-{
-    buf_done(out);
-    if (channel_read_contents(m->fd, max, out) != OK)
-        log_error("part of the configuration not readable");
-    m->fd = -1;
-}
-
-static void take_http(int *at, int fd)
-{
-    if (*at != -1)
-        close(*at);
-    *at = fd;
-}
-
-// Keeps a part; true at COMMIT.
-static bool parts_take(struct parts *p, struct channel_message *m)
-{
-    switch (m->kind) {
-    case CHANNEL_CONFIG:
-        take_contents(m, CONF_FILE_MAX, &p->config);
-        snprintf(p->name, sizeof p->name, "%s", m->text);
-        break;
-    case CHANNEL_CERTIFICATE:
-        take_contents(m, CONF_FILE_MAX, &p->certificate);
-        p->key = (uint32_t)strtoul(m->text, NULL, 10);
-        break;
-    case CHANNEL_LISTENER:
-        if (p->count < COUNT_OF(p->listeners)) {
-            struct worker_listener *l = &p->listeners[p->count++];
-            snprintf(l->name, sizeof l->name, "%.63s", m->text);
-            l->fd = m->fd;
-            m->fd = -1;
-        }
-        break;
-    case CHANNEL_HTTP:
-        take_http(m->text[0] ? &p->unsubscribe : &p->http, m->fd);
-        m->fd = -1;
-        break;
-    case CHANNEL_FILE:
-        relay_files_take(&p->files, m);
-        break;
-    case CHANNEL_COMMIT:
-        return true;
-    default:
-        break;
-    }
-    if (m->fd != -1)
-        close(m->fd);
-    return false;
-}
-
-// ---- applying a configuration ----------------------------------------------------------------------------
-
-static void free_conf(void *value)
-{
-    conf_free(value);
-}
-static void free_routes(void *value)
-{
-    route_table_free(value);
-}
-static void free_directory(void *value)
-{
-    store_directory_free(value);
-}
-static void free_bounces(void *value)
-{
-    bounce_rules_free(value);
-}
-static void free_tls(void *value)
-{
-    net_tls_server_free(value);
-}
-
-// What a configuration becomes, before anything is replaced.
-struct prepared {
-    struct conf *conf;
-    struct route_table *routes;
-    struct bounce_rules *bounces;
-    struct net_tls_server *tls;
-};
-
-static void prepared_free(struct prepared *p)
-{
-    net_tls_server_free(p->tls);
-    bounce_rules_free(p->bounces);
-    route_table_free(p->routes);
-    conf_free(p->conf);
-}
-
-static int prepare_routes(struct relay *r, struct prepared *p, struct buf *errors)
-{
-    const struct route_table *old = r->snapshot ? r->snapshot->routes : NULL;
-    uint32_t generation = old ? route_table_generation(old) + 1 : 1;
-    struct route_files files = relay_files_reader(&r->parts.files);
-    int err = route_table_new(p->conf, &files, generation, &p->routes, errors);
-    if (err || !old || !route_table_same(old, p->routes))
-        return err;
-    // Nothing that queued mail could notice has changed.
-    route_table_free(p->routes);
-    return route_table_new(p->conf, &files, route_table_generation(old), &p->routes, errors);
-}
-
-static int prepare_bounces(struct relay *r, struct prepared *p, struct buf *errors)
-{
-    struct route_files files = relay_files_reader(&r->parts.files);
-    const char *path = p->conf->bounce.rules.at;
-    struct buf text;
-    buf_init(&text, BOUNCE_RULES_FILE_MAX);
-    int err = p->conf->bounce.rules.len ? files.read(files.ctx, path, &text) : OK;
-    if (err)
-        buf_printf(errors, "%s: error: bounce.rules: %s\n", path, err_text(err));
-    else
-        err = bounce_rules_load(buf_bytes(&text), path, &p->bounces, errors);
-    buf_done(&text);
-    return err;
-}
-
-static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
-{
-    struct parts *parts = &r->parts;
-    char reason[NET_TLS_REASON];
-    *p = (struct prepared){0};
-    int err = relay_parse_config(buf_bytes(&parts->config), parts->name[0] ? parts->name : NULL,
-                                 &p->conf, errors);
-    if (!err && r->snapshot)
-        err = relay_folders_check(&r->folders, p->conf, errors);
-    if (!err)
-        err = prepare_routes(r, p, errors);
-    if (!err)
-        err = prepare_bounces(r, p, errors);
-    if (!err && parts->certificate.len) {
-        err =
-            net_tls_server_new_remote(buf_bytes(&parts->certificate), parts->key, &p->tls, reason);
-        if (err)
-            buf_printf(errors, "error: tls.certificate or tls.key: %s\n", reason);
-    }
-    if (err)
-        prepared_free(p);
-    return err;
-}
-
-static void replace(struct conf_part **part, struct conf_part *by)
-{
-    conf_part_release(*part);
-    *part = by;
-}
-
-static void make_snapshot(struct relay *r)
-{
-    struct conf_snapshot *old = r->snapshot;
-    r->snapshot = conf_snapshot_new(r->conf, r->routes, r->accounts, r->bounces, ++r->generation);
-    conf_snapshot_release(old);
-}
-
-static void adopt(struct relay *r, struct prepared *p)
-{
-    struct conf_part *old_conf = r->conf;
-    r->conf = conf_part_new(p->conf, free_conf);
-    replace(&r->routes, conf_part_new(p->routes, free_routes));
-    replace(&r->bounces, conf_part_new(p->bounces, free_bounces));
-    replace(&r->tls, conf_part_new(p->tls, free_tls));
-    r->tls_server = p->tls;
-    make_snapshot(r);
-    if (r->queue)
-        queue_configure(r->queue, p->conf, p->conf->limits.connections);
-    conf_part_release(old_conf); // the queue has let go of it
-}
-
-// Reading a system's authorities takes longer than all else at a start: only for whom a route verifies, and once.
-static void load_authorities(struct relay *r)
-{
-    const char *path = guard_files_authorities(r->snapshot->conf);
-    if (r->shared.authorities || !path)
-        return;
-    struct buf pem = {0};
-    char reason[NET_TLS_REASON] = "the file cannot be read";
-    struct route_files files = relay_files_reader(&r->parts.files);
-    buf_init(&pem, AUTHORITIES_MAX);
-    if (files.read(files.ctx, path, &pem) != OK ||
-        net_tls_authorities_new(buf_bytes(&pem), &r->shared.authorities, reason) != OK)
-        log_warn("no certificate authorities: routes with tls: verify will not deliver",
-                 LOG_CSTR("file", path), LOG_CSTR("because", reason));
-    buf_done(&pem);
-}
-
-static void apply_to_workers(struct relay *r)
-{
-    for (uint32_t i = 0; i < r->workers_count; i++)
-        worker_apply(r->workers[i], r->snapshot, r->tls_server, r->tls, r->parts.listeners,
-                     r->parts.count);
-}
-
-static void tell_guard(struct relay *r, enum channel_kind kind, struct bytes text)
-{
-    if (channel_send(r->channel, kind, text, -1) != OK)
-        log_error("the guard does not listen");
-}
-
-static struct auth_guard_limits guard_limits(const struct conf *conf)
-{
-    return (struct auth_guard_limits){conf->limits.auth_failures, conf->limits.auth_window_ms,
-                                      conf->limits.auth_block_ms};
-}
-
-static struct suppress_policy suppress_policy(const struct conf *conf)
-{
-    return (struct suppress_policy){conf->suppress.hard_bounces, conf->suppress.bounce_keep_ms};
-}
-
-static void reload(struct relay *r)
-{
-    struct prepared p;
-    struct buf errors = {0};
-    if (prepare(r, &p, &errors) == OK) {
-        adopt(r, &p);
-        const struct conf *conf = r->snapshot->conf;
-        auth_set_limits(r->shared.auth, guard_limits(conf));
-        net_limits_set(r->shared.limits, conf->limits.sessions, conf->limits.sessions_per_address);
-        log_setup(conf->log.level, conf->log.format);
-        struct suppress_policy policy = suppress_policy(conf);
-        suppress_set_policy(r->suppress, &policy);
-        load_authorities(r);
-        apply_to_workers(r);
-        api_set_snapshot(r->api, r->snapshot);
-        dkim_keeper_set_snapshot(r->keeper, r->snapshot);
-        tell_guard(r, CHANNEL_APPLIED, conf->control);
-    } else {
-        tell_guard(r, CHANNEL_REFUSED, buf_bytes(&errors));
-    }
-    buf_done(&errors);
-    parts_clear(&r->parts);
-}
-
-// ---- accounts changed ------------------------------------------------------------------------------------
-
-struct accounts_changed {
-    struct sys_task task;
-    struct relay *relay;
-    struct store_directory *directory;
-    atomic_uint waiting; // workers that do not go by it yet, and the main loop
-    void (*done)(void *ctx);
-    void *ctx;
-};
-
-static void one_has_changed(void *ctx)
-{
-    struct accounts_changed *c = ctx;
-    if (atomic_fetch_sub(&c->waiting, 1) != 1)
-        return;
-    c->done(c->ctx);
-    free(c);
-}
-
-static void on_accounts_changed(struct sys_task *task)
-{
-    struct accounts_changed *c = container_of(task, struct accounts_changed, task);
-    struct relay *r = c->relay;
-    if (store_directory_version(c->directory) < store_directory_version(r->snapshot->accounts)) {
-        store_directory_free(c->directory); // a later one was faster, and knows of this change
-    } else {
-        holds_change(&r->shared.port, r->snapshot->accounts, c->directory);
-        replace(&r->accounts, conf_part_new(c->directory, free_directory));
-        make_snapshot(r);
-    }
-    atomic_store(&c->waiting, r->workers_count + 1);
-    for (uint32_t i = 0; i < r->workers_count; i++)
-        worker_set_accounts(r->workers[i], r->snapshot, one_has_changed, c);
-    api_set_snapshot(r->api, r->snapshot);
-    if (r->keeper)
-        dkim_keeper_set_snapshot(r->keeper, r->snapshot);
-    one_has_changed(c);
-}
-
-// From the API's thread or one of the pool, after an operation has changed the store.
-static void accounts_changed(void *ctx, struct store_directory *directory,
-                             void (*done)(void *done_ctx), void *done_ctx)
-{
-    struct accounts_changed *c = mem_new(sizeof *c);
-    c->relay = ctx;
-    c->directory = directory;
-    c->done = done;
-    c->ctx = done_ctx;
-    c->task.run = on_accounts_changed;
-    sys_post(c->relay->main, &c->task);
-}
-
-static void nobody_waits(void *ctx)
-{
-    (void)ctx;
-}
-
-static void keys_changed(void *ctx)
-{
-    struct relay *r = ctx;
-    struct store_directory *directory;
-    int err = store_directory_load(r->store, &directory);
-    if (err)
-        log_error("accounts not read again: the old ones hold", LOG_ERR(err));
-    else
-        accounts_changed(r, directory, nobody_waits, NULL);
-}
-
-static void look_after_keys(void *ctx, void (*done)(void *ctx), void *done_ctx)
-{
-    struct relay *r = ctx;
-    if (r->keeper)
-        dkim_keeper_run(r->keeper, false, done, done_ctx);
-    else // not serving yet
-        done(done_ctx);
-}
-
-static void start_keeper(struct relay *r)
-{
-    const struct dkim_keeper_options options = {r->store, r->dns, keys_changed, r};
-    if (signer_open(r->channel) != OK)
-        log_error("no line to the signer: no DKIM keys can be made");
-    r->keeper = dkim_keeper_new(&options, r->snapshot);
-}
 
 // ---- stopping --------------------------------------------------------------------------------------------
 
@@ -517,7 +92,7 @@ static void ask_for_upgrade(void *ctx, void (*decided)(void *ctx, int err, struc
     }
     r->upgrade_decided = decided;
     r->upgrade_ctx = decided_ctx;
-    tell_guard(r, CHANNEL_UPGRADE, BYTES_NONE);
+    relay_tell_guard(r, CHANNEL_UPGRADE, BYTES_NONE);
 }
 
 // `grace` in milliseconds; empty: as configured.
@@ -548,8 +123,8 @@ static void on_channel(void *ctx)
         drain(r, bytes_cstr(message.text));
     else if (message.kind == CHANNEL_UPGRADE_REFUSED)
         upgrade_decided(r, E_SYNTAX, bytes_cstr(message.text));
-    else if (parts_take(&r->parts, &message))
-        reload(r);
+    else if (relay_parts_take(&r->parts, &message))
+        relay_reload(r);
 }
 
 // A wall clock that moved while the monotonic one did not: told, and charged to nobody's lifetime.
@@ -573,10 +148,10 @@ static void on_main_start(struct sys_task *task)
     r->watch = sys_watch_open(r->channel, on_channel, r);
     r->clock.fire = on_clock;
     sys_timer_set(&r->clock, mono_add_ms(sys_mono(), WALL_JUMPS_LOOK_MS));
-    apply_to_workers(r);
-    start_keeper(r);
-    parts_clear(&r->parts);
-    tell_guard(r, CHANNEL_READY, r->snapshot->conf->control);
+    relay_apply_to_workers(r);
+    relay_start_keeper(r);
+    relay_parts_clear(&r->parts);
+    relay_tell_guard(r, CHANNEL_READY, r->snapshot->conf->control);
     spool_tell_rest(r->spool); // the workers take it as it comes
 }
 
@@ -723,8 +298,7 @@ static int open_store(struct relay *r)
     else if (err)
         log_error("cannot open the store", LOG_STR("because", buf_bytes(&error)), LOG_ERR(err));
     else {
-        replace(&r->accounts, conf_part_new(directory, free_directory));
-        make_snapshot(r);
+        relay_set_accounts(r, directory);
     }
     buf_done(&error);
     return err;
@@ -845,7 +419,7 @@ static int start_services(struct relay *r)
 {
     const struct conf *conf = r->snapshot->conf;
     r->main = sys_loop_start("main");
-    r->shared.auth = auth_new(r->main, guard_limits(conf));
+    r->shared.auth = auth_new(r->main, relay_guard_limits(conf));
     r->shared.limits = net_limits_new(conf->limits.sessions, conf->limits.sessions_per_address);
     spool_start(r->spool);
     int err = history_start(conf->state, r->spool, conf->events.keep_ms, &r->history);
@@ -854,7 +428,7 @@ static int start_services(struct relay *r)
         return err;
     }
     r->shared.history = r->history;
-    struct suppress_policy policy = suppress_policy(conf);
+    struct suppress_policy policy = relay_suppress_policy(conf);
     err = suppress_start(r->suppress, r->spool, &policy);
     if (err) {
         log_error("cannot use the suppression list", LOG_ERR(err));
@@ -872,10 +446,10 @@ static int start_services(struct relay *r)
                                   .intake_counters = &r->shared.intake_counters,
                                   .deliver_counters = &r->shared.deliver_counters,
                                   .unsubscribe_counters = &r->unsubscribe_counters,
-                                  .accounts_changed = accounts_changed,
+                                  .accounts_changed = relay_accounts_changed,
                                   .upgrade = ask_for_upgrade,
                                   .certificate = tell_certificate,
-                                  .look_after_keys = look_after_keys,
+                                  .look_after_keys = relay_look_after_keys,
                                   .ctx = r};
     r->parts.http = -1; // the API's now
     err = api_start(&options, r->snapshot, &r->api);
@@ -900,13 +474,10 @@ static int receive_first(struct relay *r)
             return err;
         if (message.kind == CHANNEL_STOP)
             return E_CLOSED;
-    } while (!parts_take(&r->parts, &message));
-    struct prepared p;
+    } while (!relay_parts_take(&r->parts, &message));
     struct buf errors = {0};
-    int err = prepare(r, &p, &errors);
-    if (!err)
-        adopt(r, &p);
-    else
+    int err = relay_apply_first(r, &errors);
+    if (err)
         fprintf(stderr, "%.*s", BYTES_FMT(buf_bytes(&errors)));
     buf_done(&errors);
     return err ? E_SYNTAX : OK; // the configuration or a file that it names must change
@@ -942,7 +513,6 @@ static int start(struct relay *r)
     set_up_malloc();
     sys_random(&seed, sizeof seed);
     map_seed(seed);
-    r->accounts = conf_part_new(store_directory_empty(), free_directory);
     int err = receive_first(r);
     if (err)
         return err;
@@ -956,7 +526,7 @@ static int start(struct relay *r)
     err = load_secrets(r);
     if (err)
         return err;
-    load_authorities(r);
+    relay_load_authorities(r);
     r->shared.channel = r->channel;
     r->shared.open_signer = signer_open;
     r->shared.port.kick = kick_workers;

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+//
+// relay_inside - what the files of the relay's first thread and main loop share
+#pragma once
+
+#include <stdatomic.h>
+
+#include "api/api.h"
+#include "api/unsubscribe.h"
+#include "daemon/channel.h"
+#include "daemon/dkim_keeper.h"
+#include "daemon/relay.h"
+#include "daemon/relay_files.h"
+#include "daemon/worker.h"
+#include "store/store.h"
+#include "store/suppress.h"
+#include "sys/sys_watch.h"
+
+// What the guard has sent since the last COMMIT.
+struct parts {
+    struct buf config, certificate;
+    uint32_t key; // the number of the certificate's
+    struct relay_files files;
+    char name[CHANNEL_TEXT_MAX];
+    struct worker_listener listeners[256];
+    size_t count;
+    int http, unsubscribe;
+};
+
+// What is told by the spool: before the loops run, then on its loop.
+struct recovery {
+    struct conf_snapshot *snapshot; // held
+    struct queue_now now;
+    struct mono began;
+    uint64_t messages;
+    uint64_t kicks;              // of this slice
+    struct sys_task task;        // on the main loop
+    _Atomic uint64_t kicks_main; // for it; 0: it is not on its way
+    _Atomic bool all;
+};
+
+struct relay {
+    int channel;
+    struct parts parts;
+    struct relay_folders folders;
+    struct sys_loop *main, *dns_loop;
+    struct conf_part *conf, *routes, *accounts, *bounces, *tls;
+    struct net_tls_server *tls_server;
+    struct conf_snapshot *snapshot;
+    uint64_t generation; // of snapshots
+    struct store *store;
+    struct spool *spool;
+    struct queue *queue;
+    struct dns *dns;
+    struct worker_shared shared;
+    struct worker *workers[WORKERS_MAX];
+    uint32_t workers_count;
+    struct history *history;
+    struct suppress *suppress;
+    struct api *api;
+    struct unsubscribe *unsubscribe; // NULL: nobody asked for it
+    struct unsubscribe_counters unsubscribe_counters;
+    // main loop
+    struct dkim_keeper *keeper;
+    struct sys_watch *watch;
+    struct sys_timer grace, clock;
+    void (*upgrade_decided)(void *ctx, int err, struct bytes why); // NULL: nobody waits
+    void *upgrade_ctx;
+    struct sys_task start;
+    struct recovery recovery;
+    uint32_t drained;
+    bool stopping, patient; // patient: a lock that is held is tried again
+    int finished[2];        // a pipe: the first thread waits at its end
+};
+
+// ---- relay_apply.c: configurations and accounts, as they come; all on the main loop once that runs ----------
+
+// Keeps a part, which it takes over; true at COMMIT.
+bool relay_parts_take(struct parts *p, struct channel_message *m);
+void relay_parts_clear(struct parts *p);
+// What has come becomes the first configuration, with no accounts yet. As relay_parse_config() fails, and
+// route_table_new(); `errors` says where.
+int relay_apply_first(struct relay *r, struct buf *errors) MUST_USE;
+// What has come replaces the configuration, whole or not at all; the guard is told which.
+void relay_reload(struct relay *r);
+// Takes over the directory; whoever holds an older snapshot keeps that.
+void relay_set_accounts(struct relay *r, struct store_directory *directory);
+// The API's hook after an operation that changed the store (api.h). Any thread.
+void relay_accounts_changed(void *relay, struct store_directory *directory,
+                            void (*done)(void *done_ctx), void *done_ctx);
+void relay_load_authorities(struct relay *r);
+void relay_apply_to_workers(struct relay *r);
+void relay_tell_guard(struct relay *r, enum channel_kind kind, struct bytes text);
+struct auth_guard_limits relay_guard_limits(const struct conf *conf);
+struct suppress_policy relay_suppress_policy(const struct conf *conf);
+// Looks after the DKIM keys from now on; and at once, when somebody asks (api.h).
+void relay_start_keeper(struct relay *r);
+void relay_look_after_keys(void *relay, void (*done)(void *ctx), void *done_ctx);
