@@ -47,7 +47,7 @@ class Scene:
             "listeners": [{"name": "submission", "address": "127.0.0.1:0", "tls": "starttls", "auth": "required"},
                           {"name": "bounces", "address": f"{self.bounces}:{network.smtp_port()}", "tls": "starttls", "role": "bounces"}],
             "dns": {"servers": [self.knot.server]},
-            "dkim": {"check_every": "1s"},
+            "dkim": {"check_every": "1s", "keys": "both"},
             "domains": {"spf_include": f"_spf.{SERVICE}", "bounce_host": f"bounce.{SERVICE}", "addresses": [self.address]},
             "bounce": {"cfbl": True},
             "unsubscribe": {"url": f"https://mail.{SERVICE}/u/", "address": "127.0.0.1:0"},
@@ -157,7 +157,7 @@ def judge(scene, transaction):
     message = transaction.data
     header = email.message_from_bytes(message)
     signatures = header.get_all("DKIM-Signature")
-    assert signatures
+    assert len(signatures) == 2, signatures
     for index, value in enumerate(signatures):
         tags = dict(part.split("=", 1) for part in re.sub(r"\s", "", value).rstrip(";").split(";"))
         assert tags["d"] == DOMAIN
