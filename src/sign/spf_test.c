@@ -218,7 +218,7 @@ static const struct {
 };
 
 // Each at once, and with a DNS that has to be asked first: the same verdict.
-static void test_cases(void **state)
+static void test_j_cases(void **state)
 {
     for (size_t i = 0; i < COUNT_OF(cases); i++)
         for (int slow = 0; slow < 2; slow++) {
@@ -261,7 +261,7 @@ static void test_rounds_are_few(void **state)
 int main(void)
 {
     const struct CMUnitTest all[] = {
-        cmocka_unit_test(test_cases),
+        cmocka_unit_test(test_j_cases),
         cmocka_unit_test(test_domains),
         cmocka_unit_test(test_rounds_are_few),
     };

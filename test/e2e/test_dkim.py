@@ -86,7 +86,7 @@ OUTCOMES = [  # name, what is done to the signature, zone changes, options, resu
 
 
 @pytest.mark.parametrize("case", OUTCOMES, ids=lambda case: case[0])
-def test_verdicts(case, keys, tmp_path):
+def test_j_verdicts(case, keys, tmp_path):
     _, edit, changes, options, result, reason = case
     named = {"rsa": keys.rsa.record, "ed25519": keys.ed25519.record}
     for name, bits in (("other", 2048), ("small", 768)):
@@ -102,7 +102,7 @@ def test_verdicts(case, keys, tmp_path):
     assert (verdicts[0]["result"], verdicts[0]["reason"]) == (result, reason)
 
 
-def test_several_signatures(keys):
+def test_j_several_signatures(keys):
     """Each is judged for itself, from the top; only ten are."""
     message = judges.posthaste_sign(judges.posthaste_sign(MESSAGE, keys.rsa), keys.ed25519)
     verdicts = judges.posthaste_verify(message, keys.zone_file)
