@@ -213,7 +213,7 @@ def suppress_10m(run):
     done = subprocess.run([machine.TOP / "build" / "suppress_bench", run.lasting(f"suppress-{count}"), str(count)],
                           check=True, capture_output=True, text=True)
     got = json.loads(done.stdout)
-    return {"posthaste": got["ns_per_lookup"], **{name: got[name] for name in
+    return {"posthaste": got["ns_per_lookup"], "rss_peak_bytes": int(got["resident_bytes_per_address"] * count), **{name: got[name] for name in
             ("bytes_per_address", "resident_bytes_per_address", "load_s", "import_per_s")}}
 
 

@@ -70,7 +70,7 @@ def test_ready_file(make_relay):
     wait_until(lambda: relay.process.check_running() and relay.ready_file.exists(), 20)
     text = relay.ready_file.read_text()  # at once: it is whole from the first moment
     ready = json.loads(text)
-    assert list(ready) == ["pid", "version", "control", "listeners", "http"]
+    assert list(ready) == ["pid", "version", "control", "listeners", "http", "unsubscribe"]
     assert ready["pid"] == relay.process.pid
     assert re.fullmatch(r"\d+\.\d+\.\d+", ready["version"])
     assert [one["name"] for one in ready["listeners"]] == ["submission", "submissions", "trusted"]
@@ -550,7 +550,8 @@ METRICS = """messages_accepted_total recipients_accepted_total bytes_accepted_to
     recipients_refused_total sessions_total sessions_refused_total sessions_tls_total logins_total logins_failed_total
     sessions recipients_total{outcome="delivered"} recipients_total{outcome="failed"}
     recipients_total{outcome="deferred"} recipients_total{outcome="expired"} transactions_total connections_opened_total
-    connections_failed_total bytes_sent_total dkim_signatures_total dkim_failures_total dkim_bodies_read_total spool_flushes_total spool_flush_failures_total spool_frames_total
+    connections_failed_total bytes_sent_total dkim_signatures_total{algorithm="rsa"}
+    dkim_signatures_total{algorithm="ed25519"} dkim_failures_total dkim_bodies_read_total spool_flushes_total spool_flush_failures_total spool_frames_total
     spool_records_total spool_written_bytes_total spool_compacted_bytes_total spool_damaged_records_total spool_segments
     spool_segments_free spool_live_messages spool_live_bytes spool_extents spool_extent_bytes spool_accepting
     queue_recipients{state="queued"} queue_recipients{state="scheduled"} queue_recipients{state="held"}

@@ -317,7 +317,7 @@ def test_slow_loris(world):
 
 def links(relay):
     """What the descriptors of the relay process are."""
-    folder = pathlib.Path(f"/proc/{relay.pids()[-1]}/fd")
+    folder = pathlib.Path(f"/proc/{relay.relay_pid()}/fd")
     for fd in folder.iterdir():
         with contextlib.suppress(OSError):
             yield os.readlink(fd)
