@@ -59,7 +59,7 @@ static uint32_t slot_of(struct bytes domain)
     return hash % INSPECTION_MEMORY_SLOTS;
 }
 
-static void remember(struct inspection *i, struct bytes domain)
+static void remember(struct inspection *i, struct bytes domain, int64_t ms)
 {
     if (domain.len > sizeof i->memory->slots[0].domain)
         return;
@@ -67,7 +67,7 @@ static void remember(struct inspection *i, struct bytes domain)
     memcpy(i->memory->slots[n].domain, domain.at, domain.len);
     i->memory->slots[n].len = (uint8_t)domain.len;
     i->memory->slots[n].takes_no_mail = i->takes_no_mail;
-    i->memory->slots[n].until = mono_add_ms(sys_mono(), INSPECTION_MEMORY_MS);
+    i->memory->slots[n].until = mono_add_ms(sys_mono(), ms);
 }
 
 static bool recall(struct inspection *i, struct bytes domain)
@@ -86,8 +86,8 @@ static void on_known(struct dns_ask *ask, struct dns_mx *mx)
     i->asking = false;
     i->takes_no_mail = mx->outcome == DNS_MX_NO_DOMAIN || mx->outcome == DNS_MX_NULL ||
                        mx->outcome == DNS_MX_NO_ADDRESS;
-    if (mx->outcome != DNS_MX_TEMPORARY)
-        remember(i, preflight_from_domain(i->preflight));
+    remember(i, preflight_from_domain(i->preflight),
+             mx->outcome == DNS_MX_TEMPORARY ? INSPECTION_UNKNOWN_MS : INSPECTION_MEMORY_MS);
     dns_mx_free(mx);
     if (i->done)
         i->done(i->ctx);
@@ -101,8 +101,9 @@ static void look_up_from(struct inspection *i)
         return;
     i->asking = true;
     i->ask.done = on_known;
-    dns_cache_ask(i->dns, &i->ask, domain, DNS_BY_MX,
-                  mono_add_ms(sys_mono(), DNS_VERDICT_BUDGET_MS));
+    int64_t patience_ms = mode_of(i->account) == STORE_PREFLIGHT_WARN ? INSPECTION_WARN_PATIENCE_MS
+                                                                      : DNS_VERDICT_BUDGET_MS;
+    dns_cache_ask(i->dns, &i->ask, domain, DNS_BY_MX, mono_add_ms(sys_mono(), patience_ms));
 }
 
 // ---- from begin to end -------------------------------------------------------------------------------------

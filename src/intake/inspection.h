@@ -14,6 +14,9 @@
 
 #define INSPECTION_MEMORY_SLOTS 64
 #define INSPECTION_MEMORY_MS 300000
+#define INSPECTION_UNKNOWN_MS 30000 // a silent DNS is not waited for again so soon
+// A finding that only warns is not worth more of the client's time.
+#define INSPECTION_WARN_PATIENCE_MS 200
 
 // What a worker remembers of domains.
 struct inspection_memory {
@@ -34,7 +37,8 @@ struct inspection *inspection_begin(const struct store_directory *directory, boo
                                     struct inspection_memory *memory);
 void inspection_free(struct inspection *i); // NULL is fine
 void inspection_feed(struct inspection *i, struct bytes piece);
-// The content has ended. True: the DNS has not answered yet, done() comes within DNS_VERDICT_BUDGET_MS.
+// The content has ended. True: the DNS has not answered yet, done() comes within DNS_VERDICT_BUDGET_MS, or
+// INSPECTION_WARN_PATIENCE_MS where findings only warn.
 bool inspection_waits(struct inspection *i, void (*done)(void *ctx), void *ctx);
 // Then, once: what was found of a message of that class, with this reverse-path.
 void inspection_finish(struct inspection *i, enum mail_class class, struct bytes reverse_path,
