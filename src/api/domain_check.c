@@ -323,22 +323,19 @@ static void check_key_txt(struct domain_check *c, const struct domain_key *key, 
     }
 }
 
-// The CNAME itself, so that keys can be changed without the domain's owner; then where it leads.
-static void check_key_cname(struct domain_check *c, const struct domain_key *key, struct bytes name)
+// Judges whether there is a CNAME at the name that leads to the target. True: there is.
+static bool leads_to(struct domain_check *c, enum domain_check_id id, struct bytes name,
+                     struct bytes target)
 {
-    const enum domain_check_id id = DOMAIN_CHECK_DKIM;
     const struct dns_answer *answer;
-    struct bytes target =
-        domain_key_target(c->setup.conf, c->setup.domain, key->selector, c->arena);
     c->findings[id].want = cname_record(c, name, target);
     switch (look(c, name, DNS_CNAME, &answer)) {
     case LOOK_FOUND:
         found(c, id, cname_record(c, name, answer->records[0].name));
-        if (!bytes_eq_nocase(answer->records[0].name, target))
-            judge(c, id, DOMAIN_WRONG, "the CNAME record at %.*s leads elsewhere: replace it",
-                  BYTES_FMT(name));
-        else if (key->record.len)
-            check_key_txt(c, key, name);
+        if (bytes_eq_nocase(answer->records[0].name, target))
+            return true;
+        judge(c, id, DOMAIN_WRONG, "the CNAME record at %.*s leads elsewhere: replace it",
+              BYTES_FMT(name));
         break;
     case LOOK_NONE:
         judge(c, id, DOMAIN_MISSING, "publish this CNAME record at %.*s", BYTES_FMT(name));
@@ -349,6 +346,17 @@ static void check_key_cname(struct domain_check *c, const struct domain_key *key
     case LOOK_LATER:
         break;
     }
+    return false;
+}
+
+// The CNAME itself, so that keys can be changed without the domain's owner; then where it leads.
+static void check_key_cname(struct domain_check *c, const struct domain_key *key, struct bytes name)
+{
+    const enum domain_check_id id = DOMAIN_CHECK_DKIM;
+    struct bytes target =
+        domain_key_target(c->setup.conf, c->setup.domain, key->selector, c->arena);
+    if (leads_to(c, id, name, target) && key->record.len)
+        check_key_txt(c, key, name);
 }
 
 // The first key with something wrong is told of.
@@ -539,31 +547,14 @@ static void check_return_path(struct domain_check *c)
     const enum domain_check_id id = DOMAIN_CHECK_RETURN_PATH;
     struct bytes name = domain_return_path_name(c->setup.domain, c->arena);
     struct bytes target = c->setup.conf->domains.bounce_host;
-    const struct dns_answer *answer;
     if (!target.len) {
         judge(c, id, DOMAIN_MISSING,
               "for the operator: set domains.bounce_host; until then bounces go to the senders");
         return;
     }
-    c->findings[id].want = cname_record(c, name, target);
-    switch (look(c, name, DNS_CNAME, &answer)) {
-    case LOOK_FOUND:
-        found(c, id, cname_record(c, name, answer->records[0].name));
+    if (leads_to(c, id, name, target)) {
         judge_ok(c, id);
-        if (bytes_eq_nocase(answer->records[0].name, target))
-            check_bounce_host(c, name);
-        else
-            judge(c, id, DOMAIN_WRONG, "the CNAME record at %.*s leads elsewhere: replace it",
-                  BYTES_FMT(name));
-        break;
-    case LOOK_NONE:
-        judge(c, id, DOMAIN_MISSING, "publish this CNAME record at %.*s", BYTES_FMT(name));
-        break;
-    case LOOK_FAILED:
-        judge_unknown(c, id, name, answer);
-        break;
-    case LOOK_LATER:
-        break;
+        check_bounce_host(c, name);
     }
 }
 

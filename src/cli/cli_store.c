@@ -130,8 +130,8 @@ static int apply_here(struct store *store, struct arena *arena, const char *op,
     return exit;
 }
 
-int cli_store_apply(struct cli *cli, const char *op, struct json_object *args,
-                    struct json_object **out_result)
+static int apply(struct cli *cli, const char *op, struct json_object *args,
+                 struct json_object **out_result)
 {
     const struct conf *conf = cli_conf(cli);
     struct buf error = {0};
@@ -163,6 +163,14 @@ int cli_store_apply(struct cli *cli, const char *op, struct json_object *args,
         exit = cli_fail(cli_exit_of(err), "%s", buf_cstr(&error));
     store_close(store);
     buf_done(&error);
+    return exit;
+}
+
+int cli_store_apply(struct cli *cli, const char *op, struct json_object *args,
+                    struct json_object **out_result)
+{
+    int exit = apply(cli, op, args, out_result);
+    json_object_put(args);
     return exit;
 }
 

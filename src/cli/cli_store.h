@@ -11,7 +11,7 @@
 
 struct json_object;
 
-// Applies it; `args` is borrowed and may be NULL. On success *out_result is the caller's
+// Applies it; `args` is taken over and may be NULL. On success *out_result is the caller's
 // (json_object_put). Otherwise the reason is on standard error and the exit code comes back.
 int cli_store_apply(struct cli *cli, const char *op, struct json_object *args,
                     struct json_object **out_result);

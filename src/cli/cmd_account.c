@@ -32,7 +32,6 @@ static int change_account(struct cli *cli, const char *op, struct json_object *a
     struct json_object *account;
     cli_json_add(args, "account", cli_argument(cli, 0));
     int exit = cli_store_apply(cli, op, args, &account);
-    json_object_put(args);
     return exit ? exit : show_account(cli, account);
 }
 
@@ -122,7 +121,6 @@ static int show_options(struct cli *cli, const char *op, struct json_object *arg
     struct json_object *account, *options = NULL;
     cli_json_add(args, "account", cli_argument(cli, 0));
     int exit = cli_store_apply(cli, op, args, &account);
-    json_object_put(args);
     if (exit)
         return exit;
     json_object_object_get_ex(account, "options", &options);

@@ -108,7 +108,6 @@ static int add_credential(struct cli *cli, const struct secret *s)
     if (s->scram.len)
         cli_json_add(args, "scram", buf_bytes(&s->scram));
     int exit = cli_store_apply(cli, "credential.add", args, &result);
-    json_object_put(args);
     if (!exit)
         exit = show_added(cli, result, s);
     json_object_put(result);
@@ -140,7 +139,6 @@ static int run_remove(struct cli *cli)
     cli_json_add(args, "account", cli_argument(cli, 0));
     cli_json_add(args, "login", bytes_cstr(cli_value(cli, "login")));
     int exit = cli_store_apply(cli, "credential.remove", args, &result);
-    json_object_put(args);
     if (exit)
         return exit;
     if (cli->json)
@@ -173,7 +171,6 @@ static int run_list(struct cli *cli)
     if (cli->arguments_count)
         cli_json_add(args, "account", cli_argument(cli, 0));
     int exit = cli_store_apply(cli, "credential.list", args, &result);
-    json_object_put(args);
     if (exit)
         return exit;
     if (!json_object_object_get_ex(result, "credentials", &list))

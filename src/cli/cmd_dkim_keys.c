@@ -43,15 +43,6 @@ static struct json_object *owner_args(struct bytes account, struct bytes domain)
     return args;
 }
 
-// Applies an operation to the keys of an owner; takes over `args`.
-static int apply(struct cli *cli, const char *op, struct json_object *args,
-                 struct json_object **out_result)
-{
-    int exit = cli_store_apply(cli, op, args, out_result);
-    json_object_put(args);
-    return exit;
-}
-
 // The array of dkim.list, its own reference.
 static int list_keys(struct cli *cli, struct bytes account, struct bytes domain, bool pairs,
                      struct json_object **out)
@@ -59,7 +50,7 @@ static int list_keys(struct cli *cli, struct bytes account, struct bytes domain,
     struct json_object *result, *keys = NULL, *args = owner_args(account, domain);
     json_object_object_add(args, "pairs", json_object_new_boolean(pairs));
     *out = NULL;
-    int exit = apply(cli, "dkim.list", args, &result);
+    int exit = cli_store_apply(cli, "dkim.list", args, &result);
     if (!exit && json_object_object_get_ex(result, "keys", &keys))
         *out = json_object_get(keys);
     json_object_put(result);
@@ -156,7 +147,7 @@ static int run_rotate(struct cli *cli)
     struct json_object *result = NULL, *keys = NULL;
     int exit = take_owner(cli, &account, &domain);
     if (!exit)
-        exit = apply(cli, "dkim.rotate", owner_args(account, domain), &result);
+        exit = cli_store_apply(cli, "dkim.rotate", owner_args(account, domain), &result);
     json_object_put(result);
     if (!exit)
         exit = cli_dkim_look_after(cli);
@@ -240,7 +231,8 @@ static int run_import(struct cli *cli)
     buf_done(&pem);
     if (!exit)
         exit = cli_store_apply(cli, "dkim.add", args, &key);
-    json_object_put(args);
+    else
+        json_object_put(args);
     if (!exit && cli->json)
         cli_print_json(key);
     else if (!exit)

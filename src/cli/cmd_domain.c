@@ -48,15 +48,6 @@ static struct json_object *domain_args(struct cli *cli)
     return args;
 }
 
-// Applies the operation to the domain that the arguments name; takes over `args`.
-static int apply(struct cli *cli, const char *op, struct json_object *args,
-                 struct json_object **out_result)
-{
-    int exit = cli_store_apply(cli, op, args, out_result);
-    json_object_put(args);
-    return exit;
-}
-
 static int run_add(struct cli *cli)
 {
     uint8_t random[STORE_PASSWORD_RANDOM];
@@ -66,7 +57,7 @@ static int run_add(struct cli *cli)
     store_password_generate(random, token);
     cli_json_add(args, "token", bytes_cstr(token));
     json_object_object_add(args, "trust", json_object_new_boolean(cli_flag(cli, "trust")));
-    int exit = apply(cli, "domain.add", args, &domain);
+    int exit = cli_store_apply(cli, "domain.add", args, &domain);
     if (!exit)
         show_domain(cli, domain);
     json_object_put(domain);
@@ -78,7 +69,7 @@ static int find_domain(struct cli *cli, struct json_object **out_domain)
 {
     struct json_object *result, *list = NULL;
     *out_domain = NULL;
-    int exit = apply(cli, "domain.show", domain_args(cli), &result);
+    int exit = cli_store_apply(cli, "domain.show", domain_args(cli), &result);
     if (exit)
         return exit;
     if (json_object_object_get_ex(result, "domains", &list) && json_object_array_length(list) == 1)
@@ -123,7 +114,7 @@ static int run_verify(struct cli *cli)
     if (!exit && !is_verified(domain))
         exit = prove(cli, domain);
     if (!exit)
-        exit = apply(cli, "domain.verified", domain_args(cli), &verified);
+        exit = cli_store_apply(cli, "domain.verified", domain_args(cli), &verified);
     if (!exit)
         show_domain(cli, verified);
     json_object_put(verified);
@@ -134,7 +125,7 @@ static int run_verify(struct cli *cli)
 static int run_remove(struct cli *cli)
 {
     struct json_object *result;
-    int exit = apply(cli, "domain.remove", domain_args(cli), &result);
+    int exit = cli_store_apply(cli, "domain.remove", domain_args(cli), &result);
     if (exit)
         return exit;
     if (cli->json)
@@ -168,7 +159,7 @@ static int run_list(struct cli *cli)
     struct json_object *args = json_object_new_object(), *result, *list;
     if (cli->arguments_count)
         cli_json_add(args, "account", cli_argument(cli, 0));
-    int exit = apply(cli, "domain.list", args, &result);
+    int exit = cli_store_apply(cli, "domain.list", args, &result);
     if (exit)
         return exit;
     if (!json_object_object_get_ex(result, "domains", &list))

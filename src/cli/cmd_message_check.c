@@ -19,9 +19,7 @@ static int ask_store(struct cli *cli, const char *op, struct json_object **out)
 {
     struct json_object *args = json_object_new_object();
     cli_json_add(args, "account", bytes_cstr(cli_value(cli, "account")));
-    int exit = cli_store_apply(cli, op, args, out);
-    json_object_put(args);
-    return exit;
+    return cli_store_apply(cli, op, args, out);
 }
 
 // Does one of the list, whose field `flag` has the wanted value, name the domain or one above it?

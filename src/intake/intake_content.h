@@ -2,8 +2,9 @@
 //
 // intake_content - takes in the content of one message: header into memory, body into memory or an extent
 //
-// The header ends at the first empty line. The body is hashed as it comes, where a key may sign it; up to STORED_INLINE_MAX it stays in
-// a chain, beyond that it streams to an extent file, so a large message never stands whole in memory.
+// The header ends at the first empty line. The body is hashed as it comes, where a key may sign it; up to
+// STORED_INLINE_MAX it stays in a chain, beyond that it streams to an extent file, so a large message never stands whole
+// in memory.
 //
 // Owner:  the session; every path ends in intake_content_finish() or intake_content_drop().
 // Limits: header_bytes_max: past it the header is not kept and `header_too_large` is set (content goes on to be

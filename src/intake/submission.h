@@ -2,7 +2,8 @@
 //
 // submission - checks the header of a submitted message and completes it (RFC 6409 section 8)
 //
-// Pure. The header fields that posthaste adds or removes, and nothing else, are (law 4):
+// Pure. The header fields that posthaste adds or removes at intake, and nothing else, are (law 4; what a rendering adds
+// for its recipient stands in deliver/extras.h, signatures in deliver/signature.h):
 //   added     Received; in mode fix, where missing: Date, Message-ID, and "To: undisclosed-recipients:;" when
 //             neither To nor Cc is there
 //   removed   Bcc (not in mode off); X-Posthaste-Class, -Tag and -Send-At of authenticated accounts

@@ -63,7 +63,7 @@ void mail_base64_encoder_finish(struct mail_base64_encoder *e, struct buf *out)
     *e = (struct mail_base64_encoder){0};
 }
 
-static int base64_value(char c)
+int mail_base64_value(char c)
 {
     if (c >= 'A' && c <= 'Z')
         return c - 'A';
@@ -89,7 +89,7 @@ static int base64_end_group(struct mail_base64_decoder *d, struct buf *out)
 
 static int base64_char(struct mail_base64_decoder *d, char c, struct buf *out)
 {
-    int value = base64_value(c);
+    int value = mail_base64_value(c);
     bool is_padding = c == '=' && (d->count == 2 || d->count == 3);
     if (value < 0 && !is_padding)
         return E_SYNTAX;

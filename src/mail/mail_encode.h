@@ -19,6 +19,9 @@ void mail_base64_encode(struct bytes s, struct buf *out);
 // Strict: the alphabet, correct padding, zero spare bits, nothing else; "" gives nothing.
 int mail_base64_decode(struct bytes text, struct buf *out) MUST_USE;
 
+// What a character of the alphabet (RFC 4648 section 4) stands for; -1: none of it.
+int mail_base64_value(char c);
+
 // A body part in base64: lines of 76 characters, each ended by CRLF (RFC 2045 section 6.8).
 struct mail_base64_encoder {
     uint8_t carry[3];

@@ -2,6 +2,7 @@
 #include "sign/dkim_tags.h"
 
 #include "base/check.h"
+#include "mail/mail_encode.h"
 
 // tag-name = ALPHA *( ALPHA / DIGIT / "_" )
 static bool is_tag_name(struct bytes name)
@@ -80,17 +81,6 @@ bool dkim_tags_has_item(struct bytes list, const char *item)
     return false;
 }
 
-static int base64_digit(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (ascii_is_digit(c))
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
 bool dkim_tags_base64(struct bytes value, size_t max, uint8_t *out, size_t *out_len)
 {
     uint32_t bits = 0;
@@ -103,7 +93,7 @@ bool dkim_tags_base64(struct bytes value, size_t max, uint8_t *out, size_t *out_
             padding++;
             continue;
         }
-        int digit = base64_digit(c);
+        int digit = mail_base64_value(c);
         if (digit < 0 || padding)
             return false;
         bits = bits << 6 | (uint32_t)digit;
