@@ -176,6 +176,7 @@ if [ -e /test/slow_flush.so ]; then
 fi
 cp /test/postfix/main.cf /test/postfix/master.cf /etc/postfix/
 chown root:root /etc/postfix/*.cf
+touch -d '1 minute ago' /etc/postfix/*.cf
 exec postfix start-fg
 """
 

@@ -40,6 +40,14 @@ def root(where=""):
     return found.stdout.strip() or None
 
 
+def lives(pid):
+    """Whether a process runs. One that ended and waits for its parent, maybe a tardy init, holds nothing any more."""
+    try:
+        return pathlib.Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def why_not():
     """The reason why peers can't be run here, or None if they can."""
     if not network.PRIVATE:
@@ -72,7 +80,7 @@ class Peer:
         assert not check or result.returncode == 0, f"{shlex.join(words)}: {result.stderr}{result.stdout}"
         return result
 
-    def wait_port(self, port, seconds=20.0):
+    def wait_port(self, port, seconds=60.0):
         wait_until(lambda: self.process.check_running() and network.accepts(self.address, port), seconds,
                    f"{type(self).__name__} on {self.address}:{port}:\n{self.process.log()[-3000:]}", every=0.05)
         return self
@@ -82,9 +90,9 @@ class Peer:
 
     def close(self):
         """The namespace's first process dies with `unshare`, and everything inside with it."""
-        inner = pathlib.Path("/proc", str(self.inner_pid())) if self.process.running() else None
+        inner = self.inner_pid() if self.process.running() else None
         self.process.kill()
-        wait_until(lambda: not (inner and inner.exists()), 10, "the peer's processes are gone")
+        wait_until(lambda: not (inner and lives(inner)), 10, "the peer's processes are gone")
 
 
 class Knot(Peer):
@@ -233,13 +241,15 @@ class Postfix(Peer):
         self.run("sendmail", "-C", "/etc/postfix", "-i", "-f", sender, *recipients, stdin=data)
 
 
-# Postfix refuses configuration files of others; /test is the test's, so they are copied.
+# Postfix refuses configuration files of others; /test is the test's, so they are copied. Each of its processes
+# waits until main.cf has not changed for two seconds, so the copy is made older. `postfix start-fg` would only
+# check a queue that is new each time, at a few hundred processes a start.
 START_POSTFIX = r"""
 set -e
 cp /test/postfix/main.cf /test/postfix/master.cf /etc/postfix/
 chown root:root /etc/postfix/*.cf
-postfix -c /etc/postfix set-permissions >/dev/null 2>&1 || true
-exec postfix start-fg
+touch -d '1 minute ago' /etc/postfix/*.cf
+exec /usr/lib/postfix/sbin/master -d
 """
 
 
