@@ -147,7 +147,6 @@ def test_refused_reload_leaves_what_last_worked(make_relay, receiver_, pair):
     relay.wait_state(ident, "delivered")
     shutil.copy(pair.certificate, certificate)
     relay.reload()
-    wait_for(lambda: "reloaded" in relay.log())
     kill_relay(relay)
     send(relay)
     with pytest.raises(ConnectionRefusedError):
@@ -214,7 +213,5 @@ def test_reload_takes_over_session_limits(relay_):
     assert greetings(relay_, 4) == [b"220"] * 4
     for limits, want in (({"sessions_per_address": 2}, 2), ({"sessions_per_address": 100, "sessions": 3}, 3),
                          ({"sessions_per_address": 100, "sessions": 1000}, 4)):
-        before = relay_.log().count("reloaded")
         relay_.reload({"limits": limits})
-        wait_for(lambda before=before: relay_.log().count("reloaded") > before)
         wait_for(lambda want=want: greetings(relay_, 4).count(b"220") == want)

@@ -208,7 +208,6 @@ def test_m_private_key_stays_in_the_guard(make_relay, tmp_path, kind):
     assert holds(relay.ready["pid"], secrets)
     authority.issue("relay.test", stem="own", key=keys[1])
     relay.reload()
-    wait_for_log(relay, "reloaded")
     assert shake_hands(relay, ssl.TLSVersion.TLSv1_3) != before
     assert not holds(relay.relay_pid(), secrets)
     first = relay.relay_pid()

@@ -132,9 +132,11 @@ class Relay:
         return self.start(**kwargs)
 
     def reload(self, changes=None):
-        """Writes the changes and sends SIGHUP."""
+        """Writes the changes, sends SIGHUP and waits until the service took them over or refused them."""
+        answers = len(re.findall(r"\b(?:reloaded|reload refused)\b", self.log()))
         self.write_config(changes)
         self.process.signal(signal.SIGHUP)
+        wait_until(lambda: len(re.findall(r"\b(?:reloaded|reload refused)\b", self.log())) > answers, 20, "the reload's end")
 
     def children(self):
         """The guard's relay processes and its signers: {"relay": [pid...], "signer": [pid...]}."""
