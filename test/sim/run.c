@@ -60,7 +60,7 @@ static struct {
     uint32_t crashes_seen;
     bool clock_is_new; // a jump that a crash could still make forgotten
     bool fault_wanted; // a crash undoes what was planned for the disk
-    uint64_t struck_seen, turns_seen, asked_turns;
+    uint64_t struck_seen, connected_seen, asked_turns;
     int64_t restart_at_us; // the relay is down until then
     char addresses[64][40];
     struct bytes recipients[BOOK_RECIPIENTS_MAX];
@@ -301,8 +301,8 @@ static void look(void)
     while (!run.clock_is_new && run.done < run.planned && now >= run.plan[run.done].at_us &&
            !sim_host_is_down(run.relay))
         do_deed(run.plan[run.done++].deed);
-    if (sim_turns() - run.turns_seen > 20) {
-        run.turns_seen = sim_turns();
+    if (sim_streams_connected() != run.connected_seen) {
+        run.connected_seen = sim_streams_connected();
         peers_check_lanes();
     }
 }

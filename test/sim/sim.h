@@ -96,6 +96,8 @@ void sim_path_default(const struct sim_path *path);
 // Streams that are open now, on all hosts; those from a host to an address (port 0: any).
 uint32_t sim_streams_open(void);
 uint32_t sim_streams_to(const struct sim_host *from, const struct sys_addr *to);
+// How many connections ever came about: while it stays the same, no count of open ones has grown.
+uint64_t sim_streams_connected(void);
 // Connection attempts to it so far, by anybody.
 uint64_t sim_attempts_to(const struct sys_addr *to);
 

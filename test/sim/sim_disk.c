@@ -507,24 +507,28 @@ int sim_disk_flip(struct sim_disk *d, const char *name, uint64_t offset, uint8_t
     return OK;
 }
 
+// Whether the needle begins in page `i` and ends in the next; both are on the platter up to `size`.
+static bool joint_has(const struct inode *inode, size_t i, size_t size, struct bytes needle)
+{
+    char joint[2 * SIM_PAGE_BYTES];
+    size_t half = needle.len - 1, next = (i + 1) * SIM_PAGE_BYTES;
+    if (i + 1 >= inode->page_count || !inode->pages[i + 1].dur || size <= next || !half)
+        return false;
+    size_t len = half < size - next ? half : size - next;
+    memcpy(joint, inode->pages[i].dur + SIM_PAGE_BYTES - half, half);
+    memcpy(joint + half, inode->pages[i + 1].dur, len);
+    return memmem(joint, half + len, needle.at, needle.len);
+}
+
 static bool inode_has_durable(const struct inode *inode, struct bytes needle)
 {
-    char window[2 * SIM_PAGE_BYTES];
-    for (size_t i = 0; i < inode->page_count; i++) {
-        if (!inode->pages[i].dur)
-            continue;
-        uint64_t at = i * SIM_PAGE_BYTES;
-        size_t len = SIM_PAGE_BYTES;
-        memcpy(window, inode->pages[i].dur, SIM_PAGE_BYTES);
-        if (i + 1 < inode->page_count && inode->pages[i + 1].dur) {
-            memcpy(window + len, inode->pages[i + 1].dur, SIM_PAGE_BYTES);
-            len += SIM_PAGE_BYTES;
-        }
-        if (at >= inode->durable_size)
-            return false;
-        if (at + len > inode->durable_size)
-            len = inode->durable_size - at;
-        if (memmem(window, len, needle.at, needle.len))
+    size_t size = inode->durable_size;
+    for (size_t i = 0; i < inode->page_count && i * SIM_PAGE_BYTES < size; i++) {
+        size_t left = size - i * SIM_PAGE_BYTES;
+        if (inode->pages[i].dur &&
+            (memmem(inode->pages[i].dur, left < SIM_PAGE_BYTES ? left : SIM_PAGE_BYTES, needle.at,
+                    needle.len) ||
+             joint_has(inode, i, size, needle)))
             return true;
     }
     return false;

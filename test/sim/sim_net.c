@@ -72,6 +72,7 @@ static struct {
         uint64_t count;
     } attempts[PATHS_MAX];
     uint32_t attempts_count;
+    uint64_t connected; // ever
 } net;
 
 static void stream_pump(struct sys_stream *s);
@@ -461,6 +462,7 @@ static void fire_connected(struct sim_event *event)
         return;
     s->state = STREAM_OPEN;
     s->connected = true;
+    net.connected++;
     s->reading = true;
     sim_note("connected", s->local.port, s->remote.port);
     if (s->events)
@@ -720,6 +722,11 @@ uint32_t sim_streams_open(void)
     uint32_t count = 0;
     list_each(link, &net.streams) count += stream_is_open(list_get(link, struct sys_stream, link));
     return count;
+}
+
+uint64_t sim_streams_connected(void)
+{
+    return net.connected;
 }
 
 uint32_t sim_streams_to(const struct sim_host *from, const struct sys_addr *to)

@@ -46,7 +46,7 @@ static uint64_t dice_next(uint64_t *state)
 uint64_t sim_roll(enum sim_dice dice, uint64_t bound)
 {
     CHECK(world.started);
-    return bound ? dice_next(&world.dice[dice]) % bound : 0;
+    return (uint64_t)((unsigned __int128)dice_next(&world.dice[dice]) * bound >> 64);
 }
 
 int64_t sim_between(enum sim_dice dice, int64_t low, int64_t high)
