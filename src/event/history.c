@@ -336,6 +336,9 @@ static void watch(struct history *h)
     if (!h->watching)
         spool_watch(h->reader, &h->watch);
     h->watching = true;
+    if (!h->caught_up) // what waits since the last run, perhaps a short one, can go from the journal now
+        sys_timer_set(&h->checkpoint, sys_mono());
+    h->caught_up = true;
 }
 
 static void copy_now(struct history *h)

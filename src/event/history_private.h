@@ -32,7 +32,7 @@ struct history {
     struct sys_task damage;
     atomic_bool damage_told;
     char damaged_day[HISTORY_DAY_BYTES];
-    bool watching, failing, stopping;
+    bool watching, caught_up, failing, stopping;
 };
 
 // From a question: this day's file does not hold any more; the writer moves it out of the way.

@@ -140,14 +140,31 @@ static void publish_mark(struct spool *spool)
     fire_watches(spool);
 }
 
+static void tell_room(struct spool *spool, bool room)
+{
+    const struct journal *j = spool->journal;
+    if (room == !spool->short_told)
+        return;
+    spool->short_told = !room;
+    if (room)
+        log_info("spool has room again: intake goes on");
+    else
+        log_error("spool has no room: intake refused",
+                  LOG_CSTR("because", within_bytes_max(spool) ? "the disk is nearly full"
+                                                              : "the spool's limit is reached"),
+                  LOG_INT("segments", j->live_count), LOG_INT("live_bytes", j->live_bytes));
+}
+
 void spool_publish(struct spool *spool)
 {
     struct journal *j = spool->journal;
     if (needs_another(j))
         check_space(spool); // better known before intake is refused than then
-    bool accepting =
-        !spool->failing && !spool->stopping && journal_has_room(j) && within_bytes_max(spool);
+    bool room = journal_has_room(j) && within_bytes_max(spool);
+    bool accepting = !spool->failing && !spool->stopping && room;
     atomic_store(&spool->accepting, accepting);
+    if (!spool->failing && !spool->stopping)
+        tell_room(spool, room);
     atomic_store(&spool->blocked, spool->failing || spool->stopping);
     publish_stats(spool);
     publish_mark(spool);

@@ -82,7 +82,7 @@ struct spool {
     int64_t compact_pause_ms;
     struct mono compact_after;
     bool tail_pending; // a tail record is on its way
-    bool lag_told;
+    bool lag_told, short_told;
     struct spool_watch *watches;
     bool on_hold;
     struct sys_task tell;

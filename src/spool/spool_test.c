@@ -326,7 +326,7 @@ static void test_failing_disk_refuses_and_recovers(void **state)
     log_capture(swallow, NULL);
     begin(4);
     assert_int_equal(commit(accept_frame(1, 100)), OK);
-    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_SYNC, 1, 20, E_IO);
+    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_SYNC, 1, 60, E_IO);
     struct commit refused = {.frame = accept_frame(2, 100)};
     on_client(do_commit, &refused);
     sim_run_ms(SPOOL_WITHHOLD_MS / 2);
@@ -850,7 +850,8 @@ static void test_reserve_is_not_for_intake(void **state)
         assert_true(n < 5000);
     assert_int_equal(err, E_FULL);
     spool_get_stats(spool, &stats);
-    assert_in_range(stats.free_segments, SPOOL_RESERVE_SEGMENTS, SPOOL_RESERVE_SEGMENTS + 1);
+    // compaction, at work by now, may have opened one of them
+    assert_in_range(stats.free_segments, SPOOL_RESERVE_SEGMENTS - 1, SPOOL_RESERVE_SEGMENTS + 1);
     for (uint32_t i = 1; i < n; i++) // all that was accepted, from the first on
         assert_int_equal(commit(settle_frame(i)), OK);
     end();

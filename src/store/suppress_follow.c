@@ -206,6 +206,9 @@ static void on_gathered(struct sys_timer *timer)
     } else if (!f->watching) {
         f->watching = true;
         spool_watch(f->reader, &f->watch);
+        if (!f->caught_up) // what waits since the last run, perhaps a short one, can go from the journal now
+            sys_timer_set(&f->checkpoint, sys_mono());
+        f->caught_up = true;
     }
 }
 

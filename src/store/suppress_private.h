@@ -18,7 +18,7 @@ struct suppress_follow {
     struct sys_timer gather, checkpoint;
     uint64_t committed; // sequence number in the database
     uint64_t told;      // to the spool
-    bool watching, stopping;
+    bool watching, caught_up, stopping;
 };
 
 struct suppress {
