@@ -10,6 +10,8 @@ from faults.trial import Injection, say
 
 READY_S = 2.0
 
+HELD = "held.example"
+
 
 def crash_loads(trial, number):
     """Small messages over many sessions, and a few with a body in a file of its own."""
@@ -91,11 +93,16 @@ def run_power(trial):
     trial.mount_image()
     trial.open()
     os.sync()
-    number = refusing = 0
+    if not trial.peer:
+        leave_survivors(trial)
+    number = refusing = compacting = 0
     while number < trial.rounds:
         trial.start()
         loads = crash_loads(trial, number)
-        stay_under_load(trial)
+        if trial.peer or trial.random.random() < 0.6:
+            stay_under_load(trial)
+        else:
+            compacting += wait_for_compaction(trial)
         trial.books.crashed(trial.cut_power())
         reports = [trial.finish(load, stop=True) for load in loads]
         remount(trial)
@@ -107,11 +114,37 @@ def run_power(trial):
             cut_recovery(trial)
             number += 1
             say(f"power {number}/{trial.rounds}: cut again while it recovers")
-    # A cut of a relay that refuses mail, say because its disk is full of what the cuts left, proves nothing.
-    if refusing > number / 10 and not trial.peer:
-        trial.troubles.append(f"{refusing} of {number} cuts hit a relay that refused mail")
+    if not trial.peer:
+        trial.facts["cut_while_compacting"] = compacting
+        check_cuts(trial, number, refusing, compacting)
     trial.start()
+    if not trial.peer:
+        trial.service.cli("queue", "release", "--domain", HELD)
     trial.drain()
+
+
+def leave_survivors(trial):
+    """Mail on hold, which compaction has to carry along from segment to segment."""
+    trial.start()
+    trial.service.cli("queue", "hold", "--domain", HELD)
+    trial.finish(trial.load("held", 3000, 50, 4096, "--rcpt", f"user%n@{HELD}"))
+    trial.service.stop()
+
+
+def wait_for_compaction(trial):
+    """True as soon as a copy has been made, that is, in the midst of it; False if there is nothing to do."""
+    with contextlib.suppress(lab.Trouble):
+        lab.wait_until(lambda: trial.service.metrics()["spool_compacted_bytes_total"], 1, "compaction", every=0.005)
+        return True
+    return False
+
+
+def check_cuts(trial, number, refusing, compacting):
+    """A cut of a relay that refuses mail, say because its disk is full of what the cuts left, proves nothing."""
+    if refusing > number / 10:
+        trial.troubles.append(f"{refusing} of {number} cuts hit a relay that refused mail")
+    if number >= 20 and not compacting:
+        trial.troubles.append("no cut hit a compaction")
 
 
 def remount(trial):
