@@ -29,6 +29,9 @@ struct dkim_body {
     uint64_t total; // canonical octets so far
 };
 
+// SHA-256, looked up once: OpenSSL 3 else looks for it among its providers at each use.
+const EVP_MD *dkim_sha256(void);
+
 void dkim_body_init(struct dkim_body *b, enum dkim_canon canon);
 void dkim_body_feed(struct dkim_body *b, struct bytes piece);
 // The hash; b is done then.

@@ -11,6 +11,8 @@
 
 #define FOLD_AT 76
 #define OTHER_LIST_FIELDS_MAX 50
+#define FIELDS_FEW 40      // of a message: more than that cost an allocation
+#define FIELD_USUAL 1000   // bytes of a DKIM-Signature field; a longer one grows
 #define SIGNATURE_MAX 1024 // bytes: RSA of 8192 bits
 
 // ---- what is signed -----------------------------------------------------------------------------
@@ -18,79 +20,137 @@
 // In the order of h=. Over-signed are those whose addition would change what people see, whom they
 // answer or what a click does (RFC 6376 5.4.1 and 8.15, RFC 8058 section 4). Trace fields are left
 // out, as every hop adds some.
+#define FIELD(name) name, sizeof name - 1
 static const struct {
     const char *name;
+    size_t len;
     bool over;
 } signed_fields[] = {
-    {"From", true},
-    {"To", true},
-    {"Cc", true},
-    {"Subject", true},
-    {"Date", true},
-    {"Message-ID", true},
-    {"Reply-To", true},
-    {"Sender", false},
-    {"In-Reply-To", false},
-    {"References", false},
-    {"MIME-Version", true},
-    {"Content-Type", true},
-    {"Content-Transfer-Encoding", true},
-    {"Content-ID", false},
-    {"Content-Description", false},
-    {"Resent-From", false},
-    {"Resent-Sender", false},
-    {"Resent-To", false},
-    {"Resent-Cc", false},
-    {"Resent-Date", false},
-    {"Resent-Message-ID", false},
-    {"Auto-Submitted", false},
-    {"Feedback-ID", false},
-    {"CFBL-Address", false}, // RFC 9477 section 3.1.1
-    {"CFBL-Feedback-ID", false},
-    {"List-Id", true},
-    {"List-Unsubscribe", true},
-    {"List-Unsubscribe-Post", true},
-    {"List-Help", true},
-    {"List-Subscribe", true},
-    {"List-Post", true},
-    {"List-Owner", true},
-    {"List-Archive", true},
+    {FIELD("From"), true},
+    {FIELD("To"), true},
+    {FIELD("Cc"), true},
+    {FIELD("Subject"), true},
+    {FIELD("Date"), true},
+    {FIELD("Message-ID"), true},
+    {FIELD("Reply-To"), true},
+    {FIELD("Sender"), false},
+    {FIELD("In-Reply-To"), false},
+    {FIELD("References"), false},
+    {FIELD("MIME-Version"), true},
+    {FIELD("Content-Type"), true},
+    {FIELD("Content-Transfer-Encoding"), true},
+    {FIELD("Content-ID"), false},
+    {FIELD("Content-Description"), false},
+    {FIELD("Resent-From"), false},
+    {FIELD("Resent-Sender"), false},
+    {FIELD("Resent-To"), false},
+    {FIELD("Resent-Cc"), false},
+    {FIELD("Resent-Date"), false},
+    {FIELD("Resent-Message-ID"), false},
+    {FIELD("Auto-Submitted"), false},
+    {FIELD("Feedback-ID"), false},
+    {FIELD("CFBL-Address"), false}, // RFC 9477 section 3.1.1
+    {FIELD("CFBL-Feedback-ID"), false},
+    {FIELD("List-Id"), true},
+    {FIELD("List-Unsubscribe"), true},
+    {FIELD("List-Unsubscribe-Post"), true},
+    {FIELD("List-Help"), true},
+    {FIELD("List-Subscribe"), true},
+    {FIELD("List-Post"), true},
+    {FIELD("List-Owner"), true},
+    {FIELD("List-Archive"), true},
 };
 
+enum { ROW_FROM, ROW_OTHER_LIST = COUNT_OF(signed_fields), ROW_NONE };
+_Static_assert(ROW_NONE < 64, "rows are bits of a word");
+
+struct field {
+    struct bytes raw, name;
+    unsigned row; // of signed_fields, or one of the above
+};
+
+// h= and what is hashed grow together, so that no list of names is needed.
 struct signing {
-    struct arena arena;
-    struct mail_field *fields; // of the message
-    size_t count;
-    struct bytes *names; // of h=
-    size_t names_count;
-    struct buf canonical;
+    struct field few[FIELDS_FEW];
+    struct arena arena;   // of the fields, if they are more
+    struct field *fields; // of the message
+    size_t count, names_count;
+    uint64_t rows;        // a bit for each row that the message has
+    struct buf *out;      // the DKIM-Signature field
+    size_t line_at;       // where its current line starts
+    struct buf canonical; // the header as it is hashed
 };
 
-static bool is_in_table(struct bytes name)
+static unsigned row_of(struct bytes name)
 {
-    for (size_t i = 0; i < COUNT_OF(signed_fields); i++)
-        if (bytes_eq_nocase(name, bytes_cstr(signed_fields[i].name)))
-            return true;
-    return false;
+    for (unsigned i = 0; i < COUNT_OF(signed_fields); i++)
+        if (name.len == signed_fields[i].len &&
+            bytes_eq_nocase(name, bytes_of(signed_fields[i].name, signed_fields[i].len)))
+            return i;
+    return bytes_starts_nocase(name, BYTES("List-")) ? ROW_OTHER_LIST : ROW_NONE;
+}
+
+static int read_fields(struct signing *g, struct bytes header)
+{
+    struct mail_field field;
+    size_t room = COUNT_OF(g->few);
+    g->fields = g->few;
+    for (struct bytes rest = header; mail_header_next(&rest, &field);) {
+        if (g->count == DKIM_SIGNED_MAX)
+            return E_LIMIT;
+        if (g->count == room) {
+            struct field *more = arena_new(&g->arena, DKIM_SIGNED_MAX * sizeof *more);
+            memcpy(more, g->fields, g->count * sizeof *more);
+            g->fields = more;
+            room = DKIM_SIGNED_MAX;
+        }
+        unsigned row = row_of(field.name);
+        g->rows |= UINT64_C(1) << row;
+        g->fields[g->count++] = (struct field){field.raw, field.name, row};
+    }
+    return OK;
+}
+
+// ---- the field ----------------------------------------------------------------------------------
+
+// Adds a word, before it a new line if it would not fit, else `space`.
+static void add_word(struct signing *g, struct bytes space, struct bytes name, struct bytes value,
+                     struct bytes end)
+{
+    struct buf *out = g->out;
+    if (out->len - g->line_at + space.len + name.len + value.len + end.len > FOLD_AT) {
+        space = BYTES("\r\n\t");
+        g->line_at = out->len + 2;
+    }
+    buf_add_all(out, space, name, value, end);
+}
+
+static void add_tag(struct signing *g, struct bytes name, struct bytes value)
+{
+    add_word(g, BYTES(" "), name, value, BYTES(";"));
 }
 
 static int add_name(struct signing *g, struct bytes name)
 {
     if (g->names_count == DKIM_SIGNED_MAX)
         return E_LIMIT;
-    g->names[g->names_count++] = name;
+    bool is_first = g->names_count++ == 0;
+    add_word(g, is_first ? BYTES(" ") : BYTES_NONE, is_first ? BYTES("h=") : BYTES_NONE, name,
+             BYTES(":"));
     return OK;
 }
 
 // All fields of that name, from the last to the first (5.4.2), and one that is not there.
-static int sign_name(struct signing *g, struct bytes name, bool over)
+static int sign_name(struct signing *g, unsigned row, struct bytes name, bool over)
 {
     int err = OK;
-    for (size_t i = g->count; i-- > 0 && !err;) {
-        if (!bytes_eq_nocase(g->fields[i].name, name))
+    size_t count = g->rows >> row & 1 ? g->count : 0;
+    for (size_t i = count; i-- > 0 && !err;) {
+        const struct field *f = &g->fields[i];
+        if (f->row != row || (row == ROW_OTHER_LIST && !bytes_eq_nocase(f->name, name)))
             continue;
         err = add_name(g, name);
-        dkim_canon_field(DKIM_RELAXED, g->fields[i].raw, &g->canonical);
+        dkim_canon_field(DKIM_RELAXED, f->raw, &g->canonical);
     }
     return !err && over ? add_name(g, name) : err;
 }
@@ -103,13 +163,13 @@ static int sign_other_list_fields(struct signing *g)
     int err = OK;
     for (size_t i = 0; i < g->count && !err && count < COUNT_OF(seen); i++) {
         struct bytes name = g->fields[i].name;
-        bool is_new = bytes_starts_nocase(name, BYTES("List-")) && !is_in_table(name);
+        bool is_new = g->fields[i].row == ROW_OTHER_LIST;
         for (size_t k = 0; k < count && is_new; k++)
             is_new = !bytes_eq_nocase(seen[k], name);
         if (!is_new)
             continue;
         seen[count++] = name;
-        err = sign_name(g, name, true);
+        err = sign_name(g, ROW_OTHER_LIST, name, true);
     }
     return err;
 }
@@ -117,66 +177,14 @@ static int sign_other_list_fields(struct signing *g)
 static int sign_all(struct signing *g)
 {
     int err = OK;
-    for (size_t i = 0; i < COUNT_OF(signed_fields) && !err; i++)
-        err = sign_name(g, bytes_cstr(signed_fields[i].name), signed_fields[i].over);
-    return err ? err : sign_other_list_fields(g);
-}
-
-static int read_fields(struct signing *g, struct bytes header)
-{
-    struct mail_field field;
-    size_t count = 0, i = 0;
-    for (struct bytes rest = header; mail_header_next(&rest, &field);)
-        count++;
-    if (count > DKIM_SIGNED_MAX)
-        return E_LIMIT;
-    g->fields = arena_new(&g->arena, (count + 1) * sizeof *g->fields);
-    g->names = arena_new(&g->arena, DKIM_SIGNED_MAX * sizeof *g->names);
-    for (struct bytes rest = header; i < count && mail_header_next(&rest, &field);)
-        g->fields[i++] = field;
-    g->count = count;
-    return OK;
-}
-
-// ---- the field ----------------------------------------------------------------------------------
-
-// Adds words, a new line before each that would not fit.
-struct folding {
-    struct buf *out;
-    size_t line_at; // where the current line starts
-};
-
-static void add_word(struct folding *f, struct bytes space, struct bytes word)
-{
-    if (f->out->len - f->line_at + space.len + word.len > FOLD_AT) {
-        buf_add(f->out, BYTES("\r\n\t"));
-        f->line_at = f->out->len - 1;
-    } else {
-        buf_add(f->out, space);
-    }
-    buf_add(f->out, word);
-}
-
-static void add_tag(struct folding *f, const char *name, struct bytes value)
-{
-    struct buf word = {0};
-    buf_printf(&word, "%s=%.*s;", name, BYTES_FMT(value));
-    add_word(f, BYTES(" "), buf_bytes(&word));
-    buf_done(&word);
-}
-
-static void add_names(struct folding *f, const struct signing *g)
-{
-    struct buf word = {0};
-    for (size_t i = 0; i < g->names_count; i++) {
-        buf_clear(&word);
-        if (i == 0)
-            buf_add(&word, BYTES("h="));
-        buf_add(&word, g->names[i]);
-        buf_add_byte(&word, i + 1 < g->names_count ? ':' : ';');
-        add_word(f, i == 0 ? BYTES(" ") : BYTES_NONE, buf_bytes(&word));
-    }
-    buf_done(&word);
+    for (unsigned i = 0; i < COUNT_OF(signed_fields) && !err; i++)
+        err = sign_name(g, i, bytes_of(signed_fields[i].name, signed_fields[i].len),
+                        signed_fields[i].over);
+    if (!err)
+        err = sign_other_list_fields(g);
+    if (!err)
+        g->out->at[g->out->len - 1] = ';'; // From is named, so there is a last one
+    return err;
 }
 
 const char *dkim_algorithm_text(enum dkim_algorithm algorithm)
@@ -184,46 +192,57 @@ const char *dkim_algorithm_text(enum dkim_algorithm algorithm)
     return algorithm == DKIM_RSA_SHA256 ? "rsa-sha256" : "ed25519-sha256";
 }
 
-static void build_field(struct buf *out, const struct dkim_sign_want *want, const struct signing *g)
+static int build_field(struct signing *g, const struct dkim_sign_want *want)
 {
-    struct folding f = {.out = out, .line_at = out->len};
     struct buf text = {0};
-    buf_add(out, BYTES("DKIM-Signature: v=1;"));
-    add_tag(&f, "a", bytes_cstr(dkim_algorithm_text(want->algorithm)));
-    add_tag(&f, "c", BYTES("relaxed/relaxed"));
-    add_tag(&f, "d", want->domain);
-    add_tag(&f, "s", want->selector);
+    buf_add(g->out, BYTES("DKIM-Signature: v=1;"));
+    add_tag(g, BYTES("a="), bytes_cstr(dkim_algorithm_text(want->algorithm)));
+    add_tag(g, BYTES("c="), BYTES("relaxed/relaxed"));
+    add_tag(g, BYTES("d="), want->domain);
+    add_tag(g, BYTES("s="), want->selector);
     buf_add_i64(&text, want->now.us / 1000000);
-    add_tag(&f, "t", buf_bytes(&text));
-    add_names(&f, g);
+    add_tag(g, BYTES("t="), buf_bytes(&text));
+    int err = sign_all(g);
     buf_clear(&text);
     mail_base64_encode(bytes_of(want->body_hash, DKIM_HASH_BYTES), &text);
-    add_tag(&f, "bh", buf_bytes(&text));
-    buf_add(out, BYTES("\r\n\tb="));
+    add_tag(g, BYTES("bh="), buf_bytes(&text));
+    buf_add(g->out, BYTES("\r\n\tb="));
     buf_done(&text);
+    return err ? err : g->out->err;
 }
 
-static void digest(struct dkim_sign *s, struct signing *g)
+// 3.7: the field itself comes last, its b= empty (which it still is) and without CRLF.
+static int digest(struct dkim_sign *s, struct signing *g)
 {
-    dkim_canon_signature(DKIM_RELAXED, buf_bytes(&s->field), &g->canonical);
-    CHECK(EVP_Digest(g->canonical.at, g->canonical.len, s->digest, NULL, EVP_sha256(), NULL) == 1);
+    dkim_canon_field(DKIM_RELAXED, buf_bytes(&s->field), &g->canonical);
+    if (g->canonical.err)
+        return g->canonical.err;
+    CHECK(EVP_Digest(g->canonical.at, g->canonical.len - 2, s->digest, NULL, dkim_sha256(), NULL) ==
+          1);
+    return OK;
 }
 
 int dkim_sign_start(struct dkim_sign *s, const struct dkim_sign_want *want, struct bytes header)
 {
-    struct signing g = {0};
+    struct signing g;
     *s = (struct dkim_sign){0};
-    if (!dkim_name_is_valid(want->domain) || !dkim_name_is_valid(want->selector) ||
-        mail_header_count(header, BYTES("From")) == 0) // 5.4: From is always signed
+    if (!dkim_name_is_valid(want->domain) || !dkim_name_is_valid(want->selector))
         return E_SYNTAX;
+    g.arena = (struct arena){0};
+    g.canonical = (struct buf){0};
+    g.count = g.names_count = g.line_at = 0;
+    g.rows = 0;
+    g.out = &s->field;
     int err = read_fields(&g, header);
-    if (!err)
-        err = sign_all(&g);
+    if (!err && !(g.rows >> ROW_FROM & 1)) // 5.4: From is always signed
+        err = E_SYNTAX;
     if (!err) {
-        build_field(&s->field, want, &g);
-        digest(s, &g);
-        err = g.canonical.err;
+        (void)!buf_reserve(&s->field, FIELD_USUAL);
+        (void)!buf_reserve(&g.canonical, header.len + FIELD_USUAL);
+        err = build_field(&g, want);
     }
+    if (!err)
+        err = digest(s, &g);
     buf_done(&g.canonical);
     arena_done(&g.arena);
     return err;
@@ -262,7 +281,7 @@ static bool sign_rsa(EVP_PKEY *key, const uint8_t *digest, uint8_t *out, size_t 
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key, NULL);
     bool ok = ctx && EVP_PKEY_sign_init(ctx) == 1 &&
               EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) == 1 &&
-              EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) == 1 &&
+              EVP_PKEY_CTX_set_signature_md(ctx, dkim_sha256()) == 1 &&
               EVP_PKEY_sign(ctx, out, len, digest, DKIM_HASH_BYTES) == 1;
     EVP_PKEY_CTX_free(ctx);
     return ok;

@@ -401,7 +401,7 @@ static void hash_header(struct dkim_verify *v, const struct signature *s,
     struct buf canonical = {.max = SIZE_MAX / 2};
     add_fields(v, s, &canonical);
     dkim_canon_signature(s->header_canon, s->raw, &canonical);
-    CHECK(EVP_Digest(canonical.at, canonical.len, out, NULL, EVP_sha256(), NULL) == 1);
+    CHECK(EVP_Digest(canonical.at, canonical.len, out, NULL, dkim_sha256(), NULL) == 1);
     buf_done(&canonical);
 }
 
@@ -410,7 +410,7 @@ static bool check_rsa(EVP_PKEY *key, const struct signature *s, const uint8_t *d
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key, NULL);
     bool ok = ctx && EVP_PKEY_verify_init(ctx) == 1 &&
               EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) == 1 &&
-              EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) == 1 &&
+              EVP_PKEY_CTX_set_signature_md(ctx, dkim_sha256()) == 1 &&
               EVP_PKEY_verify(ctx, s->signature, s->signature_len, digest, DKIM_HASH_BYTES) == 1;
     EVP_PKEY_CTX_free(ctx);
     return ok;

@@ -10,7 +10,7 @@
 #include "net/sign_port.h"
 #include "store/store_db.h"
 
-#define DOMAIN_KEY_MAX 272 // number, blank, domain
+#define DOMAIN_KEY_MAX 260 // account number, domain
 
 struct store_directory {
     struct arena arena;
@@ -162,8 +162,12 @@ static int take_credential(struct store_directory *dir, sqlite3_stmt *stmt)
 
 static struct bytes domain_key(uint32_t number, struct bytes domain, char out[DOMAIN_KEY_MAX])
 {
-    int len = snprintf(out, DOMAIN_KEY_MAX, "%u %.*s", number, BYTES_FMT(domain));
-    return len < DOMAIN_KEY_MAX ? bytes_of(out, (size_t)len) : BYTES_NONE;
+    if (domain.len > DOMAIN_KEY_MAX - sizeof number)
+        return BYTES_NONE;
+    memcpy(out, &number, sizeof number);
+    if (domain.len)
+        memcpy(out + sizeof number, domain.at, domain.len);
+    return bytes_of(out, sizeof number + domain.len);
 }
 
 static int take_domain(struct store_directory *dir, sqlite3_stmt *stmt)
@@ -180,7 +184,7 @@ static int take_domain(struct store_directory *dir, sqlite3_stmt *stmt)
     return 0;
 }
 
-// "ACCOUNT DOMAIN" and, under "ACCOUNT " alone, that the account has any.
+// By account and domain, and by the account alone that it has any.
 static struct store_dkim *dkim_of(struct store_directory *dir, uint32_t account,
                                   struct bytes domain)
 {
