@@ -25,5 +25,8 @@ struct sign_keys *sign_keys_new(struct key_master *master);
 void sign_keys_free(struct sign_keys *keys);
 // A certificate's key, in DER, under its number. E_SYNTAX.
 int sign_keys_add(struct sign_keys *keys, uint64_t number, struct bytes der) MUST_USE;
-// Answers one datagram of the relay, whatever it is; the bytes of the answer to send, 0: none.
+// Answers one request of the relay, whatever it is; the bytes of the answer, 0: none.
 size_t sign_keys_answer(struct sign_keys *keys, struct bytes request, struct sign_wire_answer *out);
+// Answers a datagram of them, up to the first that is none; the bytes to send, 0: nothing.
+size_t sign_keys_answer_all(struct sign_keys *keys, struct bytes datagram,
+                            char out[SIGN_WIRE_ANSWERS_MAX]);

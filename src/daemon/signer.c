@@ -22,26 +22,64 @@ struct signer {
     struct sys_timer again;
     struct mono lost_at;
     bool lost; // since lost_at: the line broke, and another has not answered yet
+    // Requests that go in one datagram, at the end of the turn at the latest.
+    struct sys_turn_end turn_end;
+    char batch[SIGN_WIRE_REQUESTS_MAX];
+    size_t batch_len;
+    unsigned batch_count;
 };
+
+// ---- what is asked -------------------------------------------------------------------------------------
+
+// False: the line is full, and has answers under way.
+static bool flush(struct signer *s)
+{
+    if (s->batch_len &&
+        send(s->fd, s->batch, s->batch_len, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)s->batch_len)
+        s->batch_len = s->batch_count = 0;
+    return s->batch_len == 0;
+}
+
+static void on_turn_end(struct sys_turn_end *end)
+{
+    struct signer *s = container_of(end, struct signer, turn_end);
+    if (s->fd != -1)
+        flush(s);
+}
+
+static bool goes_alone(enum sign_kind kind)
+{
+    return kind != SIGN_ED25519 && kind != SIGN_ECDSA;
+}
 
 static bool send_request(void *ctx, const struct sign_request *r, bool with_key)
 {
-    const struct signer *s = ctx;
+    struct signer *s = ctx;
     struct bytes sealed = with_key ? r->sealed : BYTES_NONE;
-    struct sign_wire_request wire;
+    struct sign_wire_request head;
     if (s->fd == -1 || r->input.len > SIGN_INPUT_MAX || sealed.len > SIGN_SEALED_MAX)
         return false;
-    wire.id = r->id;
-    wire.key = r->key;
-    wire.kind = (uint16_t)r->kind;
-    wire.len = (uint16_t)r->input.len;
-    wire.sealed_len = (uint16_t)sealed.len;
-    if (r->input.len)
-        memcpy(wire.parts, r->input.at, r->input.len);
-    if (sealed.len)
-        memcpy(wire.parts + r->input.len, sealed.at, sealed.len);
     size_t size = SIGN_WIRE_REQUEST_HEAD + r->input.len + sealed.len;
-    return send(s->fd, &wire, size, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)size;
+    if ((goes_alone(r->kind) || s->batch_count == SIGN_WIRE_BATCH ||
+         size > sizeof s->batch - s->batch_len) &&
+        !flush(s))
+        return false;
+    head.id = r->id;
+    head.key = r->key;
+    head.kind = (uint16_t)r->kind;
+    head.len = (uint16_t)r->input.len;
+    head.sealed_len = (uint16_t)sealed.len;
+    char *at = s->batch + s->batch_len;
+    memcpy(at, &head, SIGN_WIRE_REQUEST_HEAD);
+    if (r->input.len)
+        memcpy(at + SIGN_WIRE_REQUEST_HEAD, r->input.at, r->input.len);
+    if (sealed.len)
+        memcpy(at + SIGN_WIRE_REQUEST_HEAD + r->input.len, sealed.at, sealed.len);
+    s->batch_len += size;
+    s->batch_count++;
+    if (!goes_alone(r->kind) || !flush(s))
+        sys_at_turn_end(&s->turn_end);
+    return true;
 }
 
 // ---- the line ------------------------------------------------------------------------------------------
@@ -69,6 +107,7 @@ static void close_line(struct signer *s)
     sys_watch_close(s->watch);
     close(s->fd);
     s->fd = -1;
+    s->batch_len = s->batch_count = 0; // the port asks again
 }
 
 // The signer, or before it the guard, has closed it.
@@ -100,21 +139,33 @@ static void on_again(struct sys_timer *timer)
     sys_timer_set(&s->again, mono_add_ms(sys_mono(), AGAIN_MS));
 }
 
+static void take_answers(struct bytes datagram)
+{
+    struct sign_wire_answer head;
+    while (datagram.len >= SIGN_WIRE_ANSWER_HEAD) {
+        memcpy(&head, datagram.at, SIGN_WIRE_ANSWER_HEAD);
+        datagram = bytes_skip(datagram, SIGN_WIRE_ANSWER_HEAD);
+        if (head.len > datagram.len)
+            return;
+        sign_port_answer(head.id, (enum sign_state)head.state, bytes_first(datagram, head.len));
+        datagram = bytes_skip(datagram, head.len);
+    }
+}
+
 static void on_readable(void *ctx)
 {
     struct signer *s = ctx;
-    struct sign_wire_answer wire;
+    char in[SIGN_WIRE_ANSWERS_MAX];
+    sys_at_turn_end(&s->turn_end); // if the line was full, it is no more
     for (;;) {
-        ssize_t n = recv(s->fd, &wire, sizeof wire, MSG_DONTWAIT);
+        ssize_t n = recv(s->fd, in, sizeof in, MSG_DONTWAIT);
         if (n == -1 && errno == EINTR)
             continue;
         if (n == 0 || (n == -1 && errno != EAGAIN))
             on_line_gone(s);
-        if (n < (ssize_t)SIGN_WIRE_ANSWER_HEAD)
+        if (n <= 0)
             return;
-        size_t len = (size_t)n - SIGN_WIRE_ANSWER_HEAD;
-        sign_port_answer(wire.id, (enum sign_state)wire.state,
-                         bytes_of(wire.bytes, wire.len == len ? len : 0));
+        take_answers(bytes_of(in, (size_t)n));
     }
 }
 
@@ -124,6 +175,7 @@ int signer_open(int channel)
     s->channel = channel;
     s->port = (struct sign_port){send_request, s};
     s->again.fire = on_again;
+    s->turn_end.fn = on_turn_end;
     int err = open_line(s);
     if (err) {
         free(s);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // How it works: all threads wait at one epoll descriptor, and each takes one datagram at a time; so requests of one
-// worker are spread over all cores. A line that ends is taken out of epoll by the first thread to see it, and closed by
-// the last one that still holds it: until then its number is not another's.
+// worker are spread over all cores. A line wakes one thread (EPOLLONESHOT), which arms it again once it has taken a
+// datagram: so no thread wakes up for nothing, and only one sees the line's end. It is closed by the last thread that
+// still has an answer to send.
 #include "daemon/signer_process.h"
 
 #include <errno.h>
@@ -22,7 +23,6 @@
 #include "daemon/sign_keys.h"
 
 #define KEY_DER_MAX ((size_t)1 << 16)
-#define LINE_TURN 8 // datagrams of a line before another one's turn
 
 struct signer_process {
     int epoll;
@@ -32,8 +32,7 @@ struct signer_process {
 
 struct line {
     int fd;
-    atomic_bool ended;
-    atomic_uint holders; // threads at it, and epoll
+    atomic_uint holders; // threads with an answer to send, and epoll
 };
 
 // ---- the guard -----------------------------------------------------------------------------------------
@@ -54,18 +53,18 @@ static void take_key(struct signer_process *p, const struct channel_message *m)
     wipe(&der);
 }
 
-// The channel is read by one thread at a time, as a message and its descriptor belong together.
 static int watch(const struct signer_process *p, int operation, struct line *line)
 {
-    uint32_t once = line == p->channel ? EPOLLONESHOT : 0;
-    struct epoll_event event = {.events = EPOLLIN | once, .data.ptr = line};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = line};
     return epoll_ctl(p->epoll, operation, line->fd, &event);
 }
 
 static void let_go(struct line *line)
 {
-    if (atomic_fetch_sub(&line->holders, 1) == 1)
-        close(line->fd); // the few bytes of `line` stay: a thread may just be waking up with it
+    if (atomic_fetch_sub(&line->holders, 1) == 1) {
+        close(line->fd);
+        free(line);
+    }
 }
 
 static void add_line(struct signer_process *p, int fd)
@@ -95,37 +94,26 @@ static void on_channel(struct signer_process *p)
 
 static void end_line(const struct signer_process *p, struct line *line)
 {
-    if (atomic_exchange(&line->ended, true))
-        return;
     epoll_ctl(p->epoll, EPOLL_CTL_DEL, line->fd, NULL);
     let_go(line);
 }
 
-// Takes a datagram and answers it; false when there is none.
-static bool answer_one(const struct signer_process *p, struct line *line)
-{
-    struct sign_wire_request request;
-    struct sign_wire_answer answer;
-    ssize_t n = recv(line->fd, &request, sizeof request, MSG_DONTWAIT | MSG_TRUNC);
-    if (n == 0 || (n == -1 && errno != EAGAIN && errno != EINTR))
-        end_line(p, line);
-    if (n <= 0)
-        return false;
-    size_t size = sign_keys_answer(p->keys, bytes_of(&request, (size_t)n), &answer);
-    if (size)
-        (void)!send(line->fd, &answer, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return true;
-}
-
+// Takes a datagram, lets the next thread at the line, and answers.
 static void on_line(const struct signer_process *p, struct line *line)
 {
-    unsigned holders = atomic_load(&line->holders);
-    do
-        if (holders == 0)
-            return; // closed already
-    while (!atomic_compare_exchange_weak(&line->holders, &holders, holders + 1));
-    for (int i = 0; i < LINE_TURN && answer_one(p, line); i++)
-        ;
+    char in[SIGN_WIRE_REQUESTS_MAX], out[SIGN_WIRE_ANSWERS_MAX];
+    ssize_t n = recv(line->fd, in, sizeof in, MSG_DONTWAIT | MSG_TRUNC);
+    if (n == 0 || (n == -1 && errno != EAGAIN && errno != EINTR)) {
+        end_line(p, line);
+        return;
+    }
+    atomic_fetch_add(&line->holders, 1);
+    (void)watch(p, EPOLL_CTL_MOD, line);
+    if (n > 0 && (size_t)n <= sizeof in) {
+        size_t size = sign_keys_answer_all(p->keys, bytes_of(in, (size_t)n), out);
+        if (size)
+            (void)!send(line->fd, out, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
     let_go(line);
 }
 

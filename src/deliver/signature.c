@@ -312,9 +312,9 @@ static void read_rendering(struct job *job)
 static void sign_identity(struct job *job)
 {
     const struct envelope *e = job->message->envelope;
-    buf_add(&job->header, job->ask->added);
-    buf_add(&job->header, job->message->header);
-    sign_all(job, buf_bytes(&job->header), e->body_hash);
+    if (job->ask->added.len)
+        buf_add_all(&job->header, job->ask->added, job->message->header);
+    sign_all(job, job->header.len ? buf_bytes(&job->header) : job->message->header, e->body_hash);
 }
 
 // ---- asking --------------------------------------------------------------------------------------------

@@ -32,7 +32,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         make_keys();
     struct sign_wire_answer answer;
     struct sign_wire_request r = {0};
+    char answers[SIGN_WIRE_ANSWERS_MAX];
     size_t n = sign_keys_answer(keys, bytes_of(data, size), &answer);
+    size_t all = sign_keys_answer_all(keys, bytes_of(data, size), answers);
+    CHECK(all <= sizeof answers && (n == 0 || all > 0));
     memcpy(&r, data, size < sizeof r ? size : sizeof r);
     CHECK(n == 0 || n == SIGN_WIRE_ANSWER_HEAD + answer.len);
     CHECK(n == 0 || (size == SIGN_WIRE_REQUEST_HEAD + r.len + r.sealed_len && answer.id == r.id));
