@@ -80,11 +80,14 @@ routes:
             if answer.status != 200:
                 raise lab.Trouble(f"{path}: {answer.status} {answer.read()}")
 
+    def signer_pids(self):
+        """The process with the keys."""
+        return [pid for pid in machine.below(self.process.pid)
+                if (pathlib.Path("/proc") / str(pid) / "comm").read_text().strip() == "signer"]
+
     def signer_cpu_s(self):
-        """Seconds of a core that the process with the keys has used."""
-        signers = [pid for pid in machine.below(self.process.pid)
-                   if (pathlib.Path("/proc") / str(pid) / "comm").read_text().strip() == "signer"]
-        return sum(ran for pid in signers for _, ran, _ in machine.thread_times(pid).values())
+        """Seconds of a core that it has used."""
+        return sum(ran for pid in self.signer_pids() for _, ran, _ in machine.thread_times(pid).values())
 
     def hold(self):
         self.cli("queue", "hold", "--all")
