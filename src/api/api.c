@@ -386,7 +386,7 @@ int api_start(const struct api_options *options, struct conf_snapshot *snapshot,
     struct api *api = mem_new(sizeof *api);
     api->options = *options;
     api->snapshot = conf_snapshot_hold(snapshot);
-    api->started_at = api_now().wall;
+    api->started = api_now();
     api->checks = sys_loop_start("checks");
     int err = bind_control(api);
     if (!err) {

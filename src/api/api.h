@@ -39,6 +39,7 @@ struct api_options {
     const struct intake_counters *intake_counters;
     const struct deliver_counters *deliver_counters;
     const struct unsubscribe_counters *unsubscribe_counters;
+    int landlock; // the version that shuts the process in; 0: none does
     // The store has changed; on the control thread. The receiver owns the directory. done() is called once, on any
     // thread, when every session goes by it.
     void (*accounts_changed)(void *ctx, struct store_directory *directory,

@@ -20,7 +20,7 @@ struct api {
     struct conf_snapshot *snapshot; // the current; main loop only
     atomic_int waiting;             // suspended requests
     atomic_bool stopping;
-    struct wall started_at;
+    struct queue_now started;
 };
 
 // One request on the control socket, from its first byte to its answer.

@@ -12,7 +12,14 @@ static struct json_object *describe(const struct api *api)
     json_object_object_add(o, "pid", json_object_new_int64(getppid()));
     json_object_object_add(o, "relay_pid", json_object_new_int64(getpid()));
     json_object_object_add(o, "version", json_object_new_string(POSTHASTE_VERSION));
-    json_object_object_add(o, "started_at", api_json_time(api->started_at));
+    struct queue_now now = api_now();
+    json_object_object_add(o, "started_at", api_json_time(api->started.wall));
+    json_object_object_add(o, "now", api_json_time(now.wall));
+    json_object_object_add(o, "uptime_ms",
+                           json_object_new_int64(mono_ms_between(api->started.mono, now.mono)));
+    struct json_object *sandbox = json_object_new_object();
+    json_object_object_add(sandbox, "landlock", json_object_new_int(api->options.landlock));
+    json_object_object_add(o, "sandbox", sandbox);
     return o;
 }
 

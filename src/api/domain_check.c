@@ -560,20 +560,6 @@ static void check_return_path(struct domain_check *c)
 
 // ---- PTR -------------------------------------------------------------------------------------------------
 
-static struct bytes reverse_name(struct domain_check *c, size_t i)
-{
-    const uint8_t *ip = c->addresses[i].ip;
-    if (!c->addresses[i].ip6)
-        return arena_printf(c->arena, "%u.%u.%u.%u.in-addr.arpa", ip[3], ip[2], ip[1], ip[0]);
-    struct buf name = {0};
-    for (int k = 15; k >= 0; k--)
-        buf_printf(&name, "%x.%x.", ip[k] & 15, ip[k] >> 4);
-    buf_add_cstr(&name, "ip6.arpa");
-    struct bytes kept = arena_dup(c->arena, buf_bytes(&name));
-    buf_done(&name);
-    return kept;
-}
-
 // Does the name lead to the address?
 static enum look leads_back(struct domain_check *c, struct bytes name, size_t address)
 {
@@ -622,7 +608,7 @@ static void check_ptr(struct domain_check *c)
     judge_ok(c, id);
     for (size_t i = 0; i < c->addresses_count && c->findings[id].state == DOMAIN_OK; i++) {
         const struct dns_answer *answer;
-        struct bytes name = reverse_name(c, i);
+        struct bytes name = dns_reverse_name(c->addresses[i].ip, c->addresses[i].ip6, c->arena);
         c->findings[id].want = arena_printf(c->arena, "%s PTR %.*s.", address_text(c, i, ip),
                                             BYTES_FMT(c->setup.conf->hostname));
         switch (look(c, name, DNS_PTR, &answer)) {

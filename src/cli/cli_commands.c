@@ -7,6 +7,7 @@
 const struct cli_command *const cli_commands[] = {
     &cli_serve,
     &cli_check_config,
+    &cli_doctor,
 
     &cli_account_add,
     &cli_account_list,

@@ -446,6 +446,7 @@ static int start_services(struct relay *r)
                                   .intake_counters = &r->shared.intake_counters,
                                   .deliver_counters = &r->shared.deliver_counters,
                                   .unsubscribe_counters = &r->unsubscribe_counters,
+                                  .landlock = r->folders.landlock,
                                   .accounts_changed = relay_accounts_changed,
                                   .upgrade = ask_for_upgrade,
                                   .certificate = tell_certificate,

@@ -119,7 +119,7 @@ int relay_folders_shut_in(struct relay_folders *folders, const struct conf *conf
     paths[count++] = (struct sandbox_path){"/etc/nsswitch.conf", SANDBOX_READ};
     paths[count++] = (struct sandbox_path){"/etc/passwd", SANDBOX_READ};
     CHECK(count <= cap && folders->maildirs.err == OK);
-    int err = sandbox_enter(paths, count);
+    int err = sandbox_enter(paths, count, &folders->landlock);
     arena_done(&arena);
     free(paths);
     return err;

@@ -23,6 +23,7 @@ struct route_files relay_files_reader(struct relay_files *files);
 // The folders that this process may write, from its start to its end.
 struct relay_folders {
     struct buf maildirs; // LF between them
+    int landlock;        // what keeps it to them: the version of Landlock, 0 for none
 };
 // Shuts the process in: spool, state, the control socket's folder and the Maildirs of the configuration are what
 // it can write. A Maildir folder that is made later is written too; one that is removed and made again is out of

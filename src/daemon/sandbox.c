@@ -104,7 +104,8 @@ static int restrict_to(const struct sandbox_path *paths, size_t count, long vers
     return err;
 }
 
-static void enter_landlock(const struct sandbox_path *paths, size_t count)
+// The version that holds from now on; 0: none.
+static int enter_landlock(const struct sandbox_path *paths, size_t count)
 {
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     if (version < VERSION_MIN)
@@ -115,6 +116,9 @@ static void enter_landlock(const struct sandbox_path *paths, size_t count)
     else if (restrict_to(paths, count, version) != OK)
         log_warn("Landlock refused: this process can open whatever its user may",
                  LOG_CSTR("error", strerror(errno)));
+    else
+        return (int)version;
+    return 0;
 }
 
 // ---- seccomp -------------------------------------------------------------------------------------------
@@ -405,11 +409,11 @@ static int enter_seccomp(int (*allow)(scmp_filter_ctx filter))
     return rc == 0 ? OK : E_IO;
 }
 
-int sandbox_enter(const struct sandbox_path *paths, size_t count)
+int sandbox_enter(const struct sandbox_path *paths, size_t count, int *out_landlock)
 {
     CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     drop_capabilities();
-    enter_landlock(paths, count);
+    *out_landlock = enter_landlock(paths, count);
     return enter_seccomp(allow_relay);
 }
 

@@ -26,6 +26,7 @@ struct sandbox_path {
 };
 
 // Logs what this kernel lacks. E_IO when it is without seccomp; all else holds then as far as it could.
-int sandbox_enter(const struct sandbox_path *paths, size_t count) MUST_USE;
+// out_landlock: the version of Landlock that holds, 0 for none.
+int sandbox_enter(const struct sandbox_path *paths, size_t count, int *out_landlock) MUST_USE;
 // The signer process: threads, and no file at all, no socket beyond those it has and is handed.
 int sandbox_enter_signer(void) MUST_USE;

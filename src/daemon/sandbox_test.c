@@ -263,7 +263,7 @@ static int run_inside(const struct attempt *a)
                                              {named, SANDBOX_READ},
                                              {sockets, SANDBOX_SOCKETS},
                                              {"/no/such/path", SANDBOX_READ}};
-        if (sandbox_enter(paths, COUNT_OF(paths)) != OK)
+        if (sandbox_enter(paths, COUNT_OF(paths), &(int){0}) != OK)
             _exit(255);
         _exit(a->make());
     }
@@ -302,7 +302,7 @@ static void test_status(void **state)
     if (pid == 0) {
         char byte = 0;
         close(wait[1]);
-        if (sandbox_enter(NULL, 0) != OK || write(told[1], &byte, 1) != 1)
+        if (sandbox_enter(NULL, 0, &(int){0}) != OK || write(told[1], &byte, 1) != 1)
             _exit(255);
         _exit(read(wait[0], &byte, 1) == 0 ? 0 : 1);
     }

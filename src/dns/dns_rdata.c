@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "dns/dns_rdata.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 
 static bool is_host_char(char c)
@@ -134,4 +135,17 @@ int dns_rdata_parse(enum dns_type type, struct bytes rdata, struct arena *arena,
         return parse_tlsa(rdata, arena, out);
     }
     return E_SYNTAX;
+}
+
+struct bytes dns_reverse_name(const uint8_t *ip, bool ip6, struct arena *arena)
+{
+    if (!ip6)
+        return arena_printf(arena, "%u.%u.%u.%u.in-addr.arpa", ip[3], ip[2], ip[1], ip[0]);
+    struct buf name = {0};
+    for (int k = 15; k >= 0; k--)
+        buf_printf(&name, "%x.%x.", ip[k] & 15, ip[k] >> 4);
+    buf_add_cstr(&name, "ip6.arpa");
+    struct bytes kept = arena_dup(arena, buf_bytes(&name));
+    buf_done(&name);
+    return kept;
 }

@@ -41,3 +41,7 @@ int dns_name_parse(struct bytes *rdata, struct arena *arena, struct bytes *out) 
 // A name that may be asked for: 1..253 characters, labels 1..63 of letters, digits, '-', '_'; one
 // final dot allowed.
 bool dns_name_is_valid(struct bytes name);
+
+// The name whose PTR records tell an address's names: "1.2.0.192.in-addr.arpa". `ip` is 4 or 16 bytes, network order;
+// lives in `arena`.
+struct bytes dns_reverse_name(const uint8_t *ip, bool ip6, struct arena *arena);
