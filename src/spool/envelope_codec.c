@@ -179,11 +179,15 @@ int summary_recipients(struct bytes summary, uint32_t *out)
     return OK;
 }
 
+// A restart asks this of every message. What stands before the flags is one byte of tag, one of length, value.
 bool summary_has_extent(struct bytes summary)
 {
     uint32_t tag;
     struct bytes value;
     int err = OK;
+    while (summary.len > 2 && summary.at[0] < TAG_FLAGS && summary.at[0] > 0 &&
+           (uint8_t)summary.at[1] < 0x80 && (size_t)summary.at[1] + 2 <= summary.len)
+        summary = bytes_skip(summary, (size_t)summary.at[1] + 2);
     while (tlv_next(&summary, &tag, &value, &err) && tag <= TAG_FLAGS) // they stand in order
         if (tag == TAG_FLAGS)
             return tlv_u64(value) & FLAG_EXTENT;

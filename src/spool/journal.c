@@ -156,6 +156,7 @@ void journal_place(struct journal *j, struct table_entry *e, uint32_t slot, uint
     e->slot = slot;
     e->offset16 = offset16;
     e->bytes16 = bytes / RECORD_ALIGN;
+    e->is_folded = false;
     s->messages++;
     s->bytes += bytes;
     j->live_bytes += bytes;
@@ -221,6 +222,9 @@ static void seal(struct journal *j)
     s->end = s->sure = j->index.end = j->index.sure = j->offset;
     s->last_sequence = j->index.last_sequence;
     j->index.tail = j->tail;
+    // What waits to be written again is in the table already, but not on the disk.
+    if (!s->abandoned && j->retrying == 0)
+        journal_fold(j, s, &j->index);
     if (!s->abandoned && segment_index_write(s->file, &s->head, &j->index))
         log_warn("spool index not written; a restart will scan",
                  LOG_INT("segment", s->head.number));

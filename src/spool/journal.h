@@ -143,7 +143,11 @@ void journal_set_aside(struct disk *disk, struct disk_file *file, uint64_t numbe
 #define EXTENT_NAME_BYTES 48
 const char *extent_name(struct message_id id, char out[EXTENT_NAME_BYTES]);
 
-// ---- between journal.c, journal_recover.c and journal_tell.c ------------------------------------
+// ---- between journal.c, journal_recover.c, journal_fold.c and journal_tell.c --------------------
+
+// Rewrites the index of s, which is about to be sealed, all its records applied to the table and flushed: to what a
+// replay still needs.
+void journal_fold(struct journal *j, const struct segment *s, struct segment_index *x);
 
 // Takes the next entries of an index and fetches what the table has of them. 0 at the end.
 #define JOURNAL_ENTRIES_AHEAD 32

@@ -28,7 +28,8 @@ struct recovering {
     size_t found_count;
     struct segment **unreadable, **unused;
     size_t unreadable_count, unused_count;
-    struct segment *current; // being read
+    struct segment *current;     // being read
+    struct segment_index newest; // of found[0], read for the tail
     uint32_t epoch_max;
     bool missing; // a segment of the chain is not there
 };
@@ -296,13 +297,12 @@ static void put_unreadable(struct recovering *r)
 // later.
 static int find_tail(struct recovering *r)
 {
-    struct segment_index x;
+    struct segment_damage damage = {r, on_damage};
     if (r->found_count == 0)
         return OK;
-    struct segment *newest = r->found[0];
-    int err = segment_index_read(newest->file, &newest->head, 0, 0, NULL, &x);
-    r->j->tail = x.tail;
-    segment_index_done(&x);
+    struct segment *newest = r->current = r->found[0];
+    int err = segment_index_read(newest->file, &newest->head, 0, 0, &damage, &r->newest);
+    r->j->tail = r->newest.tail;
     return err;
 }
 
@@ -377,8 +377,10 @@ static void replay(struct recovering *r, const struct segment_index *x)
 }
 
 // What was decided while scanning must be found again by the next start.
-static void seal_scanned(const struct segment *s, const struct segment_index *x)
+static void seal_scanned(struct journal *j, const struct segment *s, struct segment_index *x)
 {
+    if (!x->unread)
+        journal_fold(j, s, x);
     uint64_t need = x->end + block_up(x->entries.len) + RECORD_BLOCK;
     if (s->size < s->head.size || need > s->head.size || x->unread)
         return;
@@ -386,12 +388,22 @@ static void seal_scanned(const struct segment *s, const struct segment_index *x)
         log_warn("spool index not written", LOG_INT("segment", s->head.number));
 }
 
-static int replay_segment(struct recovering *r, struct segment *s)
+// Of the newest one, which mostly has to be scanned, it was read before.
+static int take_index(struct recovering *r, struct segment *s, struct segment_index *out)
 {
     struct segment_damage damage = {r, on_damage};
+    if (s != r->found[0])
+        return segment_index_read(s->file, &s->head, s->end, s->sure, &damage, out);
+    *out = r->newest;
+    r->newest = (struct segment_index){0};
+    return OK;
+}
+
+static int replay_segment(struct recovering *r, struct segment *s)
+{
     struct segment_index x;
     r->current = s;
-    int err = segment_index_read(s->file, &s->head, s->end, s->sure, &damage, &x);
+    int err = take_index(r, s, &x);
     if (err) {
         segment_index_done(&x);
         log_error("spool segment can't be read", LOG_INT("segment", s->head.number), LOG_ERR(err));
@@ -403,7 +415,7 @@ static int replay_segment(struct recovering *r, struct segment *s)
         log_error("spool segment can't be read in full; kept for the next start",
                   LOG_INT("segment", s->head.number));
     if (x.scanned)
-        seal_scanned(s, &x);
+        seal_scanned(r->j, s, &x);
     s->end = x.end < s->head.size ? x.end : s->head.size;
     s->sure = x.sure;
     s->last_sequence = x.last_sequence;
@@ -485,10 +497,21 @@ static void give_up(struct recovering *r)
         list_push_back(&r->j->gone, &r->unused[i]->link);
 }
 
+static uint32_t expected_messages(const struct recovering *r)
+{
+    uint64_t total = 0;
+    list_each(link, &r->j->live)
+    {
+        const struct segment *s = list_get(link, struct segment, link);
+        total += segment_messages(s->file, &s->head);
+    }
+    return total < UINT32_MAX ? (uint32_t)total : 0;
+}
+
 static int replay_all(struct recovering *r)
 {
     int err = OK;
-    r->j->table.roomy = true;
+    table_fill(&r->j->table, expected_messages(r));
     list_each(link, &r->j->live) if (!err) err =
         replay_segment(r, list_get(link, struct segment, link));
     table_fit(&r->j->table);
@@ -516,6 +539,7 @@ int journal_recover(struct journal *j, const struct spool_recovery *recovery)
         tell_notes(&r);
     if (!err)
         err = disk_list(j->disk, EXTENT_DIRECTORY, on_extent, j);
+    segment_index_done(&r.newest);
     free(r.slots);
     free(r.found);
     free(r.unreadable);

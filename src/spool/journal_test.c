@@ -206,6 +206,75 @@ static void test_settled_stays_settled(void **state)
     in_world(3, settled_stays_settled, NULL);
 }
 
+// ---- sealing ------------------------------------------------------------------------------------
+
+// Entries of each type in the index of the oldest segment, which is sealed.
+static void count_entries(uint32_t count[RECORD_FEEDBACK + 1], uint64_t *out_messages)
+{
+    const struct segment *s = list_get(list_first(&j->live), struct segment, link);
+    struct segment_index x;
+    struct index_entry e;
+    int err = OK;
+    memset(count, 0, (RECORD_FEEDBACK + 1) * sizeof(*count));
+    assert_int_equal(segment_index_read(s->file, &s->head, s->end, s->sure, NULL, &x), OK);
+    assert_false(x.scanned);
+    for (struct bytes in = buf_bytes(&x.entries); index_next(&in, &e, &err);)
+        count[e.type]++;
+    assert_int_equal(err, OK);
+    segment_index_done(&x);
+    *out_messages = segment_messages(s->file, &s->head);
+}
+
+static void assert_folded_and_whole(void)
+{
+    uint32_t count[RECORD_FEEDBACK + 1];
+    uint64_t messages;
+    assert_int_equal(told.messages, 4);
+    assert_int_equal(told.recipients, 1 + 1 + 3 + 1);
+    assert_true(told_has(1) && told_has(3) && told_has(5) && told_has(6) && !told_has(2));
+    assert_int_equal(told.first.number, 1); // message 3's, the last
+    assert_int_equal(told.first.state, RECIPIENT_QUEUED);
+    assert_int_equal(told.first.attempts, 1);
+    assert_int_equal(told.first.next_attempt_at.us, 1700000060000000);
+    count_entries(count, &messages);
+    assert_int_equal(count[RECORD_MESSAGE], 4);
+    assert_int_equal(count[RECORD_OUTCOME],
+                     3); // of the settled one, which may stand elsewhere, too
+    assert_int_equal(messages, 4);
+}
+
+// Live messages carry the states that their outcomes would lead to; settled ones have no entry.
+static void fold(void *ctx)
+{
+    const uint32_t numbers[] = {1, 2, 5, 6, 3}; // 2, 3, 3, 1 and 1 recipients
+    assert_int_equal(open_journal(), OK);
+    for (size_t i = 0; i < COUNT_OF(numbers); i++)
+        assert_int_equal(commit(accept_frame(numbers[i], 100)), OK);
+    const struct spool_outcome outcomes[] = {
+        test_outcome(1, 1, RECIPIENT_DELIVERED), test_outcome(1, 2, RECIPIENT_QUEUED),
+        test_outcome(2, 1, RECIPIENT_FAILED),    test_outcome(2, 2, RECIPIENT_FAILED),
+        test_outcome(2, 3, RECIPIENT_FAILED),    test_outcome(5, 2, RECIPIENT_HELD),
+        test_outcome(3, 1, RECIPIENT_QUEUED),
+    };
+    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME); // one, so that all stand in one segment
+    for (size_t i = 0; i < COUNT_OF(outcomes); i++)
+        spool_frame_add_outcome(f, &outcomes[i]);
+    assert_int_equal(commit(f), OK);
+    reopen(); // sealed by the stop
+    assert_folded_and_whole();
+    reopen();
+    assert_folded_and_whole();
+    assert_int_equal(commit_outcome(1, 2, RECIPIENT_DELIVERED), OK); // in a later segment
+    reopen();
+    assert_int_equal(told.messages, 3);
+    journal_close(j);
+}
+
+static void test_outcomes_are_folded_into_their_messages(void **state)
+{
+    in_world(7, fold, NULL);
+}
+
 // ---- limits -------------------------------------------------------------------------------------
 
 static void refuse_large(void *ctx)
@@ -291,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_restart_keeps_what_is_live),
         cmocka_unit_test(test_states_and_notes_survive),
         cmocka_unit_test(test_settled_stays_settled),
+        cmocka_unit_test(test_outcomes_are_folded_into_their_messages),
         cmocka_unit_test(test_frame_over_half_a_segment_is_refused),
         cmocka_unit_test(test_failed_flush_never_comes_back),
         cmocka_unit_test(test_outcomes_are_retried),

@@ -10,7 +10,9 @@
 #define HEADER_MAGIC 0x3153504850534850u // "PHSPHPS1"
 #define HEADER_BYTES 128
 #define FOOTER_MAGIC 0x3158494850534850u // "PHSPHIX1"
-#define FOOTER_BYTES 88
+// A guess of how much memory to make ready: outside the hash, as earlier versions left it 0.
+#define FOOTER_MESSAGES 88
+#define INDEX_ENTRY_BYTES_MIN 16
 
 const char *segment_name(uint32_t slot, char out[SEGMENT_NAME_BYTES])
 {
@@ -194,6 +196,7 @@ static void footer_format(const struct segment_header *h, const struct segment_i
     uint64_t sum = record_hash(bytes_of(out, 80));
     le64_put(out + 72, 0);
     le64_put(out + 80, sum);
+    le64_put(out + FOOTER_MESSAGES, x->messages);
 }
 
 // Fills out from the footer and gives the index's length and hash. E_DAMAGED.
@@ -230,6 +233,19 @@ int segment_index_write(struct disk_file *file, const struct segment_header *h,
     if (!err)
         err = disk_pwritev(file, &last, 1, h->size - RECORD_BLOCK);
     return err ? err : disk_sync(file);
+}
+
+uint64_t segment_messages(struct disk_file *file, const struct segment_header *h)
+{
+    char footer[RECORD_BLOCK];
+    struct segment_index x;
+    size_t n;
+    uint64_t bytes, hash;
+    if (read_block(file, footer, sizeof(footer), h->size - RECORD_BLOCK, &n) ||
+        n < sizeof(footer) || footer_parse(footer, h, &x, &bytes, &hash))
+        return 0;
+    uint64_t messages = le64_get(footer + FOOTER_MESSAGES);
+    return messages <= bytes / INDEX_ENTRY_BYTES_MIN ? messages : 0;
 }
 
 static int index_from_footer(struct disk_file *file, const struct segment_header *h,

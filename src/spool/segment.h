@@ -77,6 +77,7 @@ bool index_next(struct bytes *in, struct index_entry *out, int *err);
 struct segment_index {
     struct buf entries;
     uint64_t records;
+    uint64_t messages;      // entries of messages, where that is known, else 0
     uint64_t end;           // offset behind the last record that counts, a multiple of RECORD_BLOCK
     uint64_t sure;          // offset from which frames counted only when complete
     uint64_t last_sequence; // 0: none
@@ -103,6 +104,8 @@ struct segment_damage {
 // Writes index and footer behind `end` and flushes.
 int segment_index_write(struct disk_file *file, const struct segment_header *h,
                         const struct segment_index *x) MUST_USE;
+// About how many messages live in a sealed segment, as its footer says; 0: that is not known.
+uint64_t segment_messages(struct disk_file *file, const struct segment_header *h);
 // From the footer, or by scanning. end: offset stated by the successor, 0 if there is none; sure:
 // the same. E_IO.
 int segment_index_read(struct disk_file *file, const struct segment_header *h, uint64_t end,

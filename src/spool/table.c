@@ -6,6 +6,9 @@
 #include "base/check.h"
 
 #define CAP_MIN 64u
+// What table_fill() makes room for at once.
+#define TABLE_EXPECTED_MIN 1000u
+#define TABLE_EXPECTED_MAX 1000000000u
 
 static uint32_t hash_of(uint64_t high, uint64_t low)
 {
@@ -97,7 +100,8 @@ static void resize(struct table *t, uint32_t cap)
 
 static bool is_full(const struct table *t)
 {
-    return t->count + 1 > (t->roomy ? t->cap / 2 : t->cap / 20 * 17); // 0.85
+    uint32_t max = t->roomy ? t->cap / 2 : t->cap / 20 * 17; // 0.85
+    return t->count + 1 > (t->expected > max ? t->expected : max);
 }
 
 static void grow(struct table *t)
@@ -107,10 +111,26 @@ static void grow(struct table *t)
     resize(t, t->cap ? t->cap + more : CAP_MIN);
 }
 
+static uint32_t cap_for(uint32_t count)
+{
+    return count + count / 4; // 0.8
+}
+
+void table_fill(struct table *t, uint32_t expected)
+{
+    t->roomy = true;
+    if (expected < TABLE_EXPECTED_MIN || expected > TABLE_EXPECTED_MAX ||
+        cap_for(expected) <= t->cap)
+        return;
+    t->expected = expected;
+    resize(t, cap_for(expected));
+}
+
 void table_fit(struct table *t)
 {
-    uint32_t cap = t->count + t->count / 4; // 0.8
+    uint32_t cap = cap_for(t->count);
     t->roomy = false;
+    t->expected = 0;
     if (cap >= CAP_MIN && cap < t->cap)
         resize(t, cap);
 }

@@ -27,6 +27,7 @@ struct table_entry {
     uint64_t id_low : 36, offset16 : 28; // offset of the record head, in units of 16 bytes
     uint64_t bytes16 : 20;               // of the whole record, likewise; 0: it stands nowhere yet
     uint64_t slot : 20, has_extent : 1, has_several : 1;
+    uint64_t is_folded : 1; // its outcomes up to the end of that segment need no entry in the index
     union {
         struct recipient_status one;
         struct table_states *several;
@@ -38,6 +39,7 @@ struct table {
     struct table_entry *entries;
     uint32_t count, cap;
     uint64_t states_bytes; // of messages with several recipients
+    uint32_t expected;     // so many fit as it is
     bool roomy;            // to be filled quickly: half empty, until table_fit()
 };
 
@@ -59,6 +61,8 @@ bool table_set_status(struct table_entry *e, uint32_t recipient, struct recipien
 // Sets it whatever it was; the recipient must be there.
 void table_put_status(struct table_entry *e, uint32_t recipient, struct recipient_status status);
 // What was roomy takes no more than it needs from now on.
+// Many are going to be added, about so many if that is known (else 0), until table_fit().
+void table_fill(struct table *t, uint32_t expected);
 void table_fit(struct table *t);
 uint64_t table_bytes(const struct table *t);
 // The part of them that holds the recipients' states.
