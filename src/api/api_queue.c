@@ -112,6 +112,24 @@ void api_queue_get(struct api_request *r)
     buf_done(&domain);
 }
 
+static void add_remote_limit(struct json_object *to, const char *name, uint32_t value)
+{
+    json_object_object_add(to, name, value ? json_object_new_int64(value) : NULL);
+}
+
+// What the server spoken to last said that it takes; null: nothing.
+static struct json_object *remote_json(const struct queue_remote *remote)
+{
+    if (!remote->messages_per_connection && !remote->recipients_per_transaction &&
+        !remote->domains_per_connection)
+        return NULL;
+    struct json_object *o = json_object_new_object();
+    add_remote_limit(o, "messages_per_connection", remote->messages_per_connection);
+    add_remote_limit(o, "recipients_per_transaction", remote->recipients_per_transaction);
+    add_remote_limit(o, "domains_per_connection", remote->domains_per_connection);
+    return o;
+}
+
 void api_lanes_get(struct api_request *r)
 {
     struct queue_lane_row rows[16];
@@ -131,6 +149,7 @@ void api_lanes_get(struct api_request *r)
                                    json_object_new_int64(row->connections_max));
             json_object_object_add(o, "hour_used", json_object_new_uint64(row->hour_used));
             json_object_object_add(o, "day_used", json_object_new_uint64(row->day_used));
+            json_object_object_add(o, "remote_limits", remote_json(&row->remote));
             json_object_object_add(o, "backoff_until", api_json_time(row->backoff_until));
             json_object_object_add(o, "text",
                                    row->text[0] ? api_json_text(bytes_cstr(row->text)) : NULL);

@@ -149,9 +149,10 @@ struct conf {
     } retry;
     struct {
         uint64_t message_size, header_size;
-        uint64_t spool_segment; // 0: by the size of the disk
-        uint32_t recipients;    // of one message
-        uint32_t received;      // Received fields before a message is a loop
+        uint64_t spool_segment;    // 0: by the size of the disk
+        uint32_t recipients;       // of one message
+        uint32_t session_messages; // MAIL commands of one client's connection; 0: any number
+        uint32_t received;         // Received fields before a message is a loop
         uint32_t sessions, sessions_per_address;
         uint32_t connections; // outgoing, all lanes together
         int64_t command_timeout_ms;

@@ -102,6 +102,7 @@ const struct conf_param conf_params[] = {
 {"limits.message_size", "bytes of one message", CONF_SIZE, AT(conf, limits.message_size), .min = 64 * KIB, .max = 2 * GIB, .initial = "50MiB", RELOAD},
 {"limits.header_size", "bytes of a message's header", CONF_SIZE, AT(conf, limits.header_size), .min = 16 * KIB, .max = MIB, .initial = "256KiB", RELOAD},
 {"limits.recipients", "recipients of one message", CONF_COUNT, AT(conf, limits.recipients), .min = 100, .max = 50000, .initial = "1000", RELOAD},
+{"limits.session_messages", "messages over one connection of a client (MAIL commands), told as MAILMAX", CONF_COUNT, AT(conf, limits.session_messages), .min = 1, .max = 999999, .none = true, .initial = "none", RELOAD},
 {"limits.spool_segment", "size of the journal's files; a message's envelope, header and short body must fit in half of one", CONF_SIZE, AT(conf, limits.spool_segment), .min = 4 * MIB, .max = GIB, .none = true, .initial = "none", .shown_default = "64MiB, less on a small disk"},
 {"limits.received", "Received fields before a message is a loop", CONF_COUNT, AT(conf, limits.received), .min = 10, .max = 1000, .initial = "50", RELOAD},
 {"limits.sessions", "clients connected at once", CONF_COUNT, AT(conf, limits.sessions), .min = 1, .max = MILLION, .initial = "10000", RELOAD},

@@ -399,6 +399,10 @@ static void take_over(struct connection *c)
     count(&c->deliver->options.counters->connections_opened, 1);
     uint64_t kicks = 0;
     queue_connected(queue_of(c), &c->slot, proof_of(c), acceptance_now(), &kicks);
+    const struct smtp_caps *caps = smtp_client_caps(c->client);
+    queue_limit_connection(
+        queue_of(c), &c->slot,
+        &(struct queue_remote){caps->mails_max, caps->rcpts_max, caps->rcpt_domains_max});
     kick(c, kicks);
     c->trouble[0] = '\0';
     c->state = FREE;

@@ -364,6 +364,7 @@ void intake_open_gate(struct intake *in, const struct conf_listener *listener, i
         .starttls = listener->tls == CONF_TLS_STARTTLS && tls,
         .message_size_max = conf->limits.message_size,
         .recipients_max = conf->limits.recipients,
+        .mails_max = conf->limits.session_messages,
         .text_line_max = listener->submission == CONF_SUBMISSION_OFF ? 0 : 998,
         .command_timeout_ms = conf->limits.command_timeout_ms,
         .random = random_bytes,

@@ -203,20 +203,35 @@ void queue_batch_free(struct queue *q, struct queue_batch *batch);
 
 // ---- connections ----
 
+// What the server of a connection said that it takes (RFC 9422); 0: nothing said.
+struct queue_remote {
+    uint32_t messages_per_connection, recipients_per_transaction, domains_per_connection;
+};
+#define QUEUE_REMOTE_DOMAINS                                                                       \
+    32 // domains over one connection whose server limits them, whatever it allows
+
 // One outgoing connection (or its attempt) of a lane: a slot of `connections`. A value the caller
 // keeps and passes by pointer; do not copy it after queue_connected().
 struct queue_connection {
-    struct queue_lane *lane; // NULL: no slot
-    enum queue_proof proof;  // needed while connecting, proved once connected
-    uint32_t messages;       // taken so far
-    uint8_t state;           // the queue's own
-    bool low;                // the queue's own
+    struct queue_lane *lane;    // NULL: no slot
+    enum queue_proof proof;     // needed while connecting, proved once connected
+    uint32_t messages;          // taken so far
+    uint8_t state;              // the queue's own
+    bool low;                   // the queue's own
+    struct queue_remote remote; // queue_limit_connection()
+    bool used_up; // the queue's own: to be closed, as its server takes no more over it
+    uint32_t domains_count;
+    uint64_t domains[QUEUE_REMOTE_DOMAINS]; // hashes: over it so far
 };
 
 // The site's greeting, EHLO and TLS went well and prove `proof` (at least connection->proof, law
 // 7). Follow with queue_take().
 void queue_connected(struct queue *q, struct queue_connection *c, enum queue_proof proof,
                      struct queue_now now, uint64_t *kicks);
+// After queue_connected(): what its server takes, by which this connection is held beside the lane's own limits, and
+// which is told of the lane from now on.
+void queue_limit_connection(struct queue *q, struct queue_connection *c,
+                            const struct queue_remote *remote);
 // No host of the site could be used. The slot is free, the lane backs off by the retry schedule;
 // nothing is recorded per recipient. `text` explains (bounded, escaped by whoever shows it).
 void queue_connect_failed(struct queue *q, struct queue_connection *c, struct bytes text,
@@ -383,6 +398,7 @@ enum queue_limit {
     QUEUE_LIMIT_LANE_RATE,
     QUEUE_LIMIT_CLASS,
     QUEUE_LIMIT_ACCOUNT_TURN,
+    QUEUE_LIMIT_REMOTE, // what the server says it takes
 };
 const char *queue_limit_name(enum queue_limit limit); // "retry_time"
 
@@ -436,6 +452,7 @@ struct queue_lane_row {
     uint32_t worker, rule; // lanes[rule]
     uint64_t ready;        // recipients waiting in the lane
     uint32_t connections, connecting, busy, connections_max;
+    struct queue_remote remote;    // of the server spoken to last
     uint64_t hour_used, day_used;  // messages in the running windows
     struct wall backoff_until;     // 0: none
     char text[QUEUE_TEXT_MAX + 1]; // why it backs off

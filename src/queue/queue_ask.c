@@ -9,8 +9,8 @@
 const char *queue_limit_name(enum queue_limit limit)
 {
     static const char *const names[] = {
-        "none",    "retry_time",       "scheduled", "hold",  "dns",
-        "backoff", "lane_connections", "lane_rate", "class", "account_turn",
+        "none",      "retry_time", "scheduled",    "hold",   "dns", "backoff", "lane_connections",
+        "lane_rate", "class",      "account_turn", "remote",
     };
     CHECK((size_t)limit < COUNT_OF(names));
     return names[limit];
@@ -97,6 +97,12 @@ static void why_ready(struct queue *q, const struct queue_bundle *b, struct queu
         return;
     uint32_t open = queue_lane_connections(l), above = 0;
     uint64_t max = queue_share_limit(l->limits->connections, share);
+    char setting[64], remote[QUEUE_TEXT_MAX];
+    setting_of(l, "connections", setting);
+    if (queue_remote_binds(l, b, open >= max, remote)) {
+        say(out, QUEUE_LIMIT_REMOTE, (struct wall){0}, open < max ? "" : setting, "%s", remote);
+        return;
+    }
     if (open < max) {
         say(out, QUEUE_LIMIT_NONE, (struct wall){0}, "",
             open ? "about to go" : "a connection to %s is about to be opened", l->name);
@@ -104,8 +110,6 @@ static void why_ready(struct queue *q, const struct queue_bundle *b, struct queu
     }
     for (int class = 0; class < t->class; class ++)
         above += l->ready[t->proof][class];
-    char setting[64];
-    setting_of(l, "connections", setting);
     struct list *ring = &l->rings[t->proof][t->class];
     if (above)
         say(out, QUEUE_LIMIT_CLASS, (struct wall){0}, setting,
@@ -276,6 +280,7 @@ static void fill_lane(struct queue_lane *l, struct queue_now now, struct queue_l
     row->connections = queue_lane_connections(l);
     row->busy = l->busy;
     row->connections_max = l->limits->connections;
+    row->remote = l->remote;
     row->hour_used = l->hour ? queue_window_used(l->hour, now.mono) : 0;
     row->day_used = l->day ? queue_window_used(l->day, now.mono) : 0;
     if (l->backoff_us > now.mono.us)

@@ -168,6 +168,8 @@ struct queue_lane {
     uint32_t domains_count;
     uint32_t connecting[QUEUE_PROOFS], idle[QUEUE_PROOFS], woken[QUEUE_PROOFS];
     uint32_t busy, busy_low, failures, batches;  // batches: out, of this lane
+    uint32_t used_up;                            // busy ones that wait to be closed
+    struct queue_remote remote;                  // of the server spoken to last
     int64_t backoff_us;                          // no new connection before
     int64_t last_us[SHARES];                     // when the last message went; 0: none
     int64_t bytes_us[SHARES];                    // no message before
@@ -310,6 +312,21 @@ bool queue_lane_has_ready(const struct queue_lane *l);
 uint64_t queue_lane_hash(const struct queue_hash_node *node);
 uint64_t queue_flow_hash(const struct queue_hash_node *node);
 uint64_t queue_turn_hash(const struct queue_hash_node *node);
+
+// ---- queue_remote.c
+
+// Ours and the server's limit together: the smaller of those that are set; 0: neither is.
+static inline uint32_t queue_tighter(uint32_t ours, uint32_t theirs)
+{
+    return theirs && (!ours || theirs < ours) ? theirs : ours;
+}
+// The turn's next flow whose domain may still go over the connection, or NULL.
+struct queue_flow *queue_remote_flow(struct queue_turn *t, const struct queue_connection *c);
+// The domain went over the connection.
+void queue_remote_note(struct queue_connection *c, const struct queue_domain *d);
+// The server's limit that holds the bundle up, as words; false: none does. full: all connections are in use.
+bool queue_remote_binds(const struct queue_lane *l, const struct queue_bundle *b, bool full,
+                        char text[QUEUE_TEXT_MAX]);
 
 // ---- queue_note.c
 

@@ -577,6 +577,8 @@ static void uncount(struct queue_connection *c)
         CHECK(c->state == CONNECTION_BUSY);
         l->busy--;
         l->busy_low -= c->low;
+        l->used_up -= c->used_up;
+        c->used_up = false;
     }
     c->state = CONNECTION_NONE;
 }
@@ -665,21 +667,22 @@ static struct queue_turn *next_turn(struct queue_lane *l, enum queue_proof proof
 }
 
 // The next bundle of the turn; the turn and its flow go to the end of their rings.
-static struct queue_bundle *bundle_of_turn(struct queue_turn *t)
+static struct queue_bundle *bundle_of_flow(struct queue_flow *f)
 {
+    struct queue_turn *t = f->turn;
     struct list *ring = &t->lane->rings[t->proof][t->class];
     list_remove(&t->ring);
     list_push_back(ring, &t->ring);
-    struct queue_flow *f = list_get(list_first(&t->flows), struct queue_flow, of_turn);
     list_remove(&f->of_turn);
     list_push_back(&t->flows, &f->of_turn);
     return list_get(list_first(&f->bundles), struct queue_bundle, ready);
 }
 
-static struct queue_bundle *lease_some(struct queue *q, struct queue_lane *l,
+static struct queue_bundle *lease_some(struct queue *q, const struct queue_connection *c,
                                        struct queue_bundle *b)
 {
-    uint32_t max = l->limits->recipients_per_transaction;
+    uint32_t max = queue_tighter(c->lane->limits->recipients_per_transaction,
+                                 c->remote.recipients_per_transaction);
     max = max == 0 ? QUEUE_RECIPIENTS_DEFAULT : max;
     max = max < QUEUE_BATCH_MAX ? max : QUEUE_BATCH_MAX;
     if (b->message->flags & QUEUE_SINGLY)
@@ -712,14 +715,19 @@ enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct q
     uncount(c);
     enum queue_take result;
     struct outlook o = look(q, l, now);
-    uint32_t messages_max = l->limits->messages_per_connection;
+    uint32_t messages_max =
+        queue_tighter(l->limits->messages_per_connection, c->remote.messages_per_connection);
     struct queue_turn *t = next_turn(l, c->proof, &o);
-    if (messages_max && c->messages >= messages_max) {
+    struct queue_flow *f = t ? queue_remote_flow(t, c) : NULL;
+    if ((messages_max && c->messages >= messages_max) || (t && !f)) {
         set_busy(l, c, false); // until it says that it is gone
+        c->used_up = true;
+        l->used_up++;
         result = QUEUE_TAKE_CLOSE;
-    } else if (t) {
-        struct queue_bundle *b = lease_some(q, l, bundle_of_turn(t));
+    } else if (f) {
+        struct queue_bundle *b = lease_some(q, c, bundle_of_flow(f));
         struct queue_message *m = b->message;
+        queue_remote_note(c, b->domain);
         bool low = m->class != MAIL_TRANSACTIONAL;
         spend(q, l, low ? SHARE_LOW : SHARE_ALL, m->size, now);
         set_busy(l, c, low);

@@ -119,6 +119,7 @@ static void watch_take(struct world *w, struct watched_lane *l, const struct que
 // ---- events ----
 
 struct connection {
+    struct map domains; // over it so far
     struct queue_connection c;
     struct watched_lane *lane;
     struct world_site *site;
@@ -303,7 +304,19 @@ static void hang_up(struct world *w, struct connection *c, bool failed)
     queue_disconnected(w->queue, &c->c, failed, BYTES("421 go away"), w->now, &kicks);
     if (failed)
         c->lane->refused_at_us = w->now.mono.us;
+    map_done(&c->domains);
     free(c);
+}
+
+// RFC 9422: a server is not sent more than it said.
+static void check_remote(struct connection *c, const struct queue_batch *b)
+{
+    const struct queue_remote *r = &c->site->remote;
+    CHECK(!r->messages_per_connection || c->c.messages <= r->messages_per_connection);
+    CHECK(!r->recipients_per_transaction || b->count <= r->recipients_per_transaction);
+    if (!map_find(&c->domains, b->domain))
+        map_set(&c->domains, b->domain, c);
+    CHECK(!r->domains_per_connection || c->domains.count <= r->domains_per_connection);
 }
 
 static void take(struct world *w, struct connection *c)
@@ -315,6 +328,7 @@ static void take(struct world *w, struct connection *c)
     case QUEUE_TAKE_BATCH:
         lease(w, b, false);
         check_due(w, b);
+        check_remote(c, b);
         watch_take(w, c->lane, b);
         note_sent(w, c, b);
         c->batch = b;
@@ -368,12 +382,14 @@ static void connected(struct world *w, struct connection *c)
     uint64_t kicks = 0;
     if (!c->site->refuses) {
         queue_connected(w->queue, &c->c, c->c.proof, w->now, &kicks);
+        queue_limit_connection(w->queue, &c->c, &c->site->remote);
         take(w, c);
         return;
     }
     queue_connect_failed(w->queue, &c->c, BYTES("connection refused"), w->now, &kicks);
     c->lane->connections--;
     c->lane->refused_at_us = w->now.mono.us;
+    map_done(&c->domains);
     free(c);
 }
 

@@ -25,6 +25,7 @@ struct world_site {
     bool refuses; // connections
     enum world_reply reply;
     int64_t connect_ms, transaction_ms;
+    struct queue_remote remote; // what it says that it takes, and must be held to
     // counted
     uint64_t connects, messages, recipients, connections_most;
 };

@@ -64,6 +64,10 @@ struct smtp_caps {
         requiretls;
     uint64_t size_max; // SIZE n; 0: no fixed maximum
     uint32_t auth;     // 1u << enum sasl_mechanism
+    // LIMITS (RFC 9422); 0: nothing said
+    uint32_t mails_max;        // MAIL commands of the session
+    uint32_t rcpts_max;        // RCPT commands of a transaction
+    uint32_t rcpt_domains_max; // domains of recipients in the session
 };
 
 enum smtp_step {

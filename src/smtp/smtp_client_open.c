@@ -9,6 +9,8 @@
 #include "smtp/smtp_client_private.h"
 
 #define NONCE_RANDOM_BYTES 18
+#define LIMIT_MAX 999999 // RFC 9422 section 4
+#define LIMIT_DIGITS 6
 
 void client_drop_sasl(struct smtp_client *c)
 {
@@ -61,6 +63,27 @@ static const struct keyword keywords[] = {
     KEYWORD("REQUIRETLS", requiretls), KEYWORD("ENHANCEDSTATUSCODES", enhanced),
 };
 
+// RFC 9422 section 3: limits we don't know, and values that are none (%x31-39 0*5DIGIT), say nothing.
+static void add_limits(struct smtp_caps *caps, struct bytes list)
+{
+    struct {
+        struct bytes name;
+        uint32_t *max;
+    } limits[] = {{BYTES("MAILMAX"), &caps->mails_max},
+                  {BYTES("RCPTMAX"), &caps->rcpts_max},
+                  {BYTES("RCPTDOMAINMAX"), &caps->rcpt_domains_max}};
+    struct bytes one, name;
+    while (bytes_cut(&list, ' ', &one)) {
+        uint64_t value;
+        bytes_cut(&one, '=', &name);
+        if (bytes_to_u64(one, LIMIT_MAX, &value) != OK || one.len > LIMIT_DIGITS)
+            continue;
+        for (size_t i = 0; i < COUNT_OF(limits); i++)
+            if (bytes_eq_nocase(name, limits[i].name) && one.at[0] != '0')
+                *limits[i].max = (uint32_t)value;
+    }
+}
+
 static void add_keyword(struct smtp_caps *caps, struct bytes line)
 {
     struct bytes word, rest = line;
@@ -74,6 +97,8 @@ static void add_keyword(struct smtp_caps *caps, struct bytes line)
     for (size_t i = 0; i < COUNT_OF(keywords); i++)
         if (bytes_eq_nocase(word, bytes_cstr(keywords[i].name)))
             *(bool *)((char *)caps + keywords[i].offset) = true;
+    if (bytes_eq_nocase(word, BYTES("LIMITS")))
+        add_limits(caps, rest);
     // RFC 1870 section 4: without a number, or with 0, there is no fixed maximum.
     if (bytes_eq_nocase(word, BYTES("SIZE")) &&
         bytes_to_u64(bytes_trim(rest), UINT64_MAX, &caps->size_max) != OK)

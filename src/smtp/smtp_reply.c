@@ -65,6 +65,7 @@ static const struct smtp_reply_row rows[SMTP_REPLY_COUNT] = {
     ROW(TOO_LARGE, 552, "5.3.4", "Message too large; at most %s octets are taken here", SESSION, "MAIL (SIZE=), end of content"),
     ROW(TOO_LARGE_CLOSE, 552, "5.3.4", "Message far too large; at most %s octets are taken here; closing", SESSION, "content far beyond the limit"),
     ROW(TOO_MANY_RECIPIENTS, 452, "4.5.3", "Too many recipients; at most %s for one message, send the rest in another", SESSION, "RCPT"),
+    ROW(TOO_MANY_MAILS, 421, "4.7.0", "Too many messages in one session, at most %s; closing, send the rest in another", SESSION, "MAIL"),
     ROW(BARE_LF, 550, "5.6.0", "Message has a bare LF; lines must end in CRLF", SESSION, "end of content"),
     ROW(BARE_CR, 550, "5.6.0", "Message has a bare CR; lines must end in CRLF", SESSION, "end of content"),
     ROW(NUL_IN_HEADER, 550, "5.6.0", "Message has a NUL character in its header", SESSION, "end of content"),

@@ -71,6 +71,7 @@ enum smtp_reply_id {
     SMTP_REPLY_TOO_LARGE,           // slot: the limit in octets
     SMTP_REPLY_TOO_LARGE_CLOSE,     // slot: the limit in octets
     SMTP_REPLY_TOO_MANY_RECIPIENTS, // slot: the limit
+    SMTP_REPLY_TOO_MANY_MAILS,      // slot: the limit
     SMTP_REPLY_BARE_LF,
     SMTP_REPLY_BARE_CR,
     SMTP_REPLY_NUL_IN_HEADER,

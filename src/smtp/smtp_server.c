@@ -134,6 +134,16 @@ static void add_keyword(struct smtp_server *s, const char *text, bool offered)
         buf_printf(&s->out, "250-%s\r\n", text);
 }
 
+// RFC 9422: what this session is held to. There is no limit to the domains of recipients.
+static void add_limits(struct smtp_server *s)
+{
+    uint64_t rcpts = server_limit(s->config->recipients_max, RECIPIENTS_DEFAULT);
+    buf_printf(&s->out, "250-LIMITS RCPTMAX=%llu", (unsigned long long)rcpts);
+    if (s->config->mails_max)
+        buf_printf(&s->out, " MAILMAX=%u", s->config->mails_max);
+    buf_add_cstr(&s->out, "\r\n");
+}
+
 static void run_ehlo(struct smtp_server *s, struct bytes args)
 {
     if (!run_hello(s, args, true))
@@ -146,6 +156,7 @@ static void run_ehlo(struct smtp_server *s, struct bytes args)
     add_keyword(s, "SMTPUTF8", !c->no_smtputf8);
     add_keyword(s, "DSN", !c->no_dsn);
     add_keyword(s, "CHUNKING", !c->no_chunking);
+    add_limits(s);
     add_keyword(s, "STARTTLS", c->starttls && !s->tls);
     add_keyword(s, "AUTH SCRAM-SHA-256 PLAIN LOGIN", server_may_log_in(s));
     buf_add_cstr(&s->out, "250 ENHANCEDSTATUSCODES\r\n");
@@ -158,6 +169,11 @@ static struct smtp_offer offer_of(const struct smtp_server *s)
 
 static void run_mail(struct smtp_server *s, struct bytes args)
 {
+    if (s->config->mails_max && ++s->mails > s->config->mails_max) {
+        server_reply_number(s, SMTP_REPLY_TOO_MANY_MAILS, s->config->mails_max);
+        server_end_session(s);
+        return;
+    }
     if (s->config->auth == SMTP_AUTH_REQUIRED && !s->authenticated) {
         server_refuse(s, SMTP_REPLY_AUTH_REQUIRED, BYTES_NONE);
         return;

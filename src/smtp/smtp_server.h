@@ -47,6 +47,7 @@ struct smtp_server_config {
     bool no_pipelining, no_chunking, no_smtputf8, no_dsn; // extensions left out
     uint64_t message_size_max;                            // content octets [52428800]
     uint32_t recipients_max;                              // per transaction [1000]
+    uint32_t mails_max;     // MAIL commands of one session, then 421; 0: any number
     uint32_t text_line_max; // octets of a content line without CRLF; 0: unlimited
     uint32_t errors_max;    // then 421 [20]
     uint32_t junk_max;      // NOOP, RSET, VRFY, HELP, EHLO... between two messages, then 421 [200]

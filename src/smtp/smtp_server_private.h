@@ -63,7 +63,7 @@ struct smtp_server {
     uint64_t content_octets; // on the wire, for the data rate
     struct mono now, waiting_since, content_since, progress_at;
     struct mono blocked_since; // 0: not blocked
-    uint32_t rcpts, rcpts_tried, errors, junk, auth_failures;
+    uint32_t mails, rcpts, rcpts_tried, errors, junk, auth_failures;
     enum state state, state_after_skip;
     enum awaiting awaiting;
     bool tls, trusted, extended, authenticated, proven, asking_auth;

@@ -13,8 +13,12 @@
 #define EHLO_IN "EHLO c.example\r\n"
 #define EHLO_HEAD                                                                                  \
     "250-mx.example.org\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n"                \
-    "250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n"
+    "250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n250-LIMITS RCPTMAX=1000\r\n"
 #define EHLO_OUT EHLO_HEAD "250-STARTTLS\r\n250 ENHANCEDSTATUSCODES\r\n"
+#define EHLO_FEW                                                                                   \
+    "250-mx.example.org\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n"                \
+    "250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n250-LIMITS RCPTMAX=1000 MAILMAX=2\r\n"             \
+    "250-STARTTLS\r\n250 ENHANCEDSTATUSCODES\r\n"
 #define EHLO_TLS EHLO_HEAD "250-AUTH SCRAM-SHA-256 PLAIN LOGIN\r\n250 ENHANCEDSTATUSCODES\r\n"
 #define MAIL_IN "MAIL FROM:<a@example.com>\r\n"
 #define MAIL_OUT "250 2.1.0 Ok\r\n"
@@ -50,6 +54,7 @@ enum {
     WHOLE_ONLY = 32,
     NO_CHUNKING = 64,
     SMALL = 128,      // size 20, recipients 2, text line 10
+    FEW_MAILS = 512,  // two MAIL commands
     PLAIN_HELO = 256, // none of the extensions that can be left out
 };
 
@@ -90,7 +95,8 @@ static const struct dialogue dialogues[] = {
           "hyphens\r\n"),
     ROW("helo literal", 0, "HELO [IPv6:2001:db8::1]\r\n", G "250 mx.example.org\r\n"),
     ROW("extensions left out", PLAIN_HELO, EHLO_IN,
-        G "250-mx.example.org\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n250-STARTTLS\r\n"
+        G "250-mx.example.org\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n250-LIMITS RCPTMAX=1000\r\n"
+          "250-STARTTLS\r\n"
           "250 ENHANCEDSTATUSCODES\r\n"),
     ROW("small commands", 0, "NOOP\r\nNOOP x\r\nRSET\r\nVRFY bob\r\nEXPN list\r\nHELP\r\n",
         G "250 2.0.0 Ok\r\n250 2.0.0 Ok\r\n" RSET_OUT
@@ -164,7 +170,8 @@ static const struct dialogue dialogues[] = {
         G
         "250-mx.example.org\r\n250-PIPELINING\r\n250-SIZE "
         "20\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n"
-        "250-CHUNKING\r\n250-STARTTLS\r\n250 ENHANCEDSTATUSCODES\r\n" MAIL_OUT RCPT_OUT RCPT_OUT
+        "250-CHUNKING\r\n250-LIMITS RCPTMAX=2\r\n250-STARTTLS\r\n250 "
+        "ENHANCEDSTATUSCODES\r\n" MAIL_OUT RCPT_OUT RCPT_OUT
         "452 4.5.3 Too many recipients; at most 2 for one message, send the rest in another\r\n" GO
         "250 2.0.0 Ok: queued as M1\r\n"),
     ROW("too large, line too long", SMALL,
@@ -182,6 +189,15 @@ static const struct dialogue dialogues[] = {
              OPEN_OUT GO "250 2.0.0 Ok: queued as M1\r\n", NULL),
     ROW("nul in the header", 0, OPEN_IN "DATA\r\nA: \0b\r\n\r\nab\r\n.\r\nNOOP\r\n",
         OPEN_OUT GO "550 5.6.0 Message has a NUL character in its header\r\n250 2.0.0 Ok\r\n"),
+
+    ROW("too many messages in a session", FEW_MAILS,
+        EHLO_IN MAIL_IN "RSET\r\nMAIL FROM:<refused@example.com>\r\n" MAIL_IN MAIL_IN,
+        G EHLO_FEW MAIL_OUT RSET_OUT "550 5.7.1 Your account may not send as example.com; use one "
+                                     "of its domains, or have this one "
+                                     "added (posthaste domain add) and verified\r\n"
+                                     "421 4.7.0 Too many messages in one session, at most 2; "
+                                     "closing, send the rest in another\r\n"
+                                     "[close]"),
 
     // Parameters
     ROW("parameters", 0,
@@ -385,6 +401,8 @@ static void setup(struct testkit *t, unsigned flags)
     if (flags & PLAIN_HELO)
         t->config.no_pipelining = t->config.no_chunking = t->config.no_smtputf8 = t->config.no_dsn =
             true;
+    if (flags & FEW_MAILS)
+        t->config.mails_max = 2;
     if (flags & SMALL) {
         t->config.message_size_max = 20;
         t->config.recipients_max = 2;

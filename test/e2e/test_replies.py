@@ -27,7 +27,7 @@ def config(world):
                       {"name": "bounces", "address": "127.0.0.1:0", "tls": "none", "role": "bounces"}],
         "bounce": {"complaints": ["fbl@relay.test"], "rate": 3},
         "routes": [{"match": {"recipient": "local.test"}, "recipients": str(table), "via": "discard"}, {"match": {}, "via": f"mx:{world.receiver.port}"}],
-        "limits": {"recipients": 100, "message_size": "64KiB", "header_size": "16KiB", "received": 10, "sessions": 200,
+        "limits": {"recipients": 100, "session_messages": 30, "message_size": "64KiB", "header_size": "16KiB", "received": 10, "sessions": 200,
                    "sessions_per_address": 40, "command_timeout": "2s", "auth_failures": 4, "auth_block": "1s"},
         "shutdown_grace": "3s",
     }
@@ -118,6 +118,14 @@ def mixed(world):
         raw.envelope("alice@client.test", "b@example.org")
         raw.send(b"BDAT 2\r\nFr").reply()
         return raw.ask("DATA")
+
+
+def many_mails(world):
+    with world.open("plain", "alice", source=world.source()) as raw:
+        for _ in range(30):
+            raw.expect(MAIL, 250)
+            raw.expect("RSET", 250)
+        return raw.ask(MAIL)
 
 
 def many_recipients(world):
@@ -218,7 +226,7 @@ SCENES = {
     "TOO_MANY_ERRORS": repeat("FOO", 50, 421), "TOO_MANY_JUNK": repeat("NOOP", 500, 421), "TIMEOUT": first(count=2), "TOO_SLOW": too_slow,
     "NOT_SMTP": first(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 2), "TLS_ON_PLAIN_PORT": first(b"\x16\x03\x01\x00\x05hello", 2), "SHUTDOWN": shutdown,
     "TOO_LARGE": ask(MAIL + " SIZE=99999", login="alice"), "TOO_LARGE_CLOSE": ask(MAIL, "RCPT TO:<b@example.org>", f"BDAT {1 << 40}", login="alice"),
-    "TOO_MANY_RECIPIENTS": many_recipients, "BARE_LF": content(OWN, body=b"\r\na\nb\r\n"), "BARE_CR": content(OWN, body=b"\r\na\rb\r\n"),
+    "TOO_MANY_MAILS": many_mails, "TOO_MANY_RECIPIENTS": many_recipients, "BARE_LF": content(OWN, body=b"\r\na\nb\r\n"), "BARE_CR": content(OWN, body=b"\r\na\rb\r\n"),
     "NUL_IN_HEADER": content(b"X: \0\r\n" + OWN), "TEXT_LINE_TOO_LONG": content(OWN, body=b"\r\n" + b"x" * 999 + b"\r\n"),
     "AUTH_OK": ask("AUTH PLAIN " + base64.b64encode(f"\0alice\0{PASSWORD}".encode()).decode()),
     "AUTH_BAD": ask("AUTH PLAIN " + base64.b64encode(b"\0alice\0wrong").decode()), "AUTH_TOO_MANY": too_many_logins, "AUTH_UNAVAILABLE": None,
