@@ -44,7 +44,7 @@ config-doc: all ## write the configuration's keys into docs/INTERFACE.md
 bench: ## measure against Postfix, side by side: make bench CASES=relay_4k ROUNDS=3; CASES=growth
 	tools/deps build check bench
 	@$(MAKE) --no-print-directory all
-	tools/peers
+	tools/peers && tools/peers proxies
 	bench/run CASES=$(CASES) ROUNDS=$(ROUNDS) SCALE=$(SCALE)
 
 fault: ## one fault test, or check for all: make fault T=kill ROUNDS=100 FS=xfs SEED=1 PEER=exim
@@ -69,9 +69,9 @@ newcomer: ## both README commands in a fresh Debian root, as proof
 deps: ## install what the build needs
 	tools/deps build
 
-clean: ## remove what was built, but keep the peers' root
+clean: ## remove what was built, but keep the peers' roots
 	rm -rf build-asan build-tsan build-fuzz
-	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name peers -exec rm -rf {} +
+	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name 'peers*' -exec rm -rf {} +
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /    make \1|/p' Makefile | column -t -s'|'

@@ -54,6 +54,9 @@ struct conf_listener {
     struct bytes account; // the account that clients without a login act as; not set: none
     enum conf_submission submission;
     bool hide_client; // leave the client's address out of Received
+    // Proxies that tell each client's address by a PROXY header; set: nobody else may connect.
+    struct conf_cidr *proxy;
+    uint32_t proxy_count;
 };
 
 enum conf_via_kind {

@@ -54,6 +54,18 @@ static void check_trusted(struct check *c, const struct conf_listener *l,
     }
 }
 
+static void check_proxy(struct check *c, const struct conf_listener *l,
+                        const struct conf_node *node)
+{
+    const struct conf_node *proxy = conf_node_find(node, "proxy");
+    for (uint32_t i = 0; i < l->proxy_count; i++)
+        if (l->proxy[i].bits == 0)
+            conf_errors_add(c->errors,
+                            conf_node_nth(proxy, i) ? conf_node_nth(proxy, i)->place
+                                                    : place_of(node, "proxy"),
+                            "everybody could give himself any address; name your own proxies");
+}
+
 // What is sent here needs no login, and is never sent on.
 static void check_bounces(struct check *c, struct conf_listener *l, const struct conf_node *node)
 {
@@ -123,6 +135,7 @@ static void check_listener(struct check *c, uint32_t n, const struct conf_node *
     l->port = endpoint.port;
     l->any_family = address && bytes_starts(address->text, BYTES("*"));
     check_trusted(c, l, node);
+    check_proxy(c, l, node);
     if (l->role == CONF_ROLE_BOUNCES)
         check_bounces(c, l, node);
     else

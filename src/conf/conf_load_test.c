@@ -94,6 +94,7 @@ static void test_all_kinds_of_keys(void **state)
                           "    address: \"*:587\"\n"
                           "    trusted: [10.0.0.0/8, \"2001:db8::/32\"]\n"
                           "    hide_client: yes\n"
+                          "    proxy: [10.1.0.0/16, \"2001:db8::/32\"]\n"
                           "  - {name: in, address: '[::1]:0', tls: none, auth: none,"
                           " trusted: 127.0.0.1, account: robot, submission: off}\n"
                           "dns: {servers: [192.0.2.53, 127.0.0.1@5301], trust_anchor: root.key}\n"
@@ -117,6 +118,7 @@ static void test_all_kinds_of_keys(void **state)
     assert_text(c->listeners[0].name, "submission");
     assert_text(c->listeners[0].address, "[::]:587");
     assert_true(c->listeners[0].any_family && c->listeners[0].hide_client);
+    assert_true(c->listeners[0].proxy_count == 2 && c->listeners[0].proxy[1].ip6);
     assert_int_equal(c->listeners[0].port, 587);
     assert_int_equal(c->listeners[0].trusted_count, 2);
     assert_text(c->listeners[1].account, "robot");
@@ -223,6 +225,8 @@ static void test_sense(void **state)
          "t.yaml:2:84: error: trusting every address"},
         {HOST "listeners: [{name: a, address: '*:25', tls: none, auth: none, trusted: '::/0'}]\n",
          "trusting every address"},
+        {HOST SELF "listeners: [{name: a, address: '*:25', proxy: [10.0.0.1, 0.0.0.0/0]}]\n",
+         "everybody could give himself any address"},
         {HOST SELF "listeners: [{name: a, address: '*:25'}, {name: A, address: '*:26'}]\n",
          "already named 'a'"},
         {HOST SELF "listeners: [{name: a, address: '*:25'}, {name: b, address: '*:25'}]\n",

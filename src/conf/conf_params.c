@@ -50,6 +50,7 @@ const struct conf_param conf_params[] = {
 {"listeners[].account", "the account that clients without a login act as", CONF_NAME, AT(conf_listener, account), .none = true, .shown_default = "none", RELOAD},
 {"listeners[].submission", "repair messages (fix), refuse those that need it (strict), or leave them (off)", CONF_ENUM, AT(conf_listener, submission), .words = submission_words, .initial = "fix", RELOAD},
 {"listeners[].hide_client", "leave the client's address out of the Received field", CONF_BOOL, AT(conf_listener, hide_client), .initial = "no", RELOAD},
+{"listeners[].proxy", "networks of proxies that tell each client's address by the PROXY protocol, version 1 or 2; nobody else may connect then", CONF_CIDRS, LIST(conf_listener, proxy), RELOAD},
 
 {"tls", "certificate of the listeners, and whom to believe", CONF_MAP},
 {"tls.certificate", "PEM file: our certificate, then its chain; read again when it changes", CONF_PATH, AT(conf, tls.certificate), RELOAD},

@@ -41,6 +41,7 @@ struct session {
     struct smtp_server *server;
     struct net_place place;
     bool trusted, tls_started, over, in_pump;
+    bool awaits_proxy;      // its PROXY header comes first
     struct mono deaf_since; // the client does not take what it was sent; 0: it does
     enum net_admission admission;
     uint32_t account;            // number; 0: none

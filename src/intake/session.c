@@ -7,6 +7,8 @@
 #include "intake/intake_private.h"
 #include "intake/returns.h"
 
+#define PROXY_HEADER_TIMEOUT_MS 5000 // two retransmissions of its segment
+
 static void pump(struct session *s);
 
 static struct smtp_server_start start_of(const struct session *s, bool tls)
@@ -227,10 +229,22 @@ static void on_tls_done(void *ctx, const struct net_tls_result *result)
     pump(s);
 }
 
+static void refuse_proxy(struct session *s, const char *why)
+{
+    char ip[SYS_ADDR_TEXT];
+    log_warn("connection without a PROXY header refused", LOG_STR("listener", s->gate->conf->name),
+             LOG_CSTR("peer", sys_addr_format_ip(net_conn_peer(s->conn), ip)),
+             LOG_CSTR("because", why));
+    intake_count(&s->gate->intake->options.counters->sessions_refused, 1);
+    s->over = true;
+}
+
 static void on_deadline(void *ctx)
 {
     struct session *s = ctx;
-    if (s->deaf_since.us)
+    if (s->awaits_proxy)
+        refuse_proxy(s, "no PROXY header came");
+    else if (s->deaf_since.us)
         s->over = true; // it would not read the reason either
     else
         smtp_server_tick(s->server, sys_mono());
@@ -246,8 +260,10 @@ static void on_end(void *ctx, int err)
     pump(s);
 }
 
-static const struct net_conn_events CONN_EVENTS = {NULL,        on_data,     on_drained,
-                                                   on_tls_done, on_deadline, on_end};
+static void on_proxied(void *ctx, const struct net_proxy_header *header);
+
+static const struct net_conn_events CONN_EVENTS = {NULL,        on_data, on_drained, on_tls_done,
+                                                   on_deadline, on_end,  on_proxied};
 
 static void write_output(struct session *s)
 {
@@ -296,11 +312,47 @@ static void pump(struct session *s)
     }
     if (s->over)
         session_free(s);
-    else
+    else if (!s->awaits_proxy)
         mind_the_client(s, drains);
 }
 
 // ---- beginnings --------------------------------------------------------------------------------------------
+
+// Who it is, is known now.
+static void begin(struct session *s)
+{
+    bool implicit = s->gate->conf->tls == CONF_TLS_IMPLICIT;
+    if (s->admission != NET_ADMITTED) {
+        intake_count(&s->gate->intake->options.counters->sessions_refused, 1);
+        enum smtp_reply_id refusal =
+            s->admission == NET_TOTAL_FULL ? SMTP_REPLY_BUSY : SMTP_REPLY_TOO_MANY_CONNECTIONS;
+        smtp_server_close(s->server, implicit ? SMTP_REPLY_NONE : refusal, BYTES_NONE);
+    } else if (implicit) {
+        net_conn_start_tls_server(s->conn, s->gate->tls);
+    } else {
+        smtp_server_greet(s->server, sys_mono());
+    }
+}
+
+static void on_proxied(void *ctx, const struct net_proxy_header *header)
+{
+    struct session *s = ctx;
+    const struct conf_listener *l = s->gate->conf;
+    const struct sys_addr *peer = net_conn_peer(s->conn);
+    s->awaits_proxy = false;
+    if (header->why[0]) {
+        refuse_proxy(s, header->why);
+    } else {
+        // A client whose address nobody knows is not to have the proxy's rights.
+        s->trusted = header->whose != NET_PROXY_NOBODYS &&
+                     net_cidr_any_has(l->trusted, l->trusted_count, peer);
+        smtp_server_set_trusted(s->server, s->trusted);
+        if (s->admission == NET_ADMITTED)
+            s->admission = net_limits_move(&s->place, peer, s->trusted);
+        begin(s);
+    }
+    pump(s);
+}
 
 static void on_accept(void *ctx, struct sys_stream *stream, bool is_trusted,
                       enum net_admission admission, struct net_place place)
@@ -310,26 +362,24 @@ static void on_accept(void *ctx, struct sys_stream *stream, bool is_trusted,
     struct session *s = mem_new(sizeof *s);
     s->gate = g;
     s->place = place;
-    s->trusted = is_trusted;
+    s->trusted = is_trusted && !g->conf->proxy_count;
     s->admission = admission;
     g->sessions++;
     list_push_back(&in->sessions, &s->link);
     intake_count(&in->options.counters->sessions, 1);
     atomic_fetch_add_explicit(&in->options.counters->sessions_open, 1, memory_order_relaxed);
-    bool implicit = g->conf->tls == CONF_TLS_IMPLICIT;
     s->conn = net_conn_accept(stream, &CONN_EVENTS, s);
     bool bounces = g->conf->role == CONF_ROLE_BOUNCES;
-    s->server = smtp_server_new(&g->config, start_of(s, implicit),
+    s->server = smtp_server_new(&g->config, start_of(s, g->conf->tls == CONF_TLS_IMPLICIT),
                                 bounces ? &RETURNS_HANDLERS : &SERVER_HANDLERS, s, sys_mono());
-    if (admission != NET_ADMITTED) {
-        intake_count(&in->options.counters->sessions_refused, 1);
-        enum smtp_reply_id refusal =
-            admission == NET_TOTAL_FULL ? SMTP_REPLY_BUSY : SMTP_REPLY_TOO_MANY_CONNECTIONS;
-        smtp_server_close(s->server, implicit ? SMTP_REPLY_NONE : refusal, BYTES_NONE);
-    } else if (implicit) {
-        net_conn_start_tls_server(s->conn, g->tls);
+    if (!g->conf->proxy_count) {
+        begin(s);
+    } else if (!is_trusted) {
+        refuse_proxy(s, "its address is none of the listener's proxies");
     } else {
-        smtp_server_greet(s->server, sys_mono());
+        s->awaits_proxy = true;
+        net_conn_await_proxy(s->conn);
+        net_conn_deadline(s->conn, mono_add_ms(sys_mono(), PROXY_HEADER_TIMEOUT_MS));
     }
     pump(s);
 }
@@ -375,15 +425,17 @@ void intake_open_gate(struct intake *in, const struct conf_listener *listener, i
     }
     memcpy(g->config.scram_secret, in->options.scram_secret, sizeof g->config.scram_secret);
     list_push_back(&in->gates, &g->link);
-    g->listener =
-        net_listener_open(&(struct net_listener_conf){.fd = fd,
-                                                      .limits = in->options.limits,
-                                                      .worker = in->options.worker,
-                                                      .workers = in->options.workers,
-                                                      .trusted = listener->trusted,
-                                                      .trusted_count = listener->trusted_count,
-                                                      .on_accept = on_accept,
-                                                      .ctx = g});
+    // Of proxies only their clients are counted by address, once these are known.
+    bool proxied = listener->proxy_count > 0;
+    g->listener = net_listener_open(&(struct net_listener_conf){
+        .fd = fd,
+        .limits = in->options.limits,
+        .worker = in->options.worker,
+        .workers = in->options.workers,
+        .trusted = proxied ? listener->proxy : listener->trusted,
+        .trusted_count = proxied ? listener->proxy_count : listener->trusted_count,
+        .on_accept = on_accept,
+        .ctx = g});
 }
 
 struct intake *intake_new(const struct intake_options *options, struct conf_snapshot *snapshot)

@@ -18,8 +18,13 @@
 // Reading stops at NET_CONN_IN_HIGH; what one read brings may still come on top.
 #define IN_MAX (NET_CONN_IN_HIGH + 65536)
 
+struct ends {
+    struct sys_addr peer, local;
+};
+
 struct net_conn {
     struct sys_stream *stream;
+    struct ends *told; // by a proxy; NULL: the stream's
     struct net_tls *tls;
     const struct net_conn_events *events;
     void *ctx;
@@ -32,10 +37,11 @@ struct net_conn {
     bool reading;        // the owner's wish
     bool stream_reading; // what we told the stream
     bool in_on_data;
-    bool offer;    // at turn end: offer kept input again
-    bool step_tls; // at turn end: begin the handshake
-    bool shaking;  // TLS was started, and is not established
-    bool injected; // there was plaintext where TLS had to begin
+    bool awaits_proxy; // `in` has what came of its header so far
+    bool offer;        // at turn end: offer kept input again
+    bool step_tls;     // at turn end: begin the handshake
+    bool shaking;      // TLS was started, and is not established
+    bool injected;     // there was plaintext where TLS had to begin
     bool owes_drained;
     bool over; // on_end or a failed on_tls_done was told
     bool closing, abort;
@@ -169,10 +175,33 @@ static void advance_tls(struct net_conn *c)
         decrypt(c);
 }
 
+// The header's part of the data is taken off; what is left is as if it had come alone.
+static struct bytes take_proxy(struct net_conn *c, struct bytes data)
+{
+    struct net_proxy_header header;
+    size_t before = c->in.len, used;
+    buf_add(&c->in, data);
+    CHECK(c->in.err == OK);
+    enum net_proxy_step step = net_proxy_parse(buf_bytes(&c->in), &header, &used);
+    if (step == NET_PROXY_MORE)
+        return BYTES_NONE;
+    buf_done(&c->in);
+    c->awaits_proxy = false;
+    c->over = step == NET_PROXY_BAD;
+    if (step == NET_PROXY_DONE && header.whose == NET_PROXY_CLIENT)
+        net_conn_tell_ends(c, &header.source, &header.destination);
+    c->events->on_proxied(c->ctx, &header);
+    return c->over ? BYTES_NONE : bytes_skip(data, used - before);
+}
+
 static void on_stream_data(void *ctx, struct bytes data)
 {
     struct net_conn *c = ctx;
     if (c->closing || c->over)
+        return;
+    if (c->awaits_proxy)
+        data = take_proxy(c, data);
+    if (c->closing || data.len == 0)
         return;
     if (c->tls) {
         net_tls_feed(c->tls, data);
@@ -198,7 +227,8 @@ void net_conn_read(struct net_conn *c, bool on)
 static void offer_input(struct net_conn *c)
 {
     c->offer = false;
-    give(c, BYTES_NONE);
+    if (!c->awaits_proxy)
+        give(c, BYTES_NONE);
     if (c->tls && !c->shaking && !c->closing)
         decrypt(c);
     if (!c->closing)
@@ -285,7 +315,7 @@ static void on_signature(void *ctx)
 
 static void start_tls(struct net_conn *c, struct net_tls *tls)
 {
-    CHECK(!c->tls && !c->closing);
+    CHECK(!c->tls && !c->closing && !c->awaits_proxy);
     flush(c); // what was written before is in the clear
     c->tls = tls;
     net_tls_set_wake(tls, on_signature, c);
@@ -370,6 +400,7 @@ static void finish(struct net_conn *c)
     net_tls_free(c->tls);
     chain_done(&c->out);
     buf_done(&c->in);
+    free(c->told);
     free(c);
 }
 
@@ -433,6 +464,12 @@ struct net_conn *net_conn_accept(struct sys_stream *s, const struct net_conn_eve
     return c;
 }
 
+void net_conn_await_proxy(struct net_conn *c)
+{
+    CHECK(!c->tls && c->in.len == 0 && c->events->on_proxied);
+    c->awaits_proxy = true;
+}
+
 struct net_conn *net_conn_connect(const struct sys_addr *to, const struct sys_addr *from,
                                   const struct net_conn_events *events, void *ctx)
 {
@@ -459,10 +496,19 @@ void net_conn_close(struct net_conn *c, bool abort)
 
 const struct sys_addr *net_conn_peer(const struct net_conn *c)
 {
-    return sys_stream_peer(c->stream);
+    return c->told ? &c->told->peer : sys_stream_peer(c->stream);
 }
 
 const struct sys_addr *net_conn_local(const struct net_conn *c)
 {
-    return sys_stream_local(c->stream);
+    return c->told ? &c->told->local : sys_stream_local(c->stream);
+}
+
+void net_conn_tell_ends(struct net_conn *c, const struct sys_addr *peer,
+                        const struct sys_addr *local)
+{
+    struct ends *told = mem_new(sizeof *told);
+    *told = (struct ends){*(peer ? peer : net_conn_peer(c)), *(local ? local : net_conn_local(c))};
+    free(c->told);
+    c->told = told;
 }

@@ -13,6 +13,7 @@
 // Never:    calls back from inside a net_conn_* call, or after net_conn_close().
 #pragma once
 
+#include "net/net_proxy.h"
 #include "net/net_tls.h"
 #include "sys/sys.h"
 
@@ -37,11 +38,17 @@ struct net_conn_events {
     // As on_end of sys_stream; also E_CLOSED at the peer's close_notify, E_TLS at a TLS error in
     // mid-session. Once; net_conn_close() must still be called.
     void (*on_end)(void *ctx, int err);
+    // net_conn_await_proxy() only: the header is there; net_conn_peer() says what it told. Or it is none, `why` says
+    // why not, and only net_conn_close() is of use. May start TLS.
+    void (*on_proxied)(void *ctx, const struct net_proxy_header *header);
 };
 
 // Takes over an accepted stream and starts to read. Never NULL.
 struct net_conn *net_conn_accept(struct sys_stream *s, const struct net_conn_events *events,
                                  void *ctx);
+// Right after net_conn_accept(): a PROXY header comes first, before TLS, too. Until on_proxied there is no on_data.
+// The owner sets a deadline.
+void net_conn_await_proxy(struct net_conn *c);
 // Starts to connect; `from` may be NULL. Never NULL. Failure arrives by on_end.
 struct net_conn *net_conn_connect(const struct sys_addr *to, const struct sys_addr *from,
                                   const struct net_conn_events *events, void *ctx);
@@ -82,6 +89,9 @@ void net_conn_deadline(struct net_conn *c, struct mono at);
 // reset.
 void net_conn_close(struct net_conn *c, bool abort);
 
-// Both ends, as those of the stream. Borrowed, valid until net_conn_close().
+// Both ends, as those of the stream or as they were told. Borrowed, valid until net_conn_close().
 const struct sys_addr *net_conn_peer(const struct net_conn *c);
 const struct sys_addr *net_conn_local(const struct net_conn *c);
+// Who it is that a proxy connects for, and where to. Copied; NULL: as it was.
+void net_conn_tell_ends(struct net_conn *c, const struct sys_addr *peer,
+                        const struct sys_addr *local);

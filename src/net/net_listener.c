@@ -70,6 +70,22 @@ static bool enter_slots(struct net_limits *limits, const uint32_t slots[2])
     return false;
 }
 
+enum net_admission net_limits_move(struct net_place *place, const struct sys_addr *peer,
+                                   bool exempt)
+{
+    struct net_limits *limits = place->limits;
+    if (!limits)
+        return NET_ADMITTED;
+    if (place->counted_by_address)
+        leave_slots(limits, place->slots);
+    bool is_ip = peer->kind == SYS_ADDR_IP4 || peer->kind == SYS_ADDR_IP6;
+    bool counts = is_ip && !exempt && limits->address_max > 0;
+    if (counts)
+        find_slots(peer, place->slots);
+    place->counted_by_address = counts && enter_slots(limits, place->slots);
+    return counts && !place->counted_by_address ? NET_ADDRESS_FULL : NET_ADMITTED;
+}
+
 enum net_admission net_limits_enter(struct net_limits *limits, uint32_t worker,
                                     const struct sys_addr *peer, bool exempt, struct net_place *out)
 {
@@ -79,18 +95,13 @@ enum net_admission net_limits_enter(struct net_limits *limits, uint32_t worker,
         atomic_fetch_sub(&limits->total, 1);
         return NET_TOTAL_FULL;
     }
-    bool is_ip = peer->kind == SYS_ADDR_IP4 || peer->kind == SYS_ADDR_IP6;
-    out->counted_by_address = is_ip && !exempt && limits->address_max > 0;
-    if (out->counted_by_address) {
-        find_slots(peer, out->slots);
-        if (!enter_slots(limits, out->slots)) {
-            atomic_fetch_sub(&limits->total, 1);
-            *out = (struct net_place){0};
-            return NET_ADDRESS_FULL;
-        }
-    }
     out->limits = limits;
     out->worker = (uint16_t)worker;
+    if (net_limits_move(out, peer, exempt) != NET_ADMITTED) {
+        atomic_fetch_sub(&limits->total, 1);
+        *out = (struct net_place){0};
+        return NET_ADDRESS_FULL;
+    }
     atomic_fetch_add(&limits->by_worker[worker], 1);
     return NET_ADMITTED;
 }

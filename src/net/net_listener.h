@@ -38,6 +38,9 @@ struct net_place {
 enum net_admission net_limits_enter(struct net_limits *limits, uint32_t worker,
                                     const struct sys_addr *peer, bool exempt,
                                     struct net_place *out);
+// From now on it counts for another address, as a proxy tells it. NET_ADDRESS_FULL: it counts for none.
+enum net_admission net_limits_move(struct net_place *place, const struct sys_addr *peer,
+                                   bool exempt);
 void net_limits_leave(struct net_place *place); // does nothing a second time
 
 // ---- listener ---------------------------------------------------------------------------------

@@ -104,6 +104,32 @@ static void counts(void **state)
     net_limits_free(limits);
 }
 
+// A proxy's connections, once they are known to be clients'.
+static void moves(void **state)
+{
+    struct net_limits *limits = net_limits_new(10, 2);
+    struct net_place places[4];
+    struct sys_addr proxy = addr("192.0.2.1"), a = addr("198.51.100.1"), b = addr("198.51.100.2");
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(net_limits_enter(limits, 0, &proxy, true, &places[i]), NET_ADMITTED);
+    assert_int_equal(net_limits_move(&places[0], &a, false), NET_ADMITTED);
+    assert_int_equal(net_limits_move(&places[1], &a, false), NET_ADMITTED);
+    assert_int_equal(net_limits_move(&places[2], &a, false), NET_ADDRESS_FULL);
+    assert_int_equal(net_limits_move(&places[2], &b, false), NET_ADMITTED);
+    assert_int_equal(net_limits_move(&places[1], &b, false), NET_ADMITTED); // and on
+    assert_int_equal(net_limits_move(&places[3], &a, false), NET_ADMITTED);
+    assert_int_equal(net_limits_move(&places[0], &a, true), NET_ADMITTED); // trusted
+    assert_int_equal(net_limits_connections(limits), 4);
+    for (int i = 0; i < 4; i++)
+        net_limits_leave(&places[i]);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(net_limits_enter(limits, 0, &a, false, &places[i]), NET_ADMITTED);
+    for (int i = 0; i < 2; i++)
+        net_limits_leave(&places[i]);
+    assert_int_equal(net_limits_connections(limits), 0);
+    net_limits_free(limits);
+}
+
 // ---- real connections over two loops that share the limits ------------------------------------
 
 #define CLIENTS_MAX 40
@@ -213,6 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(networks),
         cmocka_unit_test(counts),
+        cmocka_unit_test(moves),
         cmocka_unit_test(loops_share_limits),
         cmocka_unit_test(loops_share_connections),
     };

@@ -541,6 +541,11 @@ void smtp_server_free(struct smtp_server *s)
     free(s);
 }
 
+void smtp_server_set_trusted(struct smtp_server *s, bool trusted)
+{
+    s->trusted = trusted;
+}
+
 void smtp_server_greet(struct smtp_server *s, struct mono now)
 {
     struct bytes words = s->config->greeting.len ? s->config->greeting : BYTES("ESMTP posthaste");

@@ -153,6 +153,8 @@ struct smtp_server *smtp_server_new(const struct smtp_server_config *config,
                                     struct mono now);
 // Frees it; an open transaction gets on_reset(CLOSED). An outstanding decision is forgotten.
 void smtp_server_free(struct smtp_server *s);
+// Before the greeting: the peer is another than it seemed at first (a proxy told so).
+void smtp_server_set_trusted(struct smtp_server *s, bool trusted);
 
 // Puts the greeting into the output, once.
 void smtp_server_greet(struct smtp_server *s, struct mono now);

@@ -5,9 +5,11 @@ A peer sees the root through a throw-away overlay (what it writes is gone with i
 /test, its own processes, and the network of the test. The cached root is never written to. All of a
 peer's processes die with the one that holds its process namespace, and that one with the test.
 """
+import csv
 import pathlib
 import re
 import shlex
+import socket
 import subprocess
 import textwrap
 
@@ -48,12 +50,12 @@ def lives(pid):
         return False
 
 
-def why_not():
-    """The reason why peers can't be run here, or None if they can."""
+def why_not(where=""):
+    """The reason why the peers of that root can't be run here, or None if they can."""
     if not network.PRIVATE:
         return "needs root: foreign servers run in namespaces"
-    if root() is None:
-        return "build/peers is not built: run tools/peers as root"
+    if root(where) is None:
+        return f"build/peers{where and '-' + where} is not built: run tools/peers {where} as root"
     return None
 
 
@@ -322,3 +324,35 @@ class Dovecot(Peer):
             return [part[1] for part in parts if isinstance(part, tuple)]
         finally:
             client.logout()
+
+
+class HAProxy(Peer):
+    """Passes connections on with a PROXY header. backends: {PORT: ((host, port), options of its `server` line)};
+    it speaks to them from `source`."""
+
+    def __init__(self, folder, backends, source, checks="", ip6=False):
+        address = network.new_address6() if ip6 else network.new_address()
+        self.stats_port = network.free_port(address)
+        sections = "".join(
+            f"listen l{port}\n    bind {address}:{port}\n{checks}"
+            f"    server one {host}:{target} source {source} {options}\n"
+            for port, ((host, target), options) in backends.items())
+        (pathlib.Path(folder) / "haproxy.cfg").write_text(textwrap.dedent(f"""\
+            global
+                log stdout format raw local0
+                stats socket ipv{6 if ip6 else 4}@{address}:{self.stats_port} level admin
+            defaults
+                mode tcp
+                timeout connect 10s
+                timeout client 60s
+                timeout server 60s
+            """) + sections)
+        super().__init__(folder, ["haproxy", "-db", "-f", "/test/haproxy.cfg"], address, where="proxies")
+        self.wait_port(self.stats_port)
+
+    def state(self, port):
+        """What its health checks found: {"status": "UP", "check_status": "L7OK", ...}."""
+        with socket.create_connection((self.address, self.stats_port), 10) as stats:
+            stats.sendall(b"show stat\n")
+            rows = list(csv.DictReader(stats.makefile().read().lstrip("# ").splitlines()))
+        return next(row for row in rows if (row["pxname"], row["svname"]) == (f"l{port}", "one"))
