@@ -57,6 +57,10 @@ struct conf_listener {
     // Proxies that tell each client's address by a PROXY header; set: nobody else may connect.
     struct conf_cidr *proxy;
     uint32_t proxy_count;
+    // Who may say, by XCLIENT, who the client is that it speaks for; and as what that has logged in.
+    struct conf_cidr *xclient;
+    uint32_t xclient_count;
+    bool xclient_login;
 };
 
 enum conf_via_kind {

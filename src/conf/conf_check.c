@@ -54,22 +54,33 @@ static void check_trusted(struct check *c, const struct conf_listener *l,
     }
 }
 
-static void check_proxy(struct check *c, const struct conf_listener *l,
-                        const struct conf_node *node)
+// Networks of those who tell who a client is.
+static void check_tellers(struct check *c, const struct conf_cidr *networks, uint32_t count,
+                          const struct conf_node *node, const char *key)
 {
-    const struct conf_node *proxy = conf_node_find(node, "proxy");
-    for (uint32_t i = 0; i < l->proxy_count; i++)
-        if (l->proxy[i].bits == 0)
-            conf_errors_add(c->errors,
-                            conf_node_nth(proxy, i) ? conf_node_nth(proxy, i)->place
-                                                    : place_of(node, "proxy"),
+    for (uint32_t i = 0; i < count; i++) {
+        const struct conf_node *item = conf_node_nth(conf_node_find(node, key), i);
+        if (networks[i].bits == 0)
+            conf_errors_add(c->errors, item ? item->place : place_of(node, key),
                             "everybody could give himself any address; name your own proxies");
+    }
+}
+
+static void check_proxies(struct check *c, const struct conf_listener *l,
+                          const struct conf_node *node)
+{
+    check_tellers(c, l->proxy, l->proxy_count, node, "proxy");
+    check_tellers(c, l->xclient, l->xclient_count, node, "xclient");
+    if (l->xclient_login && !l->xclient_count)
+        conf_errors_add(c->errors, place_of(node, "xclient_login"),
+                        "xclient_login is for the networks of xclient, which is not set");
 }
 
 // What is sent here needs no login, and is never sent on.
 static void check_bounces(struct check *c, struct conf_listener *l, const struct conf_node *node)
 {
-    static const char *const others[] = {"auth", "trusted", "account", "submission"};
+    static const char *const others[] = {"auth", "trusted", "account", "submission",
+                                         "xclient_login"};
     for (size_t i = 0; i < COUNT_OF(others); i++)
         if (conf_node_find(node, others[i]))
             conf_errors_add(c->errors, place_of(node, others[i]),
@@ -135,7 +146,7 @@ static void check_listener(struct check *c, uint32_t n, const struct conf_node *
     l->port = endpoint.port;
     l->any_family = address && bytes_starts(address->text, BYTES("*"));
     check_trusted(c, l, node);
-    check_proxy(c, l, node);
+    check_proxies(c, l, node);
     if (l->role == CONF_ROLE_BOUNCES)
         check_bounces(c, l, node);
     else

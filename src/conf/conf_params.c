@@ -51,6 +51,8 @@ const struct conf_param conf_params[] = {
 {"listeners[].submission", "repair messages (fix), refuse those that need it (strict), or leave them (off)", CONF_ENUM, AT(conf_listener, submission), .words = submission_words, .initial = "fix", RELOAD},
 {"listeners[].hide_client", "leave the client's address out of the Received field", CONF_BOOL, AT(conf_listener, hide_client), .initial = "no", RELOAD},
 {"listeners[].proxy", "networks of proxies that tell each client's address by the PROXY protocol, version 1 or 2; nobody else may connect then", CONF_CIDRS, LIST(conf_listener, proxy), RELOAD},
+{"listeners[].xclient", "networks of proxies that may tell by XCLIENT who the client is that they speak for", CONF_CIDRS, LIST(conf_listener, xclient), RELOAD},
+{"listeners[].xclient_login", "believe the login that XCLIENT tells: the client has that login's rights, without a password", CONF_BOOL, AT(conf_listener, xclient_login), .initial = "no", RELOAD},
 
 {"tls", "certificate of the listeners, and whom to believe", CONF_MAP},
 {"tls.certificate", "PEM file: our certificate, then its chain; read again when it changes", CONF_PATH, AT(conf, tls.certificate), RELOAD},

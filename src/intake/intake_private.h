@@ -41,7 +41,8 @@ struct session {
     struct smtp_server *server;
     struct net_place place;
     bool trusted, tls_started, over, in_pump;
-    bool awaits_proxy;      // its PROXY header comes first
+    bool awaits_proxy; // its PROXY header comes first
+    bool may_xclient;
     struct mono deaf_since; // the client does not take what it was sent; 0: it does
     enum net_admission admission;
     uint32_t account;            // number; 0: none
@@ -54,6 +55,8 @@ struct session {
 // The door's own words to its session, from a transaction: answers, then lets the session go on.
 void session_answer(struct session *s, enum smtp_reply_id reply, struct bytes slot);
 void session_resume(struct session *s);
+// Answers XCLIENT, at listeners of either role.
+void session_on_xclient(void *ctx, const struct smtp_xclient *x);
 // Gate without sessions and retired: frees it.
 void gate_leave(struct gate *g);
 

@@ -242,5 +242,10 @@ static void on_reset(void *ctx, enum smtp_reset why)
     returns_drop(ctx);
 }
 
-const struct smtp_server_handlers RETURNS_HANDLERS = {NULL,       NULL,    on_mail,     on_rcpt,
-                                                      on_content, on_body, on_body_end, on_reset};
+const struct smtp_server_handlers RETURNS_HANDLERS = {.on_xclient = session_on_xclient,
+                                                      .on_mail = on_mail,
+                                                      .on_rcpt = on_rcpt,
+                                                      .on_data = on_content,
+                                                      .on_body = on_body,
+                                                      .on_body_end = on_body_end,
+                                                      .on_reset = on_reset};

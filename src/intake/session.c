@@ -132,6 +132,72 @@ static void on_auth(void *ctx, const struct smtp_auth *auth)
     s->auth = auth_ask(in->options.auth, &request, in->snapshot);
 }
 
+// ---- the client that a proxy speaks for ---------------------------------------------------------------------
+
+static struct smtp_server_rights rights_of(const struct session *s)
+{
+    return (struct smtp_server_rights){.trusted = s->trusted,
+                                       .xclient = s->may_xclient,
+                                       .xclient_login =
+                                           s->may_xclient && s->gate->conf->xclient_login};
+}
+
+// An address that is not known is none. False: it is no address.
+static bool take_end(const struct smtp_xclient *x, enum smtp_xclient_name address,
+                     enum smtp_xclient_name port, struct sys_addr *end)
+{
+    if (x->value[address].len && sys_addr_parse_ip(x->value[address], 0, end) != OK)
+        return false;
+    if (x->given[address] && !x->value[address].len)
+        *end = (struct sys_addr){.kind = SYS_ADDR_NONE};
+    if (x->given[port])
+        end->port = x->port[port];
+    return true;
+}
+
+// Its address decides anew; a client whose address is not known has no rights.
+static void tell_client(struct session *s, const struct sys_addr *peer,
+                        const struct sys_addr *local)
+{
+    const struct conf_listener *l = s->gate->conf;
+    net_conn_tell_ends(s->conn, peer, local);
+    s->trusted = net_cidr_any_has(l->trusted, l->trusted_count, peer);
+    s->admission = net_limits_move(&s->place, peer, s->trusted);
+}
+
+// The login that XCLIENT tells, or none.
+static bool take_login(struct session *s, struct bytes login)
+{
+    s->account = 0;
+    buf_clear(&s->login);
+    buf_add(&s->login, login);
+    const struct store_credential *c = login.len ? find_credential(s) : NULL;
+    if (c)
+        s->account = c->account->number;
+    return c || !login.len;
+}
+
+void session_on_xclient(void *ctx, const struct smtp_xclient *x)
+{
+    struct session *s = ctx;
+    struct sys_addr peer = *net_conn_peer(s->conn), local = *net_conn_local(s->conn);
+    struct bytes login = x->value[SMTP_XCLIENT_LOGIN];
+    if (!take_end(x, SMTP_XCLIENT_ADDR, SMTP_XCLIENT_PORT, &peer)) {
+        session_answer(s, SMTP_REPLY_XCLIENT_VALUE, BYTES("ADDR"));
+    } else if (!take_end(x, SMTP_XCLIENT_DESTADDR, SMTP_XCLIENT_DESTPORT, &local)) {
+        session_answer(s, SMTP_REPLY_XCLIENT_VALUE, BYTES("DESTADDR"));
+    } else if (!take_login(s, login)) {
+        session_answer(s, SMTP_REPLY_XCLIENT_LOGIN, login);
+    } else {
+        tell_client(s, &peer, &local);
+        if (s->admission == NET_ADMITTED)
+            smtp_server_answer_xclient(s->server, rights_of(s), s->account != 0);
+        else
+            smtp_server_answer(s->server, SMTP_REPLY_TOO_MANY_CONNECTIONS, BYTES_NONE);
+        session_resume(s);
+    }
+}
+
 // ---- handlers of the server ------------------------------------------------------------------------------
 
 static void on_mail(void *ctx, const struct smtp_mail *mail)
@@ -161,8 +227,14 @@ static void on_reset(void *ctx, enum smtp_reset why)
     transaction_drop(ctx);
 }
 
-static const struct smtp_server_handlers SERVER_HANDLERS = {
-    NULL, on_auth, on_mail, on_rcpt, on_content, on_body, on_body_end, on_reset};
+static const struct smtp_server_handlers SERVER_HANDLERS = {.on_auth = on_auth,
+                                                            .on_xclient = session_on_xclient,
+                                                            .on_mail = on_mail,
+                                                            .on_rcpt = on_rcpt,
+                                                            .on_data = on_content,
+                                                            .on_body = on_body,
+                                                            .on_body_end = on_body_end,
+                                                            .on_reset = on_reset};
 
 void session_answer(struct session *s, enum smtp_reply_id reply, struct bytes slot)
 {
@@ -318,10 +390,14 @@ static void pump(struct session *s)
 
 // ---- beginnings --------------------------------------------------------------------------------------------
 
-// Who it is, is known now.
-static void begin(struct session *s)
+// Who it is, is known now, or that nobody knows.
+static void begin(struct session *s, bool is_known)
 {
-    bool implicit = s->gate->conf->tls == CONF_TLS_IMPLICIT;
+    const struct conf_listener *l = s->gate->conf;
+    bool implicit = l->tls == CONF_TLS_IMPLICIT;
+    s->may_xclient =
+        is_known && net_cidr_any_has(l->xclient, l->xclient_count, net_conn_peer(s->conn));
+    smtp_server_set_rights(s->server, rights_of(s));
     if (s->admission != NET_ADMITTED) {
         intake_count(&s->gate->intake->options.counters->sessions_refused, 1);
         enum smtp_reply_id refusal =
@@ -344,12 +420,11 @@ static void on_proxied(void *ctx, const struct net_proxy_header *header)
         refuse_proxy(s, header->why);
     } else {
         // A client whose address nobody knows is not to have the proxy's rights.
-        s->trusted = header->whose != NET_PROXY_NOBODYS &&
-                     net_cidr_any_has(l->trusted, l->trusted_count, peer);
-        smtp_server_set_trusted(s->server, s->trusted);
+        bool is_known = header->whose != NET_PROXY_NOBODYS;
+        s->trusted = is_known && net_cidr_any_has(l->trusted, l->trusted_count, peer);
         if (s->admission == NET_ADMITTED)
             s->admission = net_limits_move(&s->place, peer, s->trusted);
-        begin(s);
+        begin(s, is_known);
     }
     pump(s);
 }
@@ -373,7 +448,7 @@ static void on_accept(void *ctx, struct sys_stream *stream, bool is_trusted,
     s->server = smtp_server_new(&g->config, start_of(s, g->conf->tls == CONF_TLS_IMPLICIT),
                                 bounces ? &RETURNS_HANDLERS : &SERVER_HANDLERS, s, sys_mono());
     if (!g->conf->proxy_count) {
-        begin(s);
+        begin(s, true);
     } else if (!is_trusted) {
         refuse_proxy(s, "its address is none of the listener's proxies");
     } else {

@@ -22,7 +22,8 @@ _Static_assert(sizeof(struct smtp_server) < 768, "an idle session is small");
 #define S(state) (1u << (state))
 static const uint16_t next_states[] = {
     [ST_NEW] = S(ST_NEW) | S(ST_READY) | S(ST_SKIP) | S(ST_CLOSED),
-    [ST_READY] = S(ST_READY) | S(ST_MAIL) | S(ST_AUTH) | S(ST_TLS) | S(ST_SKIP) | S(ST_CLOSED),
+    [ST_READY] =
+        S(ST_NEW) | S(ST_READY) | S(ST_MAIL) | S(ST_AUTH) | S(ST_TLS) | S(ST_SKIP) | S(ST_CLOSED),
     [ST_MAIL] = S(ST_RCPT) | S(ST_READY) | S(ST_SKIP) | S(ST_CLOSED),
     [ST_RCPT] = S(ST_RCPT) | S(ST_DATA) | S(ST_BDAT) | S(ST_READY) | S(ST_SKIP) | S(ST_CLOSED),
     [ST_DATA] = S(ST_READY) | S(ST_CLOSED),
@@ -102,6 +103,13 @@ void server_settle(struct smtp_server *s)
 
 // ---- commands
 
+static char *copy_text(struct bytes text)
+{
+    char *copy = mem_new(text.len + 1);
+    memcpy(copy, text.at, text.len);
+    return copy;
+}
+
 static bool run_hello(struct smtp_server *s, struct bytes args, bool extended)
 {
     struct bytes name;
@@ -112,8 +120,7 @@ static bool run_hello(struct smtp_server *s, struct bytes args, bool extended)
     }
     server_end_transaction(s, SMTP_RESET_HELLO); // RFC 5321 4.1.4
     free(s->helo);
-    s->helo = mem_new(name.len + 1);
-    memcpy(s->helo, name.at, name.len);
+    s->helo = copy_text(name);
     s->extended = extended;
     server_go(s, ST_READY);
     if (s->handlers->on_hello)
@@ -159,6 +166,10 @@ static void run_ehlo(struct smtp_server *s, struct bytes args)
     add_limits(s);
     add_keyword(s, "STARTTLS", c->starttls && !s->tls);
     add_keyword(s, "AUTH SCRAM-SHA-256 PLAIN LOGIN", server_may_log_in(s));
+    add_keyword(s, "XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT",
+                s->rights.xclient && !s->rights.xclient_login);
+    add_keyword(s, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT",
+                s->rights.xclient && s->rights.xclient_login);
     buf_add_cstr(&s->out, "250 ENHANCEDSTATUSCODES\r\n");
 }
 
@@ -258,6 +269,62 @@ static void run_starttls(struct smtp_server *s, struct bytes args)
     }
 }
 
+// ---- XCLIENT
+
+static void keep_told(struct smtp_server *s, const struct smtp_xclient *x)
+{
+    struct bytes helo = x->value[SMTP_XCLIENT_HELO], proto = x->value[SMTP_XCLIENT_PROTO];
+    free(s->told.helo);
+    s->told.helo = helo.len ? copy_text(helo) : NULL;
+    s->told.smtp = bytes_eq_nocase(proto, BYTES("SMTP"));
+    s->told.esmtp = bytes_eq_nocase(proto, BYTES("ESMTP"));
+}
+
+static void run_xclient(struct smtp_server *s, struct bytes args)
+{
+    struct smtp_xclient x;
+    struct bytes slot;
+    if (!s->rights.xclient) {
+        server_refuse(s, SMTP_REPLY_XCLIENT_DENIED, BYTES_NONE);
+        return;
+    }
+    enum smtp_reply_id bad = smtp_xclient_parse(args, &x, &slot);
+    if (!bad && x.given[SMTP_XCLIENT_LOGIN] && !s->rights.xclient_login)
+        bad = SMTP_REPLY_XCLIENT_DENIED;
+    if (bad) {
+        server_refuse(s, bad, slot);
+    } else {
+        keep_told(s, &x);
+        s->awaiting = AWAIT_XCLIENT;
+        s->handlers->on_xclient(s->ctx, &x);
+    }
+    smtp_xclient_done(&x);
+}
+
+// What was known of the client before is forgotten, as after a STARTTLS.
+static void forget_client(struct smtp_server *s)
+{
+    server_go(s, ST_NEW);
+    s->authenticated = s->extended = false;
+    free(s->helo);
+    s->helo = NULL;
+}
+
+void smtp_server_answer_xclient(struct smtp_server *s, struct smtp_server_rights rights,
+                                bool logged_in)
+{
+    if (s->state == ST_CLOSED)
+        return;
+    CHECK(s->awaiting == AWAIT_XCLIENT);
+    s->awaiting = AWAIT_NOTHING;
+    forget_client(s);
+    s->rights = rights;
+    s->authenticated = logged_in;
+    s->errors = s->auth_failures = 0;
+    smtp_server_greet(s, s->now);
+    server_settle(s);
+}
+
 // ---- which command may come when
 
 enum {
@@ -294,6 +361,7 @@ static const struct command commands[] = {
     {"STARTTLS", NEEDS_HELLO | NEEDS_OUTSIDE | TAKES_NOTHING, SMTP_REPLY_TLS_IN_TRANSACTION,
      run_starttls},
     {"AUTH", NEEDS_HELLO | NEEDS_OUTSIDE, SMTP_REPLY_AUTH_IN_TRANSACTION, server_run_auth},
+    {"XCLIENT", NEEDS_OUTSIDE | IS_JUNK, SMTP_REPLY_XCLIENT_IN_TRANSACTION, run_xclient},
     {"EXPN", 0, 0, run_not_implemented},
     {"TURN", 0, 0, run_not_implemented},
     {"ETRN", 0, 0, run_not_implemented},
@@ -467,7 +535,7 @@ static void answer_rcpt(struct smtp_server *s, enum smtp_reply_id id, struct byt
         s->progress_at = s->now;
         server_go(s, ST_RCPT);
         server_reply(s, id, slot);
-    } else if (s->authenticated || s->trusted) {
+    } else if (s->authenticated || s->rights.trusted) {
         server_reply(s, id, slot); // who logged in may have a list with many that are gone
     } else {
         server_refuse(s, id, slot);
@@ -507,6 +575,10 @@ void smtp_server_answer(struct smtp_server *s, enum smtp_reply_id id, struct byt
     case AWAIT_AUTH:
         server_answer_auth(s, id, slot);
         break;
+    case AWAIT_XCLIENT:
+        CHECK(!smtp_reply_is_ok(id));
+        server_refuse(s, id, slot);
+        break;
     case AWAIT_NOTHING:
         break;
     }
@@ -525,7 +597,7 @@ struct smtp_server *smtp_server_new(const struct smtp_server_config *config,
     s->handlers = handlers;
     s->ctx = ctx;
     s->tls = start.tls;
-    s->trusted = start.trusted;
+    s->rights.trusted = start.trusted;
     s->now = s->waiting_since = s->progress_at = now;
     return s;
 }
@@ -538,12 +610,13 @@ void smtp_server_free(struct smtp_server *s)
     buf_done(&s->out);
     buf_done(&s->held);
     free(s->helo);
+    free(s->told.helo);
     free(s);
 }
 
-void smtp_server_set_trusted(struct smtp_server *s, bool trusted)
+void smtp_server_set_rights(struct smtp_server *s, struct smtp_server_rights rights)
 {
-    s->trusted = trusted;
+    s->rights = rights;
 }
 
 void smtp_server_greet(struct smtp_server *s, struct mono now)
@@ -588,12 +661,9 @@ void smtp_server_tls_started(struct smtp_server *s, struct mono now)
 {
     if (s->state == ST_CLOSED)
         return;
-    server_go(s, ST_NEW);
+    forget_client(s);
     s->tls = true;
-    s->authenticated = s->extended = false;
     s->lexer = (struct smtp_lexer){0};
-    free(s->helo);
-    s->helo = NULL;
     s->now = s->waiting_since = now;
 }
 
@@ -645,7 +715,7 @@ bool smtp_server_is_authenticated(const struct smtp_server *s)
 
 bool smtp_server_is_extended(const struct smtp_server *s)
 {
-    return s->extended;
+    return s->told.esmtp || (s->extended && !s->told.smtp);
 }
 
 bool smtp_server_in_transaction(const struct smtp_server *s)
@@ -655,5 +725,5 @@ bool smtp_server_in_transaction(const struct smtp_server *s)
 
 struct bytes smtp_server_helo(const struct smtp_server *s)
 {
-    return bytes_cstr(s->helo);
+    return bytes_cstr(s->told.helo ? s->told.helo : s->helo);
 }

@@ -27,6 +27,7 @@
 #include "mail/mail_address.h"
 #include "smtp/sasl.h"
 #include "smtp/smtp_reply.h"
+#include "smtp/smtp_xclient.h"
 
 // An AUTH line may have 12288 octets (RFC 4954 section 4), every other 2048 with CRLF.
 #define SMTP_SERVER_LINE_MAX 2048
@@ -64,6 +65,13 @@ struct smtp_server_config {
 struct smtp_server_start {
     bool tls;     // TLS is active already (implicit TLS)
     bool trusted; // may log in without TLS and, unless a login is required, send without one
+};
+
+// What a peer may do for where it comes from.
+struct smtp_server_rights {
+    bool trusted;       // as in smtp_server_start
+    bool xclient;       // say who the client is that it speaks for
+    bool xclient_login; // and as what that has logged in
 };
 
 // MAIL FROM (RFC 5321 4.1.1.2).
@@ -111,7 +119,7 @@ struct smtp_content_facts {
 enum smtp_reset { SMTP_RESET_RSET, SMTP_RESET_HELLO, SMTP_RESET_REFUSED, SMTP_RESET_CLOSED };
 
 // All are called from inside feed(), tick(), hangup() or close(). on_mail, on_rcpt, on_data,
-// on_auth and on_body_end each want one smtp_server_answer(). A NULL on_hello or on_reset is
+// on_auth, on_xclient and on_body_end each want one answer. A NULL on_hello or on_reset is
 // skipped.
 struct smtp_server_handlers {
     // The client named itself (EHLO: extended); nothing to answer. Any transaction was reset
@@ -119,6 +127,9 @@ struct smtp_server_handlers {
     void (*on_hello)(void *ctx, struct bytes name, bool extended);
     // Answer with AUTH_OK or a refusal.
     void (*on_auth)(void *ctx, const struct smtp_auth *auth);
+    // The peer speaks for somebody else: answer with smtp_server_answer_xclient() or a refusal. ADDR and DESTADDR are
+    // not looked at yet.
+    void (*on_xclient)(void *ctx, const struct smtp_xclient *xclient);
     // Answer with MAIL_OK (the transaction is open) or a refusal (there is none).
     void (*on_mail)(void *ctx, const struct smtp_mail *mail);
     // Answer with RCPT_OK or a refusal (the transaction goes on without this recipient).
@@ -153,8 +164,8 @@ struct smtp_server *smtp_server_new(const struct smtp_server_config *config,
                                     struct mono now);
 // Frees it; an open transaction gets on_reset(CLOSED). An outstanding decision is forgotten.
 void smtp_server_free(struct smtp_server *s);
-// Before the greeting: the peer is another than it seemed at first (a proxy told so).
-void smtp_server_set_trusted(struct smtp_server *s, bool trusted);
+// Before the greeting: who the peer is, is known now.
+void smtp_server_set_rights(struct smtp_server *s, struct smtp_server_rights rights);
 
 // Puts the greeting into the output, once.
 void smtp_server_greet(struct smtp_server *s, struct mono now);
@@ -173,6 +184,9 @@ void smtp_server_answer(struct smtp_server *s, enum smtp_reply_id reply, struct 
 // goes on with a made-up key, so that nobody learns which logins exist; it ends in on_auth PROOF,
 // not proven).
 void smtp_server_answer_scram(struct smtp_server *s, const struct sasl_scram_key *key);
+// Answers on_xclient: the session begins anew with a greeting, for the client that was told of, logged in or not.
+void smtp_server_answer_xclient(struct smtp_server *s, struct smtp_server_rights rights,
+                                bool logged_in);
 
 // Back-pressure: after pause() no more content is taken until resume() (then feed again).
 void smtp_server_pause(struct smtp_server *s);
@@ -197,6 +211,7 @@ void smtp_server_shutdown(struct smtp_server *s);
 
 // State, for logs, limits and traces.
 bool smtp_server_is_authenticated(const struct smtp_server *s);
-bool smtp_server_is_extended(const struct smtp_server *s); // EHLO was used
+bool smtp_server_is_extended(const struct smtp_server *s); // EHLO was used, or so XCLIENT says
 bool smtp_server_in_transaction(const struct smtp_server *s);
-struct bytes smtp_server_helo(const struct smtp_server *s); // the name the client gave, or empty
+// The name the client gave, or that XCLIENT says it gave; or empty.
+struct bytes smtp_server_helo(const struct smtp_server *s);

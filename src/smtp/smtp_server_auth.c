@@ -20,7 +20,7 @@ void server_end_sasl(struct smtp_server *s)
 
 bool server_may_log_in(const struct smtp_server *s)
 {
-    return s->config->auth != SMTP_AUTH_NONE && (s->tls || s->trusted);
+    return s->config->auth != SMTP_AUTH_NONE && (s->tls || s->rights.trusted);
 }
 
 static void end_auth(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot)

@@ -42,6 +42,7 @@ enum awaiting {
     AWAIT_NOTHING,
     AWAIT_AUTH,
     AWAIT_SCRAM,
+    AWAIT_XCLIENT,
     AWAIT_MAIL,
     AWAIT_RCPT,
     AWAIT_DATA,
@@ -66,7 +67,12 @@ struct smtp_server {
     uint32_t mails, rcpts, rcpts_tried, errors, junk, auth_failures;
     enum state state, state_after_skip;
     enum awaiting awaiting;
-    bool tls, trusted, extended, authenticated, proven, asking_auth;
+    struct smtp_server_rights rights;
+    struct {
+        char *helo; // owned; NULL: not told
+        bool smtp, esmtp;
+    } told; // by XCLIENT, of the client that the peer speaks for
+    bool tls, extended, authenticated, proven, asking_auth;
     bool open; // on_mail was accepted, the transaction has not ended
     bool utf8; // ... with SMTPUTF8
     bool chunked, chunk_last;

@@ -42,6 +42,14 @@
 #define AUTH_SYNTAX "501 5.5.2 Not valid base64, or not a valid message of this mechanism\r\n"
 #define AUTH_BAD "535 5.7.8 Login or password wrong\r\n"
 #define AUTH_OK "235 2.7.0 Logged in\r\n"
+#define XCLIENT_OFFER "250-XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT\r\n"
+#define XCLIENT_EHLO                                                                               \
+    EHLO_HEAD "250-STARTTLS\r\n250-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\r\n"  \
+              "250 ENHANCEDSTATUSCODES\r\n"
+#define DENIED                                                                                     \
+    "550 5.7.0 XCLIENT, or its LOGIN, is not for you: the listener's configuration names who may " \
+    "use it\r\n"
+#define BAD_XCLIENT(name) "501 5.5.4 Value not valid for XCLIENT's " name "\r\n"
 #define BARE_LF "550 5.6.0 Message has a bare LF; lines must end in CRLF\r\n"
 #define BARE_CR "550 5.6.0 Message has a bare CR; lines must end in CRLF\r\n"
 
@@ -53,8 +61,10 @@ enum {
     REFUSE_DATA = 16,
     WHOLE_ONLY = 32,
     NO_CHUNKING = 64,
-    SMALL = 128,      // size 20, recipients 2, text line 10
-    FEW_MAILS = 512,  // two MAIL commands
+    SMALL = 128,     // size 20, recipients 2, text line 10
+    FEW_MAILS = 512, // two MAIL commands
+    XCLIENT = 1024,
+    XCLIENT_LOGIN = 2048,
     PLAIN_HELO = 256, // none of the extensions that can be left out
 };
 
@@ -381,6 +391,41 @@ static const struct dialogue dialogues[] = {
         G "250 mx.example.org\r\n530 5.7.0 Log in first: send AUTH (and STARTTLS before it, if TLS "
           "is not "
           "active)\r\n"),
+
+    // XCLIENT: the dialogue of Postfix's XCLIENT_README, then everything that does not do
+    ROW("xclient", XCLIENT,
+        EHLO_IN
+        "XCLIENT NAME=spike.porcupine.org ADDR=168.100.189.2\r\nHELO spike.porcupine.org\r\n"
+        "MAIL FROM:<wietse@porcupine.org>\r\n",
+        G EHLO_HEAD "250-STARTTLS\r\n" XCLIENT_OFFER "250 ENHANCEDSTATUSCODES\r\n" G
+                    "250 mx.example.org\r\n" MAIL_OUT),
+    ROW("xclient without a login", XCLIENT,
+        "XCLIENT LOGIN=user\r\nXCLIENT LOGIN=[UNAVAILABLE]\r\nXCLIENT ADDR=192.0.2.1\r\n",
+        G DENIED DENIED G),
+    ROW("xclient with a login", XCLIENT | XCLIENT_LOGIN | REQUIRED,
+        "XCLIENT LOGIN=u+73er\r\n" EHLO_IN MAIL_IN "RSET\r\nXCLIENT LOGIN=root\r\n"
+        "XCLIENT ADDR=192.0.2.1\r\n" EHLO_IN MAIL_IN,
+        G G XCLIENT_EHLO MAIL_OUT RSET_OUT
+        "550 5.7.8 XCLIENT names a login that no active account has: root\r\n" G XCLIENT_EHLO
+        "530 5.7.0 Log in first: send AUTH (and STARTTLS before it, if TLS is not active)\r\n"),
+    ROW("xclient ends a login", XCLIENT | TRUSTED | REQUIRED,
+        "HELO c\r\nAUTH PLAIN AHVzZXIAc2VjcmV0\r\nXCLIENT NAME=[TEMPUNAVAIL]\r\n" EHLO_IN MAIL_IN,
+        G "250 mx.example.org\r\n" AUTH_OK G XCLIENT_EHLO
+          "530 5.7.0 Log in first: send AUTH (and STARTTLS before it, if TLS is not active)\r\n"),
+    ROW("xclient for others", 0, EHLO_IN "XCLIENT NAME=a\r\nXCLIENT\r\n", G EHLO_OUT DENIED DENIED),
+    ROW("xclient in a transaction", XCLIENT, "HELO c\r\n" MAIL_IN "XCLIENT NAME=a\r\nRSET\r\n",
+        G "250 mx.example.org\r\n" MAIL_OUT
+          "503 5.5.1 XCLIENT can not come within a message; send RSET first\r\n" RSET_OUT),
+    ROW("xclient's attributes", XCLIENT | XCLIENT_LOGIN,
+        "XCLIENT\r\nXCLIENT SESSION=1\r\nXCLIENT NAME\r\nXCLIENT name=a NAME=b\r\nXCLIENT NAME=\r\n"
+        "XCLIENT NAME=a+2\r\nXCLIENT NAME=a+29b\r\nXCLIENT PORT=65536\r\nXCLIENT DESTPORT=x\r\n"
+        "XCLIENT PROTO=LMTP\r\nXCLIENT LOGIN=a+0Db\r\nXCLIENT ADDR=refused\r\nXCLIENT HELO=a=b\r\n",
+        G "501 5.5.4 Wrong or missing arguments; the form is: XCLIENT name=value ...\r\n"
+          "501 5.5.4 XCLIENT has no attribute SESSION here\r\n" BAD_XCLIENT(
+              "NAME") "501 5.5.4 Parameter given twice: NAME\r\n" BAD_XCLIENT("NAME")
+              BAD_XCLIENT("NAME") BAD_XCLIENT("NAME") BAD_XCLIENT("PORT") BAD_XCLIENT("DESTPORT")
+                  BAD_XCLIENT("PROTO") BAD_XCLIENT("LOGIN") BAD_XCLIENT("ADDR")
+                      BAD_XCLIENT("HELO")),
 };
 
 static struct buf all_replies; // of all tests, for test_each_reply_was_reached
@@ -410,6 +455,9 @@ static void setup(struct testkit *t, unsigned flags)
     }
     t->refuse_data = flags & REFUSE_DATA;
     testkit_start(t, flags & TLS, flags & TRUSTED);
+    if (flags & XCLIENT)
+        smtp_server_set_rights(
+            t->server, (struct smtp_server_rights){flags & TRUSTED, true, flags & XCLIENT_LOGIN});
 }
 
 static void expect(const struct dialogue *d, struct testkit *t, unsigned cuts)
@@ -459,6 +507,32 @@ static void test_handlers_log(void **state)
         "mail <> size=0 body=0 ret=0 envid= auth= utf8=0\nrcpt <postmaster> notify=0 orcpt=\n"
         "reset 1\nmail <a@example.com> size=0 body=0 ret=0 envid= auth= utf8=0\nreset 3\n";
     assert_string_equal(buf_cstr(&t.log), want);
+    done(&t);
+}
+
+static void test_xclient_facts(void **state)
+{
+    struct testkit t;
+    setup(&t, XCLIENT | XCLIENT_LOGIN);
+    testkit_feed(
+        &t,
+        BYTES("XCLIENT addr=IPV6:2001:db8::1 PORT=4660 LOGIN=us+65r helo=told.example "
+              "PROTO=smtp DESTADDR=[UNAVAILABLE] DESTPORT=25 NAME=a_b.example\r\n" EHLO_IN),
+        1);
+    assert_string_equal(
+        buf_cstr(&t.log),
+        "xclient 0=a_b.example 0\nxclient 1=IPV6:2001:db8::1 0\nxclient 2=4660 4660\n"
+        "xclient 3=smtp 0\nxclient 4=told.example 0\nxclient 5=user 0\nxclient 6= 0\n"
+        "xclient 7=25 25\n");
+    // What the client is said to have said counts, not what its proxy says.
+    assert_true(bytes_eq(smtp_server_helo(t.server), BYTES("told.example")));
+    assert_false(smtp_server_is_extended(t.server));
+    assert_true(smtp_server_is_authenticated(t.server));
+    testkit_feed(&t, BYTES("XCLIENT NAME=b\r\nHELO c\r\n"), 0);
+    assert_true(bytes_eq(smtp_server_helo(t.server), BYTES("c")));
+    assert_false(smtp_server_is_authenticated(t.server));
+    testkit_feed(&t, BYTES("XCLIENT PROTO=ESMTP\r\nHELO c\r\n"), 0);
+    assert_true(smtp_server_is_extended(t.server));
     done(&t);
 }
 
@@ -818,6 +892,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dialogues),
         cmocka_unit_test(test_handlers_log),
+        cmocka_unit_test(test_xclient_facts),
         cmocka_unit_test(test_a_smuggling),
         cmocka_unit_test(test_a_end_at_every_split),
         cmocka_unit_test(test_i_limits),

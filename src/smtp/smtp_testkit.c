@@ -121,7 +121,27 @@ static void on_reset(void *ctx, enum smtp_reset why)
     buf_printf(&t->log, "reset %d\n", (int)why);
 }
 
+// ADDR "refused" is refused; LOGIN "user" is known.
+static void on_xclient(void *ctx, const struct smtp_xclient *x)
+{
+    struct testkit *t = ctx;
+    CHECK(!t->transaction);
+    struct bytes login = x->value[SMTP_XCLIENT_LOGIN];
+    for (int i = 0; i < SMTP_XCLIENT_NAMES; i++)
+        if (x->given[i])
+            buf_printf(&t->log, "xclient %d=%.*s %u\n", i, BYTES_FMT(x->value[i]), x->port[i]);
+    if (bytes_eq(x->value[SMTP_XCLIENT_ADDR], BYTES("refused")))
+        smtp_server_answer(t->server, SMTP_REPLY_XCLIENT_VALUE, BYTES("ADDR"));
+    else if (login.len && !bytes_eq(login, BYTES("user")))
+        smtp_server_answer(t->server, SMTP_REPLY_XCLIENT_LOGIN, login);
+    else
+        smtp_server_answer_xclient(
+            t->server, (struct smtp_server_rights){.xclient = true, .xclient_login = true},
+            login.len > 0);
+}
+
 static const struct smtp_server_handlers handlers = {.on_auth = on_auth,
+                                                     .on_xclient = on_xclient,
                                                      .on_mail = on_mail,
                                                      .on_rcpt = on_rcpt,
                                                      .on_data = on_data,

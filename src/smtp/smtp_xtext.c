@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// smtp_xtext - checks the encoded values of MAIL and RCPT parameters, without decoding them
+// smtp_xtext - the encoded values of parameters
 
 #include "smtp/smtp_xtext.h"
 
@@ -31,6 +31,26 @@ bool smtp_xtext_is_valid(struct bytes text, size_t max)
         i += 2;
     }
     return true;
+}
+
+bool smtp_xtext_decode(struct bytes text, size_t max, struct buf *out)
+{
+    size_t from = out->len;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.at[i];
+        if (c < 0x21 || c > 0x7e || c == '=' || out->len - from == max)
+            return false;
+        if (c == '+') {
+            int high = i + 2 < text.len ? hex_digit(text.at[i + 1]) : -1;
+            int low = high >= 0 ? hex_digit(text.at[i + 2]) : -1;
+            if (low < 0)
+                return false;
+            c = (char)(high * 16 + low);
+            i += 2;
+        }
+        buf_add_byte(out, c);
+    }
+    return out->len > from;
 }
 
 #define ORCPT_MAX 500 // RFC 3461 section 4.2

@@ -22,6 +22,7 @@ def config(world):
     table.write_text("bob@local.test\n")
     return {
         "listeners": [PLAIN, {**PLAIN, "name": "strict", "submission": "strict"}, MX,
+                      {**PLAIN, "name": "told", "auth": "optional", "xclient": ["127.0.0.0/8"], "xclient_login": True},
                       {"name": "nologin", "address": "127.0.0.1:0", "tls": "none", "auth": "none", "trusted": ["127.0.0.0/8"]},
                       {"name": "submission", "address": "127.0.0.1:0", "tls": "starttls", "auth": "required"},
                       {"name": "bounces", "address": "127.0.0.1:0", "tls": "none", "role": "bounces"}],
@@ -223,6 +224,9 @@ SCENES = {
     "AUTH_TLS_FIRST": ask("AUTH LOGIN", listener="submission"), "AUTH_MECHANISM": ask("AUTH CRAM-MD5"), "AUTH_TWICE": ask("AUTH LOGIN", login="alice"),
     "AUTH_IN_TRANSACTION": None, "AUTH_CANCELLED": ask("AUTH LOGIN", "*"), "AUTH_SYNTAX": ask("AUTH PLAIN !"),
     "AUTH_TOO_LONG": ask("AUTH LOGIN", "A" * 13000), "AUTH_NOT_OFFERED": ask("AUTH LOGIN", listener="nologin"), "AUTH_REQUIRED": ask(MAIL),
+    "XCLIENT_DENIED": ask("XCLIENT NAME=a"), "XCLIENT_IN_TRANSACTION": ask("MAIL FROM:<x@y.test>", "XCLIENT NAME=a", listener="told"),
+    "XCLIENT_ATTRIBUTE": ask("XCLIENT TTL=1", listener="told"), "XCLIENT_VALUE": ask("XCLIENT ADDR=1.2.3", listener="told"),
+    "XCLIENT_LOGIN": ask("XCLIENT LOGIN=nobody", listener="told"),
     "TOO_MANY_ERRORS": repeat("FOO", 50, 421), "TOO_MANY_JUNK": repeat("NOOP", 500, 421), "TIMEOUT": first(count=2), "TOO_SLOW": too_slow,
     "NOT_SMTP": first(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 2), "TLS_ON_PLAIN_PORT": first(b"\x16\x03\x01\x00\x05hello", 2), "SHUTDOWN": shutdown,
     "TOO_LARGE": ask(MAIL + " SIZE=99999", login="alice"), "TOO_LARGE_CLOSE": ask(MAIL, "RCPT TO:<b@example.org>", f"BDAT {1 << 40}", login="alice"),

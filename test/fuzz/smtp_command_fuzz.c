@@ -3,6 +3,7 @@
 // smtp_command_fuzz - every command's arguments; what is accepted can't break out of where it is shown
 #include "base/check.h"
 #include "smtp/smtp_command.h"
+#include "smtp/smtp_xclient.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -41,6 +42,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (!smtp_command_bdat(verb.args, &chunk, &last))
         CHECK(chunk <= INT64_MAX);
+    struct smtp_xclient x;
+    if (!smtp_xclient_parse(verb.args, &x, &slot))
+        for (int i = 0; i < SMTP_XCLIENT_NAMES; i++) {
+            CHECK(!bytes_has_control(x.value[i], NULL));
+            CHECK(x.value[i].len <= SMTP_XCLIENT_VALUE_MAX && x.given[i] >= (x.value[i].len > 0));
+        }
+    smtp_xclient_done(&x);
     if (!smtp_command_auth(verb.args, &mechanism, &initial))
         check_slice(line, initial);
     return 0;

@@ -19,6 +19,9 @@ static void run(struct testkit *t, uint8_t setup, struct bytes input, unsigned c
     t->refuse_data = setup & 16;
     t->config.starttls = false; // how much stands behind STARTTLS depends on the cut
     testkit_start(t, setup & 32, setup & 64);
+    if (setup & 128)
+        smtp_server_set_rights(
+            t->server, (struct smtp_server_rights){.xclient = true, .xclient_login = setup & 64});
     testkit_feed(t, input, cuts);
 }
 

@@ -6,12 +6,15 @@ A peer sees the root through a throw-away overlay (what it writes is gone with i
 peer's processes die with the one that holds its process namespace, and that one with the test.
 """
 import csv
+import http.server
 import pathlib
 import re
 import shlex
 import socket
 import subprocess
 import textwrap
+import threading
+import urllib.parse
 
 from . import network
 from .process import TOP, Process, wait_until
@@ -356,3 +359,58 @@ class HAProxy(Peer):
             stats.sendall(b"show stat\n")
             rows = list(csv.DictReader(stats.makefile().read().lstrip("# ").splitlines()))
         return next(row for row in rows if (row["pxname"], row["svname"]) == (f"l{port}", "one"))
+
+
+class Nginx(Peer):
+    """Nginx's mail proxy before an SMTP server: says by XCLIENT who its clients are. They log in at `accounts`
+    ({login: password}), whatever the server knows of them; without accounts nobody needs to."""
+
+    def __init__(self, folder, server, accounts=None):
+        address, self.port, self.accounts = network.new_address(), 2525, accounts
+        self.asked = []  # the headers of each question
+        self.door = http.server.ThreadingHTTPServer((address, 0), self._handler(server))
+        threading.Thread(target=self.door.serve_forever, daemon=True).start()
+        (pathlib.Path(folder) / "nginx.conf").write_text(textwrap.dedent(f"""\
+            load_module /usr/lib/nginx/modules/ngx_mail_module.so;
+            daemon off;
+            master_process off;
+            pid /test/nginx.pid;
+            error_log stderr info;
+            events {{ worker_connections 64; }}
+            mail {{
+                server_name nginx.test;
+                auth_http {address}:{self.door.server_address[1]}/auth;
+                proxy_pass_error_message on;
+                server {{
+                    listen {address}:{self.port};
+                    protocol smtp;
+                    smtp_auth {"plain login" if accounts else "none"};
+                    xclient on;
+                }}
+            }}
+            """))
+        super().__init__(folder, ["nginx", "-c", "/test/nginx.conf"], address, where="proxies")
+        self.wait_port(self.port)
+
+    def _handler(self, server):
+        peer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                peer.asked.append(dict(self.headers))
+                login, password = (urllib.parse.unquote(self.headers.get(name, "")) for name in ("Auth-User", "Auth-Pass"))
+                right = not peer.accounts or peer.accounts.get(login) == password
+                self.send_response(200)
+                self.send_header("Auth-Status", "OK" if right else "Login or password wrong")
+                self.send_header("Auth-Server", server[0])
+                self.send_header("Auth-Port", str(server[1]))
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+        return Handler
+
+    def close(self):
+        super().close()
+        self.door.shutdown()
+        self.door.server_close()
