@@ -250,8 +250,13 @@ static void on_failed(void *ctx, const struct smtp_outcome *why)
         remember_broken_tls(c);
 }
 
+static void on_bindings(void *ctx, struct sasl_bindings *out)
+{
+    net_conn_bindings(((struct connection *)ctx)->conn, out);
+}
+
 static const struct smtp_client_handlers CLIENT_HANDLERS = {on_ready, on_outcome, on_done,
-                                                            on_failed};
+                                                            on_failed, on_bindings};
 
 // ---- events of the connection ------------------------------------------------------------------------------
 

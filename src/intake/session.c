@@ -227,7 +227,13 @@ static void on_reset(void *ctx, enum smtp_reset why)
     transaction_drop(ctx);
 }
 
-static const struct smtp_server_handlers SERVER_HANDLERS = {.on_auth = on_auth,
+static void on_bindings(void *ctx, struct sasl_bindings *out)
+{
+    net_conn_bindings(((struct session *)ctx)->conn, out);
+}
+
+static const struct smtp_server_handlers SERVER_HANDLERS = {.on_bindings = on_bindings,
+                                                            .on_auth = on_auth,
                                                             .on_xclient = session_on_xclient,
                                                             .on_mail = on_mail,
                                                             .on_rcpt = on_rcpt,

@@ -354,6 +354,13 @@ void net_conn_tls_result(const struct net_conn *c, struct net_tls_result *out)
         net_tls_get_result(c->tls, out);
 }
 
+void net_conn_bindings(const struct net_conn *c, struct sasl_bindings *out)
+{
+    *out = (struct sasl_bindings){0};
+    if (c->tls)
+        net_tls_bindings(c->tls, out);
+}
+
 // ---- the deadline -----------------------------------------------------------------------------
 
 // The timer is only ever moved forward in time; when it fires too early, it is set again.

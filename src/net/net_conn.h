@@ -66,6 +66,8 @@ void net_conn_start_tls_client(struct net_conn *c, struct net_tls_client *client
 enum net_tls_proof net_conn_proof(const struct net_conn *c);
 // Fills *out with what on_tls_done was told (all zero without TLS).
 void net_conn_tls_result(const struct net_conn *c, struct net_tls_result *out);
+// What a login over it can be bound to; nothing without TLS.
+void net_conn_bindings(const struct net_conn *c, struct sasl_bindings *out);
 
 // Queues a copy. Ignored after on_end.
 void net_conn_write(struct net_conn *c, struct bytes data);

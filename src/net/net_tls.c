@@ -372,6 +372,48 @@ struct chain *net_tls_output(struct net_tls *t)
     return &t->out;
 }
 
+// ---- channel bindings ---------------------------------------------------------------------------
+
+// RFC 9266: TLS 1.2 only with the extended master secret.
+static uint8_t find_exporter(SSL *ssl, uint8_t out[SASL_BINDING_MAX])
+{
+    static const char label[] = "EXPORTER-Channel-Binding";
+    if (SSL_version(ssl) < TLS1_3_VERSION && SSL_get_extms_support(ssl) != 1)
+        return 0;
+    return SSL_export_keying_material(ssl, out, 32, label, sizeof label - 1, NULL, 0, 1) == 1 ? 32
+                                                                                              : 0;
+}
+
+// RFC 5929 section 4.1: the certificate's hash, by the function of its signature; SHA-256 instead of MD5 and SHA-1.
+// A signature without one such function (Ed25519) has none.
+static uint8_t find_end_point(const X509 *certificate, uint8_t out[SASL_BINDING_MAX])
+{
+    int digest;
+    unsigned len = 0;
+    if (!certificate ||
+        X509_get_signature_info((X509 *)(uintptr_t)certificate, &digest, NULL, NULL, NULL) != 1)
+        return 0;
+    const EVP_MD *md =
+        digest == NID_md5 || digest == NID_sha1 ? EVP_sha256() : EVP_get_digestbynid(digest);
+    if (!md || EVP_MD_get_size(md) > SASL_BINDING_MAX ||
+        X509_digest(certificate, md, out, &len) != 1)
+        return 0;
+    return (uint8_t)len;
+}
+
+void net_tls_bindings(const struct net_tls *t, struct sasl_bindings *out)
+{
+    *out = (struct sasl_bindings){0};
+    if (t->err != OK || !SSL_is_init_finished(t->ssl))
+        return;
+    const X509 *certificate =
+        t->is_client ? SSL_get0_peer_certificate(t->ssl) : SSL_get_certificate(t->ssl);
+    out->of[SASL_TLS_EXPORTER].len = find_exporter(t->ssl, out->of[SASL_TLS_EXPORTER].bytes);
+    out->of[SASL_TLS_SERVER_END_POINT].len =
+        find_end_point(certificate, out->of[SASL_TLS_SERVER_END_POINT].bytes);
+    ERR_clear_error();
+}
+
 // ---- the outcome ------------------------------------------------------------------------------
 
 static void judge_peer(const struct net_tls *t, struct net_tls_result *out)

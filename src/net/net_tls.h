@@ -16,6 +16,7 @@
 #pragma once
 
 #include "base/chain.h"
+#include "smtp/sasl.h"
 
 #define NET_TLS_REASON 256
 #define NET_TLS_SESSIONS_MAX 512
@@ -100,6 +101,8 @@ int net_tls_handshake(struct net_tls *t) MUST_USE;
 void net_tls_set_wake(struct net_tls *t, void (*fn)(void *ctx), void *ctx);
 // The outcome, once net_tls_handshake() returned OK or E_TLS.
 void net_tls_get_result(const struct net_tls *t, struct net_tls_result *out);
+// What a login over the established session can be bound to; else nothing.
+void net_tls_bindings(const struct net_tls *t, struct sasl_bindings *out);
 // Decrypts up to n bytes: OK and *out_n > 0, E_AGAIN, E_CLOSED or E_TLS.
 int net_tls_read(struct net_tls *t, void *out, size_t n, size_t *out_n) MUST_USE;
 // Encrypts all of data into the output. Only after the handshake. E_TLS after a fatal error,

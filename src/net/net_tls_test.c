@@ -481,12 +481,48 @@ static void idle_session_is_small(void **state)
 #endif
 }
 
+// Both ends know the same of a connection, and of no other; the end point is the certificate's hash (RFC 5929).
+static void bindings_of_both_ends(void **state)
+{
+    uint8_t hash[32];
+    unsigned len;
+    assert_int_equal(X509_digest(good.x509, EVP_sha256(), hash, &len), 1);
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        struct sasl_bindings ours, theirs, last = {0};
+        struct net_tls_server *server = test_server(&good);
+        struct net_tls_client *client = net_tls_client_new(trusted);
+        SSL_CTX_set_max_proto_version(client->context, version);
+        for (int i = 0; i < 3; i++) { // the second and third resume the first
+            struct net_tls *c = client_for(client, &right_name, true, "k");
+            struct net_tls *s = net_tls_new_server(server);
+            net_tls_bindings(s, &theirs);
+            assert_false(theirs.of[0].len || theirs.of[1].len); // not yet
+            shake(c, s);
+            assert_true(client_err == OK && server_err == OK);
+            drain(c);
+            net_tls_bindings(c, &ours);
+            net_tls_bindings(s, &theirs);
+            assert_memory_equal(&ours, &theirs, sizeof ours);
+            assert_int_equal(ours.of[SASL_TLS_EXPORTER].len, 32);
+            assert_memory_not_equal(&ours.of[SASL_TLS_EXPORTER], &last.of[SASL_TLS_EXPORTER], 33);
+            assert_int_equal(ours.of[SASL_TLS_SERVER_END_POINT].len, 32);
+            assert_memory_equal(ours.of[SASL_TLS_SERVER_END_POINT].bytes, hash, 32);
+            last = ours;
+            net_tls_free(c);
+            net_tls_free(s);
+        }
+        net_tls_client_free(client);
+        net_tls_server_free(server);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(verifies),
         cmocka_unit_test(carries_bytes),
         cmocka_unit_test(d_resumption),
+        cmocka_unit_test(bindings_of_both_ends),
         cmocka_unit_test(sessions_are_bounded),
         cmocka_unit_test(d_refuses_other_protocols),
         cmocka_unit_test(refuses_old_versions),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// sasl - login exchanges: PLAIN, LOGIN, SCRAM-SHA-256; both sides
+// sasl - login exchanges: PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS; both sides
 //
 //   PLAIN   message = [authzid] NUL authcid NUL passwd                           RFC 4616 section 2
 //   LOGIN   "Username:" login, "Password:" password draft-murchison-sasl-login SCRAM   client-first
@@ -24,16 +24,30 @@
 #define NONCE_MAX 256
 
 struct scram_exchange {
-    struct buf nonce;        // the client's, from server-first on both
-    struct buf gs2;          // gs2-header
+    struct buf nonce; // the client's, from server-first on both
+    struct buf gs2;   // gs2-header, and with PLUS the channel binding behind it
+    struct sasl_bindings bindings;
     struct buf auth_message; // client-first-bare "," server-first "," client-final-without-proof
     struct sasl_scram_key key;
     uint8_t server_signature[32];
     bool real;
 };
 
-static const char *const names[SASL_MECHANISMS] = {
-    [SASL_PLAIN] = "PLAIN", [SASL_LOGIN] = "LOGIN", [SASL_SCRAM_SHA_256] = "SCRAM-SHA-256"};
+static const char *const names[SASL_MECHANISMS] = {[SASL_PLAIN] = "PLAIN",
+                                                   [SASL_LOGIN] = "LOGIN",
+                                                   [SASL_SCRAM_SHA_256] = "SCRAM-SHA-256",
+                                                   [SASL_SCRAM_SHA_256_PLUS] =
+                                                       "SCRAM-SHA-256-PLUS"};
+static const char *const binding_names[SASL_BINDING_TYPES] = {
+    [SASL_TLS_EXPORTER] = "tls-exporter", [SASL_TLS_SERVER_END_POINT] = "tls-server-end-point"};
+
+bool sasl_bindings_any(const struct sasl_bindings *bindings)
+{
+    for (int i = 0; bindings && i < SASL_BINDING_TYPES; i++)
+        if (bindings->of[i].len)
+            return true;
+    return false;
+}
 
 const char *sasl_mechanism_name(enum sasl_mechanism mechanism)
 {
@@ -194,11 +208,18 @@ int sasl_scram_key_parse(struct bytes text, struct sasl_scram_key *out)
 
 // ---- SCRAM messages
 
-static struct scram_exchange *scram_new(struct bytes nonce)
+static struct scram_exchange *scram_new(struct bytes nonce, const struct sasl_bindings *bindings)
 {
     struct scram_exchange *x = mem_new(sizeof *x);
     buf_add(&x->nonce, nonce);
+    if (bindings)
+        x->bindings = *bindings;
     return x;
+}
+
+static struct bytes binding_of(const struct scram_exchange *x, enum sasl_binding_type type)
+{
+    return bytes_of(x->bindings.of[type].bytes, x->bindings.of[type].len);
 }
 
 static void wipe(struct buf *b)
@@ -288,12 +309,13 @@ enum server_stage {
     SERVER_OVER
 };
 
-void sasl_server_init(struct sasl_server *s, enum sasl_mechanism mechanism, struct bytes nonce)
+void sasl_server_init(struct sasl_server *s, enum sasl_mechanism mechanism, struct bytes nonce,
+                      const struct sasl_bindings *bindings)
 {
     *s = (struct sasl_server){.mechanism = mechanism, .stage = SERVER_FIRST};
-    if (mechanism == SASL_SCRAM_SHA_256) {
+    if (sasl_is_scram(mechanism)) {
         CHECK(nonce.len >= 18 && nonce_is_ok(nonce));
-        s->scram = scram_new(nonce);
+        s->scram = scram_new(nonce, bindings);
     }
 }
 
@@ -344,30 +366,52 @@ static enum sasl_server_step feed_login(struct sasl_server *s, struct bytes mess
     return SASL_CHECK_PASSWORD;
 }
 
-// gs2-header = ( "n" / "y" ) "," [ "a=" saslname ] ","; "p=..." asks for channel binding, which is
-// not offered (RFC 5802 section 6, RFC 5801 section 4).
-static bool take_gs2(struct bytes message, struct bytes *out_bare, struct bytes *out_authzid,
-                     struct buf *out_gs2)
+// RFC 5802 section 6. FIND_KEY: the flag is right, *out_binding is what the connection must be bound to.
+static enum sasl_server_step take_flag(const struct sasl_server *s, struct bytes flag,
+                                       struct bytes *out_binding)
 {
-    struct bytes flag, authzid, rest = message;
+    *out_binding = BYTES_NONE;
+    if (s->mechanism == SASL_SCRAM_SHA_256) {
+        if (bytes_eq(flag, BYTES("n"))) // it can't do PLUS
+            return SASL_FIND_KEY;
+        if (!bytes_eq(flag, BYTES("y"))) // it can, and says that we did not offer it
+            return SASL_MALFORMED;
+        return sasl_bindings_any(&s->scram->bindings) ? SASL_UNBOUND : SASL_FIND_KEY;
+    }
+    if (!bytes_starts(flag, BYTES("p=")))
+        return SASL_MALFORMED;
+    for (int i = 0; i < SASL_BINDING_TYPES; i++)
+        if (bytes_eq(bytes_skip(flag, 2), bytes_cstr(binding_names[i])))
+            *out_binding = binding_of(s->scram, (enum sasl_binding_type)i);
+    return out_binding->len ? SASL_FIND_KEY : SASL_UNBOUND;
+}
+
+// gs2-header = ( "n" / "y" / "p=" type ) "," [ "a=" saslname ] "," (RFC 5802 section 7, RFC 5801 section 4).
+static enum sasl_server_step take_gs2(struct sasl_server *s, struct bytes message,
+                                      struct bytes *out_bare, struct bytes *out_authzid)
+{
+    struct bytes flag, authzid, binding, rest = message;
     if (!bytes_cut(&rest, ',', &flag) || !bytes_cut(&rest, ',', &authzid) || !rest.at)
-        return false;
-    if (!bytes_eq(flag, BYTES("n")) && !bytes_eq(flag, BYTES("y")))
-        return false;
+        return SASL_MALFORMED;
     if (authzid.len > 0 && !bytes_starts(authzid, BYTES("a=")))
-        return false;
+        return SASL_MALFORMED;
     *out_bare = rest;
     *out_authzid = bytes_skip(authzid, 2);
-    buf_add(out_gs2, bytes_of(message.at, (size_t)(rest.at - message.at)));
-    return true;
+    enum sasl_server_step step = take_flag(s, flag, &binding);
+    buf_add(&s->scram->gs2, bytes_of(message.at, (size_t)(rest.at - message.at)));
+    buf_add(&s->scram->gs2, binding);
+    return step;
 }
 
 static enum sasl_server_step feed_scram_first(struct sasl_server *s, struct bytes message)
 {
     struct scram_exchange *x = s->scram;
     struct bytes bare, authzid, name, nonce;
-    if (!take_gs2(message, &bare, &authzid, &x->gs2))
-        return SASL_MALFORMED;
+    enum sasl_server_step step = take_gs2(s, message, &bare, &authzid);
+    if (step != SASL_FIND_KEY) {
+        s->stage = SERVER_OVER;
+        return step;
+    }
     buf_add(&x->auth_message, bare);
     struct bytes rest = bare; // "m=", a mandatory extension, is one that we don't know
     if (!take_attribute(&rest, 'n', &name) || !take_attribute(&rest, 'r', &nonce) ||
@@ -416,12 +460,13 @@ static bool proof_is_right(struct scram_exchange *x, const uint8_t proof[32])
     return right && x->real;
 }
 
-// Splits client-final into what is signed and the proof; checks channel binding and nonce.
-static bool take_client_final(struct scram_exchange *x, struct bytes message, uint8_t proof[32])
+// Splits client-final into what is signed and the proof; checks channel binding and nonce. CHALLENGE: both are right.
+static enum sasl_server_step take_client_final(struct scram_exchange *x, struct bytes message,
+                                               uint8_t proof[32])
 {
     ptrdiff_t comma = bytes_find_last(message, ',');
     if (comma < 0 || !bytes_starts(bytes_skip(message, (size_t)comma), BYTES(",p=")))
-        return false;
+        return SASL_MALFORMED;
     struct bytes signed_part = bytes_first(message, (size_t)comma);
     struct bytes proof_text = bytes_skip(message, (size_t)comma + 3);
     struct bytes rest = signed_part, binding, nonce;
@@ -429,14 +474,14 @@ static bool take_client_final(struct scram_exchange *x, struct bytes message, ui
     size_t len;
     buf_init(&gs2, SASL_MESSAGE_MAX);
     if (!take_attribute(&rest, 'c', &binding) || !take_attribute(&rest, 'r', &nonce))
-        return false;
-    bool ok =
-        mail_base64_decode(binding, &gs2) == OK && bytes_eq(buf_bytes(&gs2), buf_bytes(&x->gs2)) &&
-        bytes_eq(nonce, buf_bytes(&x->nonce)) && decode_into(proof_text, 32, 32, proof, &len) == OK;
+        return SASL_MALFORMED;
+    bool ok = mail_base64_decode(binding, &gs2) == OK && bytes_eq(nonce, buf_bytes(&x->nonce)) &&
+              decode_into(proof_text, 32, 32, proof, &len) == OK;
+    bool is_bound = bytes_eq_secret(buf_bytes(&gs2), buf_bytes(&x->gs2));
     buf_done(&gs2);
     buf_add_byte(&x->auth_message, ',');
     buf_add(&x->auth_message, signed_part);
-    return ok;
+    return !ok ? SASL_MALFORMED : is_bound ? SASL_CHALLENGE : SASL_UNBOUND;
 }
 
 static enum sasl_server_step feed_scram_final(struct sasl_server *s, struct bytes message,
@@ -444,8 +489,9 @@ static enum sasl_server_step feed_scram_final(struct sasl_server *s, struct byte
 {
     uint8_t proof[32];
     s->stage = SERVER_OVER;
-    if (!take_client_final(s->scram, message, proof))
-        return SASL_MALFORMED;
+    enum sasl_server_step step = take_client_final(s->scram, message, proof);
+    if (step != SASL_CHALLENGE)
+        return step;
     if (!proof_is_right(s->scram, proof))
         return SASL_WRONG;
     buf_add_cstr(out_challenge, "v=");
@@ -478,6 +524,7 @@ enum sasl_server_step sasl_server_feed(struct sasl_server *s, struct bytes messa
     case SASL_LOGIN:
         return feed_login(s, message, out_challenge);
     case SASL_SCRAM_SHA_256:
+    case SASL_SCRAM_SHA_256_PLUS:
         return feed_scram(s, message, out_challenge);
     case SASL_MECHANISMS:
         break;
@@ -490,14 +537,15 @@ enum sasl_server_step sasl_server_feed(struct sasl_server *s, struct bytes messa
 enum client_stage { CLIENT_FIRST, CLIENT_SECOND, CLIENT_LAST, CLIENT_OVER };
 
 void sasl_client_init(struct sasl_client *c, enum sasl_mechanism mechanism, struct bytes login,
-                      struct bytes password, struct bytes nonce)
+                      struct bytes password, struct bytes nonce,
+                      const struct sasl_bindings *bindings)
 {
     *c = (struct sasl_client){.mechanism = mechanism, .stage = CLIENT_FIRST};
     buf_add(&c->login, login);
     buf_add(&c->password, password);
-    if (mechanism == SASL_SCRAM_SHA_256) {
+    if (sasl_is_scram(mechanism)) {
         CHECK(nonce.len >= 18 && nonce_is_ok(nonce));
-        c->scram = scram_new(nonce);
+        c->scram = scram_new(nonce, bindings);
     }
 }
 
@@ -536,6 +584,21 @@ static int client_login(struct sasl_client *c, struct buf *out)
     return OK;
 }
 
+// RFC 9266 section 4: tls-exporter where the connection has it.
+static void add_gs2(struct sasl_client *c, struct buf *out)
+{
+    struct scram_exchange *x = c->scram;
+    enum sasl_binding_type type =
+        x->bindings.of[SASL_TLS_EXPORTER].len ? SASL_TLS_EXPORTER : SASL_TLS_SERVER_END_POINT;
+    if (c->mechanism == SASL_SCRAM_SHA_256_PLUS)
+        buf_printf(&x->gs2, "p=%s,,", binding_names[type]);
+    else
+        buf_add_cstr(&x->gs2, sasl_bindings_any(&x->bindings) ? "y,," : "n,,");
+    buf_add(out, buf_bytes(&x->gs2));
+    if (c->mechanism == SASL_SCRAM_SHA_256_PLUS)
+        buf_add(&x->gs2, binding_of(x, type));
+}
+
 static int client_scram_first(struct sasl_client *c, struct buf *out)
 {
     struct scram_exchange *x = c->scram;
@@ -543,7 +606,7 @@ static int client_scram_first(struct sasl_client *c, struct buf *out)
     encode_saslname(buf_bytes(&c->login), &x->auth_message);
     buf_add_cstr(&x->auth_message, ",r=");
     buf_add(&x->auth_message, buf_bytes(&x->nonce));
-    buf_add_cstr(out, "n,,");
+    add_gs2(c, out);
     buf_add(out, buf_bytes(&x->auth_message));
     c->stage = CLIENT_SECOND;
     return OK;
@@ -584,7 +647,9 @@ static int client_scram_final(struct sasl_client *c, struct bytes challenge, str
         return err;
     derive(buf_bytes(&c->password), &x->key, client_key, x->key.stored_key, x->key.server_key);
     size_t from = out->len;
-    buf_add_cstr(out, "c=biws,r="); // "n,,"
+    buf_add_cstr(out, "c=");
+    mail_base64_encode(buf_bytes(&x->gs2), out);
+    buf_add_cstr(out, ",r=");
     buf_add(out, buf_bytes(&x->nonce));
     buf_add_byte(&x->auth_message, ',');
     buf_add(&x->auth_message, challenge);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// sasl - login exchanges: PLAIN (RFC 4616), LOGIN, SCRAM-SHA-256 (RFC 5802, 7677); both sides, no
-// I/O
+// sasl - login exchanges: PLAIN (RFC 4616), LOGIN, SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802,
+// 7677); both sides, no I/O
 //
 // Messages here are decoded (mail_base64_decode() is strict enough for RFC 4954). Logins and passwords
 // must be UTF-8 without NUL and control characters; apart from that they are compared as they are
@@ -29,9 +29,36 @@
 #define SASL_SCRAM_SALT_BYTES 16
 #define SASL_SCRAM_SALT_MAX 64
 
-enum sasl_mechanism { SASL_PLAIN, SASL_LOGIN, SASL_SCRAM_SHA_256, SASL_MECHANISMS };
+enum sasl_mechanism {
+    SASL_PLAIN,
+    SASL_LOGIN,
+    SASL_SCRAM_SHA_256,
+    SASL_SCRAM_SHA_256_PLUS, // and the TLS connection is the same one at both ends
+    SASL_MECHANISMS
+};
 
-// "PLAIN", "LOGIN", "SCRAM-SHA-256".
+static inline bool sasl_is_scram(enum sasl_mechanism mechanism)
+{
+    return mechanism == SASL_SCRAM_SHA_256 || mechanism == SASL_SCRAM_SHA_256_PLUS;
+}
+
+// What both ends of a TLS connection know of it, and nobody else: channel bindings.
+enum sasl_binding_type {
+    SASL_TLS_EXPORTER,         // RFC 9266
+    SASL_TLS_SERVER_END_POINT, // RFC 5929 section 4
+    SASL_BINDING_TYPES
+};
+#define SASL_BINDING_MAX 64
+struct sasl_bindings {
+    struct {
+        uint8_t len; // 0: the connection has none of this type
+        uint8_t bytes[SASL_BINDING_MAX];
+    } of[SASL_BINDING_TYPES];
+};
+// Whether PLUS can be done with them; NULL: no TLS.
+bool sasl_bindings_any(const struct sasl_bindings *bindings);
+
+// "PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS".
 const char *sasl_mechanism_name(enum sasl_mechanism mechanism);
 // Case-insensitive. E_NOT_FOUND.
 int sasl_mechanism_find(struct bytes name, enum sasl_mechanism *out) MUST_USE;
@@ -68,6 +95,7 @@ enum sasl_server_step {
     SASL_FIND_KEY,       // login is there; call sasl_server_key()
     SASL_PROVEN,         // the client has proven that it knows the password; over
     SASL_WRONG,          // it has not; over
+    SASL_UNBOUND,        // the client sees another TLS connection, or another offer, than we; over
     SASL_MALFORMED,      // not this mechanism's syntax; over
 };
 
@@ -80,8 +108,10 @@ struct sasl_server {
     struct scram_exchange *scram;
 };
 
-// nonce: printable ASCII without comma, 18 characters or more, for SCRAM only (copied).
-void sasl_server_init(struct sasl_server *s, enum sasl_mechanism mechanism, struct bytes nonce);
+// nonce: printable ASCII without comma, 18 characters or more, for SCRAM only (copied). bindings: those with which
+// PLUS was offered (copied), NULL where it was not: then a client that says it could do PLUS is believed.
+void sasl_server_init(struct sasl_server *s, enum sasl_mechanism mechanism, struct bytes nonce,
+                      const struct sasl_bindings *bindings);
 // Wipes and frees.
 void sasl_server_done(struct sasl_server *s);
 // The client's next message; `initial` says that it came with the AUTH command. For a mechanism
@@ -104,9 +134,11 @@ struct sasl_client {
     struct scram_exchange *scram;
 };
 
-// Copies login and password. nonce as above.
+// Copies login, password and bindings. nonce as above. bindings: of the connection, NULL where it has none. With them
+// SCRAM without PLUS says that PLUS was not offered, so that a server that did offer it knows (RFC 5802 section 6).
 void sasl_client_init(struct sasl_client *c, enum sasl_mechanism mechanism, struct bytes login,
-                      struct bytes password, struct bytes nonce);
+                      struct bytes password, struct bytes nonce,
+                      const struct sasl_bindings *bindings);
 void sasl_client_done(struct sasl_client *c);
 // True when the first response goes with the AUTH command (then call feed with an empty challenge
 // for it).

@@ -40,7 +40,7 @@ static void test_plain(void **state)
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct sasl_server s;
         struct buf challenge = {0};
-        sasl_server_init(&s, SASL_PLAIN, BYTES_NONE);
+        sasl_server_init(&s, SASL_PLAIN, BYTES_NONE, NULL);
         if (sasl_server_feed(&s, rows[i].message, &challenge) != rows[i].step)
             fail_msg("row %zu", i);
         assert_int_equal(sasl_server_feed(&s, rows[i].message, &challenge), SASL_MALFORMED); // over
@@ -73,7 +73,7 @@ static void test_scram_example(void **state)
     struct sasl_server s;
     struct buf out = {0};
     struct sasl_scram_key key = rfc_key();
-    sasl_server_init(&s, SASL_SCRAM_SHA_256, NONCE);
+    sasl_server_init(&s, SASL_SCRAM_SHA_256, NONCE, NULL);
     assert_int_equal(sasl_server_feed(&s, BYTES(CLIENT_FIRST), &out), SASL_FIND_KEY);
     assert_true(bytes_eq(buf_bytes(&s.login), BYTES("user")));
     assert_int_equal(sasl_server_key(&s, &key, true, &out), SASL_CHALLENGE);
@@ -106,9 +106,9 @@ static void test_scram_refusals(void **state)
          SASL_MALFORMED},
         {"other channel binding", CLIENT_FIRST,
          "c=eSws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=" PROOF, true,
-         SASL_FIND_KEY, SASL_MALFORMED},
+         SASL_FIND_KEY, SASL_UNBOUND},
         {"binding taken out (flag y)", "y,,n=user,r=rOprNGfwEbeRWgbNEkqO", CLIENT_FINAL, true,
-         SASL_FIND_KEY, SASL_MALFORMED},
+         SASL_FIND_KEY, SASL_UNBOUND},
         {"binding asked for", "p=tls-unique,,n=user,r=abc", NULL, true, SASL_MALFORMED, 0},
         {"no header", "n=user,r=abc", NULL, true, SASL_MALFORMED, 0},
         {"no nonce", "n,,n=user", NULL, true, SASL_MALFORMED, 0},
@@ -125,7 +125,7 @@ static void test_scram_refusals(void **state)
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct sasl_server s;
         struct buf out = {0};
-        sasl_server_init(&s, SASL_SCRAM_SHA_256, NONCE);
+        sasl_server_init(&s, SASL_SCRAM_SHA_256, NONCE, NULL);
         if (sasl_server_feed(&s, bytes_cstr(rows[i].first), &out) != rows[i].first_step)
             fail_msg("%s: first", rows[i].name);
         if (rows[i].final) {
@@ -143,7 +143,7 @@ static void test_scram_client_example(void **state)
     struct sasl_client c;
     struct buf out = {0};
     sasl_client_init(&c, SASL_SCRAM_SHA_256, BYTES("user"), BYTES("pencil"),
-                     BYTES("rOprNGfwEbeRWgbNEkqO"));
+                     BYTES("rOprNGfwEbeRWgbNEkqO"), NULL);
     assert_int_equal(sasl_client_feed(&c, BYTES_NONE, &out), OK);
     assert_string_equal(buf_cstr(&out), CLIENT_FIRST);
     buf_clear(&out);
@@ -178,7 +178,7 @@ static void test_scram_client_refusals(void **state)
         struct sasl_client c;
         struct buf out = {0};
         sasl_client_init(&c, SASL_SCRAM_SHA_256, BYTES("user"), BYTES("pencil"),
-                         BYTES("rOprNGfwEbeRWgbNEkqO"));
+                         BYTES("rOprNGfwEbeRWgbNEkqO"), NULL);
         assert_int_equal(sasl_client_feed(&c, BYTES_NONE, &out), OK);
         int err = sasl_client_feed(&c, bytes_cstr(rows[i].first), &out);
         if (rows[i].final)
@@ -191,17 +191,116 @@ static void test_scram_client_refusals(void **state)
     }
 }
 
+// What RFC 5802 makes of RFC 7677's example with channel bindings, computed with Python's hmac and hashlib.
+static const struct {
+    enum sasl_binding_type type;
+    uint8_t len; // octets 0, 1, 2, ...
+    const char *first, *final, *server_final;
+} bound[] = {
+    {SASL_TLS_EXPORTER, 32, "p=tls-exporter,,n=user,r=rOprNGfwEbeRWgbNEkqO",
+     "c=cD10bHMtZXhwb3J0ZXIsLAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f,r=rOprNGfwEbeRWgbNEkqO%"
+     "hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=QC6CS20quADQRb3mT99YUH+n3VJxUvzuK0K0E1Vrs2M=",
+     "v=2GiAgapEppLVlUXbxUDksL3VgYHzuqiK5tR4mhJGgvs="},
+    {SASL_TLS_SERVER_END_POINT, 48, "p=tls-server-end-point,,n=user,r=rOprNGfwEbeRWgbNEkqO",
+     "c="
+     "cD10bHMtc2VydmVyLWVuZC1wb2ludCwsAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissL"
+     "S4v,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p="
+     "1ht2qQmRrdPQlcTqKFub99DhWWmiWO2f8Fra5qHa5bk=",
+     "v=x5IxXONrzxiCfk1KvSYVDZV1ghsvS5BQA2qZ87P1xls="},
+};
+
+static struct sasl_bindings bindings_of(enum sasl_binding_type type, uint8_t len)
+{
+    struct sasl_bindings out = {0};
+    out.of[type].len = len;
+    for (uint8_t i = 0; i < len; i++)
+        out.of[type].bytes[i] = i;
+    return out;
+}
+
+static void test_plus_examples(void **state)
+{
+    for (size_t i = 0; i < COUNT_OF(bound); i++) {
+        struct sasl_bindings bindings = bindings_of(bound[i].type, bound[i].len);
+        struct sasl_client c;
+        struct sasl_server s;
+        struct sasl_scram_key key = rfc_key();
+        struct buf out = {0};
+        sasl_client_init(&c, SASL_SCRAM_SHA_256_PLUS, BYTES("user"), BYTES("pencil"),
+                         BYTES("rOprNGfwEbeRWgbNEkqO"), &bindings);
+        assert_int_equal(sasl_client_feed(&c, BYTES_NONE, &out), OK);
+        assert_string_equal(buf_cstr(&out), bound[i].first);
+        buf_clear(&out);
+        assert_int_equal(sasl_client_feed(&c, BYTES(SERVER_FIRST), &out), OK);
+        assert_string_equal(buf_cstr(&out), bound[i].final);
+        buf_clear(&out);
+        assert_int_equal(sasl_client_feed(&c, bytes_cstr(bound[i].server_final), &out), OK);
+        assert_int_equal(sasl_client_finish(&c), OK);
+        sasl_client_done(&c);
+        sasl_server_init(&s, SASL_SCRAM_SHA_256_PLUS, NONCE, &bindings);
+        assert_int_equal(sasl_server_feed(&s, bytes_cstr(bound[i].first), &out), SASL_FIND_KEY);
+        assert_int_equal(sasl_server_key(&s, &key, true, &out), SASL_CHALLENGE);
+        buf_clear(&out);
+        assert_int_equal(sasl_server_feed(&s, bytes_cstr(bound[i].final), &out), SASL_CHALLENGE);
+        assert_string_equal(buf_cstr(&out), bound[i].server_final);
+        assert_int_equal(sasl_server_feed(&s, BYTES_NONE, &out), SASL_PROVEN);
+        sasl_server_done(&s);
+        buf_done(&out);
+    }
+}
+
+// RFC 5802 section 6: what flag goes with what mechanism, and what was offered.
+static void test_binding_flags(void **state)
+{
+    static const struct {
+        enum sasl_mechanism mechanism;
+        bool offered;
+        const char *first;
+        enum sasl_server_step step;
+    } rows[] = {
+        {SASL_SCRAM_SHA_256, false, "n,,n=user,r=abc", SASL_FIND_KEY},
+        {SASL_SCRAM_SHA_256, true, "n,,n=user,r=abc", SASL_FIND_KEY},
+        {SASL_SCRAM_SHA_256, false, "y,,n=user,r=abc", SASL_FIND_KEY},
+        {SASL_SCRAM_SHA_256, true, "y,,n=user,r=abc", SASL_UNBOUND}, // somebody took the offer out
+        {SASL_SCRAM_SHA_256, true, "p=tls-exporter,,n=user,r=abc", SASL_MALFORMED},
+        {SASL_SCRAM_SHA_256_PLUS, true, "n,,n=user,r=abc", SASL_MALFORMED},
+        {SASL_SCRAM_SHA_256_PLUS, true, "y,,n=user,r=abc", SASL_MALFORMED},
+        {SASL_SCRAM_SHA_256_PLUS, true, "p=tls-exporter,,n=user,r=abc", SASL_FIND_KEY},
+        {SASL_SCRAM_SHA_256_PLUS, true, "p=tls-server-end-point,,n=user,r=abc", SASL_UNBOUND},
+        {SASL_SCRAM_SHA_256_PLUS, true, "p=tls-unique,,n=user,r=abc", SASL_UNBOUND},
+        {SASL_SCRAM_SHA_256_PLUS, true, "p=,,n=user,r=abc", SASL_UNBOUND},
+        {SASL_SCRAM_SHA_256_PLUS, true, "p,,n=user,r=abc", SASL_MALFORMED},
+    };
+    struct sasl_bindings bindings = bindings_of(SASL_TLS_EXPORTER, 32);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct sasl_server s;
+        struct buf out = {0};
+        sasl_server_init(&s, rows[i].mechanism, NONCE, rows[i].offered ? &bindings : NULL);
+        enum sasl_server_step step = sasl_server_feed(&s, bytes_cstr(rows[i].first), &out);
+        if (step != rows[i].step)
+            fail_msg("%d %s: %d", rows[i].mechanism, rows[i].first, step);
+        if (step != SASL_FIND_KEY)
+            assert_int_equal(sasl_server_feed(&s, bytes_cstr(rows[i].first), &out), SASL_MALFORMED);
+        sasl_server_done(&s);
+        buf_done(&out);
+    }
+}
+
 // Both sides, every mechanism, right and wrong passwords, logins that need escapes.
 static bool exchange(enum sasl_mechanism mechanism, struct bytes login, struct bytes password,
                      struct bytes truth)
 {
+    struct sasl_bindings of_client = bindings_of(SASL_TLS_EXPORTER, 32), of_server = of_client;
+    bool plus = mechanism == SASL_SCRAM_SHA_256_PLUS;
+    of_server.of[0].bytes[31] ^= bytes_eq(password, BYTES("elsewhere"));
     struct sasl_client c;
     struct sasl_server s;
     struct sasl_scram_key key;
     struct buf to_server = {0}, to_client = {0};
     assert_int_equal(sasl_scram_key_make(truth, BYTES("salt"), 4096, &key), OK);
-    sasl_client_init(&c, mechanism, login, password, BYTES("cccccccccccccccccccc"));
-    sasl_server_init(&s, mechanism, BYTES("ssssssssssssssssssss"));
+    sasl_client_init(&c, mechanism, login, password, BYTES("cccccccccccccccccccc"),
+                     plus ? &of_client : NULL);
+    sasl_server_init(&s, mechanism, BYTES("ssssssssssssssssssss"), plus ? &of_server : NULL);
     sasl_server_begin(&s, &to_client);
     enum sasl_server_step step = SASL_CHALLENGE;
     int err = OK;
@@ -236,6 +335,9 @@ static void test_both_sides(void **state)
         assert_false(
             exchange((enum sasl_mechanism)m, BYTES("user"), BYTES("Secret"), BYTES("secret")));
     }
+    // The right password over somebody else's TLS connection.
+    assert_false(
+        exchange(SASL_SCRAM_SHA_256_PLUS, BYTES("user"), BYTES("elsewhere"), BYTES("elsewhere")));
 }
 
 static void test_keys(void **state)
@@ -288,6 +390,8 @@ int main(void)
         cmocka_unit_test(test_scram_refusals),
         cmocka_unit_test(test_scram_client_example),
         cmocka_unit_test(test_scram_client_refusals),
+        cmocka_unit_test(test_plus_examples),
+        cmocka_unit_test(test_binding_flags),
         cmocka_unit_test(test_both_sides),
         cmocka_unit_test(test_keys),
     };

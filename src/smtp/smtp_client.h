@@ -134,6 +134,8 @@ struct smtp_client_handlers {
     void (*on_done)(void *ctx, bool reusable);
     // The session can't be used (any more). After on_done if a transaction ran. reply may be NULL.
     void (*on_failed)(void *ctx, const struct smtp_outcome *why);
+    // What the TLS connection can bind a login to; asked under TLS only. NULL: nothing, so there is no PLUS.
+    void (*on_bindings)(void *ctx, struct sasl_bindings *out);
 };
 
 enum smtp_client_wants {

@@ -187,12 +187,21 @@ static void send_auth_line(struct smtp_client *c, const char *prefix, struct byt
         client_fail_at(c, SMTP_STEP_AUTH, err, NULL);
 }
 
-static bool choose_mechanism(const struct smtp_client *c, enum sasl_mechanism *out)
+static bool can_do(const struct smtp_client *c, enum sasl_mechanism mechanism,
+                   const struct sasl_bindings *bindings)
 {
-    static const enum sasl_mechanism order[] = {SASL_SCRAM_SHA_256, SASL_PLAIN, SASL_LOGIN};
+    return (c->caps.auth & 1u << mechanism) && (!sasl_is_scram(mechanism) || c->config->random) &&
+           (mechanism != SASL_SCRAM_SHA_256_PLUS || sasl_bindings_any(bindings));
+}
+
+static bool choose_mechanism(const struct smtp_client *c, const struct sasl_bindings *bindings,
+                             enum sasl_mechanism *out)
+{
+    static const enum sasl_mechanism order[] = {SASL_SCRAM_SHA_256_PLUS, SASL_SCRAM_SHA_256,
+                                                SASL_PLAIN, SASL_LOGIN};
     for (size_t i = 0; i < COUNT_OF(order); i++) {
         *out = order[i];
-        if (c->caps.auth & 1u << order[i] && (order[i] != SASL_SCRAM_SHA_256 || c->config->random))
+        if (can_do(c, order[i], bindings))
             return true;
     }
     return false;
@@ -201,21 +210,25 @@ static bool choose_mechanism(const struct smtp_client *c, enum sasl_mechanism *o
 static void begin_auth(struct smtp_client *c)
 {
     enum sasl_mechanism mechanism;
+    struct sasl_bindings bindings = {0};
+    if (c->tls && c->handlers->on_bindings)
+        c->handlers->on_bindings(c->ctx, &bindings);
     if (!c->tls && !c->config->auth_without_tls) {
         client_fail_at(c, SMTP_STEP_AUTH, E_DENIED, NULL);
         return;
     }
-    if (!choose_mechanism(c, &mechanism)) {
+    if (!choose_mechanism(c, &bindings, &mechanism)) {
         client_fail_at(c, SMTP_STEP_AUTH, E_NOT_FOUND, NULL);
         return;
     }
     char raw[NONCE_RANDOM_BYTES] = {0};
     struct buf nonce = {0};
-    if (mechanism == SASL_SCRAM_SHA_256)
+    if (sasl_is_scram(mechanism))
         c->config->random(c->config->random_ctx, raw, sizeof raw);
     mail_base64_encode(bytes_of(raw, sizeof raw), &nonce);
     c->sasl = mem_new(sizeof *c->sasl);
-    sasl_client_init(c->sasl, mechanism, c->config->login, c->config->password, buf_bytes(&nonce));
+    sasl_client_init(c->sasl, mechanism, c->config->login, c->config->password, buf_bytes(&nonce),
+                     &bindings);
     buf_done(&nonce);
     buf_printf(&c->out, "AUTH %s", sasl_mechanism_name(mechanism));
     if (sasl_client_has_initial(c->sasl)) {

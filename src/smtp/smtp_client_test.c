@@ -31,6 +31,8 @@ enum {
     SIZE_LIES = 8192,
     NEVER_BDAT = 16384,
     WHOLE_ONLY = 32768,
+    RANDOM = 65536, // SCRAM can be done; 'r' is the random octet
+    BINDS = 131072, // TLS has a channel binding, tls-exporter
 };
 
 struct row {
@@ -398,6 +400,34 @@ static const struct row rows[] = {
       {"334 UGFzc3dvcmQ6\r\n", "c2VjcmV0\r\n"},
       {"235 ok\r\n", ""}},
      OPENED},
+    // The strongest that both can do; without PLUS in the offer the server is told that we know it (RFC 5802 section 6).
+    {"auth plus before all others",
+     TLS_ACTIVE | LOGIN | RANDOM | BINDS,
+     0,
+     "",
+     {HELLO,
+      {"250-mx\r\n250 AUTH LOGIN PLAIN SCRAM-SHA-256 SCRAM-SHA-256-PLUS\r\n",
+       "AUTH SCRAM-SHA-256-PLUS "
+       "cD10bHMtZXhwb3J0ZXIsLG49dXNlcixyPWNuSnljbkp5Y25KeWNuSnljbkp5Y25KeQ==\r\n"}},
+     ""},
+    {"auth scram, plus is not offered",
+     TLS_ACTIVE | LOGIN | RANDOM | BINDS,
+     0,
+     "",
+     {HELLO,
+      {"250-mx\r\n250 AUTH LOGIN PLAIN SCRAM-SHA-256\r\n",
+       "AUTH SCRAM-SHA-256 eSwsbj11c2VyLHI9Y25KeWNuSnljbkp5Y25KeWNuSnljbkp5\r\n"},
+      {"235 ok\r\n", ""}},
+     "failed: AUTH -10 235 ok\n"}, // it has not proven that it knows the password
+    {"auth scram, nothing to bind to",
+     LOGIN | LOGIN_CLEAR | RANDOM | BINDS,
+     0,
+     "",
+     {HELLO,
+      {"250-mx\r\n250 AUTH SCRAM-SHA-256-PLUS PLAIN SCRAM-SHA-256\r\n",
+       "AUTH SCRAM-SHA-256 biwsbj11c2VyLHI9Y25KeWNuSnljbkp5Y25KeWNuSnljbkp5\r\n"},
+      {"535 no\r\n", ""}},
+     "failed: AUTH 0 535 no\n"},
     {"auth refused",
      TLS_ACTIVE | LOGIN,
      0,
@@ -510,7 +540,20 @@ static void on_failed(void *ctx, const struct smtp_outcome *why)
     log_outcome(f, why);
 }
 
-static const struct smtp_client_handlers handlers = {on_ready, on_outcome, on_done, on_failed};
+static void on_bindings(void *ctx, struct sasl_bindings *out)
+{
+    struct fixture *f = ctx;
+    CHECK(f->row->setup & (TLS_ACTIVE | TLS_IF | TLS_REQUIRED));
+    out->of[SASL_TLS_EXPORTER].len = f->row->setup & BINDS ? 32 : 0;
+}
+
+static void random_octets(void *ctx, void *out, size_t n)
+{
+    memset(out, 'r', n);
+}
+
+static const struct smtp_client_handlers handlers = {on_ready, on_outcome, on_done, on_failed,
+                                                     on_bindings};
 
 static enum smtp_client_tls tls_mode(unsigned setup)
 {
@@ -531,6 +574,7 @@ static void setup(struct fixture *f, const struct row *row)
                                                         : s & NEVER_BDAT ? SMTP_CHUNKING_NEVER
                                                                          : SMTP_CHUNKING_AUTO,
                                             .auth_without_tls = s & LOGIN_CLEAR};
+    f->config.random = s & RANDOM ? random_octets : NULL;
     if (s & LOGIN) {
         f->config.login = BYTES("user");
         f->config.password = BYTES("secret");

@@ -151,6 +151,13 @@ static void add_limits(struct smtp_server *s)
     buf_add_cstr(&s->out, "\r\n");
 }
 
+static void add_logins(struct smtp_server *s)
+{
+    struct sasl_bindings bindings;
+    buf_printf(&s->out, "250-AUTH %sSCRAM-SHA-256 PLAIN LOGIN\r\n",
+               server_find_bindings(s, &bindings) ? "SCRAM-SHA-256-PLUS " : "");
+}
+
 static void run_ehlo(struct smtp_server *s, struct bytes args)
 {
     if (!run_hello(s, args, true))
@@ -165,7 +172,8 @@ static void run_ehlo(struct smtp_server *s, struct bytes args)
     add_keyword(s, "CHUNKING", !c->no_chunking);
     add_limits(s);
     add_keyword(s, "STARTTLS", c->starttls && !s->tls);
-    add_keyword(s, "AUTH SCRAM-SHA-256 PLAIN LOGIN", server_may_log_in(s));
+    if (server_may_log_in(s))
+        add_logins(s);
     add_keyword(s, "XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT",
                 s->rights.xclient && !s->rights.xclient_login);
     add_keyword(s, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT",
@@ -320,7 +328,7 @@ void smtp_server_answer_xclient(struct smtp_server *s, struct smtp_server_rights
     forget_client(s);
     s->rights = rights;
     s->authenticated = logged_in;
-    s->errors = s->auth_failures = 0;
+    s->errors = s->auth_failures = s->mails = 0;
     smtp_server_greet(s, s->now);
     server_settle(s);
 }

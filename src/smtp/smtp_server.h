@@ -103,7 +103,7 @@ enum smtp_auth_kind {
 
 struct smtp_auth {
     enum smtp_auth_kind kind;
-    const char *mechanism;        // "PLAIN", "LOGIN", "SCRAM-SHA-256"
+    const char *mechanism;        // as sasl_mechanism_name()
     struct bytes login, password; // UTF-8 without NUL and controls; password empty but for PASSWORD
     bool proven;
 };
@@ -125,6 +125,8 @@ struct smtp_server_handlers {
     // The client named itself (EHLO: extended); nothing to answer. Any transaction was reset
     // before.
     void (*on_hello)(void *ctx, struct bytes name, bool extended);
+    // What the TLS connection can bind a login to; asked under TLS only. NULL: nothing, so there is no PLUS.
+    void (*on_bindings)(void *ctx, struct sasl_bindings *out);
     // Answer with AUTH_OK or a refusal.
     void (*on_auth)(void *ctx, const struct smtp_auth *auth);
     // The peer speaks for somebody else: answer with smtp_server_answer_xclient() or a refusal. ADDR and DESTADDR are

@@ -23,11 +23,19 @@ bool server_may_log_in(const struct smtp_server *s)
     return s->config->auth != SMTP_AUTH_NONE && (s->tls || s->rights.trusted);
 }
 
+bool server_find_bindings(const struct smtp_server *s, struct sasl_bindings *out)
+{
+    *out = (struct sasl_bindings){0};
+    if (s->tls && s->handlers->on_bindings)
+        s->handlers->on_bindings(s->ctx, out);
+    return sasl_bindings_any(out);
+}
+
 static void end_auth(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot)
 {
     server_end_sasl(s);
     server_go(s, ST_READY);
-    if (id == SMTP_REPLY_AUTH_BAD)
+    if (id == SMTP_REPLY_AUTH_BAD || id == SMTP_REPLY_AUTH_UNBOUND)
         s->auth_failures++;
     if (smtp_reply_is_ok(id))
         server_reply(s, id, slot);
@@ -76,10 +84,13 @@ static void follow_sasl(struct smtp_server *s, enum sasl_server_step step, struc
         ask_auth(s, SMTP_AUTH_PROOF, true);
         break;
     case SASL_WRONG:
-        if (s->sasl->mechanism == SASL_SCRAM_SHA_256)
+        if (sasl_is_scram(s->sasl->mechanism))
             ask_auth(s, SMTP_AUTH_PROOF, false);
         else
             end_auth(s, SMTP_REPLY_AUTH_BAD, BYTES_NONE);
+        break;
+    case SASL_UNBOUND:
+        end_auth(s, SMTP_REPLY_AUTH_UNBOUND, BYTES_NONE);
         break;
     case SASL_MALFORMED:
         end_auth(s, SMTP_REPLY_AUTH_SYNTAX, BYTES_NONE);
@@ -111,13 +122,15 @@ static void begin_sasl(struct smtp_server *s, enum sasl_mechanism mechanism)
 {
     char raw[NONCE_RANDOM_BYTES] = {0};
     struct buf nonce = {0};
-    if (mechanism == SASL_SCRAM_SHA_256) {
+    struct sasl_bindings bindings;
+    bool may_bind = server_find_bindings(s, &bindings);
+    if (sasl_is_scram(mechanism)) {
         CHECK(s->config->random);
         s->config->random(s->config->random_ctx, raw, sizeof raw);
     }
     mail_base64_encode(bytes_of(raw, sizeof raw), &nonce);
     s->sasl = mem_new(sizeof *s->sasl);
-    sasl_server_init(s->sasl, mechanism, buf_bytes(&nonce));
+    sasl_server_init(s->sasl, mechanism, buf_bytes(&nonce), may_bind ? &bindings : NULL);
     buf_done(&nonce);
     server_go(s, ST_AUTH);
 }
@@ -131,6 +144,12 @@ static enum smtp_reply_id auth_refusal(const struct smtp_server *s)
     return server_may_log_in(s) ? SMTP_REPLY_NONE : SMTP_REPLY_AUTH_TLS_FIRST;
 }
 
+static bool offers(const struct smtp_server *s, enum sasl_mechanism mechanism)
+{
+    struct sasl_bindings bindings;
+    return mechanism != SASL_SCRAM_SHA_256_PLUS || server_find_bindings(s, &bindings);
+}
+
 void server_run_auth(struct smtp_server *s, struct bytes args)
 {
     enum sasl_mechanism mechanism = SASL_PLAIN;
@@ -138,6 +157,8 @@ void server_run_auth(struct smtp_server *s, struct bytes args)
     enum smtp_reply_id bad = auth_refusal(s);
     if (!bad)
         bad = smtp_command_auth(args, &mechanism, &initial);
+    if (!bad && !offers(s, mechanism))
+        bad = SMTP_REPLY_AUTH_MECHANISM;
     if (bad) {
         server_refuse(s, bad, BYTES("AUTH mechanism [response]"));
     } else if (s->auth_failures >=

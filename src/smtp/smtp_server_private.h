@@ -107,6 +107,8 @@ void server_settle(struct smtp_server *s);
 // ---- smtp_server_auth.c
 
 bool server_may_log_in(const struct smtp_server *s);
+// Fills in what logins can be bound to. False: nothing.
+bool server_find_bindings(const struct smtp_server *s, struct sasl_bindings *out);
 void server_run_auth(struct smtp_server *s, struct bytes args);
 // A line of the exchange.
 void server_take_auth_line(struct smtp_server *s, enum smtp_lex lex, struct bytes line);

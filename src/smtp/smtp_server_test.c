@@ -46,6 +46,9 @@
 #define XCLIENT_EHLO                                                                               \
     EHLO_HEAD "250-STARTTLS\r\n250-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\r\n"  \
               "250 ENHANCEDSTATUSCODES\r\n"
+#define UNBOUND                                                                                    \
+    "535 5.7.8 The login is bound to another TLS connection or another offer than this one has; "  \
+    "something between us changed it\r\n"
 #define DENIED                                                                                     \
     "550 5.7.0 XCLIENT, or its LOGIN, is not for you: the listener's configuration names who may " \
     "use it\r\n"
@@ -64,6 +67,7 @@ enum {
     SMALL = 128,     // size 20, recipients 2, text line 10
     FEW_MAILS = 512, // two MAIL commands
     XCLIENT = 1024,
+    BINDS = 4096,
     XCLIENT_LOGIN = 2048,
     PLAIN_HELO = 256, // none of the extensions that can be left out
 };
@@ -372,7 +376,7 @@ static const struct dialogue dialogues[] = {
         "AUTH LOGIN\r\n*\r\nAUTH LOGIN\r\nAAAA\r\nAUTH LOGIN\r\nx\ry\r\nNOOP\r\n",
         G EHLO_TLS
         "501 5.5.4 Wrong or missing arguments; the form is: AUTH mechanism [response]\r\n"
-        "504 5.5.4 Mechanism not supported; use SCRAM-SHA-256, PLAIN or LOGIN\r\n" AUTH_SYNTAX
+        "504 5.5.4 Mechanism not supported; use one of those that EHLO names\r\n" AUTH_SYNTAX
             AUTH_SYNTAX AUTH_SYNTAX AUTH_SYNTAX AUTH_SYNTAX AUTH_SYNTAX
         "334 VXNlcm5hbWU6\r\n501 5.7.0 Login cancelled\r\n334 VXNlcm5hbWU6\r\n" AUTH_SYNTAX
         "334 VXNlcm5hbWU6\r\n" AUTH_SYNTAX "250 2.0.0 Ok\r\n"),
@@ -391,6 +395,25 @@ static const struct dialogue dialogues[] = {
         G "250 mx.example.org\r\n530 5.7.0 Log in first: send AUTH (and STARTTLS before it, if TLS "
           "is not "
           "active)\r\n"),
+
+    // Channel binding: offered with TLS that can be bound to; who says that it was not, was lied to
+    ROW("plus is offered", TLS | BINDS, EHLO_IN,
+        G EHLO_HEAD "250-AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN\r\n250 "
+                    "ENHANCEDSTATUSCODES\r\n"),
+    ROW("plus without tls", TRUSTED | BINDS, "HELO c\r\nAUTH SCRAM-SHA-256-PLUS\r\n",
+        G "250 mx.example.org\r\n504 5.5.4 Mechanism not supported; use one of those that EHLO "
+          "names\r\n"),
+    ROW("plus was taken out of the offer", TLS | BINDS,
+        "HELO c\r\nAUTH SCRAM-SHA-256 eSwsbj11c2VyLHI9YWJj\r\n",
+        G "250 mx.example.org\r\n" UNBOUND),
+    ROW("plus of another type", TLS | BINDS,
+        "HELO c\r\nAUTH SCRAM-SHA-256-PLUS cD10bHMtdW5pcXVlLCxuPXVzZXIscj1hYmM=\r\n",
+        G "250 mx.example.org\r\n" UNBOUND),
+    ROW("plus after four such", TLS | BINDS,
+        "HELO c\r\nAUTH SCRAM-SHA-256 eSwsbj11c2VyLHI9YWJj\r\nAUTH SCRAM-SHA-256 "
+        "eSwsbj11c2VyLHI9YWJj\r\nAUTH SCRAM-SHA-256 eSwsbj11c2VyLHI9YWJj\r\nAUTH PLAIN\r\n",
+        G "250 mx.example.org\r\n" UNBOUND UNBOUND UNBOUND
+          "421 4.7.0 Too many errors; closing\r\n[close]"),
 
     // XCLIENT: the dialogue of Postfix's XCLIENT_README, then everything that does not do
     ROW("xclient", XCLIENT,
@@ -455,6 +478,7 @@ static void setup(struct testkit *t, unsigned flags)
     }
     t->refuse_data = flags & REFUSE_DATA;
     testkit_start(t, flags & TLS, flags & TRUSTED);
+    t->binds = flags & BINDS;
     if (flags & XCLIENT)
         smtp_server_set_rights(
             t->server, (struct smtp_server_rights){flags & TRUSTED, true, flags & XCLIENT_LOGIN});

@@ -140,7 +140,14 @@ static void on_xclient(void *ctx, const struct smtp_xclient *x)
             login.len > 0);
 }
 
-static const struct smtp_server_handlers handlers = {.on_auth = on_auth,
+static void on_bindings(void *ctx, struct sasl_bindings *out)
+{
+    out->of[SASL_TLS_SERVER_END_POINT].len = ((struct testkit *)ctx)->binds ? 32 : 0;
+    memset(out->of[SASL_TLS_SERVER_END_POINT].bytes, 'x', 32);
+}
+
+static const struct smtp_server_handlers handlers = {.on_bindings = on_bindings,
+                                                     .on_auth = on_auth,
                                                      .on_xclient = on_xclient,
                                                      .on_mail = on_mail,
                                                      .on_rcpt = on_rcpt,

@@ -84,7 +84,7 @@ def test_smtplib(world, listener):
         for keyword in ("pipelining", "size", "8bitmime", "smtputf8", "enhancedstatuscodes", "dsn", "auth", "chunking"):
             assert client.has_extn(keyword), keyword
         assert not client.has_extn("starttls")
-        assert client.esmtp_features["auth"].split() == ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
+        assert client.esmtp_features["auth"].split() == ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"]
         assert client.esmtp_features["size"] == str(50 << 20)
         first = submit(client, "alice@client.test", "bob@example.org", data)
         second = submit(client, "alice@client.test", "bob@example.org", data)

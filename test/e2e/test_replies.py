@@ -223,6 +223,7 @@ SCENES = {
     "TLS_ACTIVE": ask("STARTTLS", listener="submission", login="alice", tls=True), "TLS_IN_TRANSACTION": ask("MAIL FROM:<x@y.test>", "STARTTLS", listener="mx"),
     "AUTH_TLS_FIRST": ask("AUTH LOGIN", listener="submission"), "AUTH_MECHANISM": ask("AUTH CRAM-MD5"), "AUTH_TWICE": ask("AUTH LOGIN", login="alice"),
     "AUTH_IN_TRANSACTION": None, "AUTH_CANCELLED": ask("AUTH LOGIN", "*"), "AUTH_SYNTAX": ask("AUTH PLAIN !"),
+    "AUTH_UNBOUND": ask("AUTH SCRAM-SHA-256 " + base64.b64encode(b"y,,n=alice,r=abc").decode(), listener="submission", tls=True),
     "AUTH_TOO_LONG": ask("AUTH LOGIN", "A" * 13000), "AUTH_NOT_OFFERED": ask("AUTH LOGIN", listener="nologin"), "AUTH_REQUIRED": ask(MAIL),
     "XCLIENT_DENIED": ask("XCLIENT NAME=a"), "XCLIENT_IN_TRANSACTION": ask("MAIL FROM:<x@y.test>", "XCLIENT NAME=a", listener="told"),
     "XCLIENT_ATTRIBUTE": ask("XCLIENT TTL=1", listener="told"), "XCLIENT_VALUE": ask("XCLIENT ADDR=1.2.3", listener="told"),

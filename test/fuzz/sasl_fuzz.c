@@ -16,6 +16,8 @@ static bool cut_message(struct bytes *rest, struct bytes *out)
     return true;
 }
 
+static const struct sasl_bindings bindings = {{{32, "exporter"}, {32, "end point"}}};
+
 static void run_server(enum sasl_mechanism mechanism, struct bytes rest)
 {
     static const struct sasl_scram_key key = {
@@ -24,7 +26,7 @@ static void run_server(enum sasl_mechanism mechanism, struct bytes rest)
     struct buf out = {0};
     struct bytes message;
     enum sasl_server_step step = SASL_CHALLENGE;
-    sasl_server_init(&s, mechanism, BYTES("nnnnnnnnnnnnnnnnnnnn"));
+    sasl_server_init(&s, mechanism, BYTES("nnnnnnnnnnnnnnnnnnnn"), &bindings);
     while (step == SASL_CHALLENGE && cut_message(&rest, &message)) {
         step = sasl_server_feed(&s, message, &out);
         if (step == SASL_FIND_KEY || step == SASL_CHECK_PASSWORD)
@@ -45,11 +47,11 @@ static void run_client(enum sasl_mechanism mechanism, struct bytes rest)
     struct buf out = {0};
     struct bytes message;
     int err = OK;
-    sasl_client_init(&c, mechanism, BYTES("us=e,r"), BYTES("secret"),
-                     BYTES("nnnnnnnnnnnnnnnnnnnn"));
+    sasl_client_init(&c, mechanism, BYTES("us=e,r"), BYTES("secret"), BYTES("nnnnnnnnnnnnnnnnnnnn"),
+                     &bindings);
     while (!err && cut_message(&rest, &message))
         err = sasl_client_feed(&c, message, &out);
-    if (mechanism == SASL_SCRAM_SHA_256)
+    if (sasl_is_scram(mechanism))
         CHECK(sasl_client_finish(&c) == E_DENIED);
     sasl_client_done(&c);
     buf_done(&out);

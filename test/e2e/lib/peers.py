@@ -10,6 +10,7 @@ import http.server
 import pathlib
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import textwrap
@@ -71,10 +72,12 @@ class Peer:
         self.process = Process(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "peer",
                                 root(where), self.folder, *command], self.folder / "peer.log")
 
+    def children(self):
+        return pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+
     def inner_pid(self):
         """The first process inside, as the host numbers it."""
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return int(children[0])
+        return int(self.children()[0])
 
     def run(self, *command, check=True, stdin="", timeout=60):
         """A further command inside (postqueue, doveadm, knotc, ...); the finished process."""
@@ -327,6 +330,23 @@ class Dovecot(Peer):
             return [part[1] for part in parts if isinstance(part, tuple)]
         finally:
             client.logout()
+
+
+class Gsasl(Peer):
+    """GNU SASL's tool as a client; `authority` is whom it believes."""
+
+    def __init__(self, folder, authority):
+        shutil.copy(authority.file, pathlib.Path(folder) / "authority.pem")
+        super().__init__(folder, ["sleep", "infinity"], where="proxies")
+        wait_until(lambda: self.children() and self.run("test", "-d", "/proc/1", check=False).returncode == 0, 20,
+                   self.process.log)
+
+    def login(self, where, mechanism, login, password, *options):
+        """Whether it logged in, and what was said."""
+        result = self.run("gsasl", "--smtp", "--verbose", f"--connect={where[0]}:{where[1]}", "--hostname=localhost",
+                          f"--mechanism={mechanism}", f"--authentication-id={login}", f"--password={password}",
+                          "--x509-ca-file=/test/authority.pem", *options, check=False, stdin="\n")
+        return "\n235 " in "\n" + result.stdout, result.stdout + result.stderr
 
 
 class HAProxy(Peer):
