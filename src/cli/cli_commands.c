@@ -7,6 +7,8 @@
 const struct cli_command *const cli_commands[] = {
     &cli_serve,
     &cli_check_config,
+    &cli_config_show,
+    &cli_config_schema,
     &cli_doctor,
 
     &cli_account_add,

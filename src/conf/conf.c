@@ -49,7 +49,8 @@ int conf_load_text(struct bytes text, const char *name, const char *folder, stru
     *out = NULL;
     conf->file = arena_dup(&conf->arena, bytes_cstr(name));
     conf_errors_init(&found, &scratch, text, conf->file.at);
-    const struct conf_node *root = conf_yaml_parse(text, &scratch, &found);
+    const struct conf_node *root = conf_yaml_parse(text, &conf->arena, &found);
+    conf->given = root;
     if (root) {
         conf_parse(root, folder, conf, &found);
         conf_check(root, conf, &found);

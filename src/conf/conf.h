@@ -116,9 +116,11 @@ struct conf_lane {
     uint32_t recipients_per_transaction;
 };
 
+struct conf_node;
 struct conf {
     struct arena arena;
-    struct bytes file; // where it was read from; "default" for the embedded one
+    struct bytes file;             // where it was read from; "default" for the embedded one
+    const struct conf_node *given; // the file's own tree (conf_yaml.h), for conf_show.h
 
     struct bytes hostname; // our name in greeting, EHLO, Received, DSNs; lower case
     struct bytes spool, state;

@@ -44,6 +44,7 @@ struct conf_param {
     const char *shown_default; // instead of `initial` in the documentation
     bool none;                 // accepts `none`: number 0, text not set
     bool required;
+    bool secret; // its value is shown to nobody
     bool reloadable;
 };
 

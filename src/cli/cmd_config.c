@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+#include <stdio.h>
+
+#include "cli/cli_commands.h"
+#include "conf/conf_show.h"
+
+static int print(struct buf *out)
+{
+    fwrite(out->at ? out->at : "", 1, out->len, stdout);
+    buf_done(out);
+    return CLI_OK;
+}
+
+static int run_show(struct cli *cli)
+{
+    const struct conf *conf = cli_conf(cli);
+    struct buf out = {0};
+    if (!conf)
+        return CLI_CONFIG;
+    if (cli->json)
+        return cli_fail_usage(cli, "a configuration is shown in YAML, not in JSON");
+    conf_show(conf, cli_flag(cli, "defaults"), &out);
+    return print(&out);
+}
+
+static const struct cli_option show_options[] = {
+    {"defaults", NULL, "defaults stand there like what the file says, not as comments"},
+    {NULL},
+};
+
+const struct cli_command cli_config_show = {
+    .name = "config show",
+    .help = "print the configuration that holds, as YAML",
+    .more = "All that the file says, and what it leaves to its default as comments. Paths are\n"
+            "absolute, numbers in their usual units; secrets are shown as " CONF_MASK ".\n"
+            "What is printed can be used as a configuration itself. It is read from the file; a\n"
+            "running service has it once it was started, or got SIGHUP, after the last change.\n",
+    .options = show_options,
+    .run = run_show,
+};
+
+static int run_schema(struct cli *cli)
+{
+    struct buf out = {0};
+    (void)cli; // it is JSON already
+    conf_schema(&out);
+    return print(&out);
+}
+
+const struct cli_command cli_config_schema = {
+    .name = "config schema",
+    .help = "print a JSON Schema of the configuration, for editors",
+    .more =
+        "Draft 2020-12. With it an editor completes keys, shows what they mean, and marks what\n"
+        "is wrong; for the YAML language server write at the top of the file:\n"
+        "    # yaml-language-server: $schema=/etc/posthaste/schema.json\n"
+        "`posthaste check-config` has the last word.\n",
+    .no_config = true,
+    .run = run_schema,
+};
