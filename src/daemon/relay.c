@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <ifaddrs.h>
-#include <malloc.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -484,14 +483,6 @@ static int receive_first(struct relay *r)
     return err ? E_SYNTAX : OK; // the configuration or a file that it names must change
 }
 
-// Messages come and go all the time: what is freed is kept for the next ones, not given back to the kernel.
-static void set_up_malloc(void)
-{
-    mallopt(M_TOP_PAD, 1 << 20);
-    mallopt(M_TRIM_THRESHOLD, 4 << 20);
-    mallopt(M_MMAP_THRESHOLD, 1 << 20);
-}
-
 // A lock may still be held by a command that is at work, or by what was killed a moment ago.
 static int open_when_free(struct relay *r, int (*open)(struct relay *r), const char *what)
 {
@@ -511,7 +502,6 @@ static int open_when_free(struct relay *r, int (*open)(struct relay *r), const c
 static int start(struct relay *r)
 {
     uint64_t seed;
-    set_up_malloc();
     sys_random(&seed, sizeof seed);
     map_seed(seed);
     int err = receive_first(r);
