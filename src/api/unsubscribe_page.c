@@ -31,7 +31,9 @@ static const struct {
     [UNSUBSCRIBE_PAGE_UNKNOWN] = {"This link does not work",
                                   "It may be incomplete. Open it again from the message, or use "
                                   "the unsubscribe button of your mail program."},
-    [UNSUBSCRIBE_PAGE_LATER] = {"Not just now", "Please try again in a few minutes."},
+    [UNSUBSCRIBE_PAGE_LATER] = {"Not just now",
+                                "This could not be done. Please open the link in the "
+                                "message again in a few minutes."},
 };
 
 static void add_html(struct buf *out, struct bytes text)
@@ -62,7 +64,7 @@ static void add_address(struct buf *out, struct bytes address)
     }
     buf_add_cstr(out, "<strong>");
     add_html(out, bytes_first(address, first < (size_t)at ? first : (size_t)at));
-    buf_add_cstr(out, "\xe2\x80\xa6");
+    buf_add_cstr(out, "\xe2\x80\xa6\xe2\x81\xa0"); // an ellipsis, and no line break behind it
     add_html(out, bytes_skip(address, (size_t)at));
     buf_add_cstr(out, "</strong>");
 }
@@ -101,7 +103,7 @@ static void add_result(struct buf *out, const struct unsubscribe_token *t, bool 
     buf_add_cstr(out, "<p role=\"status\">");
     add_address(out, t->address);
     buf_add_cstr(out, stream_only ? " will get no more mail of this list from "
-                                  : " will get no more mail of this kind from ");
+                                  : " will get no more mail from ");
     add_sender(out, t);
     buf_add_cstr(out,
                  ".</p>\n<p class=\"soft\">What is on its way already may still arrive.</p>\n");

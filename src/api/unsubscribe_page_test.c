@@ -14,10 +14,10 @@ static void test_pages(void **state)
     } ROWS[] = {
         {UNSUBSCRIBE_PAGE_ASK, "weekly", 2, "value=\"stream\""},
         {UNSUBSCRIBE_PAGE_ASK, "", 1, "value=\"account\""},
-        {UNSUBSCRIBE_PAGE_DONE, "", 0, "no more mail of this kind"},
+        {UNSUBSCRIBE_PAGE_DONE, "", 0, "will get no more mail from"},
         {UNSUBSCRIBE_PAGE_DONE_STREAM, "weekly", 1, "no more mail of this list"},
         {UNSUBSCRIBE_PAGE_UNKNOWN, "", 0, "does not work"},
-        {UNSUBSCRIBE_PAGE_LATER, "", 0, "try again"},
+        {UNSUBSCRIBE_PAGE_LATER, "", 0, "again in a few minutes"},
     };
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
         struct unsubscribe_token t = {.tag = bytes_cstr(ROWS[i].tag),

@@ -215,7 +215,7 @@ static bool read_record(struct import *im)
     bool remark = bytes_starts(line, BYTES("#"));
     int err = remark ? OK : csv_parse(line, &arena, &r);
     while (im->csv && err == E_AGAIN && im->record.len < LINE_BYTES_MAX && read_line(im))
-        err = csv_parse(buf_bytes(&im->record), &arena, &r);
+        err = csv_parse(without_mark(buf_bytes(&im->record)), &arena, &r);
     if (im->line == 1 && (err || remark))
         r.count = 0;
     if (im->line == 1 && take_heading(im, &r))

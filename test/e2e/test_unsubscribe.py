@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import socket
+import subprocess
 import urllib.parse
 
 import pytest
@@ -132,6 +133,35 @@ def test_get_asks_and_never_acts(world):
     assert page.lang == "en" and page.buttons == [("scope", "stream"), ("scope", "account")] and "script" not in page.tags
     assert {"title", "main", "h1", "form"} <= set(page.tags) and "shop.test" in text and "scanned@" not in text
     assert feedback(world, ident, "scanned@example.org") == [] and not refused(world, "scanned@example.org")
+
+
+def judge(text):
+    """What HTML Tidy has to say about a page: nothing."""
+    done = subprocess.run(["tidy", "-quiet", "-errors", "-utf8"], input=text, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), f"{done.stderr}\n{text}"
+
+
+def test_pages_are_good_html(world):
+    """Each page that people may see: valid, in a language, titled, made for small screens, nothing loaded, no script."""
+    ident = send(world, "page@example.org")
+    untagged = send(world, "page@example.org", fields="")
+    url, other = link(world, ident, "page@example.org"), link(world, untagged, "page@example.org")
+    form = ONE_CLICK["headers"]
+    pages = [
+        ask(world, "GET", url), ask(world, "GET", other), ask(world, "GET", URL + "none"), ask(world, "PUT", url),
+        ask(world, "POST", url, body="scope=stream", headers=form), ask(world, "POST", url, body="scope=account", headers=form),
+        *(ask(world, "POST", other, **ONE_CLICK) for _ in range(25)),
+    ]
+    seen = {}
+    for answer, text in pages:
+        seen[answer.status, text] = True
+    assert {status for status, _ in seen} == {200, 404, 405, 429} and len(seen) == 7
+    for _, text in seen:
+        judge(text)
+        page = Page(text)
+        assert page.lang == "en" and {"title", "h1", "main"} <= set(page.tags) and not {"script", "img", "link", "iframe"} & set(page.tags)
+        assert 'name="viewport"' in text and "page@" not in text
+        assert re.search(r"<title>[^<]{10,}</title>", text)
 
 
 def test_one_click(world):
