@@ -157,7 +157,7 @@ static void on_applied(struct sys_job *job)
     list_each(link, &k->waiters)
     {
         struct waiter *w = list_get(link, struct waiter, link);
-        if (!w->begun)
+        if (!w->begun && !k->stopped) // else there will be no other round
             continue;
         list_remove(&w->link);
         w->done(w->ctx);

@@ -84,6 +84,8 @@ static enum sim_dns_mood mood_of(struct bytes name)
 
 // ---- answering ---------------------------------------------------------------------------------
 
+#define TEXT_PART 255 // octets of a character-string, RFC 1035 3.3
+
 static void add_name(struct buf *out, struct bytes name)
 {
     struct bytes label;
@@ -92,6 +94,16 @@ static void add_name(struct buf *out, struct bytes name)
         buf_add(out, label);
     }
     buf_add_byte(out, '\0');
+}
+
+static void add_text(struct buf *out, struct bytes text)
+{
+    do {
+        struct bytes part = bytes_first(text, TEXT_PART);
+        buf_add_byte(out, (char)part.len);
+        buf_add(out, part);
+        text = bytes_skip(text, part.len);
+    } while (text.len);
 }
 
 // As it stands in a DNS message (RFC 1035 3.3, RFC 3596).
@@ -109,8 +121,7 @@ static void add_wire(struct dns_request *r, const struct dns_record *record)
         add_name(&wire, record->name);
         break;
     default:
-        buf_add_byte(&wire, (char)record->text.len);
-        buf_add(&wire, record->text);
+        add_text(&wire, record->text);
     }
     dns_request_add(r, buf_bytes(&wire));
     buf_done(&wire);

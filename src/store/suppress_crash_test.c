@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT
+//
+// The suppression list behind a journal that loses its power, is killed and has a failing disk, many times over. What
+// was said to be kept (a bounce, a complaint, an unsubscribe: answered once its record is flushed) is on the list
+// after whatever restart, once; what never was flushed makes no entry; and soon after the flush no mail of that account
+// would get through. The journal is the simulator's, the list's database a real one. SUPPRESS_CRASH_SEEDS: how many
+// worlds (default 12).
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/test_base.h"
+#include "sim_disk.h"
+#include "spool/spool.h"
+#include "store/store_directory.h"
+#include "store/suppress_private.h"
+
+// What a crashed world held is lost on purpose, as it is when a process is killed: leaks mean nothing here.
+int __lsan_is_turned_off(void); // NOLINT(bugprone-reserved-identifier): its name is the sanitizer's
+int __lsan_is_turned_off(void)  // NOLINT(bugprone-reserved-identifier)
+{
+    return 1;
+}
+
+#define ROOT "/spool"
+#define SEGMENT ((uint64_t)64 << 10)
+#define EVENTS_MAX 2000
+#define LIVES 5
+#define EVENTS_A_LIFE 80
+#define FOLLOWED_MS 2000 // within this the list knows what was flushed
+#define PATIENCE_MS 600000
+
+// An event: feedback about an address of its own.
+enum fate { NOT_ASKED, ASKED, KEPT, REFUSED };
+static struct event {
+    struct sys_task task;
+    enum fate fate;
+    int64_t kept_us;
+    bool two; // the same record comes a second time
+} events[EVENTS_MAX];
+
+static struct sim_host *host;
+static struct spool *spool;
+static struct suppress *list;
+static struct sys_loop *client;
+static char folder[64];
+static uint32_t used;
+static int64_t started_us;
+
+static uint32_t number_of(const struct event *e)
+{
+    return (uint32_t)(e - events);
+}
+
+static struct bytes address_of(uint32_t n, char out[64])
+{
+    snprintf(out, 64, "u%u@%s.test", n, n % 2 ? "a" : "b");
+    return bytes_cstr(out);
+}
+
+// ---- the host ------------------------------------------------------------------------------------------
+
+static void open_in_host(void *ctx)
+{
+    const struct spool_options options = {.directory = ROOT,
+                                          .segment_bytes = SEGMENT,
+                                          .free_bytes_min = SEGMENT,
+                                          .followers = SPOOL_FOLLOWERS,
+                                          .reserve_segments = 2};
+    struct buf error = {0};
+    if (spool_open(&options, NULL, &spool))
+        return; // a disk that fails just now
+    spool_start(spool);
+    spool_copied(spool, SPOOL_HISTORY, UINT64_MAX); // there is none here
+    CHECK(suppress_open(bytes_cstr(folder), &list, &error) == OK);
+    CHECK(suppress_start(list, spool, &(struct suppress_policy){.hard_bounces = true}) == OK);
+    client = sys_loop_start("client");
+    *(bool *)ctx = true;
+}
+
+// The process is gone, and with it its locks on the database; what it had not committed is rolled back.
+static void forget_list(void)
+{
+    if (list)
+        suppress_list_close(list->list);
+    list = NULL;
+}
+
+static void start(bool calm)
+{
+    bool opened = false;
+    for (int tries = 0; !opened; tries++) {
+        CHECK(tries < 50);
+        forget_list();
+        if (sim_host_is_down(host))
+            sim_host_boot(host);
+        if (!calm && sim_chance(DICE_TEST, 1, 3)) // cut the restart short, too
+            sim_host_crash_at(host, SIM_POWER, 1 + sim_roll(DICE_TEST, 60));
+        sim_host_call(host, open_in_host, &opened);
+        opened = opened && !sim_host_is_down(host);
+        if (!opened && !sim_host_is_down(host))
+            sim_host_crash(host, SIM_KILL);
+    }
+    sim_host_crash_at(host, SIM_POWER, 0);
+    started_us = sim_now_us();
+}
+
+// ---- events --------------------------------------------------------------------------------------------
+
+static void on_kept(void *ctx, int err)
+{
+    struct event *e = ctx;
+    e->fate = err ? REFUSED : KEPT;
+    e->kept_us = sim_now_us();
+}
+
+static void commit(struct sys_task *task)
+{
+    static const enum feedback_kind KINDS[] = {FEEDBACK_BOUNCE, FEEDBACK_COMPLAINT,
+                                               FEEDBACK_UNSUBSCRIBE};
+    struct event *e = container_of(task, struct event, task);
+    char address[64];
+    uint32_t n = number_of(e);
+    struct spool_frame *frame = spool_frame_new(SPOOL_INTAKE);
+    struct spool_feedback feedback = {.id = message_id_make((struct wall){1}, 1, 1, n),
+                                      .recipient = 1,
+                                      .kind = KINDS[n % 3],
+                                      .class = {BOUNCE_USER_UNKNOWN, true},
+                                      .at = sys_wall(),
+                                      .account = 7,
+                                      .address = address_of(n, address)};
+    for (int i = 0; i <= e->two; i++)
+        spool_frame_add_feedback(frame, &feedback);
+    e->fate = ASKED;
+    spool_commit(spool, frame, on_kept, e);
+}
+
+static void post_event(void *ctx)
+{
+    sys_post(client, ctx);
+}
+
+static void add_event(void)
+{
+    struct event *e = &events[used++];
+    e->task.run = commit;
+    e->two = sim_chance(DICE_TEST, 1, 5);
+    if (!sim_host_is_down(host))
+        sim_host_call(host, post_event, &e->task);
+}
+
+// ---- the laws ------------------------------------------------------------------------------------------
+
+static bool may_pass(uint32_t n)
+{
+    char address[64];
+    return !suppress_may_hit(list, 7, BYTES_NONE, address_of(n, address));
+}
+
+// No mail passes soon after the flush, or after the start that followed it.
+static void check_suppressed(void)
+{
+    for (uint32_t n = 0; n < used && !sim_host_is_down(host); n++)
+        if (events[n].fate == KEPT && sim_now_us() - events[n].kept_us > FOLLOWED_MS * 1000 &&
+            sim_now_us() - started_us > FOLLOWED_MS * 1000 && may_pass(n))
+            fail_msg("seed %llu: %u was kept at %lld us, and is not suppressed",
+                     (unsigned long long)sim_seed(), n, (long long)events[n].kept_us);
+}
+
+// How many lines the log of changes has about the address, or -1: no entry.
+static int changes_of(uint32_t n)
+{
+    char address[64];
+    struct buf error = {0};
+    struct json_object *result = NULL, *entries, *changes, *args = json_object_new_object();
+    struct store_directory *none = store_directory_empty();
+    address_of(n, address);
+    json_object_object_add(args, "address", json_object_new_string(address));
+    struct suppress_op op = {
+        .name = "suppress.check", .args = args, .now = sim_wall(), .directory = none};
+    int err = suppress_list_apply(list->list, &op, &result, &error);
+    if (err)
+        fail_msg("%s: %s", address, buf_cstr(&error));
+    CHECK(json_object_object_get_ex(result, "entries", &entries) &&
+          json_object_object_get_ex(result, "changes", &changes));
+    size_t count = json_object_array_length(entries);
+    int logged = (int)json_object_array_length(changes);
+    assert_true(count <= 1);
+    json_object_put(args);
+    json_object_put(result);
+    store_directory_free(none);
+    buf_done(&error);
+    return count ? logged : -1;
+}
+
+static void check_end(void)
+{
+    for (uint32_t n = 0; n < used; n++) {
+        int changes = changes_of(n);
+        if (events[n].fate == KEPT && changes == -1)
+            fail_msg("seed %llu: LOST %u", (unsigned long long)sim_seed(), n);
+        if ((events[n].fate == REFUSED || events[n].fate == NOT_ASKED) && changes != -1)
+            fail_msg("seed %llu: GHOST %u", (unsigned long long)sim_seed(), n);
+        if (changes != -1 && changes != 1)
+            fail_msg("seed %llu: DUP %u, %d changes", (unsigned long long)sim_seed(), n, changes);
+    }
+}
+
+static void live(void)
+{
+    sim_host_crash_at(host, sim_chance(DICE_TEST, 1, 2) ? SIM_POWER : SIM_KILL,
+                      1 + sim_roll(DICE_TEST, 400));
+    if (sim_chance(DICE_TEST, 1, 3))
+        sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_SYNC, 1 + sim_roll(DICE_TEST, 20), 1, E_IO);
+    for (int i = 0; i < EVENTS_A_LIFE && !sim_host_is_down(host); i++) {
+        add_event();
+        sim_run_ms((int64_t)sim_roll(DICE_TEST, 200));
+        if (!sim_host_is_down(host))
+            check_suppressed();
+    }
+    if (!sim_host_is_down(host))
+        sim_host_crash(host, SIM_POWER);
+}
+
+static void remove_files(void)
+{
+    static const char *const NAMES[] = {"suppressions.db", "suppressions.db-wal",
+                                        "suppressions.db-shm"};
+    char path[128];
+    for (size_t i = 0; i < COUNT_OF(NAMES); i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, NAMES[i]);
+        unlink(path);
+    }
+}
+
+static void run_world(uint64_t seed)
+{
+    used = 0;
+    memset(events, 0, sizeof events);
+    sim_start(seed);
+    host = sim_host_new("relay", NULL);
+    start(true);
+    for (int i = 0; i < LIVES; i++) {
+        live();
+        start(false);
+    }
+    sim_run_ms(60000);
+    check_suppressed();
+    check_end();
+    sim_host_crash(host, SIM_KILL);
+    forget_list();
+    sim_stop();
+    remove_files();
+}
+
+static void swallow(void *ctx, struct bytes line)
+{
+    (void)ctx;
+    (void)line;
+}
+
+static void test_crashes(void **state)
+{
+    (void)state;
+    const char *seeds = getenv("SUPPRESS_CRASH_SEEDS");
+    log_capture(swallow, NULL);
+    for (uint64_t seed = 1; seed <= (seeds ? strtoull(seeds, NULL, 10) : 12); seed++)
+        run_world(seed);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    // In memory where it can be: the process that dies here takes no page of the database with it.
+    snprintf(folder, sizeof folder, "/dev/shm/posthaste-suppress-XXXXXX");
+    if (mkdtemp(folder))
+        return 0;
+    snprintf(folder, sizeof folder, "/tmp/posthaste-suppress-XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    remove_files();
+    return rmdir(folder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_crashes)};
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
