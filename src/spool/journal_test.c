@@ -275,6 +275,50 @@ static void test_outcomes_are_folded_into_their_messages(void **state)
     in_world(7, fold, NULL);
 }
 
+// ---- scanning -----------------------------------------------------------------------------------
+
+// Hash over the sequence, type and meta of all records of the oldest segment.
+static uint64_t hash_of_records(bool meta_only, uint32_t *out_count, size_t *out_window)
+{
+    const struct segment *s = list_get(list_first(&j->live), struct segment, link);
+    struct segment_scan scan;
+    struct scanned r;
+    uint64_t hash = 0;
+    segment_scan_init(&scan, s->file, s->seed, SEGMENT_DATA_AT, s->end, true);
+    scan.meta_only = meta_only;
+    for (*out_count = 0; segment_scan_next(&scan, &r) == OK; ++*out_count) {
+        assert_int_equal(r.kind, SCANNED_RECORD);
+        hash = hash * 31 + r.head.sequence + 7 * r.head.type + record_hash(r.meta);
+    }
+    *out_window = scan.window_cap;
+    segment_scan_done(&scan);
+    return hash;
+}
+
+// Who needs no bodies finds the same records and reads little of what stands between them.
+static void scan_past_bodies(void *ctx)
+{
+    const struct spool_options options = {.directory = ROOT, .segment_bytes = (uint64_t)4 << 20};
+    uint32_t all, some;
+    size_t whole, window;
+    assert_int_equal(journal_open(&options, NULL, &j), OK);
+    for (uint32_t n = 3; n <= 36; n += 3) {
+        assert_int_equal(commit(accept_frame(n, n % 2 ? 100000 : 100)), OK);
+        assert_int_equal(commit_outcome(n, 1, RECIPIENT_QUEUED), OK);
+    }
+    uint64_t want = hash_of_records(false, &all, &whole);
+    assert_int_equal(hash_of_records(true, &some, &window), want);
+    assert_int_equal(all, 24);
+    assert_int_equal(some, 24);
+    assert_true(whole >= 500000 && window <= 32768);
+    journal_close(j);
+}
+
+static void test_bodies_are_passed_over(void **state)
+{
+    in_world(8, scan_past_bodies, NULL);
+}
+
 // ---- limits -------------------------------------------------------------------------------------
 
 static void refuse_large(void *ctx)
@@ -361,6 +405,7 @@ int main(void)
         cmocka_unit_test(test_states_and_notes_survive),
         cmocka_unit_test(test_settled_stays_settled),
         cmocka_unit_test(test_outcomes_are_folded_into_their_messages),
+        cmocka_unit_test(test_bodies_are_passed_over),
         cmocka_unit_test(test_frame_over_half_a_segment_is_refused),
         cmocka_unit_test(test_failed_flush_never_comes_back),
         cmocka_unit_test(test_outcomes_are_retried),

@@ -451,6 +451,9 @@ int segment_index_read(struct disk_file *file, const struct segment_header *h, u
 // ---- scanning -----------------------------------------------------------------------------------
 
 #define WINDOW_BYTES ((size_t)1 << 20)
+// Where content is passed over: a read after a leap this long is short again, and grows from there.
+#define LEAP_BYTES ((uint64_t)16 << 10)
+#define WINDOW_BYTES_MIN ((size_t)4 << 10)
 
 void segment_scan_init(struct segment_scan *s, struct disk_file *file, uint64_t seed, uint64_t from,
                        uint64_t limit, bool exact)
@@ -486,6 +489,19 @@ static size_t scan_load(struct segment_scan *s, size_t want, uint64_t offset)
     return want;
 }
 
+// How much to read at offset, which the window lacks. Copying a body out of the page cache costs far more than the
+// call that would leave it there.
+static size_t window_at_least(struct segment_scan *s, uint64_t offset)
+{
+    if (!s->meta_only)
+        return WINDOW_BYTES;
+    if (s->ahead == 0 || offset > s->window_at + s->window_bytes + LEAP_BYTES)
+        s->ahead = WINDOW_BYTES_MIN;
+    else if (s->ahead < WINDOW_BYTES)
+        s->ahead *= 2;
+    return s->ahead;
+}
+
 // Brings up to n bytes at offset into the window; *out_n may be less at the limit or the file's
 // end.
 static void scan_want(struct segment_scan *s, uint64_t offset, size_t n, const char **out,
@@ -494,7 +510,9 @@ static void scan_want(struct segment_scan *s, uint64_t offset, size_t n, const c
     if (offset + n > s->limit)
         n = offset < s->limit ? (size_t)(s->limit - offset) : 0;
     if (offset < s->window_at || offset + n > s->window_at + s->window_bytes) {
-        size_t want = n > WINDOW_BYTES ? n : WINDOW_BYTES;
+        size_t want = window_at_least(s, offset);
+        if (want < n)
+            want = n;
         if (offset + want > s->limit)
             want = offset < s->limit ? (size_t)(s->limit - offset) : 0;
         if (want > s->window_cap) {

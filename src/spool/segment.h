@@ -122,7 +122,7 @@ struct segment_scan {
     bool exact;     // the limit is known to be the end, so what is missing before it is damage
     bool unread;    // a block could not be read, so damage may be none
     char *window;
-    size_t window_cap;
+    size_t window_cap, ahead;
     uint64_t window_at, window_bytes;
 };
 

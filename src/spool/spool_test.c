@@ -585,7 +585,7 @@ static void test_reader_sees_each_record_once(void **state)
     assert_int_equal(f.account, 200);
     assert_int_equal(f.outcomes, outcomes);
     assert_in_range(stats.sequence - f.last, 0, 1); // the last may be a tail, which is not shown
-    assert_in_range(f.wakes, 1, 400);
+    assert_in_range(f.wakes, 1, stats.flushes);     // never without something new
     uint64_t last = f.last;
     stop_spool();
     spool_reader_close(f.reader);
