@@ -60,7 +60,7 @@ static const char dangerous[] =
     "wsc wsf wsh xbap xll xnk ";
 
 struct scanner {
-    uint8_t matched; // of "http", then 's', then "://"
+    uint8_t matched; // of link_start
     bool in_host;
     uint8_t host_len;
     char host[LINK_HOST_MAX];
@@ -380,9 +380,12 @@ static bool ends_host(char c)
     return (unsigned char)c <= ' ' || bytes_find(BYTES("/?#\"'<>\\&)"), c) >= 0;
 }
 
+static const char link_start[] = "https://"; // or without the s
+#define LINK_START ((uint8_t)(sizeof link_start - 1))
+#define LINK_COLON 5 // its place there
+
 static void scan_byte(struct preflight *p, const struct mail_part *part, char c)
 {
-    static const char begin[] = "http://"; // and an 's' behind the p
     struct scanner *s = &p->scanner;
     if (s->in_host) {
         if (ends_host(c))
@@ -394,35 +397,27 @@ static void scan_byte(struct preflight *p, const struct mail_part *part, char c)
         return;
     }
     c = ascii_lower(c);
-    if (s->matched == 4 && c == 's')
-        return;
-    s->matched = c == begin[s->matched] ? s->matched + 1 : c == 'h';
-    s->in_host = s->matched == sizeof begin - 1;
+    if (c == ':' && s->matched == LINK_COLON - 1)
+        s->matched++; // no s
+    s->matched = c == link_start[s->matched] ? s->matched + 1 : c == 'h';
+    s->in_host = s->matched == LINK_START;
     s->host_len = 0;
 }
 
-// From `from` on, the next c; the end if there is none.
-static size_t next_of(struct bytes text, size_t from, char c)
-{
-    const char *at = memchr(text.at + from, c, text.len - from);
-    return at ? (size_t)(at - text.at) : text.len;
-}
-
-// Bytes that begin no link are skipped over; each of the two letters is searched for once in all.
+// Colons are rarer than letters: what does not lead up to one, or to the end of the text, is skipped over.
 static void scan(struct preflight *p, const struct mail_part *part, struct bytes text)
 {
-    size_t lower = 0, upper = 0;
+    size_t colon = 0;
     bool looked = false;
     for (size_t i = 0; i < text.len; i++) {
         if (!p->scanner.in_host && p->scanner.matched == 0) {
-            if (!looked || lower < i)
-                lower = next_of(text, i, 'h');
-            if (!looked || upper < i)
-                upper = next_of(text, i, 'H');
-            looked = true;
-            i = lower < upper ? lower : upper;
-            if (i == text.len)
-                return;
+            if (!looked || colon < i) {
+                const char *at = memchr(text.at + i, ':', text.len - i);
+                colon = at ? (size_t)(at - text.at) : text.len;
+                looked = true;
+            }
+            if (colon - i > LINK_COLON)
+                i = colon - LINK_COLON;
         }
         scan_byte(p, part, text.at[i]);
     }

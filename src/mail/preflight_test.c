@@ -99,8 +99,9 @@ static const struct {
           "text/html\r\n\r\n<p>\r\n--b\r\nContent-Disposition: attachment\r\n\r\nx\r\n--b--\r\n",
      OURS, "text_part_missing text/plain; warn"},
 
-    {"a link to a name", FROM "\r\nsee https://shop.test/http://x and http:// http:/1.2.3.4\r\n",
-     OURS, "ok"},
+    {"a link to a name",
+     FROM "\r\nsee https://shop.test/http://x and http:// http:/1.2.3.4 httpss://1.2.3.4\r\n", OURS,
+     "ok"},
     {"a link to an address", FROM "\r\nsee https://192.0.2.1/x\r\n", OURS,
      "link_to_address part 1: 192.0.2.1; warn"},
     {"with port and user", FROM "\r\n<a href=\"HTTP://joe:x@192.0.2.1:80\">", OURS,

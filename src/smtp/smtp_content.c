@@ -2,12 +2,14 @@
 //
 // smtp_content - decodes the content of a message as it comes
 //
-// How it works: lines are found with memchr(), never byte by byte. A piece grows over many lines
-// and is emitted when a dot must be left out, or at the end of the input. Nothing is held back over
-// a call but the states below: a CR may be emitted before its LF is seen, as a CR without one
-// spoils the message anyway.
+// How it works: behind the header, stretches of plain lines are taken whole (smtp_plain.h); other lines are
+// found with memchr(), never byte by byte. A piece grows over many lines and is emitted when a dot must
+// be left out, or at the end of the input. Nothing is held back over a call but the states below: a CR
+// may be emitted before its LF is seen, as a CR without one spoils the message anyway.
 
 #include "smtp/smtp_content.h"
+
+#include "smtp/smtp_plain.h"
 
 void smtp_content_init(struct smtp_content *c, bool dots, uint64_t size_max, uint32_t line_max,
                        void (*emit)(void *ctx, struct bytes piece), void *ctx)
@@ -28,19 +30,6 @@ static void fault(struct smtp_content *c, enum smtp_content_fault what)
         c->fault = what;
 }
 
-static bool has_8bit(struct bytes s)
-{
-    uint64_t all = 0, word;
-    size_t i = 0;
-    for (; i + 8 <= s.len; i += 8) {
-        memcpy(&word, s.at + i, 8);
-        all |= word;
-    }
-    for (; i < s.len; i++)
-        all |= (uint8_t)s.at[i];
-    return (all & 0x8080808080808080u) != 0;
-}
-
 static void emit(struct smtp_content *c, struct bytes in, size_t from, size_t to)
 {
     struct bytes piece = bytes_of(in.at + from, to - from);
@@ -49,20 +38,24 @@ static void emit(struct smtp_content *c, struct bytes in, size_t from, size_t to
     c->size += piece.len;
     if (c->size > c->size_max)
         fault(c, SMTP_CONTENT_TOO_LARGE);
-    if (!c->has_8bit)
-        c->has_8bit = has_8bit(piece);
-    if (!c->has_nul)
-        c->has_nul = memchr(piece.at, 0, piece.len) != NULL;
     if (c->fault == SMTP_CONTENT_GOOD)
         c->emit(c->ctx, piece);
 }
 
+static void note(struct smtp_content *c, struct smtp_plain found)
+{
+    c->has_8bit |= found.has_8bit;
+    c->has_nul |= found.has_nul;
+}
+
 static void add_to_line(struct smtp_content *c, struct bytes text)
 {
+    struct smtp_plain found = smtp_plain_look(0, text);
+    note(c, found);
     c->line_bytes += text.len;
     if (c->line_max && c->line_bytes > c->line_max)
         fault(c, SMTP_CONTENT_LINE_TOO_LONG);
-    if (c->in_header && text.len && memchr(text.at, 0, text.len))
+    if (c->in_header && found.has_nul)
         fault(c, SMTP_CONTENT_NUL_IN_HEADER);
 }
 
@@ -99,6 +92,7 @@ static size_t take_text(struct smtp_content *c, struct bytes in, size_t at)
     // RFC 5321 2.3.8: CR and LF only together. What follows is no line start, but a CR that ends
     // what we have, or stands before this LF, may still belong to a CRLF.
     fault(c, cr ? SMTP_CONTENT_BARE_CR : SMTP_CONTENT_BARE_LF);
+    note(c, smtp_plain_look(0, bytes_of(from, len)));
     if (lf && len && lf[-1] == '\r')
         c->state = CONTENT_LINE_START;
     else if (!lf && in.at[in.len - 1] == '\r')
@@ -107,11 +101,53 @@ static size_t take_text(struct smtp_content *c, struct bytes in, size_t at)
     return at + len + (lf ? 1 : 0);
 }
 
+// Goes over s, plain lines that begin `before` bytes into one: the bytes of the line that it ends in. A line over
+// max (0: any) counts more than that, whichever it is.
+static uint64_t line_bytes_behind(struct bytes s, uint64_t before, uint32_t max)
+{
+    size_t from = 0; // all lines that end before this are short enough
+    while (max && before + (s.len - from) > max) {
+        size_t reach = max + 2 > before ? max + 2 - (size_t)before : 0;
+        const char *lf = memrchr(s.at + from, '\n', reach < s.len - from ? reach : s.len - from);
+        if (!lf)
+            return before + (s.len - from);
+        from = (size_t)(lf + 1 - s.at);
+        before = 0;
+    }
+    const char *lf = memrchr(s.at + from, '\n', s.len - from);
+    return lf ? (uint64_t)(s.at + s.len - (lf + 1)) : before + (s.len - from);
+}
+
+// Takes a stretch of plain lines of the body; 0: what stands there goes line by line.
+static size_t take_stretch(struct smtp_content *c, struct bytes in)
+{
+    bool at_start = c->state == CONTENT_LINE_START;
+    struct smtp_plain found;
+    if (c->in_header || (!at_start && c->state != CONTENT_TEXT))
+        return 0;
+    size_t n = smtp_plain_stretch(at_start ? '\n' : 'x', in, &found);
+    if (n == 0)
+        return 0;
+    uint64_t line_bytes = line_bytes_behind(bytes_first(in, n), c->line_bytes, c->line_max);
+    if (c->line_max && line_bytes > c->line_max)
+        return 0;
+    note(c, found);
+    c->line_bytes = line_bytes;
+    c->state = in.at[n - 1] == '\n' ? CONTENT_LINE_START : CONTENT_TEXT;
+    return n;
+}
+
 size_t smtp_content_feed(struct smtp_content *c, struct bytes in, bool *out_end)
 {
-    size_t at = 0, from = 0;
+    size_t at = 0, from = 0, by_line = 0; // up to there a stretch has been looked for
     *out_end = false;
     while (at < in.len) {
+        size_t plain = at >= by_line ? take_stretch(c, bytes_skip(in, at)) : 0;
+        at += plain;
+        if (plain)
+            continue;
+        if (at >= by_line && !c->in_header)
+            by_line = at + SMTP_PLAIN_BLOCK;
         char byte = in.at[at];
         switch (c->state) {
         case CONTENT_LINE_START:

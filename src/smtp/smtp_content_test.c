@@ -162,6 +162,104 @@ static void test_b_stuffer(void **state)
     each_string(check_stuffer);
 }
 
+// ---- long content: stretches of plain lines, taken whole, against the same byte by byte -----------
+
+struct fed {
+    struct smtp_content c;
+    struct buf text;
+    bool ended;
+    size_t used;
+};
+
+static void add(void *ctx, struct bytes piece)
+{
+    buf_add(ctx, piece);
+}
+
+static void feed_in_steps(struct bytes in, size_t step, uint32_t line_max, struct fed *f)
+{
+    buf_clear(&f->text);
+    f->ended = false;
+    f->used = 0;
+    smtp_content_init(&f->c, true, 1 << 20, line_max, add, &f->text);
+    for (size_t at = 0; at < in.len && !f->ended; at += step)
+        f->used += smtp_content_feed(&f->c, bytes_mid(in, at, step), &f->ended);
+}
+
+static void stuff_in_steps(struct bytes in, size_t step, struct buf *out)
+{
+    struct smtp_stuffer s = {0};
+    buf_clear(out);
+    for (size_t at = 0; at < in.len; at += step)
+        smtp_stuffer_feed(&s, bytes_mid(in, at, step), out);
+    smtp_stuffer_end(&s, out);
+}
+
+static void check_long(struct bytes in, uint32_t line_max)
+{
+    static struct fed whole, each;
+    static struct buf once, cut;
+    feed_in_steps(in, in.len, line_max, &whole);
+    feed_in_steps(in, 1, line_max, &each);
+    assert_int_equal(whole.ended, each.ended);
+    assert_int_equal(whole.used, each.used);
+    assert_int_equal(whole.c.fault, each.c.fault);
+    assert_int_equal(whole.c.state, each.c.state);
+    assert_int_equal(whole.c.line_bytes, each.c.line_bytes);
+    if (!whole.c.fault) {
+        assert_int_equal(whole.c.has_8bit, each.c.has_8bit);
+        assert_int_equal(whole.c.has_nul, each.c.has_nul);
+        assert_int_equal(whole.c.size, each.c.size);
+        assert_true(bytes_eq(buf_bytes(&whole.text), buf_bytes(&each.text)));
+    }
+    stuff_in_steps(in, in.len, &once);
+    stuff_in_steps(in, 1, &cut);
+    assert_true(bytes_eq(buf_bytes(&once), buf_bytes(&cut)));
+}
+
+// A header and `before` bytes of plain lines of 40 octets, then `what`, then more such lines and the end.
+static struct bytes long_content(size_t before, struct bytes what, struct buf *out)
+{
+    static const char line[] = "abcdefghijklmnopqrstuvwxyz.ABCDEFGHIJKLM\r\n";
+    buf_clear(out);
+    buf_add_cstr(out, "A: b\r\n\r\n");
+    for (size_t i = 0; i < before; i++)
+        buf_add_byte(out, line[i % (sizeof line - 1)]);
+    buf_add(out, what);
+    buf_add_cstr(out, "n\r\n");
+    for (size_t i = 0; i < 110; i++) // over a block
+        buf_add_cstr(out, line);
+    buf_add_cstr(out, ".\r\n");
+    return buf_bytes(out);
+}
+
+// What matters stands at the start of a line, in one, at the edges of what is looked at together.
+static void test_b_long_content(void **state)
+{
+    static const char bytes[] = {'\r', '\n', '.', 'a', 0, (char)0x80};
+    static const size_t before[] = {0, 200, 210, 216, 4094, 4095, 4096};
+    static struct buf in;
+    char text[3];
+    for (size_t n = 0; n < 6 * 6 * 6; n++) {
+        text[0] = bytes[n % 6];
+        text[1] = bytes[n / 6 % 6];
+        text[2] = bytes[n / 36];
+        for (size_t i = 0; i < COUNT_OF(before); i++)
+            check_long(long_content(before[i], bytes_of(text, sizeof text), &in), 0);
+    }
+}
+
+static void test_long_lines(void **state)
+{
+    static const char text[] =
+        "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+    static struct buf in;
+    for (uint32_t line_max = 50; line_max < 52; line_max++)
+        for (size_t before = 4200; before < 4242; before++)
+            for (size_t len = 5; len < sizeof text; len += 3)
+                check_long(long_content(before, bytes_of(text, len), &in), line_max);
+}
+
 static void count(void *ctx, struct bytes piece)
 {
     *(size_t *)ctx += piece.len;
@@ -215,8 +313,8 @@ int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_decoder),
-        cmocka_unit_test(test_b_stuffer),
+        cmocka_unit_test(test_decoder),        cmocka_unit_test(test_b_stuffer),
+        cmocka_unit_test(test_b_long_content), cmocka_unit_test(test_long_lines),
         cmocka_unit_test(test_facts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

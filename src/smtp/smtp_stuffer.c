@@ -4,6 +4,8 @@
 
 #include "smtp/smtp_stuffer.h"
 
+#include "smtp/smtp_plain.h"
+
 // The bare CR or LF at `at` becomes CRLF; returns the index behind it (and behind the LF of a CR
 // LF).
 static size_t mend_line_end(struct smtp_stuffer *s, struct bytes in, size_t at, struct buf *out)
@@ -18,13 +20,24 @@ static size_t mend_line_end(struct smtp_stuffer *s, struct bytes in, size_t at, 
 
 void smtp_stuffer_feed(struct smtp_stuffer *s, struct bytes in, struct buf *out)
 {
-    size_t at = 0, from;
+    size_t at = 0, from, by_line = 0; // up to there a plain stretch has been looked for
+    struct smtp_plain found;
     if (s->skip_lf && in.len > 0) {
         at = in.at[0] == '\n';
         s->skip_lf = false;
     }
     from = at;
     while (at < in.len) {
+        size_t plain =
+            at < by_line ? 0
+                         : smtp_plain_stretch(s->in_line ? 'x' : '\n', bytes_skip(in, at), &found);
+        if (plain) {
+            at += plain;
+            s->in_line = in.at[at - 1] != '\n';
+            continue;
+        }
+        if (at >= by_line)
+            by_line = at + SMTP_PLAIN_BLOCK;
         if (!s->in_line && in.at[at] == '.') {
             buf_add(out, bytes_mid(in, from, at - from));
             buf_add_byte(out, '.');
