@@ -55,6 +55,25 @@ static struct json_object *findings_of(const struct history_message *m)
     return list;
 }
 
+static const char *body_word(enum mail_body body)
+{
+    static const char *const words[] = {
+        [BODY_7BIT] = "7bit", [BODY_8BITMIME] = "8bitmime", [BODY_BINARYMIME] = "binarymime"};
+    return words[body];
+}
+
+static struct json_object *deliver_by_of(const struct envelope *e)
+{
+    if (e->by_mode == BY_NONE)
+        return NULL;
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "until", api_json_time(e->deliver_by));
+    json_object_object_add(o, "else",
+                           json_object_new_string(e->by_mode == BY_RETURN ? "return" : "notify"));
+    json_object_object_add(o, "trace", json_object_new_boolean(e->by_trace));
+    return o;
+}
+
 static void on_message(void *ctx, const struct history_message *m)
 {
     struct show *s = ctx;
@@ -68,6 +87,10 @@ static void on_message(void *ctx, const struct history_message *m)
     json_object_object_add(o, "envid", m->envid.len ? api_json_text(m->envid) : NULL);
     json_object_object_add(o, "size", json_object_new_uint64(m->size));
     json_object_object_add(o, "accepted_at", api_json_time(m->accepted_at));
+    json_object_object_add(o, "body", json_object_new_string(body_word(m->envelope->body)));
+    json_object_object_add(o, "priority", json_object_new_int(m->envelope->priority));
+    json_object_object_add(o, "not_before", api_json_time(m->envelope->not_before));
+    json_object_object_add(o, "deliver_by", deliver_by_of(m->envelope));
     json_object_object_add(o, "preflight", findings_of(m));
 }
 
@@ -400,9 +423,27 @@ static void add_attempt_line(struct api_request *r, const struct history_event *
     buf_done(&text);
 }
 
+// What MAIL asked of the queue, if anything: "priority 3, not before TIME, by TIME or returned".
+static void add_asked(const struct envelope *e, struct buf *out)
+{
+    if (e->priority)
+        buf_printf(out, "priority %d", e->priority);
+    if (e->not_before.us) {
+        buf_add_cstr(out, out->len ? ", not before " : "not before ");
+        wall_format(e->not_before, out);
+    }
+    if (e->by_mode != BY_NONE) {
+        buf_add_cstr(out, out->len ? ", by " : "by ");
+        wall_format(e->deliver_by, out);
+        buf_add_cstr(out, e->by_mode == BY_RETURN ? " or returned" : " or its sender is told");
+    }
+}
+
 static void add_event_text(const struct history_event *e, struct buf *out)
 {
-    if (e->text.len) {
+    if (e->envelope) {
+        add_asked(e->envelope, out);
+    } else if (e->text.len) {
         buf_add(out, e->text);
     } else if (e->related.high) {
         char id[MESSAGE_ID_CHARS + 1];

@@ -21,13 +21,18 @@ struct writer {
 
 // ---- who wants to hear of it -------------------------------------------------------------------------
 
-bool dsn_is_wanted(const struct envelope *envelope, const struct recipient *recipient,
-                   enum dsn_action action)
+bool dsn_is_due(const struct envelope *envelope, const struct recipient *recipient)
 {
     if (envelope->reverse_path.len == 0 || envelope->origin == ORIGIN_BOUNCE)
         return false; // RFC 3461 6.1: no notification about a notification
+    return !(recipient->notify & NOTIFY_NEVER);
+}
+
+bool dsn_is_wanted(const struct envelope *envelope, const struct recipient *recipient,
+                   enum dsn_action action)
+{
     unsigned notify = recipient->notify;
-    if (notify & NOTIFY_NEVER)
+    if (!dsn_is_due(envelope, recipient))
         return false;
     switch (action) {
     case DSN_FAILED:
@@ -176,7 +181,8 @@ static const char *opening(const struct dsn_request *r)
     if (r->recipients[0].action == DSN_DELAYED)
         return "Your message has not been delivered yet. THIS IS ONLY A WARNING:\r\n"
                "you need not send it again, delivery is still being tried.\r\n";
-    return "Your message was handed on, as you asked to be told.\r\n";
+    return r->recipients[0].by_time ? "Your message was handed on.\r\n"
+                                    : "Your message was handed on, as you asked to be told.\r\n";
 }
 
 static void add_person_recipient(struct writer *w, const struct dsn_recipient *r)
@@ -191,6 +197,11 @@ static void add_person_recipient(struct writer *w, const struct dsn_recipient *r
     case DSN_RELAYED:
         buf_add_cstr(w->out, "    was passed to ");
         add_clean(w, r->remote_mta, 255);
+        if (r->by_time) {
+            buf_add_cstr(w->out,
+                         ",\r\n    which you hear because a time was given for its delivery.\r\n");
+            return;
+        }
         buf_add_cstr(
             w->out,
             ", which gives no\r\n    confirmations of its own. You may hear no more of it.\r\n");
@@ -293,6 +304,10 @@ static void add_status(struct writer *w)
         add_field(w, "Original-Envelope-Id", buf_bytes(&envid));
     buf_done(&envid);
     add_date_field(w, "Arrival-Date", r->envelope->accepted_at);
+    if (r->envelope->by_mode != BY_NONE) // RFC 2852 section 5
+        add_date_field(w, "Deliver-By-Date", r->envelope->deliver_by);
+    if (r->envelope->release.len) // RFC 4865 section 5
+        add_field(w, "Future-Release-Request", r->envelope->release);
     for (uint32_t i = 0; i < r->count; i++)
         add_status_recipient(w, &r->recipients[i]);
     buf_add_cstr(w->out, "\r\n");

@@ -19,6 +19,7 @@ enum dsn_action { DSN_FAILED, DSN_DELAYED, DSN_DELIVERED, DSN_RELAYED, DSN_EXPAN
 struct dsn_recipient {
     const struct recipient *recipient;
     enum dsn_action action;
+    bool by_time;              // RELAYED, told because a time was asked for (RFC 2852)
     struct bytes status;       // "5.1.1"
     struct bytes remote_mta;   // host that answered, or empty
     struct bytes diagnostic;   // its reply "550 5.1.1 no such user", or our own words
@@ -47,6 +48,8 @@ struct dsn {
 // notification; failures unless NOTIFY excludes them; delays unless excluded; successes only when asked.
 bool dsn_is_wanted(const struct envelope *envelope, const struct recipient *recipient,
                    enum dsn_action action);
+// May its sender be told anything at all of this recipient: not the null sender, not NOTIFY=NEVER.
+bool dsn_is_due(const struct envelope *envelope, const struct recipient *recipient);
 // RET=FULL, something failed, and the body is at most DSN_RETURN_BODY_MAX: then pass the body.
 bool dsn_returns_body(const struct envelope *envelope, const struct dsn_recipient *recipients,
                       uint32_t count);

@@ -165,6 +165,8 @@ struct conf {
         uint32_t sessions, sessions_per_address;
         uint32_t connections; // outgoing, all lanes together
         int64_t command_timeout_ms;
+        int64_t
+            deliver_by_ms; // the least time that mail may be given to be delivered in or returned
         uint32_t auth_failures; // of one address (IPv6: /64) within auth_window before auth_block
         int64_t auth_window_ms, auth_block_ms;
     } limits;

@@ -112,6 +112,7 @@ const struct conf_param conf_params[] = {
 {"limits.sessions_per_address", "clients connected at once from one address (IPv6: /64)", CONF_COUNT, AT(conf, limits.sessions_per_address), .min = 1, .max = MILLION, .initial = "100", RELOAD},
 {"limits.connections", "outgoing connections at once, all lanes together", CONF_COUNT, AT(conf, limits.connections), .min = 1, .max = 100000, .initial = "1000", RELOAD},
 {"limits.command_timeout", "how long a client may be silent, or not take its replies", CONF_DURATION, AT(conf, limits.command_timeout_ms), .min = SECOND, .max = HOUR, .initial = "5m", RELOAD},
+{"limits.deliver_by", "the least time that a message may ask to be delivered in or returned (DELIVERBY)", CONF_DURATION, AT(conf, limits.deliver_by_ms), .min = SECOND, .max = DAY, .initial = "10s", RELOAD},
 {"limits.auth_failures", "failed logins from an address (IPv6: /64) before it is blocked", CONF_COUNT, AT(conf, limits.auth_failures), .min = 1, .max = 1000, .initial = "10", RELOAD},
 {"limits.auth_window", "the time in which failed logins are counted", CONF_DURATION, AT(conf, limits.auth_window_ms), .min = SECOND, .max = DAY, .initial = "10m", RELOAD},
 {"limits.auth_block", "how long a blocked address must wait", CONF_DURATION, AT(conf, limits.auth_block_ms), .min = SECOND, .max = DAY, .initial = "15m", RELOAD},

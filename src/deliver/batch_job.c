@@ -66,10 +66,13 @@ static struct verdict with_last_answer(const struct batch_job *job, uint32_t i,
 
 static struct verdict verdict_of(const struct batch_job *job, uint32_t i)
 {
+    const struct envelope *e = job->message->envelope;
+    bool by_time = e->by_mode == BY_RETURN && e->expires_at.us == e->deliver_by.us;
     switch (job->kind) {
-    case QUEUE_EXPIRE:
+    case QUEUE_EXPIRE: // RFC 2852 section 4: the same status
         return with_last_answer(job, i, VERDICT_EXPIRED, "5.4.7",
-                                "the message could not be delivered within its lifetime");
+                                by_time ? VERDICT_NOT_IN_TIME
+                                        : "the message could not be delivered within its lifetime");
     case QUEUE_WARN:
         return with_last_answer(job, i, VERDICT_WARNED, "4.4.7",
                                 "the message could not be delivered yet");

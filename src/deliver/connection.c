@@ -215,11 +215,20 @@ static void on_ready(void *ctx, const struct smtp_caps *caps)
     ((struct connection *)ctx)->ready = true;
 }
 
+// RFC 2852 section 4: who asked for a time hears where that is known no further, or, with the trace, at each step.
+static bool tells_relay(const struct connection *c, const struct verdict *v)
+{
+    const struct envelope *e = c->message->envelope;
+    bool lost = e->by_mode == BY_NOTIFY && !smtp_client_caps(c->client)->deliverby;
+    return (v->kind == VERDICT_RELAYED || v->kind == VERDICT_PASSED) && (lost || e->by_trace);
+}
+
 static void on_outcome(void *ctx, uint32_t rcpt, const struct smtp_outcome *outcome)
 {
     struct connection *c = ctx;
     bool dsn = smtp_client_caps(c->client)->dsn;
     c->verdicts[rcpt] = verdict_of_outcome(outcome, c->final, dsn, c->slot.messages <= 1);
+    c->verdicts[rcpt].tells = tells_relay(c, &c->verdicts[rcpt]);
     if (outcome->reply)
         verdict_classify(&c->verdicts[rcpt], c->deliver->snapshot->bounces, outcome->reply->text);
 }
@@ -481,8 +490,45 @@ static bool needs_utf8(const struct connection *c)
     return false;
 }
 
+// What is left of the time that the sender gave (RFC 2852), in seconds; the queue knows of jumps of the clock.
+static int64_t seconds_left(const struct connection *c)
+{
+    const struct envelope *e = c->message->envelope;
+    int64_t ms = wall_ms_between(sys_wall(), e->deliver_by) +
+                 wall_ms_between(e->expires_at, c->batch->expires_at);
+    return ms / 1000 - (ms % 1000 < 0);
+}
+
+// May mail with BY=...;R go to this server? Else *out says why it is returned.
+static bool is_in_time(const struct connection *c, struct verdict *out)
+{
+    const struct envelope *e = c->message->envelope;
+    const struct smtp_caps *caps = smtp_client_caps(c->client);
+    int64_t left = seconds_left(c);
+    if (e->by_mode != BY_RETURN)
+        return true;
+    if (left <= 0)
+        *out = verdict_make(VERDICT_EXPIRED, 0, "5.4.7", BYTES(VERDICT_NOT_IN_TIME));
+    else if (!c->final && !caps->deliverby) // a mailbox is where it is to go
+        *out = verdict_make(VERDICT_FAILED, 554, "5.4.7",
+                            BYTES("its sender wants it delivered within a time, and the next "
+                                  "server has no DELIVERBY"));
+    else if (!c->final && left < caps->deliverby_min_s)
+        *out = verdict_make(
+            VERDICT_FAILED, 554, "5.4.7",
+            BYTES("the next server does not promise delivery in the time that is left"));
+    else
+        return true;
+    return false;
+}
+
 static void send_rendered(struct connection *c)
 {
+    struct verdict late;
+    if (!is_in_time(c, &late)) {
+        decide_all(c, late);
+        return;
+    }
     const struct envelope *e = c->message->envelope;
     struct buf fields = {0};
     buf_add_all(&fields, c->signature.fields, buf_bytes(&c->added));
@@ -496,6 +542,10 @@ static void send_rendered(struct connection *c)
         .smtputf8 = c->utf8,
         .ret = e->ret,
         .envid = e->envid,
+        .by_mode = e->by_mode,
+        .by_trace = e->by_trace,
+        .by_s = e->by_mode == BY_NONE ? 0 : seconds_left(c),
+        .priority = e->priority,
         .size = render_size(&c->render),
         .rcpts = c->rcpts,
         .rcpts_count = c->batch->count,

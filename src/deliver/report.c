@@ -134,9 +134,10 @@ static void notice_add(struct report *r, struct notice **notice, uint32_t i)
     const struct verdict *v = &r->verdicts[i];
     const struct recipient *recipient =
         report_recipient(r->message->envelope, r->batch->recipients[i].number);
-    enum dsn_action action;
-    if (!recipient || !action_of(v->kind, &action) ||
-        !dsn_is_wanted(r->message->envelope, recipient, action))
+    enum dsn_action action = DSN_RELAYED;
+    bool by_time = recipient && v->tells && dsn_is_due(r->message->envelope, recipient);
+    if (!recipient || (!action_of(v->kind, &action) && !by_time) ||
+        (!by_time && !dsn_is_wanted(r->message->envelope, recipient, action)))
         return;
     if (!*notice)
         *notice = mem_new(sizeof **notice);
@@ -148,6 +149,7 @@ static void notice_add(struct report *r, struct notice **notice, uint32_t i)
     n->recipients[n->count] = (struct dsn_recipient){
         .recipient = recipient,
         .action = action,
+        .by_time = by_time,
         .status = bytes_cstr(v->enhanced),
         .remote_mta = r->facts.mx,
         .diagnostic = buf_bytes(text),
@@ -195,6 +197,7 @@ static int address_notification(struct report *r, const struct dsn *dsn, struct 
     e->account_name = arena_dup(&m->arena, about->account_name);
     e->class = about->class == MAIL_BULK ? MAIL_BULK : MAIL_PERSONAL;
     e->origin = ORIGIN_BOUNCE;
+    e->priority = about->priority; // RFC 6710 section 4
     e->body = dsn->eight_bit ? BODY_8BITMIME : BODY_7BIT;
     e->smtputf8 = dsn->smtputf8;
     char id[MESSAGE_ID_CHARS + 1];

@@ -12,6 +12,7 @@
 #include "spool/outcome.h"
 
 #define VERDICT_TEXT_MAX 512
+#define VERDICT_NOT_IN_TIME "the message could not be delivered in the time that its sender gave"
 
 enum verdict_kind {
     VERDICT_DELIVERED, // the final server has it
@@ -29,6 +30,7 @@ struct verdict {
     uint16_t code;             // 550; 0: none
     char enhanced[16];         // "5.1.1"
     bool remote;               // the remote server's words
+    bool tells;                // its sender hears of the relaying (RFC 2852), unless NOTIFY=NEVER
     bool bare;                 // it came without an enhanced code; that is made up
     struct bounce_class class; // of a failure or deferral, once classified
     char text[VERDICT_TEXT_MAX + 1];

@@ -37,6 +37,7 @@ struct history_message {
     struct bytes account, class, tag, sender, message_id, envid, listener, client, credential;
     uint64_t size;
     struct wall accepted_at;
+    const struct envelope *envelope; // all of it
     const struct metadata *metadata; // what was noted at acceptance: "preflight" and so on
     uint32_t metadata_count;
 };
@@ -56,6 +57,7 @@ struct history_event {
     struct bytes enhanced, text, mx, ip, tls, lane, actor, reason;
     struct bounce_class class; // why it failed or was deferred
     struct message_id related;
+    const struct envelope *envelope;       // SPOOL_EVENT_ACCEPTED; else NULL
     const struct spool_feedback *feedback; // SPOOL_EVENT_FEEDBACK; else NULL
 };
 

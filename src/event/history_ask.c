@@ -142,6 +142,7 @@ static void tell_message(const struct known *k, const struct history_reader *rea
                                         .credential = e->credential,
                                         .size = e->header_bytes + e->body_bytes,
                                         .accepted_at = e->accepted_at,
+                                        .envelope = e,
                                         .metadata = e->metadata,
                                         .metadata_count = e->metadata_count,
                                     });
@@ -165,7 +166,8 @@ static void tell_acceptance(struct question *q, const struct known *k)
                                       .type = SPOOL_EVENT_ACCEPTED,
                                       .id = e->id,
                                       .recipient = e->recipients[i].number,
-                                      .address = e->recipients[i].address};
+                                      .address = e->recipients[i].address,
+                                      .envelope = e};
         event.state = spool_record_state(&k->record, event.recipient, &event.attempts);
         tell(q, &event);
     }

@@ -29,6 +29,13 @@ static uint32_t flags_of(bool null_sender, bool smtputf8, enum mail_body body, b
            (singly ? QUEUE_SINGLY : 0);
 }
 
+// RFC 2852: who asked to hear where it is not delivered by a time hears then, but where that was past already when it came.
+static struct wall warn_at(enum by_mode mode, struct wall deliver_by, struct wall accepted_at)
+{
+    bool asked = mode == BY_NOTIFY && deliver_by.us > accepted_at.us;
+    return asked ? deliver_by : (struct wall){0};
+}
+
 static void queue_fresh(struct acceptance *a)
 {
     const struct envelope *e = a->message->envelope;
@@ -43,8 +50,10 @@ static void queue_fresh(struct acceptance *a)
         .id = e->id,
         .account = e->account,
         .class = e->class,
+        .priority = e->priority,
         .accepted_at = e->accepted_at,
         .not_before = e->not_before,
+        .warn_at = warn_at(e->by_mode, e->deliver_by, e->accepted_at),
         .expires_at = e->expires_at,
         .size = e->header_bytes + e->body_bytes,
         .flags = flags_of(e->reverse_path.len == 0, e->smtputf8, e->body, e->requiretls, e->singly),
@@ -132,6 +141,8 @@ void acceptance_recover(struct intake_port *port, const struct spool_summary *su
         .id = summary->id,
         .account = summary->account,
         .class = summary->class,
+        .priority = summary->priority,
+        .warn_at = warn_at(summary->by_mode, summary->deliver_by, summary->accepted_at),
         .accepted_at = life.from,
         .not_before = summary->not_before,
         .expires_at = life.until,

@@ -6,6 +6,7 @@
 
 #include "intake/intake_private.h"
 #include "intake/returns.h"
+#include "intake/submission.h"
 
 #define PROXY_HEADER_TIMEOUT_MS 5000 // two retransmissions of its segment
 
@@ -498,6 +499,11 @@ void intake_open_gate(struct intake *in, const struct conf_listener *listener, i
         .mails_max = conf->limits.session_messages,
         .text_line_max = listener->submission == CONF_SUBMISSION_OFF ? 0 : 998,
         .command_timeout_ms = conf->limits.command_timeout_ms,
+        .scheduling = listener->role == CONF_ROLE_SUBMISSION,
+        .scheduling_for_all = listener->account.len > 0,
+        .hold_max_s = SUBMISSION_SEND_AT_MAX_MS / 1000,
+        .deliver_by_min_s = (uint32_t)(conf->limits.deliver_by_ms / 1000),
+        .wall = sys_wall,
         .random = random_bytes,
     };
     if (listener->role == CONF_ROLE_BOUNCES) {

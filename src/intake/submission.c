@@ -271,6 +271,8 @@ static void add_received(struct submission *s)
         buf_add_all(out, BYTES("\r\n\t("), s->tls, BYTES(")"));
     if (s->single_recipient.len)
         buf_add_all(out, BYTES("\r\n\tfor <"), s->single_recipient, BYTES(">"));
+    if (s->priority)
+        buf_printf(out, "\r\n\tPRIORITY %d", s->priority);
     buf_add_cstr(out, ";\r\n\t");
     mail_date_format(s->now, out);
     buf_add_cstr(out, "\r\n");

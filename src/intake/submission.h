@@ -38,6 +38,7 @@ struct submission {
     struct bytes helo, client_ip;  // client_ip empty: hidden
     struct bytes protocol;         // "ESMTPSA"
     struct bytes tls;              // "TLSv1.3 TLS_AES_128_GCM_SHA256", or empty
+    int8_t priority;               // for "PRIORITY n" (RFC 6710 section 4); 0: none
     struct bytes single_recipient; // for "for <...>"; empty: several, or hidden
     // May the account send as this routing domain? NULL: as anybody.
     enum submission_ownership (*owns)(void *ctx, struct bytes domain);

@@ -33,6 +33,8 @@ struct transaction {
     struct recipient pending;
     uint32_t pending_route;
     struct inspection *inspection; // NULL: the account wants none
+    struct wall mail_at;           // of MAIL
+    int64_t by_s;                  // BY= (RFC 2852)
     struct bytes hold_reason;      // of a message that comes in held
     struct suppress_ask
         *listing; // the suppression list is asked: a RCPT waits, or the whole message; NULL: no
@@ -190,6 +192,15 @@ static void fill_envelope(struct transaction *t, const struct smtp_mail *mail)
     e->body = mail->body;
     e->ret = mail->ret;
     e->smtputf8 = mail->smtputf8;
+    e->priority = mail->priority;
+    e->by_mode = mail->by_mode;
+    e->by_trace = mail->by_trace;
+    e->not_before = mail->hold_until;
+    if (mail->hold.len)
+        e->release = arena_printf(arena, "%s; %.*s", mail->hold_is_for ? "for" : "until",
+                                  BYTES_FMT(mail->hold));
+    t->by_s = mail->by_s;
+    t->mail_at = sys_wall();
     e->tls = net_conn_proof(s->conn) != NET_TLS_NONE;
 }
 
@@ -517,6 +528,7 @@ static void fill_submission(struct transaction *t, struct submission *sub)
                                      bytes_cstr(sys_addr_format_ip(net_conn_peer(s->conn), ip))),
         .protocol = protocol_name(t),
         .tls = tls_words(t),
+        .priority = e->priority,
         .single_recipient = single ? t->named : BYTES_NONE,
         .owns = is_restricted(t) ? ownership : NULL,
         .owns_ctx = t,
@@ -538,17 +550,30 @@ static void take_choices(struct transaction *t, const struct submission *sub)
     e->singly = e->unsubscribe || (e->return_path && path == STORE_RETURN_PATH_RECIPIENT);
 }
 
+// When it may go, and for how long it is tried. RFC 2852's time runs from MAIL, or from the release of what is held.
+static void set_times(struct transaction *t, struct wall now, struct wall send_at)
+{
+    struct envelope *e = envelope_of(t);
+    int64_t lifetime_ms = t->snapshot->conf->retry.lifetime_ms;
+    if (send_at.us > e->not_before.us) // X-Posthaste-Send-At beside HOLDFOR: the later of both
+        e->not_before = send_at;
+    bool waits = e->not_before.us > now.us;
+    e->expires_at = wall_add_ms(waits ? e->not_before : now, lifetime_ms);
+    if (e->by_mode == BY_NONE)
+        return;
+    e->deliver_by = wall_add_ms(waits ? e->not_before : t->mail_at, t->by_s * 1000);
+    if (e->by_mode == BY_RETURN && e->deliver_by.us < e->expires_at.us)
+        e->expires_at = e->deliver_by;
+}
+
 static void take_submission(struct transaction *t, struct submission *sub)
 {
-    const struct conf *conf = t->snapshot->conf;
     struct envelope *e = envelope_of(t);
     t->message->header = arena_dup(arena_of(t), buf_bytes(&sub->out));
     e->header_bytes = sub->out.len;
     e->accepted_at = sub->now;
     e->wall_jumped_ms = wall_jumps_now(&t->intake->options.port->jumps, acceptance_now());
-    e->not_before = sub->send_at;
-    e->expires_at = wall_add_ms(sub->send_at.us > sub->now.us ? sub->send_at : sub->now,
-                                conf->retry.lifetime_ms);
+    set_times(t, sub->now, sub->send_at);
     e->message_id = sub->message_id;
     e->tag = sub->tag;
     if (sub->has_class)

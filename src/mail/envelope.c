@@ -57,7 +57,7 @@ struct envelope *envelope_copy(const struct envelope *from, struct arena *arena)
     *e = *from;
     struct bytes *const slices[] = {&e->reverse_path, &e->account_name, &e->credential, &e->tag,
                                     &e->listener,     &e->client,       &e->helo,       &e->envid,
-                                    &e->message_id,   &e->unknown};
+                                    &e->message_id,   &e->release,      &e->unknown};
     for (size_t i = 0; i < COUNT_OF(slices); i++)
         copy_slice(arena, slices[i]);
     copy_recipients(e, arena);

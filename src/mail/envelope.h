@@ -18,6 +18,9 @@ enum mail_origin { ORIGIN_SMTP, ORIGIN_HTTP, ORIGIN_BOUNCE, ORIGIN_SENDMAIL };
 enum mail_body { BODY_7BIT, BODY_8BITMIME, BODY_BINARYMIME };
 enum dsn_ret { RET_UNSET, RET_FULL, RET_HDRS };
 
+// RFC 2852: what is asked for where a message is not delivered in time.
+enum by_mode { BY_NONE, BY_NOTIFY, BY_RETURN };
+
 // RFC 3461 section 4.1. Zero: the parameter was not given.
 #define NOTIFY_NEVER 1u
 #define NOTIFY_SUCCESS 2u
@@ -41,8 +44,9 @@ struct recipient {
 struct envelope {
     struct message_id id;
     struct wall accepted_at;
-    struct wall not_before;    // 0: at once (X-Posthaste-Send-At)
-    struct wall expires_at;    // fixed at acceptance
+    struct wall not_before;    // 0: at once (X-Posthaste-Send-At, RFC 4865)
+    struct wall expires_at;    // fixed at acceptance; not after deliver_by where that is BY_RETURN
+    struct wall deliver_by;    // RFC 2852; before accepted_at: its time was up when it came
     int64_t wall_jumped_ms;    // how far the wall clock had jumped by then (intake/wall_jumps.h)
     struct bytes reverse_path; // without <>; empty is the null sender
     uint32_t account;          // store's account number; 0: none (trusted network, our own DSNs)
@@ -50,9 +54,11 @@ struct envelope {
     struct bytes credential; // the login used
     struct bytes tag;
     struct bytes listener;
-    struct bytes client;     // "192.0.2.1:4711" or "unix"
-    struct bytes helo;       // what the client called itself
-    struct bytes envid;      // RFC 3461, xtext as received
+    struct bytes client; // "192.0.2.1:4711" or "unix"
+    struct bytes helo;   // what the client called itself
+    struct bytes envid;  // RFC 3461, xtext as received
+    struct bytes
+        release; // what MAIL asked for, "for; 3600" or "until; TIME" (RFC 4865); else empty
     struct bytes message_id; // the Message-ID field's value, for searching
     struct metadata *metadata;
     uint32_t metadata_count;
@@ -60,11 +66,13 @@ struct envelope {
     enum mail_origin origin;
     enum mail_body body;
     enum dsn_ret ret;
+    enum by_mode by_mode;
     bool smtputf8, requiretls, tls;
     bool return_path; // sent with a reverse-path of ours, where we have a domain for it
     bool unsubscribe; // each recipient gets a link to unsubscribe
     bool singly;      // each recipient in a transaction of its own
-    int8_t priority;
+    bool by_trace;    // RFC 2852: relaying is reported
+    int8_t priority;  // RFC 6710: -9 to 9
     uint64_t header_bytes, body_bytes; // as stored; their sum is the message's size
     bool has_body_hash;                // else no key of the account's could sign when it came
     uint8_t body_hash[32];             // of the stored body, for DKIM: SHA-256 of its relaxed form

@@ -604,10 +604,12 @@ static void start_timer(struct queue *q, struct queue_message *m,
                         const struct queue_message_new *new, struct queue_now now)
 {
     int64_t warn_after_ms = q->conf->retry.warn_after_ms, at = m->expires_us;
+    bool warns = new->warn_at.us || warn_after_ms > 0;
     int64_t from = queue_us_of(new->accepted_at, now), start = queue_us_of(new->not_before, now);
     from = start > from ? start : from;
-    if (warn_after_ms > 0 && !(m->flags & QUEUE_NULL_SENDER)) {
-        int64_t warn = mono_add_ms((struct mono){from}, warn_after_ms).us;
+    if (warns && !(m->flags & QUEUE_NULL_SENDER)) {
+        int64_t warn = new->warn_at.us ? queue_us_of(new->warn_at, now)
+                                       : mono_add_ms((struct mono){from}, warn_after_ms).us;
         at = warn < at ? warn : at;
     }
     set_timer(q, m, at);
@@ -635,6 +637,7 @@ int queue_add(struct queue *q, const struct queue_message_new *new, struct queue
     m->id = new->id;
     m->account = new->account;
     m->class = new->class & 0x7;
+    m->level = queue_level_of(new->priority) & 0x7;
     m->flags = new->flags & 0x1f;
     m->size = new->size < UINT32_MAX ? (uint32_t) new->size : UINT32_MAX;
     m->expires_us = queue_us_of(new->expires_at, now);

@@ -121,8 +121,11 @@ struct queue_message_new {
     struct message_id id;
     uint32_t account; // 0: none; still takes turns as one account
     enum mail_class class;
+    int8_t
+        priority; // RFC 6710, -9 to 9: who goes first of the account's own mail of that class in a lane
     struct wall accepted_at;
     struct wall not_before; // 0: at once
+    struct wall warn_at;    // 0: by retry.warn_after
     struct wall expires_at;
     uint64_t size;  // bytes, for rates
     uint32_t flags; // QUEUE_NULL_SENDER ...

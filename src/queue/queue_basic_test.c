@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "base/check.h"
 #include "base/test_base.h"
 #include "queue/queue_world.h"
 
@@ -502,7 +503,7 @@ static void lists_in_pages(void **state)
         struct world w;
         start(&w, CONF);
         for (int i = 0; i < 2500; i++)
-            world_add(&w, &(struct world_mail){.domain = i % 2 ? "a.site" : "b.site",
+            world_add(&w, &(struct world_mail){.domain = "a.site",
                                                .not_before_ms = HOUR_MS,
                                                .account = (uint32_t)i % 5,
                                                .recipients = 1 + (uint32_t)i % 3});
@@ -632,6 +633,56 @@ static void respects_proof(void **state)
     world_done(&w);
 }
 
+// RFC 6710: of one account's mail the most urgent goes first; another account's turn comes all the same.
+static void urgent_mail_goes_first_in_its_accounts_turn(void **state)
+{
+    (void)state;
+    static const int8_t priorities[] = {0, -9, 9, 4, 0, -2, 6, 2, -4};
+    static const int wanted[] = {2, 6, 3, 7, 0,
+                                 4, 5, 1, 8}; // of account 1; 9, 6 and -9, -4 share a step
+    struct message_id ids[COUNT_OF(priorities)], low;
+    struct world w;
+    start(&w, "retry: {first: 5m, factor: 2, max: 4h, lifetime: 5d, warn_after: 4h}\n"
+              "lanes: [{match: \"*\", connections: 1}]\n");
+    world_site(&w, "site")->connect_ms = 1000;
+    for (size_t i = 0; i < COUNT_OF(priorities); i++)
+        ids[i] = world_add(
+            &w, &(struct world_mail){
+                    .domain = "a.site", .recipients = 1, .account = 1, .priority = priorities[i]});
+    low = world_add(&w, &(struct world_mail){
+                            .domain = "a.site", .recipients = 1, .account = 2, .priority = -9});
+    world_run(&w, MINUTE_MS);
+    assert_number("sent", w.sent_count, COUNT_OF(priorities) + 1);
+    size_t n = 0;
+    for (size_t i = 0; i < w.sent_count; i++) {
+        if (message_id_eq(w.sent[i].id, low)) {
+            assert_in_range(i, 0, 1);
+            continue;
+        }
+        if (!message_id_eq(w.sent[i].id, ids[wanted[n]]))
+            fail_msg("place %zu is not message %d", n, wanted[n]);
+        n++;
+    }
+    world_done(&w);
+}
+
+// RFC 2852, mode N: the warning comes at the time that was asked for, not by the schedule.
+static void warns_when_asked_for(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    world_site(&w, "site")->reply = WORLD_DEFER;
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .warn_ms = MINUTE_MS});
+    world_run(&w, MINUTE_MS - 1000);
+    assert_number("warned", w.warned, 0);
+    world_run(&w, 2000);
+    assert_number("warned", w.warned, 1);
+    world_run(&w, 5 * HOUR_MS);
+    assert_number("warned once", w.warned, 1);
+    world_done(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -660,6 +711,8 @@ int main(void)
         cmocka_unit_test(moves_with_the_mx_set),
         cmocka_unit_test(closes_used_up_connections),
         cmocka_unit_test(respects_proof),
+        cmocka_unit_test(urgent_mail_goes_first_in_its_accounts_turn),
+        cmocka_unit_test(warns_when_asked_for),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);

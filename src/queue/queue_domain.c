@@ -116,7 +116,8 @@ static void promote(struct queue *q, struct queue_domain *d, struct queue_now no
         if (!first || first->key > now.mono.us)
             break;
         struct queue_bundle *b = container_of(first, struct queue_bundle, due);
-        queue_bundle_ready(q, b, queue_flow_get(q, d, b->message->account, b->message->class));
+        queue_bundle_ready(
+            q, b, queue_flow_get(q, d, b->message->account, b->message->class, b->message->level));
     }
     queue_lane_touch(q, d->lane);
     queue_domain_check(q, d);

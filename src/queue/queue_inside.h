@@ -7,7 +7,7 @@
 //                          `--- flow -------'--- turn ------'
 //
 // A bundle is in one place: WAITING in its domain's heap of due times, READY in a flow's list,
-// LEASED in a batch, HELD nowhere. A *flow* is the ready mail of one domain, class and account; a
+// LEASED in a batch, HELD nowhere. A *flow* is the ready mail of one domain, class, account and level of priority; a
 // *turn* is the flows of one lane, proof, class and account: what takes turns. When a domain moves
 // to another lane its flows are hung into other turns and its bundles are not touched.
 //
@@ -39,6 +39,19 @@ static inline size_t mem_chunk_bytes(void *piece)
     return malloc_usable_size(piece) + sizeof(size_t);
 }
 
+// RFC 6710's nineteen priorities in steps that keep apart all levels of its policies (MIXER, STANAG 4406, NSEP); the
+// most urgent is 0.
+#define QUEUE_LEVELS 6
+static inline uint8_t queue_level_of(int8_t priority)
+{
+    return (uint8_t)(priority >= 6    ? 0
+                     : priority >= 4  ? 1
+                     : priority >= 2  ? 2
+                     : priority >= 0  ? 3
+                     : priority >= -2 ? 4
+                                      : 5);
+}
+
 enum bundle_state { BUNDLE_WAITING, BUNDLE_READY, BUNDLE_LEASED, BUNDLE_HELD };
 #define BUNDLE_STATES 4
 
@@ -63,6 +76,7 @@ struct queue_message {
     bool warn_again : 1;  // ... and somebody came back unwarned
     bool has_stored : 1;  // kept in memory: queue_stored_find()
     bool drop_stored : 1; // once no batch has it
+    uint8_t level : 3;    // of its priority: queue_level_of()
 };
 _Static_assert(sizeof(struct queue_message) == 56, "memory per message is a promise");
 
@@ -141,13 +155,13 @@ struct queue_flow {
     struct queue_turn *turn;
     struct list bundles, of_domain, of_turn;
     uint32_t account, count;
-    uint8_t class;
+    uint8_t class, level;
 };
 
 struct queue_turn {
     struct queue_hash_node hash;
     struct queue_lane *lane;
-    struct list flows, ring;
+    struct list flows[QUEUE_LEVELS], ring;
     uint32_t account;
     uint8_t class, proof;
 };
@@ -291,7 +305,7 @@ void queue_lane_join(struct queue *q, struct queue_domain *d, struct queue_lane 
 // Takes over hosts and names to match from a resolution.
 void queue_lane_update(struct queue *q, struct queue_lane *l, const struct queue_resolution *r);
 struct queue_flow *queue_flow_get(struct queue *q, struct queue_domain *d, uint32_t account,
-                                  uint8_t class);
+                                  uint8_t class, uint8_t level);
 void queue_flow_drop_if_empty(struct queue *q, struct queue_flow *f);
 // Something about the lane changed: its worker looks at it.
 void queue_lane_touch(struct queue *q, struct queue_lane *l);

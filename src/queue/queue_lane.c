@@ -28,15 +28,17 @@ uint64_t queue_lane_hash(const struct queue_hash_node *node)
     return map_hash(bytes_cstr(container_of(node, struct queue_lane, hash)->name));
 }
 
-static uint64_t flow_hash(const struct queue_domain *d, uint32_t account, uint8_t class)
+static uint64_t flow_hash(const struct queue_domain *d, uint32_t account, uint8_t class,
+                          uint8_t level)
 {
-    return queue_hash_mix((uintptr_t)d ^ ((uint64_t)account << 20) ^ ((uint64_t) class << 54));
+    uint64_t kind = (uint64_t) class << 54 | (uint64_t)level << 58;
+    return queue_hash_mix((uintptr_t)d ^ ((uint64_t)account << 20) ^ kind);
 }
 
 uint64_t queue_flow_hash(const struct queue_hash_node *node)
 {
     const struct queue_flow *f = container_of(node, struct queue_flow, hash);
-    return flow_hash(f->domain, f->account, f->class);
+    return flow_hash(f->domain, f->account, f->class, f->level);
 }
 
 static uint64_t turn_hash(const struct queue_lane *l, uint32_t account, uint8_t class,
@@ -301,7 +303,8 @@ static struct queue_turn *turn_get(struct queue *q, struct queue_lane *l, uint32
     t->account = account;
     t->class = class;
     t->proof = proof;
-    list_init(&t->flows);
+    for (int i = 0; i < QUEUE_LEVELS; i++)
+        list_init(&t->flows[i]);
     list_push_back(&l->rings[proof][class], &t->ring);
     queue_hash_add(&q->by_turn, &t->hash);
     return t;
@@ -310,7 +313,7 @@ static struct queue_turn *turn_get(struct queue *q, struct queue_lane *l, uint32
 static void hang_flow(struct queue *q, struct queue_flow *f, struct queue_lane *l, uint8_t proof)
 {
     f->turn = turn_get(q, l, f->account, f->class, proof);
-    list_push_back(&f->turn->flows, &f->of_turn);
+    list_push_back(&f->turn->flows[f->level], &f->of_turn);
     l->ready[proof][f->class] += f->count;
 }
 
@@ -320,26 +323,28 @@ static void unhang_flow(struct queue *q, struct queue_flow *f)
     t->lane->ready[t->proof][t->class] -= f->count;
     list_remove(&f->of_turn);
     f->turn = NULL;
-    if (!list_is_empty(&t->flows))
-        return;
+    for (int i = 0; i < QUEUE_LEVELS; i++)
+        if (!list_is_empty(&t->flows[i]))
+            return;
     list_remove(&t->ring);
     queue_hash_remove(&q->by_turn, &t->hash);
     queue_pool_free(&q->turns, t);
 }
 
 struct queue_flow *queue_flow_get(struct queue *q, struct queue_domain *d, uint32_t account,
-                                  uint8_t class)
+                                  uint8_t class, uint8_t level)
 {
-    uint64_t hash = flow_hash(d, account, class);
+    uint64_t hash = flow_hash(d, account, class, level);
     for (struct queue_hash_node *n = queue_hash_chain(&q->by_flow, hash); n; n = n->next) {
         struct queue_flow *f = container_of(n, struct queue_flow, hash);
-        if (f->domain == d && f->account == account && f->class == class)
+        if (f->domain == d && f->account == account && f->class == class && f->level == level)
             return f;
     }
     struct queue_flow *f = queue_pool_new(&q->flows);
     f->domain = d;
     f->account = account;
     f->class = class;
+    f->level = level;
     list_init(&f->bundles);
     list_push_back(&d->flows, &f->of_domain);
     queue_hash_add(&q->by_flow, &f->hash);
@@ -674,7 +679,7 @@ static struct queue_bundle *bundle_of_flow(struct queue_flow *f)
     list_remove(&t->ring);
     list_push_back(ring, &t->ring);
     list_remove(&f->of_turn);
-    list_push_back(&t->flows, &f->of_turn);
+    list_push_back(&t->flows[f->level], &f->of_turn);
     return list_get(list_first(&f->bundles), struct queue_bundle, ready);
 }
 

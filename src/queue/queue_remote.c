@@ -34,18 +34,21 @@ static bool has_domain(const struct queue_connection *c, const struct queue_doma
     return false;
 }
 
+// The most urgent mail first.
 struct queue_flow *queue_remote_flow(struct queue_turn *t, const struct queue_connection *c)
 {
     uint32_t max = queue_tighter(QUEUE_REMOTE_DOMAINS, c->remote.domains_per_connection),
              looked = 0;
     bool any = !c->remote.domains_per_connection || c->domains_count < max;
-    list_each(link, &t->flows)
-    {
-        struct queue_flow *f = list_get(link, struct queue_flow, of_turn);
-        if (any || has_domain(c, f->domain))
-            return f;
-        if (++looked == FLOWS_LOOKED_AT)
-            break;
+    for (int level = 0; level < QUEUE_LEVELS; level++) {
+        list_each(link, &t->flows[level])
+        {
+            struct queue_flow *f = list_get(link, struct queue_flow, of_turn);
+            if (any || has_domain(c, f->domain))
+                return f;
+            if (++looked == FLOWS_LOOKED_AT)
+                return NULL;
+        }
     }
     return NULL;
 }

@@ -627,9 +627,12 @@ struct message_id world_add(struct world *w, const struct world_mail *mail)
     struct queue_message_new m = {.id = id,
                                   .account = mail->account,
                                   .class = mail->class,
+                                  .priority = mail->priority,
                                   .accepted_at = w->now.wall,
                                   .not_before = not_before,
                                   .expires_at = expires_at,
+                                  .warn_at = mail->warn_ms ? wall_add_ms(w->now.wall, mail->warn_ms)
+                                                           : (struct wall){0},
                                   .size = mail->size,
                                   .flags = mail->singly ? QUEUE_SINGLY : 0,
                                   .stored = {&w->released, release_stored},

@@ -83,6 +83,8 @@ struct world_mail {
     uint64_t size;
     uint32_t notify, route;
     bool singly;
+    int8_t priority;
+    int64_t warn_ms; // from now; 0: by retry.warn_after
 };
 // Accepts a message: journal, then queue.
 struct message_id world_add(struct world *w, const struct world_mail *mail);

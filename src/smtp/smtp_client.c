@@ -155,6 +155,13 @@ static void add_param(struct buf *out, const char *name, struct bytes value)
         buf_add_all(out, BYTES(" "), bytes_cstr(name), BYTES("="), value);
 }
 
+// RFC 2852 section 4: nine digits.
+static int64_t clamp_by(int64_t seconds)
+{
+    const int64_t max = 999999999;
+    return seconds > max ? max : seconds < -max ? -max : seconds;
+}
+
 static void build_mail(struct smtp_client *c, uint32_t rcpt)
 {
     const struct smtp_transaction *t = c->t;
@@ -173,6 +180,11 @@ static void build_mail(struct smtp_client *c, uint32_t rcpt)
         buf_add_cstr(&c->out, t->ret == RET_HDRS ? " RET=HDRS" : " RET=FULL");
     if (c->caps.dsn)
         add_param(&c->out, "ENVID", t->envid);
+    if (c->caps.deliverby && t->by_mode != BY_NONE)
+        buf_printf(&c->out, " BY=%lld;%s%s", (long long)clamp_by(t->by_s),
+                   t->by_mode == BY_RETURN ? "R" : "N", t->by_trace ? "T" : "");
+    if (c->caps.mt_priority && t->priority)
+        buf_printf(&c->out, " MT-PRIORITY=%d", t->priority);
     buf_add_cstr(&c->out, "\r\n");
 }
 
@@ -558,6 +570,7 @@ void smtp_client_send(struct smtp_client *c, const struct smtp_transaction *t, s
 {
     CHECK(smtp_client_is_ready(c) && t->rcpts_count > 0);
     CHECK(!t->smtputf8 || c->caps.smtputf8);
+    CHECK(t->by_mode != BY_RETURN || t->by_s > 0);
     if (t->rcpts_count > c->rcpts_cap) {
         c->rcpts = mem_resize(c->rcpts, t->rcpts_count);
         c->rcpts_cap = t->rcpts_count;

@@ -61,9 +61,10 @@ struct smtp_client_config {
 struct smtp_caps {
     bool extended; // EHLO was understood
     bool pipelining, eightbitmime, smtputf8, dsn, chunking, binarymime, starttls, enhanced, size,
-        requiretls;
-    uint64_t size_max; // SIZE n; 0: no fixed maximum
-    uint32_t auth;     // 1u << enum sasl_mechanism
+        requiretls, deliverby, mt_priority;
+    uint64_t size_max;        // SIZE n; 0: no fixed maximum
+    uint32_t auth;            // 1u << enum sasl_mechanism
+    uint32_t deliverby_min_s; // DELIVERBY n (RFC 2852); 0: no least time
     // LIMITS (RFC 9422); 0: nothing said
     uint32_t mails_max;        // MAIL commands of the session
     uint32_t rcpts_max;        // RCPT commands of a transaction
@@ -101,8 +102,12 @@ struct smtp_transaction {
         body; // sent only if the server offers what it needs; see smtp_client_can_carry()
     bool smtputf8;
     enum dsn_ret ret;
-    struct bytes envid; // xtext
-    uint64_t size;      // content octets exactly; 0: unknown (no SIZE=, no BDAT)
+    struct bytes envid;   // xtext
+    enum by_mode by_mode; // BY= and MT-PRIORITY= are sent where they are offered
+    bool by_trace;
+    int64_t by_s; // seconds left; more than 0 with BY_RETURN
+    int8_t priority;
+    uint64_t size; // content octets exactly; 0: unknown (no SIZE=, no BDAT)
     const struct smtp_client_rcpt *rcpts;
     uint32_t rcpts_count; // at least 1
     // Gives the next piece of content, at most max octets, valid until the next call; *out_end with

@@ -11,6 +11,7 @@
 #define NONCE_RANDOM_BYTES 18
 #define LIMIT_MAX 999999 // RFC 9422 section 4
 #define LIMIT_DIGITS 6
+#define BY_MAX_S 999999999 // RFC 2852 section 3
 
 void client_drop_sasl(struct smtp_client *c)
 {
@@ -60,6 +61,7 @@ static const struct keyword keywords[] = {
     KEYWORD("SMTPUTF8", smtputf8),     KEYWORD("DSN", dsn),
     KEYWORD("CHUNKING", chunking),     KEYWORD("BINARYMIME", binarymime),
     KEYWORD("STARTTLS", starttls),     KEYWORD("SIZE", size),
+    KEYWORD("DELIVERBY", deliverby),   KEYWORD("MT-PRIORITY", mt_priority),
     KEYWORD("REQUIRETLS", requiretls), KEYWORD("ENHANCEDSTATUSCODES", enhanced),
 };
 
@@ -99,6 +101,10 @@ static void add_keyword(struct smtp_caps *caps, struct bytes line)
             *(bool *)((char *)caps + keywords[i].offset) = true;
     if (bytes_eq_nocase(word, BYTES("LIMITS")))
         add_limits(caps, rest);
+    uint64_t min_s;
+    if (bytes_eq_nocase(word, BYTES("DELIVERBY")) &&
+        bytes_to_u64(bytes_trim(rest), BY_MAX_S, &min_s) == OK)
+        caps->deliverby_min_s = (uint32_t)min_s;
     // RFC 1870 section 4: without a number, or with 0, there is no fixed maximum.
     if (bytes_eq_nocase(word, BYTES("SIZE")) &&
         bytes_to_u64(bytes_trim(rest), UINT64_MAX, &caps->size_max) != OK)

@@ -742,13 +742,16 @@ static void test_caps(void **state)
         &f, &row,
         "250-mx STARTTLS\r\n250-Pipelining\r\n250-SIZE 1000\r\n250-AUTH plain SCRAM-SHA-256 X\r\n"
         "250-CHUNKING\r\n250-LIMITS RCPTMAX=1 X mailmax=999999 "
-        "RCPTDOMAINMAX=0\r\n250-BINARYMIME\r\n250 SIZEX 5\r\n",
+        "RCPTDOMAINMAX=0\r\n250-DELIVERBY 30\r\n250-MT-PRIORITY MIXER\r\n250-BINARYMIME\r\n250 "
+        "SIZEX 5\r\n",
         &got);
     const struct smtp_caps *c = smtp_client_caps(f.client);
     assert_true(c->extended && c->pipelining && c->chunking && c->binarymime && c->size);
     assert_false(c->starttls || c->eightbitmime || c->smtputf8 || c->dsn);
     assert_int_equal(c->size_max, 1000);
     assert_int_equal(c->rcpts_max, 1);
+    assert_true(c->deliverby && c->mt_priority);
+    assert_int_equal(c->deliverby_min_s, 30);
     assert_int_equal(c->mails_max, 999999);
     assert_int_equal(c->rcpt_domains_max, 0);
     assert_int_equal(c->auth, 1u << SASL_PLAIN | 1u << SASL_SCRAM_SHA_256);

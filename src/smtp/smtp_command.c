@@ -8,6 +8,7 @@
 #include "smtp/smtp_xtext.h"
 
 #define HELLO_MAX 255
+#define NINE_DIGITS 999999999
 #define ENVID_MAX 100 // RFC 3461 section 4.4
 
 void smtp_command_split(struct bytes line, struct smtp_verb *out)
@@ -99,6 +100,61 @@ static bool take_auth(struct bytes value, const struct param_target *t)
     return smtp_auth_param_is_valid(value);
 }
 
+// RFC 4865 section 4: future-release-integer = %x31-39 *8DIGIT; HOLDFOR or HOLDUNTIL, not both.
+static bool take_hold_for(struct bytes value, const struct param_target *t)
+{
+    uint64_t seconds;
+    if (t->mail->hold.len || value.len == 0 || value.at[0] == '0' ||
+        bytes_to_u64(value, NINE_DIGITS, &seconds) != OK)
+        return false;
+    t->mail->hold = value;
+    t->mail->hold_is_for = true;
+    t->mail->hold_for_s = (uint32_t)seconds;
+    return true;
+}
+
+static bool take_hold_until(struct bytes value, const struct param_target *t)
+{
+    bool again = t->mail->hold.len > 0;
+    t->mail->hold = value;
+    return !again && wall_parse(value, &t->mail->hold_until) == OK;
+}
+
+// RFC 2852 section 4: by-value = by-time ";" by-mode [by-trace]; by-time = ["-" / "+"] 1*9DIGIT, not zero or less
+// with by-mode "R".
+static bool take_by(struct bytes value, const struct param_target *t)
+{
+    struct bytes time, mode = value;
+    uint64_t seconds;
+    if (!bytes_cut(&mode, ';', &time) || time.len == 0)
+        return false;
+    bool minus = time.at[0] == '-';
+    if (minus || time.at[0] == '+')
+        time = bytes_skip(time, 1);
+    if (time.len > 9 || bytes_to_u64(time, NINE_DIGITS, &seconds) != OK)
+        return false;
+    t->mail->by_s = minus ? -(int32_t)seconds : (int32_t)seconds;
+    t->mail->by_trace = mode.len == 2 && ascii_lower(mode.at[1]) == 't';
+    if (mode.len == 2 && !t->mail->by_trace)
+        return false;
+    struct bytes letter = bytes_first(mode, mode.len - t->mail->by_trace);
+    t->mail->by_mode = bytes_eq_nocase(letter, BYTES("R"))   ? BY_RETURN
+                       : bytes_eq_nocase(letter, BYTES("N")) ? BY_NOTIFY
+                                                             : BY_NONE;
+    return t->mail->by_mode == BY_NOTIFY || (t->mail->by_mode == BY_RETURN && t->mail->by_s > 0);
+}
+
+// RFC 6710 section 4: priority-value = (["-"] %x31-39) / "0"
+static bool take_priority(struct bytes value, const struct param_target *t)
+{
+    bool minus = value.len == 2 && value.at[0] == '-';
+    struct bytes digit = minus ? bytes_skip(value, 1) : value;
+    if (digit.len != 1 || !ascii_is_digit(digit.at[0]) || (minus && digit.at[0] == '0'))
+        return false;
+    t->mail->priority = (int8_t)(minus ? '0' - digit.at[0] : digit.at[0] - '0');
+    return true;
+}
+
 // RFC 3461 4.1: "NEVER" / 1#( "SUCCESS" / "FAILURE" / "DELAY" ).
 static bool take_notify(struct bytes value, const struct param_target *t)
 {
@@ -129,7 +185,7 @@ static bool take_orcpt(struct bytes value, const struct param_target *t)
     return smtp_orcpt_is_valid(value, t->utf8);
 }
 
-enum param_offer { ALWAYS, IF_DSN, IF_SMTPUTF8 };
+enum param_offer { ALWAYS, IF_DSN, IF_SMTPUTF8, IF_SCHEDULING };
 
 struct param_row {
     const char *keyword;
@@ -144,7 +200,11 @@ static const struct param_row params[] = {
     {"SMTPUTF8", true, IF_SMTPUTF8, take_smtputf8}, // RFC 6531
     {"RET", true, IF_DSN, take_ret},                // RFC 3461
     {"ENVID", true, IF_DSN, take_envid},
-    {"AUTH", true, ALWAYS, take_auth},      // RFC 4954
+    {"AUTH", true, ALWAYS, take_auth}, // RFC 4954
+    {"HOLDFOR", true, IF_SCHEDULING, take_hold_for},
+    {"HOLDUNTIL", true, IF_SCHEDULING, take_hold_until},
+    {"BY", true, IF_SCHEDULING, take_by},
+    {"MT-PRIORITY", true, IF_SCHEDULING, take_priority},
     {"NOTIFY", false, IF_DSN, take_notify}, // RFC 3461
     {"ORCPT", false, IF_DSN, take_orcpt},
 };
@@ -152,7 +212,7 @@ static const struct param_row params[] = {
 static bool is_offered(enum param_offer need, struct smtp_offer offer)
 {
     return need == ALWAYS || (need == IF_DSN && offer.dsn) ||
-           (need == IF_SMTPUTF8 && offer.smtputf8);
+           (need == IF_SMTPUTF8 && offer.smtputf8) || (need == IF_SCHEDULING && offer.scheduling);
 }
 
 // One parameter; `seen` has a bit for each row met.

@@ -27,6 +27,7 @@ bool smtp_command_is_foreign(const struct smtp_verb *verb);
 // Which parameters are offered.
 struct smtp_offer {
     bool dsn, smtputf8;
+    bool scheduling; // HOLDFOR, HOLDUNTIL, BY, MT-PRIORITY
 };
 
 enum smtp_reply_id smtp_command_hello(struct bytes args, struct bytes *out_name) MUST_USE;

@@ -81,6 +81,17 @@ static void m_mail_large(struct model *m)
     mail(m, 552);
 }
 
+// RFC 4865, 2852, 6710: offered to who has logged in.
+static void m_mail_scheduled(struct model *m)
+{
+    mail(m, m->logged_in ? 250 : 555);
+}
+
+static void m_mail_held_too_long(struct model *m)
+{
+    mail(m, m->logged_in ? 501 : 555);
+}
+
 static void rcpt(struct model *m, int code)
 {
     if (!m->hello || !m->mail || m->chunks) {
@@ -272,6 +283,9 @@ static const struct {
     {"MAIL FROM:<a@example.com> SIZE=10\r\n", NULL, m_mail, 20},
     {"MAIL FROM:<a@example.com\r\n", NULL, m_mail_syntax, 2},
     {"MAIL FROM:<a@example.com> RET=NONE\r\n", NULL, m_mail_syntax, 1},
+    {"MAIL FROM:<a@example.com> HOLDFOR=10 BY=60;RT MT-PRIORITY=-3\r\n", NULL, m_mail_scheduled, 6},
+    {"MAIL FROM:<a@example.com> HOLDFOR=1001\r\n", NULL, m_mail_held_too_long, 1},
+    {"MAIL FROM:<a@example.com> BY=9;R\r\n", NULL, m_mail_held_too_long, 1},
     {"MAIL FROM:<refused@example.com>\r\n", NULL, m_mail_refused, 2},
     {"MAIL FROM:<busy@example.com>\r\n", NULL, m_mail_busy, 2},
     {"MAIL FROM:<a@example.com> SIZE=99999999999\r\n", NULL, m_mail_large, 1},
@@ -345,6 +359,7 @@ static void run_session(unsigned session)
     t.config.errors_max = t.config.junk_max = t.config.auth_failures_max = 1000000;
     t.config.message_size_max = 60;
     t.later = session & 1;
+    t.config.scheduling = true;
     testkit_start(&t, false, false);
     buf_add_cstr(&want, "220 ");
     for (int i = 0; i < COMMANDS; i++) {

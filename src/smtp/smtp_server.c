@@ -158,6 +158,24 @@ static void add_logins(struct smtp_server *s)
                server_find_bindings(s, &bindings) ? "SCRAM-SHA-256-PLUS " : "");
 }
 
+static bool offers_scheduling(const struct smtp_server *s)
+{
+    const struct smtp_server_config *c = s->config;
+    return c->scheduling && (s->authenticated || s->rights.trusted || c->scheduling_for_all ||
+                             c->auth == SMTP_AUTH_REQUIRED);
+}
+
+static void add_scheduling(struct smtp_server *s)
+{
+    const struct smtp_server_config *c = s->config;
+    struct civil until;
+    wall_split(wall_add_ms(c->wall(), (int64_t)c->hold_max_s * 1000), &until);
+    // RFC 4865 section 4: an interval in seconds and a moment
+    buf_printf(&s->out, "250-FUTURERELEASE %u %04d-%02d-%02dT%02d:%02d:%02dZ\r\n", c->hold_max_s,
+               until.year, until.month, until.day, until.hour, until.minute, until.second);
+    buf_printf(&s->out, "250-DELIVERBY %u\r\n250-MT-PRIORITY\r\n", c->deliver_by_min_s);
+}
+
 static void run_ehlo(struct smtp_server *s, struct bytes args)
 {
     if (!run_hello(s, args, true))
@@ -171,6 +189,8 @@ static void run_ehlo(struct smtp_server *s, struct bytes args)
     add_keyword(s, "DSN", !c->no_dsn);
     add_keyword(s, "CHUNKING", !c->no_chunking);
     add_limits(s);
+    if (offers_scheduling(s))
+        add_scheduling(s);
     add_keyword(s, "STARTTLS", c->starttls && !s->tls);
     if (server_may_log_in(s))
         add_logins(s);
@@ -183,7 +203,28 @@ static void run_ehlo(struct smtp_server *s, struct bytes args)
 
 static struct smtp_offer offer_of(const struct smtp_server *s)
 {
-    return (struct smtp_offer){.dsn = !s->config->no_dsn, .smtputf8 = !s->config->no_smtputf8};
+    return (struct smtp_offer){.dsn = !s->config->no_dsn,
+                               .smtputf8 = !s->config->no_smtputf8,
+                               .scheduling = offers_scheduling(s)};
+}
+
+// What is asked of the queue, against what was offered; makes a moment of HOLDFOR. *out_limit fills the reply's slot.
+static enum smtp_reply_id check_schedule(const struct smtp_server *s, struct smtp_mail *mail,
+                                         uint64_t *out_limit)
+{
+    const struct smtp_server_config *c = s->config;
+    *out_limit = c->hold_max_s;
+    if (mail->hold.len) {
+        struct wall now = c->wall();
+        if (mail->hold_is_for)
+            mail->hold_until = wall_add_ms(now, (int64_t)mail->hold_for_s * 1000);
+        if (mail->hold_for_s > c->hold_max_s ||
+            wall_ms_between(now, mail->hold_until) > (int64_t)c->hold_max_s * 1000)
+            return SMTP_REPLY_HOLD_TOO_LONG; // RFC 4865 section 4
+    }
+    *out_limit = c->deliver_by_min_s;
+    bool too_short = mail->by_mode == BY_RETURN && mail->by_s < (int32_t)c->deliver_by_min_s;
+    return too_short ? SMTP_REPLY_BY_TOO_SHORT : SMTP_REPLY_NONE; // RFC 2852 section 4
 }
 
 static void run_mail(struct smtp_server *s, struct bytes args)
@@ -199,12 +240,16 @@ static void run_mail(struct smtp_server *s, struct bytes args)
     }
     struct smtp_mail mail;
     struct bytes slot;
+    uint64_t limit;
     enum smtp_reply_id bad = smtp_command_mail(args, offer_of(s), &mail, &slot);
     if (bad) {
         server_refuse(s, bad, slot);
     } else if (mail.size > server_size_max(s)) { // RFC 1870 section 6.1
         s->errors++;
         server_reply_number(s, SMTP_REPLY_TOO_LARGE, server_size_max(s));
+    } else if ((bad = check_schedule(s, &mail, &limit))) {
+        s->errors++;
+        server_reply_number(s, bad, limit);
     } else {
         s->utf8 = mail.smtputf8;
         s->awaiting = AWAIT_MAIL;

@@ -57,7 +57,13 @@ struct smtp_server_config {
     int64_t data_timeout_ms;    // between two pieces of content [300000]
     int64_t unproductive_ms;    // a session that gets no MAIL, RCPT or content accepted [1200000]
     uint32_t data_rate_min;     // octets a second, on top of command_timeout_ms [500]
-    uint8_t scram_secret[32];   // from which unknown logins' salts are derived
+    // FUTURERELEASE, DELIVERBY and MT-PRIORITY: offered to who may submit mail: who has logged in or must before MAIL,
+    // is trusted, or (scheduling_for_all) acts as an account without a login.
+    bool scheduling, scheduling_for_all;
+    uint32_t hold_max_s;       // seconds that a message may be held
+    uint32_t deliver_by_min_s; // the least time of BY=...;R
+    struct wall (*wall)(void); // where scheduling is on: now, as what is offered ends at a moment
+    uint8_t scram_secret[32];  // from which unknown logins' salts are derived
     void (*random)(void *random_ctx, void *out, size_t n); // for SCRAM nonces
     void *random_ctx;
 };
@@ -84,6 +90,16 @@ struct smtp_mail {
     struct bytes envid;          // ENVID=, xtext as received
     struct bytes auth; // AUTH=, xtext as received, "<>" too (RFC 4954 section 5); empty: not given
     bool smtputf8;     // RFC 6531
+    // RFC 4865: HOLDFOR= or HOLDUNTIL=, within what is offered; hold empty: not given
+    struct bytes hold; // the value as received
+    bool hold_is_for;
+    uint32_t hold_for_s;
+    struct wall hold_until; // of both
+    // RFC 2852: BY=
+    enum by_mode by_mode;
+    bool by_trace;
+    int32_t by_s;
+    int8_t priority; // MT-PRIORITY= (RFC 6710); 0: or not given
 };
 
 // RCPT TO (RFC 5321 4.1.1.3).

@@ -20,6 +20,9 @@
     "250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n250-LIMITS RCPTMAX=1000 MAILMAX=2\r\n"             \
     "250-STARTTLS\r\n250 ENHANCEDSTATUSCODES\r\n"
 #define EHLO_TLS EHLO_HEAD "250-AUTH SCRAM-SHA-256 PLAIN LOGIN\r\n250 ENHANCEDSTATUSCODES\r\n"
+#define OFFERS                                                                                     \
+    "250-FUTURERELEASE 1000 2027-01-15T08:16:40Z\r\n250-DELIVERBY 10\r\n250-MT-PRIORITY\r\n"
+#define M(params) "MAIL FROM:<a@b.c> " params "\r\nRSET\r\n"
 #define MAIL_IN "MAIL FROM:<a@example.com>\r\n"
 #define MAIL_OUT "250 2.1.0 Ok\r\n"
 #define RCPT_IN "RCPT TO:<b@example.net>\r\n"
@@ -69,6 +72,7 @@ enum {
     XCLIENT = 1024,
     BINDS = 4096,
     XCLIENT_LOGIN = 2048,
+    SCHEDULING = 65536,
     PLAIN_HELO = 256, // none of the extensions that can be left out
 };
 
@@ -212,6 +216,28 @@ static const struct dialogue dialogues[] = {
                                      "421 4.7.0 Too many messages in one session, at most 2; "
                                      "closing, send the rest in another\r\n"
                                      "[close]"),
+
+    // What is asked of the queue
+    ROW("scheduling is for who may submit", SCHEDULING, EHLO_IN "MAIL FROM:<a@b.c> HOLDFOR=1\r\n",
+        G EHLO_OUT "555 5.5.4 Parameter not known or not offered here: HOLDFOR\r\n"),
+    ROW("offered to the trusted", SCHEDULING | TRUSTED,
+        EHLO_IN "MAIL FROM:<a@b.c> HOLDFOR=1000 BY=10;RT MT-PRIORITY=-9\r\n",
+        G EHLO_HEAD OFFERS "250-STARTTLS\r\n250-AUTH SCRAM-SHA-256 PLAIN LOGIN\r\n250 "
+                           "ENHANCEDSTATUSCODES\r\n" MAIL_OUT),
+    ROW("offered where a login comes first", SCHEDULING | REQUIRED | TLS, EHLO_IN,
+        G EHLO_HEAD OFFERS "250-AUTH SCRAM-SHA-256 PLAIN LOGIN\r\n250 ENHANCEDSTATUSCODES\r\n"),
+    ROW("offered after a login", SCHEDULING | TLS,
+        EHLO_IN "AUTH PLAIN AHVzZXIAc2VjcmV0\r\n" EHLO_IN "MAIL FROM:<a@b.c> MT-PRIORITY=9\r\n",
+        G EHLO_TLS AUTH_OK EHLO_HEAD OFFERS "250-AUTH SCRAM-SHA-256 PLAIN "
+                                            "LOGIN\r\n250 ENHANCEDSTATUSCODES\r\n" MAIL_OUT),
+    ROW("times within what is offered", SCHEDULING | TRUSTED,
+        "HELO c\r\n" M("HOLDFOR=1001") M("HOLDUNTIL=2027-01-15T08:16:41Z") M("BY=9;R")
+            M("BY=+000000010;r") M("HOLDUNTIL=2027-01-15T09:16:40+01:00")
+                M("HOLDUNTIL=1999-01-01T00:00:00Z") M("BY=-999999999;N"),
+        G "250 mx.example.org\r\n501 5.5.4 Messages are held at most 1000 seconds here\r\n" RSET_OUT
+          "501 5.5.4 Messages are held at most 1000 seconds here\r\n" RSET_OUT
+          "501 5.5.4 BY=...;R needs at least 10 seconds here\r\n" RSET_OUT MAIL_OUT RSET_OUT
+              MAIL_OUT RSET_OUT MAIL_OUT RSET_OUT MAIL_OUT RSET_OUT),
 
     // Parameters
     ROW("parameters", 0,
@@ -469,6 +495,7 @@ static void setup(struct testkit *t, unsigned flags)
     if (flags & PLAIN_HELO)
         t->config.no_pipelining = t->config.no_chunking = t->config.no_smtputf8 = t->config.no_dsn =
             true;
+    t->config.scheduling = flags & SCHEDULING;
     if (flags & FEW_MAILS)
         t->config.mails_max = 2;
     if (flags & SMALL) {

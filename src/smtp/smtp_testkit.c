@@ -54,6 +54,10 @@ static void on_mail(void *ctx, const struct smtp_mail *mail)
     buf_printf(&t->log, "mail <%.*s> size=%llu body=%d ret=%d envid=%.*s auth=%.*s utf8=%d\n",
                BYTES_FMT(mail->reverse_path), (unsigned long long)mail->size, (int)mail->body,
                (int)mail->ret, BYTES_FMT(mail->envid), BYTES_FMT(mail->auth), mail->smtputf8);
+    if (mail->hold.len || mail->by_mode || mail->priority)
+        buf_printf(&t->log, "hold=%.*s until=%lld by=%d;%d%s priority=%d\n", BYTES_FMT(mail->hold),
+                   (long long)mail->hold_until.us / 1000000, mail->by_s, (int)mail->by_mode,
+                   mail->by_trace ? "T" : "", mail->priority);
     if (bytes_starts(mail->reverse_path, BYTES("refused@"))) {
         decide(t, SMTP_REPLY_SENDER_NOT_OWNED, "example.com");
     } else if (bytes_starts(mail->reverse_path, BYTES("busy@"))) {
@@ -161,12 +165,20 @@ static void fixed_random(void *ctx, void *out, size_t n)
     memset(out, 'x', n);
 }
 
+static struct wall fixed_wall(void)
+{
+    return (struct wall){1800000000000000}; // 2027-01-15T08:00:00Z
+}
+
 void testkit_init(struct testkit *t)
 {
     *t = (struct testkit){.now = {1000000}};
     t->config = (struct smtp_server_config){.hostname = BYTES("mx.example.org"),
                                             .auth = SMTP_AUTH_OPTIONAL,
                                             .starttls = true,
+                                            .hold_max_s = 1000,
+                                            .deliver_by_min_s = 10,
+                                            .wall = fixed_wall,
                                             .random = fixed_random};
 }
 

@@ -93,6 +93,10 @@ static struct stored_message *full_message(void)
     e->return_path = e->unsubscribe = e->singly = true;
     e->priority = -9;
     e->wall_jumped_ms = -172800000;
+    e->deliver_by.us = 1700000000000077;
+    e->by_mode = BY_RETURN;
+    e->by_trace = true;
+    e->release = BYTES("for; 3600");
     e->metadata_count = 3;
     e->metadata = arena_new(&m->arena, 3 * sizeof(*e->metadata));
     e->metadata[0] = (struct metadata){BYTES("order"), BYTES("4711")};
@@ -124,6 +128,9 @@ static void assert_same_rest(const struct envelope *a, const struct envelope *b)
     assert_true(a->return_path == b->return_path && a->unsubscribe == b->unsubscribe);
     assert_true(a->singly == b->singly);
     assert_int_equal(a->priority, b->priority);
+    assert_int_equal(a->deliver_by.us, b->deliver_by.us);
+    assert_true(a->by_mode == b->by_mode && a->by_trace == b->by_trace);
+    assert_true(bytes_eq(a->release, b->release));
     assert_int_equal(a->wall_jumped_ms, b->wall_jumped_ms);
     assert_int_equal(a->header_bytes, b->header_bytes);
     assert_int_equal(a->body_bytes, b->body_bytes);
@@ -203,6 +210,8 @@ static void test_summary_is_what_recovery_tells(void **state)
     assert_int_equal(fresh.accepted_at.us, told.accepted_at.us);
     assert_int_equal(fresh.not_before.us, told.not_before.us);
     assert_int_equal(fresh.expires_at.us, told.expires_at.us);
+    assert_int_equal(fresh.deliver_by.us, told.deliver_by.us);
+    assert_true(fresh.by_mode == told.by_mode && fresh.by_trace == told.by_trace);
     assert_int_equal(fresh.size, told.size);
     assert_true(bytes_eq(fresh.tag, told.tag));
     assert_int_equal(fresh.recipients_count, told.recipients_count);

@@ -23,6 +23,8 @@ enum {
     TAG_TAG = 12,
     TAG_RECIPIENT = 13,   // one a recipient, in order of number
     TAG_WALL_JUMPED = 14, // ms, zigzag
+    TAG_DELIVER_BY = 15,
+    TAG_BY_MODE = 16, // enum by_mode, and BY_TRACE
     // rest
     TAG_REVERSE_PATH = 32,
     TAG_ACCOUNT_NAME = 33,
@@ -39,11 +41,13 @@ enum {
     TAG_EXTENT_SUM = 44,
     TAG_RECIPIENT_REST = 45, // one a recipient, in order of number
     TAG_BODY_HASH = 46,
+    TAG_RELEASE = 47,
 };
 // within TAG_RECIPIENT
 enum { RECIPIENT_DOMAIN = 1, RECIPIENT_NOTIFY = 2 };
 // within TAG_RECIPIENT_REST
 enum { RECIPIENT_ADDRESS = 1, RECIPIENT_ORCPT = 2, RECIPIENT_TOKEN = 3 };
+#define BY_TRACE 4u // within TAG_BY_MODE
 // within TAG_FLAGS
 enum {
     FLAG_SMTPUTF8 = 1,
@@ -92,6 +96,8 @@ static void encode_summary(const struct stored_message *m, struct buf *nested, s
     add_time(out, TAG_NOT_BEFORE, e->not_before);
     add_time(out, TAG_EXPIRES_AT, e->expires_at);
     tlv_add_u64(out, TAG_WALL_JUMPED, zigzag(e->wall_jumped_ms));
+    add_time(out, TAG_DELIVER_BY, e->deliver_by);
+    tlv_add_u64(out, TAG_BY_MODE, e->by_mode | (e->by_trace ? BY_TRACE : 0));
     tlv_add_u64(out, TAG_HEADER_BYTES, e->header_bytes);
     tlv_add_u64(out, TAG_BODY_BYTES, e->body_bytes);
     tlv_add(out, TAG_TAG, e->tag);
@@ -125,6 +131,7 @@ static void encode_rest(const struct stored_message *m, struct buf *nested, stru
     if (e->has_body_hash)
         tlv_add(out, TAG_BODY_HASH, bytes_of(e->body_hash, sizeof(e->body_hash)));
     tlv_add_u64(out, TAG_EXTENT_SUM, m->extent_sum);
+    tlv_add(out, TAG_RELEASE, e->release);
     for (uint32_t i = 0; i < e->recipients_count; i++) {
         buf_clear(nested);
         tlv_add(nested, RECIPIENT_ADDRESS, e->recipients[i].address);
@@ -251,6 +258,13 @@ static void decode_summary_field(uint32_t tag, struct bytes value, struct spool_
     case TAG_WALL_JUMPED:
         out->wall_jumped_ms = unzigzag(tlv_u64(value));
         break;
+    case TAG_DELIVER_BY:
+        out->deliver_by = time_of(value);
+        break;
+    case TAG_BY_MODE:
+        out->by_mode = (enum by_mode)(tlv_u64(value) & ~(uint64_t)BY_TRACE);
+        out->by_trace = tlv_u64(value) & BY_TRACE;
+        break;
     case TAG_HEADER_BYTES:
     case TAG_BODY_BYTES:
         out->size += tlv_u64(value);
@@ -282,7 +296,8 @@ int summary_decode(struct message_id id, struct bytes summary,
         recipients[seen] = (struct spool_summary_recipient){.number = seen + 1};
         err = decode_recipient(value, &recipients[seen++]);
     }
-    if (err || seen != total || out->class >= MAIL_CLASSES || out->body > BODY_BINARYMIME)
+    if (err || seen != total || out->class >= MAIL_CLASSES || out->body > BODY_BINARYMIME ||
+        out->by_mode > BY_RETURN)
         return E_DAMAGED;
     out->recipients_count = total;
     return OK;
@@ -310,6 +325,9 @@ void spool_summary_of(const struct stored_message *m, struct arena *arena,
                                   .not_before = e->not_before,
                                   .expires_at = e->expires_at,
                                   .wall_jumped_ms = e->wall_jumped_ms,
+                                  .deliver_by = e->deliver_by,
+                                  .by_mode = e->by_mode,
+                                  .by_trace = e->by_trace,
                                   .size = e->header_bytes + e->body_bytes,
                                   .tag = e->tag,
                                   .recipients_total = e->recipients_count,
@@ -394,6 +412,8 @@ static struct bytes *text_field(uint32_t tag, struct envelope *e)
         return &e->envid;
     case TAG_MESSAGE_ID:
         return &e->message_id;
+    case TAG_RELEASE:
+        return &e->release;
     default:
         return NULL;
     }
@@ -444,7 +464,7 @@ static int decode_field(uint32_t tag, struct bytes value, struct decoding *d)
         d->m->body_in_extent = tlv_u64(value) & FLAG_EXTENT;
         return OK;
     default:
-        if (tag > TAG_TAG && tag != TAG_WALL_JUMPED)
+        if (tag > TAG_TAG && (tag < TAG_WALL_JUMPED || tag > TAG_BY_MODE))
             tlv_add_always(&d->unknown, tag, value);
         return OK;
     }
@@ -474,6 +494,9 @@ static void fill_from_summary(const struct spool_summary *s, struct envelope *e,
     e->not_before = s->not_before;
     e->expires_at = s->expires_at;
     e->wall_jumped_ms = s->wall_jumped_ms;
+    e->deliver_by = s->deliver_by;
+    e->by_mode = s->by_mode;
+    e->by_trace = s->by_trace;
     e->recipients_count = s->recipients_count;
     e->recipients = arena_new(arena, s->recipients_count * sizeof(*e->recipients));
     for (uint32_t i = 0; i < s->recipients_count; i++) {

@@ -85,7 +85,9 @@ struct spool_summary {
     int8_t priority;
     bool smtputf8, requiretls, null_sender;
     bool singly; // each recipient in a transaction of its own
-    struct wall accepted_at, not_before, expires_at;
+    bool by_trace;
+    enum by_mode by_mode;
+    struct wall accepted_at, not_before, expires_at, deliver_by;
     int64_t wall_jumped_ms; // when it was accepted
     uint64_t size;          // header and body bytes
     struct bytes tag;

@@ -26,13 +26,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum sasl_mechanism mechanism;
     smtp_command_split(line, &verb);
     check_slice(line, verb.args);
-    struct smtp_offer offer = {.dsn = size % 2, .smtputf8 = size % 3};
+    struct smtp_offer offer = {.dsn = size % 2, .smtputf8 = size % 3, .scheduling = size % 7};
     if (!smtp_command_hello(verb.args, &name))
         check_slice(line, name);
     if (!smtp_command_mail(verb.args, offer, &mail, &slot)) {
         check_slice(line, mail.reverse_path);
         check_slice(line, mail.envid);
         check_slice(line, mail.auth);
+        check_slice(line, mail.hold);
+        CHECK(mail.priority >= -9 && mail.priority <= 9);
+        CHECK(mail.by_mode != BY_RETURN || mail.by_s > 0);
+        CHECK(mail.by_s <= 999999999 && mail.by_s >= -999999999);
         CHECK(mail.reverse_path.len <= 254 && (mail.smtputf8 || bytes_is_ascii(mail.reverse_path)));
     }
     if (!smtp_command_rcpt(verb.args, offer, size % 5, &rcpt, &slot)) {

@@ -232,6 +232,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     s.t.config.text_line_max = data[0] & 4 ? 50 : 0;
     s.t.config.auth = data[0] & 8 ? SMTP_AUTH_REQUIRED : SMTP_AUTH_OPTIONAL;
     s.t.refuse_data = data[0] & 16;
+    s.t.config.scheduling = data[0] & 128;
     s.m.tls = data[0] & 32;
     testkit_start(&s.t, s.m.tls, data[0] & 64);
     testkit_feed(&s.t, BYTES_NONE, 0);

@@ -18,6 +18,7 @@ static void run(struct testkit *t, uint8_t setup, struct bytes input, unsigned c
     t->config.auth = setup & 8 ? SMTP_AUTH_REQUIRED : SMTP_AUTH_OPTIONAL;
     t->refuse_data = setup & 16;
     t->binds = setup & 128;
+    t->config.scheduling = setup & 128;
     t->config.starttls = false; // how much stands behind STARTTLS depends on the cut
     testkit_start(t, setup & 32, setup & 64);
     if (setup & 128)

@@ -298,10 +298,13 @@ class _Session(SMTP):
             await super().smtp_QUIT(arg)
 
     def _without_dsn(self, arg):
-        """aiosmtpd does not know the DSN parameters: they are kept for the test and taken away."""
+        """aiosmtpd does not know these parameters: where offered they are kept for the test and taken away."""
         parameters = re.findall(r" (\S+=\S+|SMTPUTF8|REQUIRETLS)", arg or "", re.I)
         if "DSN" in {c.upper() for c in self.receiver.capabilities}:
             arg = re.sub(r"(?i) (RET|ENVID|NOTIFY|ORCPT)=\S+", "", arg or "")
+        for offer, parameter in (("DELIVERBY", "BY"), ("MT-PRIORITY", "MT-PRIORITY")):
+            if any(c.upper().split()[0] == offer for c in self.receiver.capabilities):
+                arg = re.sub(rf"(?i) {parameter}=\S+", "", arg or "")
         return arg, parameters
 
 
