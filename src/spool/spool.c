@@ -275,6 +275,8 @@ static void maker_run(struct sys_job *job)
         struct iovec iov = {zeros, m->size - at < MAKE_BYTES ? (size_t)(m->size - at) : MAKE_BYTES};
         err = disk_pwritev(m->file, &iov, 1, at);
     }
+    if (!err) // XFS, which saw the file grow, has set as much again aside behind its end
+        err = disk_truncate(m->file, m->size);
     if (!err)
         err = disk_sync(m->file);
     if (!err)
