@@ -40,7 +40,7 @@ static bool is_plain(struct bytes text)
     return plain && !is_word_of_yaml(text);
 }
 
-static void add_text(struct buf *out, struct bytes text)
+void conf_show_text(struct bytes text, struct buf *out)
 {
     if (is_plain(text)) {
         buf_add(out, text);
@@ -59,7 +59,7 @@ static void add_cidr(struct buf *out, const struct conf_cidr *net)
     buf_add_cstr(&whole, text);
     if (net->bits != (net->ip6 ? 128 : 32))
         buf_printf(&whole, "/%u", net->bits);
-    add_text(out, buf_bytes(&whole));
+    conf_show_text(buf_bytes(&whole), out);
     buf_done(&whole);
 }
 
@@ -77,7 +77,7 @@ static void add_endpoint(struct buf *out, const struct conf_param *param, const 
     struct buf any = {0};
     if (bytes_eq(bytes_cstr(param->name), BYTES("listeners[].address")) && l->any_family)
         buf_printf(&any, "*%.*s", BYTES_FMT(bytes_skip(text, (size_t)bytes_find_last(text, ':'))));
-    add_text(out, any.len ? buf_bytes(&any) : text);
+    conf_show_text(any.len ? buf_bytes(&any) : text, out);
     buf_done(&any);
 }
 
@@ -119,7 +119,7 @@ static void add_list(struct buf *out, const struct conf_param *param, const char
         if (nets)
             add_cidr(out, (const struct conf_cidr *)at + i);
         else
-            add_text(out, ((const struct bytes *)at)[i]);
+            conf_show_text(((const struct bytes *)at)[i], out);
     }
     buf_add_byte(out, ']');
 }
@@ -150,7 +150,7 @@ static void add_value(struct buf *out, const struct conf_param *param, const cha
         else if (param->type == CONF_ENDPOINT)
             add_endpoint(out, param, base, text);
         else
-            add_text(out, text);
+            conf_show_text(text, out);
     }
 }
 

@@ -1,0 +1,565 @@
+// SPDX-License-Identifier: MIT
+//
+// import_postfix_routes - where Postfix sent mail: tables of transports, local domains, relayhost; and how fast
+//
+// Postfix looks a recipient up by address, domain, parent domains, "*"; routes are tried from the top. So the entries
+// of a table come in that order, and before the rest.
+#include <stdio.h>
+
+#include "base/check.h"
+#include "cli/import_postfix.h"
+#include "conf/conf_value.h"
+
+#define NEXTHOP_TEXT 300
+#define PASSWORDS_FIRST "smtp_sasl_password_maps"
+
+// Where a transport and its next hop lead.
+struct target {
+    char via[NEXTHOP_TEXT]; // "" : nowhere that we know
+    bool smtp;              // TLS and logins make sense
+    const char *note;       // for a comment, or NULL
+    struct bytes nexthop;   // as Postfix wrote it, to look up a login
+};
+
+// ---- next hops ---------------------------------------------------------------------------------------
+
+// "[host]:port", "host", "host:port", "[2001:db8::1]".
+static void parse_nexthop(struct import *im, struct bytes text, struct target *out)
+{
+    struct bytes host = text, port = BYTES_NONE, name;
+    uint64_t number = 25;
+    out->nexthop = text;
+    bool bracket = text.len && text.at[0] == '[';
+    ptrdiff_t end = bracket ? bytes_find(text, ']') : -1, colon;
+    if (bracket && end > 0) {
+        host = bytes_mid(text, 1, (size_t)end - 1);
+        port = bytes_skip(text, (size_t)end + 1);
+        port = bytes_starts(port, BYTES(":")) ? bytes_skip(port, 1) : BYTES_NONE;
+    } else if ((colon = bytes_find_last(text, ':')) > 0) {
+        host = bytes_first(text, (size_t)colon);
+        port = bytes_skip(text, (size_t)colon + 1);
+    }
+    if (bytes_starts_nocase(host, BYTES("ipv6:")))
+        host = bytes_skip(host, 5);
+    if (bytes_eq(port, BYTES("submission")))
+        number = 587;
+    else if (bytes_eq(port, BYTES("smtps")) || bytes_eq(port, BYTES("submissions")))
+        number = 465;
+    else if (port.len && !bytes_eq(port, BYTES("smtp")) && bytes_to_u64(port, 65535, &number) != OK)
+        number = 0;
+    if (number == 465) {
+        out->note = "we know no TLS from the first byte on the way out: port 587 with STARTTLS "
+                    "instead of 465";
+        number = 587;
+    } else if (!bracket && conf_value_hostname(host, &im->cf.arena, &name) == OK) {
+        out->note = "Postfix looked up the MX of this name; we connect to the host itself: name "
+                    "one of its MX hosts if that is not it";
+    }
+    bool ip6 = bytes_find(host, ':') >= 0;
+    if (number && host.len)
+        snprintf(out->via, sizeof out->via, ip6 ? "smtp://[%.*s]:%u" : "smtp://%.*s:%u",
+                 BYTES_FMT(bytes_first(host, 250)), (unsigned)number);
+    out->smtp = true;
+}
+
+static void parse_lmtp(struct import *im, struct bytes text, struct target *out)
+{
+    struct bytes path = text;
+    if (bytes_starts(text, BYTES("unix:"))) {
+        path = bytes_skip(text, 5);
+        if (bytes_starts(path, BYTES("/")))
+            snprintf(out->via, sizeof out->via, "lmtp:%.*s", BYTES_FMT(bytes_first(path, 250)));
+        else
+            snprintf(out->via, sizeof out->via, "lmtp:%.*s/%.*s",
+                     BYTES_FMT(postfix_get(&im->cf, NULL, "queue_directory")),
+                     BYTES_FMT(bytes_first(path, 200)));
+        return;
+    }
+    struct target host = {0};
+    parse_nexthop(im, bytes_starts(text, BYTES("inet:")) ? bytes_skip(text, 5) : text, &host);
+    if (host.via[0]) // "smtp://HOST:PORT"
+        snprintf(out->via, sizeof out->via, "lmtp:%.280s", host.via + strlen("smtp://"));
+}
+
+// What program a transport of master.cf is: "smtp", "lmtp", "pipe", ...
+static struct bytes command_of(struct import *im, struct bytes transport)
+{
+    for (const struct postfix_service *s = im->cf.services; s; s = s->next)
+        if (bytes_eq(s->name, transport) && bytes_eq(s->type, BYTES("unix")))
+            return s->command;
+    return bytes_eq(transport, BYTES("relay")) ? BYTES("smtp") : transport;
+}
+
+// "smtp:[host]:port", "lmtp:unix:path", ":[host]", "discard:", "smtp:".
+static void parse_target(struct import *im, struct bytes text, struct target *out)
+{
+    ptrdiff_t colon = bytes_find(text, ':');
+    struct bytes transport = colon < 0 ? text : bytes_first(text, (size_t)colon);
+    struct bytes nexthop = bytes_trim(bytes_skip(text, colon < 0 ? text.len : (size_t)colon + 1));
+    struct bytes command = transport.len ? command_of(im, transport) : BYTES("smtp");
+    *out = (struct target){0};
+    if (bytes_eq(command, BYTES("smtp")) && nexthop.len) {
+        parse_nexthop(im, nexthop, out);
+    } else if (bytes_eq(command, BYTES("smtp"))) {
+        snprintf(out->via, sizeof out->via, "mx");
+        out->smtp = true;
+    } else if (bytes_eq(command, BYTES("lmtp"))) {
+        parse_lmtp(im, nexthop, out);
+    } else if (bytes_eq(command, BYTES("discard"))) {
+        snprintf(out->via, sizeof out->via, "discard");
+    }
+}
+
+// ---- logins ------------------------------------------------------------------------------------------
+
+struct login {
+    struct bytes user, password;
+    uint32_t line;
+};
+
+static bool find_login(struct import *im, struct bytes nexthop, struct login *out)
+{
+    const char *why;
+    if (!postfix_flag(&im->cf, NULL, "smtp_sasl_auth_enable", false))
+        return false;
+    struct import_entry *e = import_table(im, postfix_get(&im->cf, NULL, PASSWORDS_FIRST), &why);
+    ptrdiff_t end = bytes_find(nexthop, ']');
+    struct bytes host =
+        nexthop.len && nexthop.at[0] == '[' && end > 0
+            ? bytes_mid(nexthop, 1, (size_t)end - 1)
+            : bytes_first(nexthop, bytes_find(nexthop, ':') < 0 ? nexthop.len
+                                                                : (size_t)bytes_find(nexthop, ':'));
+    for (; e; e = e->next) {
+        if (!bytes_eq_nocase(e->key, nexthop) && !bytes_eq_nocase(e->key, host))
+            continue;
+        ptrdiff_t colon = bytes_find(e->value, ':');
+        *out = (struct login){bytes_first(e->value, colon < 0 ? e->value.len : (size_t)colon),
+                              bytes_skip(e->value, colon < 0 ? e->value.len : (size_t)colon + 1),
+                              e->line};
+        return out->user.len && out->password.len;
+    }
+    return false;
+}
+
+// "mail.example.org:587" as the name of a file.
+static struct bytes file_name(struct import *im, const char *via, const char *end)
+{
+    struct buf name = {0};
+    for (const char *c = via + strlen("smtp://"); *c; c++)
+        buf_add_byte(&name, ascii_is_alnum(*c) || *c == '.' || *c == '-' ? *c : '_');
+    buf_add_cstr(&name, end);
+    struct bytes kept = arena_dup(&im->cf.arena, buf_bytes(&name));
+    buf_done(&name);
+    return kept;
+}
+
+// ---- TLS on the way out ------------------------------------------------------------------------------
+
+static const char *tls_of_level(struct bytes level)
+{
+    static const struct {
+        const char *level, *tls;
+    } levels[] = {{"none", "none"},     {"may", "may"},           {"encrypt", "encrypt"},
+                  {"dane", "may"},      {"dane-only", "encrypt"}, {"fingerprint", "encrypt"},
+                  {"verify", "verify"}, {"secure", "verify"}};
+    for (size_t i = 0; i < COUNT_OF(levels); i++)
+        if (bytes_eq(level, bytes_cstr(levels[i].level)))
+            return levels[i].tls;
+    return "may";
+}
+
+static const char *tls_out(struct import *im)
+{
+    struct bytes level = postfix_get(&im->cf, NULL, "smtp_tls_security_level");
+    if (level.len)
+        return tls_of_level(level);
+    return postfix_flag(&im->cf, NULL, "smtp_enforce_tls", false) ? "encrypt" : "may";
+}
+
+// ---- routes ------------------------------------------------------------------------------------------
+
+static int print_login(struct import *im, const struct target *t, const char **tls)
+{
+    struct login login;
+    struct bytes path;
+    if (!t->smtp || bytes_eq(bytes_cstr(t->via), BYTES("mx")) ||
+        !find_login(im, t->nexthop, &login))
+        return OK;
+    if (bytes_eq(bytes_cstr(*tls), BYTES("may")) || bytes_eq(bytes_cstr(*tls), BYTES("none"))) {
+        import_line(im, "    # the password must not cross the network in the clear");
+        *tls = "encrypt";
+    }
+    import_from(im, PASSWORDS_FIRST, 4);
+    import_line(im, "    login: %.*s", BYTES_FMT(import_yaml(im, login.user)));
+    struct bytes text = arena_printf(&im->cf.arena, "%.*s\n", BYTES_FMT(login.password));
+    int err = import_write(im, file_name(im, t->via, ".password"), text, &path);
+    if (!im->files)
+        import_line(im,
+                    "    # put the password (line %u of that table) into this file, alone; --files "
+                    "DIR does it",
+                    login.line);
+    import_line(im, "    password_file: %.*s", BYTES_FMT(import_yaml(im, path)));
+    return err;
+}
+
+// `match` is the inside of match: {}, empty for everything.
+static int print_route(struct import *im, const char *match, const struct target *t,
+                       struct bytes recipients)
+{
+    const char *tls = tls_out(im);
+    if (t->note)
+        import_line(im, "  # %s", t->note);
+    import_line(im, "  - match: {%s}\n    via: %.*s", match,
+                BYTES_FMT(import_yaml(im, bytes_cstr(t->via))));
+    int err = print_login(im, t, &tls);
+    if (t->smtp && !bytes_eq(bytes_cstr(tls), BYTES("may")))
+        import_line(im, "    tls: %s", tls);
+    if (recipients.len)
+        import_line(im, "    recipients: %.*s", BYTES_FMT(import_yaml(im, recipients)));
+    return err;
+}
+
+// A pattern of Postfix's tables as ours, in YAML; empty: there is none.
+static struct bytes pattern_of(struct import *im, struct bytes key)
+{
+    struct bytes out, text = key;
+    if (bytes_starts(key, BYTES(".")))
+        text = arena_printf(&im->cf.arena, "*%.*s", BYTES_FMT(key));
+    else if (bytes_starts(key, BYTES("@")))
+        text = bytes_skip(key, 1);
+    return conf_value_pattern(text, &im->cf.arena, &out) == OK ? import_yaml(im, out) : BYTES_NONE;
+}
+
+// 0 addresses, 1 domains, 2 parents (the longest first), 3 everything.
+static int rank_of(struct bytes key)
+{
+    if (bytes_eq(key, BYTES("*")))
+        return 3;
+    return bytes_find(key, '@') > 0 ? 0 : bytes_starts(key, BYTES(".")) ? 2 : 1;
+}
+
+static bool comes_before(const struct import_entry *a, const struct import_entry *b)
+{
+    int x = rank_of(a->key), y = rank_of(b->key);
+    return x < y || (x == y && x == 2 && a->key.len > b->key.len);
+}
+
+static struct import_entry *sorted(struct import_entry *list)
+{
+    struct import_entry *out = NULL, *next;
+    for (; list; list = next) {
+        struct import_entry **at = &out;
+        next = list->next;
+        while (*at && !comes_before(list, *at))
+            at = &(*at)->next;
+        list->next = *at;
+        *at = list;
+    }
+    return out;
+}
+
+// Each table of a list of maps.
+static int each_entry(struct import *im, const char *name, struct bytes values,
+                      int (*on_entry)(struct import *im, const char *name,
+                                      const struct import_entry *e))
+{
+    struct bytes map;
+    const char *why;
+    int err = OK;
+    while (!err && postfix_word(&values, &map)) {
+        struct import_entry *e = sorted(import_table(im, map, &why));
+        if (why) {
+            import_left(im, name, "%.*s: %s; write routes for what stands there", BYTES_FMT(map),
+                        why);
+            return OK;
+        }
+        import_from(im, name, 2);
+        for (; e && !err; e = e->next)
+            err = on_entry(im, name, e);
+    }
+    return err;
+}
+
+static int on_transport(struct import *im, const char *name, const struct import_entry *e)
+{
+    struct target t;
+    char match[512];
+    struct bytes pattern = pattern_of(im, e->key);
+    parse_target(im, e->value, &t);
+    if (!pattern.len || !t.via[0]) {
+        import_line(im, "  # %s, line %u, has no counterpart here: %.*s %.*s", name, e->line,
+                    BYTES_FMT(e->key), BYTES_FMT(e->value));
+        return OK;
+    }
+    if (t.note && bytes_eq(bytes_cstr(t.via), BYTES("mx")))
+        t.note = NULL;
+    snprintf(match, sizeof match, "recipient: %.*s", BYTES_FMT(pattern));
+    return print_route(im, match, &t, BYTES_NONE);
+}
+
+static int on_sender_relay(struct import *im, const char *name, const struct import_entry *e)
+{
+    struct target t = {0};
+    char match[512];
+    struct bytes pattern = pattern_of(im, e->key);
+    if (bytes_eq(e->value, BYTES("DUNNO")) || !pattern.len)
+        return OK;
+    parse_nexthop(im, e->value, &t);
+    if (!t.via[0]) {
+        import_line(im, "  # %s, line %u, is no host: %.*s", name, e->line, BYTES_FMT(e->value));
+        return OK;
+    }
+    snprintf(match, sizeof match, "sender: %.*s", BYTES_FMT(pattern));
+    return print_route(im, match, &t, BYTES_NONE);
+}
+
+static int on_policy(struct import *im, const char *name, const struct import_entry *e)
+{
+    char match[512];
+    struct bytes pattern = pattern_of(im, e->key), rest = e->value, level;
+    if (!pattern.len || rank_of(e->key) == 0 || !postfix_word(&rest, &level)) {
+        import_line(im, "  # %s, line %u, is about a next hop: set tls: of its route (%.*s)", name,
+                    e->line, BYTES_FMT(e->key));
+        return OK;
+    }
+    snprintf(match, sizeof match, "recipient: %.*s", BYTES_FMT(pattern));
+    import_line(im, "  - match: {%s}\n    via: mx\n    tls: %s", match, tls_of_level(level));
+    return OK;
+}
+
+// ---- local domains -----------------------------------------------------------------------------------
+
+// The domains of a list in YAML, without this host's own names where `others`.
+static struct bytes domains_of(struct import *im, const char *name)
+{
+    struct bytes list = postfix_get(&im->cf, NULL, name), word;
+    struct buf out = {0};
+    while (postfix_word(&list, &word)) {
+        struct bytes domain;
+        if (bytes_find(word, ':') >= 0 || bytes_find(word, '/') >= 0 ||
+            conf_value_domain(word, &im->cf.arena, &domain) != OK)
+            continue;
+        buf_printf(&out, "%s%.*s", out.len ? ", " : "", BYTES_FMT(import_yaml(im, domain)));
+    }
+    struct bytes kept = arena_dup(&im->cf.arena, buf_bytes(&out));
+    buf_done(&out);
+    return kept;
+}
+
+static int print_local(struct import *im, const char *name, const char *const *transports)
+{
+    struct bytes domains = domains_of(im, name);
+    struct target t = {0};
+    struct buf match = {0};
+    if (!domains.len)
+        return OK;
+    import_from(im, name, 2);
+    for (; *transports && !t.via[0]; transports++) {
+        struct bytes value = postfix_get(&im->cf, NULL, *transports);
+        if (!value.len)
+            continue;
+        parse_target(im, value, &t);
+        import_from(im, *transports, 2);
+    }
+    if (!t.via[0]) {
+        import_line(im,
+                    "  # Postfix put their mail into mailboxes of this host; make this folder and "
+                    "give it to the "
+                    "service's user,\n  # or name your IMAP server: via: lmtp:/run/dovecot/lmtp");
+        snprintf(t.via, sizeof t.via, "maildir:/var/mail/posthaste/%%d/%%u");
+    }
+    buf_printf(&match, "recipient: [%.*s]", BYTES_FMT(domains));
+    import_line(im, "  - match: {%s}\n    via: %.*s", buf_cstr(&match),
+                BYTES_FMT(import_yaml(im, bytes_cstr(t.via))));
+    buf_done(&match);
+    return OK;
+}
+
+// Aliases with targets: a recipient table of ours, for the domains of its keys.
+static int print_aliases(struct import *im)
+{
+    struct bytes maps = postfix_get(&im->cf, NULL, "virtual_alias_maps"), map, path;
+    struct buf table = {0}, domains = {0};
+    const char *why = NULL;
+    if (postfix_get(&im->cf, NULL, "recipient_delimiter").len)
+        buf_printf(&table, "option subaddress %.1s\n",
+                   postfix_get(&im->cf, NULL, "recipient_delimiter").at);
+    while (!why && postfix_word(&maps, &map))
+        for (struct import_entry *e = import_table(im, map, &why); e; e = e->next) {
+            ptrdiff_t sign = bytes_find_last(e->key, '@');
+            struct bytes domain;
+            if (sign < 0 || conf_value_domain(bytes_skip(e->key, (size_t)sign + 1), &im->cf.arena,
+                                              &domain) != OK)
+                continue;
+            buf_printf(&table, "%.*s: ", BYTES_FMT(e->key));
+            struct bytes rest = e->value, word;
+            for (int n = 0; postfix_word(&rest, &word); n++)
+                buf_printf(&table, bytes_find(word, '@') < 0 ? "%s%.*s@%.*s" : "%s%.*s",
+                           n ? ", " : "", BYTES_FMT(word),
+                           BYTES_FMT(postfix_get(&im->cf, NULL, "myorigin")));
+            buf_add_byte(&table, '\n');
+            struct bytes shown = import_yaml(im, domain);
+            if (bytes_search(buf_bytes(&domains), shown) < 0)
+                buf_printf(&domains, "%s%.*s", domains.len ? ", " : "", BYTES_FMT(shown));
+        }
+    int err = OK;
+    if (why) {
+        import_left(im, "virtual_alias_maps", "%s; write a recipient table (routes[].recipients)",
+                    why);
+    } else if (domains.len) {
+        import_from(im, "virtual_alias_maps", 2);
+        import_from(im, "virtual_alias_domains", 2);
+        err = import_write(im, BYTES("aliases"), buf_bytes(&table), &path);
+        if (!im->files)
+            import_line(im, "  # write that table there as lines \"user@domain: target, target\"; "
+                            "--files DIR does it");
+        import_line(im, "  - match: {recipient: [%s]}\n    via: mx\n    recipients: %.*s",
+                    buf_cstr(&domains), BYTES_FMT(import_yaml(im, path)));
+    }
+    buf_done(&table);
+    buf_done(&domains);
+    return err;
+}
+
+static int print_default(struct import *im)
+{
+    struct target t = {0};
+    struct bytes relayhost = postfix_get(&im->cf, NULL, "relayhost");
+    struct bytes transport = postfix_get(&im->cf, NULL, "default_transport");
+    const char *tls = tls_out(im);
+    static const char *const names[] = {"relayhost", "smtp_tls_security_level", "smtp_use_tls",
+                                        "smtp_enforce_tls", "smtp_sasl_auth_enable"};
+    if (bytes_find(transport, ':') > 0)
+        parse_target(im, transport, &t);
+    if (t.via[0])
+        import_from(im, "default_transport", 2);
+    else if (relayhost.len)
+        parse_nexthop(im, relayhost, &t);
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        import_from(im, names[i], 2);
+    if (bytes_starts(postfix_get(&im->cf, NULL, "smtp_tls_security_level"), BYTES("dane")))
+        import_line(im, "  # DANE is not looked at yet: %s", tls);
+    if (t.via[0])
+        return print_route(im, "", &t, BYTES_NONE);
+    if (relayhost.len)
+        import_line(
+            im, "  # relayhost is no host that could be connected to: set via: smtp://HOST:PORT");
+    import_line(im, "  - via: mx\n    tls: %s", tls);
+    return OK;
+}
+
+static bool has_all(struct import *im)
+{
+    const char *why;
+    struct bytes maps = postfix_get(&im->cf, NULL, "transport_maps"), map;
+    while (postfix_word(&maps, &map))
+        for (struct import_entry *e = import_table(im, map, &why); e; e = e->next) {
+            struct target t;
+            parse_target(im, e->value, &t);
+            if (rank_of(e->key) == 3 && t.via[0])
+                return true;
+        }
+    return false;
+}
+
+// ---- lanes -------------------------------------------------------------------------------------------
+
+static uint64_t number_of(struct import *im, struct bytes transport, const char *rest,
+                          bool *out_set)
+{
+    struct bytes name = arena_printf(&im->cf.arena, "%.*s%s", BYTES_FMT(transport), rest);
+    uint64_t value = 0;
+    struct bytes text = postfix_get(&im->cf, NULL, name.at);
+    if (bytes_ends(text, BYTES("s"))) // of a delay
+        text.len--;
+    *out_set = postfix_is_set(&im->cf, NULL, name.at) && bytes_to_u64(text, 1000000, &value) == OK;
+    if (*out_set)
+        import_from(im, name.at, 2);
+    return value;
+}
+
+// The limits of one transport; false: it has none.
+static bool lane_of(struct import *im, struct bytes transport, struct buf *out)
+{
+    bool set;
+    uint64_t n = number_of(im, transport, "_destination_concurrency_limit", &set);
+    if (set)
+        buf_printf(out, "    connections: %llu\n", (unsigned long long)(n && n < 1000 ? n : 1000));
+    n = number_of(im, transport, "_destination_recipient_limit", &set);
+    if (set)
+        buf_printf(out, "    recipients_per_transaction: %llu\n",
+                   (unsigned long long)(n && n < 1000 ? n : 1000));
+    n = number_of(im, transport, "_destination_rate_delay", &set);
+    if (set && n) // one connection, a pause of n seconds behind each message
+        buf_printf(out, "    messages_per_second: %s%.3f\n", "",
+                   1.0 / (double)(n < 1000 ? n : 1000));
+    return out->len > 0;
+}
+
+// Domains that transport_maps sends by this transport of master.cf's.
+static struct bytes domains_by(struct import *im, struct bytes transport)
+{
+    struct bytes maps = postfix_get(&im->cf, NULL, "transport_maps"), map;
+    struct buf out = {0};
+    const char *why;
+    while (postfix_word(&maps, &map))
+        for (struct import_entry *e = import_table(im, map, &why); e; e = e->next) {
+            ptrdiff_t colon = bytes_find(e->value, ':');
+            struct bytes pattern =
+                rank_of(e->key) == 1 || rank_of(e->key) == 2 ? pattern_of(im, e->key) : BYTES_NONE;
+            if (pattern.len &&
+                bytes_eq(bytes_first(e->value, colon < 0 ? e->value.len : (size_t)colon),
+                         transport))
+                buf_printf(&out, "%s%.*s", out.len ? ", " : "", BYTES_FMT(pattern));
+        }
+    struct bytes kept = arena_dup(&im->cf.arena, buf_bytes(&out));
+    buf_done(&out);
+    return kept;
+}
+
+static void import_lanes(struct import *im)
+{
+    struct buf limits = {0};
+    import_line(im, "\nlanes:");
+    for (const struct postfix_service *s = im->cf.services; s; s = s->next) {
+        bool own = bytes_eq(s->type, BYTES("unix")) && !bytes_eq(s->name, BYTES("smtp"));
+        struct bytes domains = own ? domains_by(im, s->name) : BYTES_NONE;
+        buf_clear(&limits);
+        if (domains.len && lane_of(im, s->name, &limits))
+            import_line(im, "  - match: [%.*s]\n%.*s", BYTES_FMT(domains), (int)limits.len - 1,
+                        limits.at);
+    }
+    buf_clear(&limits);
+    if (!lane_of(im, BYTES("smtp"), &limits) && !lane_of(im, BYTES("default"), &limits))
+        buf_add_cstr(&limits, "    connections: 20 # Postfix's default\n");
+    import_line(im, "  - match: \"*\"\n%.*s", (int)limits.len - 1, limits.at);
+    buf_done(&limits);
+}
+
+int import_routes(struct import *im)
+{
+    static const char *const local[] = {"mailbox_transport", "local_transport", NULL};
+    static const char *const virtual[] = {"virtual_transport", NULL};
+    import_line(im, "\nroutes:");
+    int err = print_aliases(im);
+    if (!err)
+        err = each_entry(im, "transport_maps", postfix_get(&im->cf, NULL, "transport_maps"),
+                         on_transport);
+    if (!err && !has_all(im)) { // what follows would never be reached
+        if (postfix_is_set(&im->cf, NULL, "mydestination"))
+            err = print_local(im, "mydestination", local);
+        if (!err)
+            err = print_local(im, "virtual_mailbox_domains", virtual);
+        if (!err)
+            err = each_entry(im, "sender_dependent_relayhost_maps",
+                             postfix_get(&im->cf, NULL, "sender_dependent_relayhost_maps"),
+                             on_sender_relay);
+        if (!err && !postfix_get(&im->cf, NULL, "relayhost").len)
+            err = each_entry(im, "smtp_tls_policy_maps",
+                             postfix_get(&im->cf, NULL, "smtp_tls_policy_maps"), on_policy);
+        if (!err)
+            err = print_default(im);
+    }
+    import_lanes(im);
+    return err;
+}
