@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 
-#define CHUNKS_CACHED_MAX 16 // per thread: 256 KiB
+#define CHUNKS_CACHED_MAX 128 // per thread: 2 MiB
 
 struct chunk_cache {
     struct chunk *first;
@@ -127,4 +127,14 @@ size_t chain_read(const struct chain *c, size_t offset, char *out, size_t n)
         offset = 0;
     }
     return done;
+}
+
+struct bytes chain_slice(const struct chain *c, size_t offset)
+{
+    for (const struct chunk *chunk = c->first; chunk; chunk = chunk->next) {
+        if (offset < chunk->len)
+            return bytes_of(chunk->data + offset, chunk->len - offset);
+        offset -= chunk->len;
+    }
+    return BYTES_NONE;
 }

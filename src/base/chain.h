@@ -26,3 +26,5 @@ void chain_add(struct chain *c, struct bytes s);
 void chain_move(struct chain *to, struct chain *from);
 // Copies up to n bytes from offset into out; returns how many there were.
 size_t chain_read(const struct chain *c, size_t offset, char *out, size_t n);
+// The bytes from offset to the end of the chunk that they stand in; empty behind the last.
+struct bytes chain_slice(const struct chain *c, size_t offset);

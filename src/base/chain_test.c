@@ -54,12 +54,18 @@ static void reads_from_any_offset(void **state)
     fill(&c, 40000, 999);
     for (size_t at = 16370; at < 16400; at++) {
         assert_int_equal(chain_read(&c, at, out, 10), 10);
+        struct bytes slice = chain_slice(&c, at);
+        assert_in_range(slice.len, 1, CHUNK_BYTES);
+        assert_memory_equal(slice.at, out, slice.len < 10 ? slice.len : 10);
         for (size_t i = 0; i < 10; i++)
             assert_int_equal(out[i], pattern(at + i));
     }
     assert_int_equal(chain_read(&c, 39995, out, 10), 5);
     assert_int_equal(chain_read(&c, 40000, out, 10), 0);
     assert_int_equal(chain_read(&c, 50000, out, 10), 0);
+    assert_int_equal(chain_slice(&c, 39995).len, 5);
+    assert_int_equal(chain_slice(&c, 40000).len, 0);
+    assert_int_equal(chain_slice(&c, 50000).len, 0);
     chain_done(&c);
 }
 

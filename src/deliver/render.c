@@ -18,7 +18,6 @@ void render_init(struct render *r, struct spool *spool, struct stored_message *m
     r->out_taken = 0;
     r->ended = false;
     r->err = OK;
-    r->piece = mem_resize(NULL, RENDER_PIECE_BYTES); // as it comes: most bodies are smaller
     spool_body_init(&r->body, spool, m, ready, ctx);
     if (kind != RENDER_IDENTITY)
         mail_downgrade_plan_start(&r->plan, kind == RENDER_CHECKED ? MAIL_DOWNGRADE_KEEP_8BIT : 0);
@@ -34,7 +33,6 @@ void render_done(struct render *r)
     }
     buf_done(&r->out);
     buf_done(&r->added);
-    free(r->piece);
     spool_body_done(&r->body);
     stored_message_unref(r->message);
     r->message = NULL;
@@ -60,12 +58,10 @@ static int read_piece(struct render *r, size_t max, struct bytes *out)
         r->header_at += out->len;
         return OK;
     }
-    size_t n = max < RENDER_PIECE_BYTES ? max : RENDER_PIECE_BYTES;
-    int err = spool_body_read(&r->body, r->body_at, r->piece, n, &n);
+    int err = spool_body_read(&r->body, r->body_at, max, out);
     if (err)
         return err == E_NOT_FOUND ? E_DAMAGED : err; // set aside by an earlier reader
-    r->body_at += n;
-    *out = bytes_of(r->piece, n);
+    r->body_at += out->len;
     return OK;
 }
 

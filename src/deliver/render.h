@@ -33,9 +33,8 @@ struct render {
     struct mail_downgrade *downgrade; // SEVEN_BIT, once planned
     struct buf out;                   // what the downgrade has given and is not taken yet
     size_t out_taken;
-    bool ended;  // the second reading is over
-    int err;     // the first failure of render_next()
-    char *piece; // RENDER_PIECE_BYTES of the body
+    bool ended; // the second reading is over
+    int err;    // the first failure of render_next()
 };
 
 // `added`: whole ASCII header fields that come first (copied), or empty. `ready(ctx)` is called once after each

@@ -61,14 +61,13 @@ static void on_drained(void *ctx)
 static void read_back(void *ctx)
 {
     struct taking *t = ctx;
-    size_t n = 1;
-    while (n > 0) {
-        char out[10000];
-        int err = spool_body_read(&t->reader, t->body.len, out, sizeof out, &n);
+    struct bytes piece = BYTES("x");
+    while (piece.len > 0) {
+        int err = spool_body_read(&t->reader, t->body.len, 10000, &piece);
         if (err == E_AGAIN)
             return;
         CHECK(err == OK);
-        buf_add(&t->body, bytes_of(out, n));
+        buf_add(&t->body, piece);
     }
     t->done = true;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// How it works. A body in memory is copied from its chain. An extent is read a block at a time:
+// How it works. A body in memory is lent from its chain. An extent is read a block at a time:
 // from the page cache if it is there, else by a job; the block is checked against its sum and then
 // served in pieces. The first job also opens the file and loads the sums, which have to match the
 // acceptance's extent_sum. What a block from the page cache says is doubted is read again by a job, which moves the
@@ -162,10 +162,9 @@ void spool_body_init(struct spool_body *b, struct spool *spool, struct stored_me
     b->file->block_number = NO_BLOCK;
 }
 
-static int read_extent(struct spool_body_file *f, uint64_t offset, char *out, size_t n,
-                       size_t *out_n)
+static int read_extent(struct spool_body_file *f, uint64_t offset, size_t max, struct bytes *out)
 {
-    if (offset >= body_bytes(f) || n == 0)
+    if (offset >= body_bytes(f) || max == 0)
         return OK;
     if (f->running)
         return E_AGAIN;
@@ -176,18 +175,17 @@ static int read_extent(struct spool_body_file *f, uint64_t offset, char *out, si
     if (err)
         return err;
     size_t at = (size_t)(offset % SPOOL_EXTENT_BLOCK), left = f->block_bytes - at;
-    *out_n = n < left ? n : left;
-    memcpy(out, f->block + at, *out_n);
+    *out = bytes_first(bytes_of(f->block + at, left), max);
     return OK;
 }
 
-int spool_body_read(struct spool_body *b, uint64_t offset, char *out, size_t n, size_t *out_n)
+int spool_body_read(struct spool_body *b, uint64_t offset, size_t max, struct bytes *out)
 {
-    *out_n = 0;
+    *out = BYTES_NONE;
     if (b->file)
-        return read_extent(b->file, offset, out, n, out_n);
+        return read_extent(b->file, offset, max, out);
     if (offset < b->message->body.len)
-        *out_n = chain_read(&b->message->body, (size_t)offset, out, n);
+        *out = bytes_first(chain_slice(&b->message->body, (size_t)offset), max);
     return OK;
 }
 

@@ -424,14 +424,13 @@ struct body_reading {
 static void read_on(void *ctx)
 {
     struct body_reading *r = ctx;
-    char out[3000];
-    size_t n = 1;
-    while (!r->err && n) {
-        r->err = spool_body_read(&r->body, r->offset, out, sizeof(out), &n);
-        for (size_t i = 0; !r->err && i < n; i++)
-            if (out[i] != body_byte(r->offset + i))
+    struct bytes piece = BYTES("x");
+    while (!r->err && piece.len) {
+        r->err = spool_body_read(&r->body, r->offset, 3000, &piece);
+        for (size_t i = 0; !r->err && i < piece.len; i++)
+            if (piece.at[i] != body_byte(r->offset + i))
                 r->err = E_SYNTAX;
-        r->offset += n;
+        r->offset += piece.len;
     }
     if (r->err == E_AGAIN) {
         r->err = OK;

@@ -53,11 +53,10 @@ static void settle(struct session *s)
 static void read_body(void *ctx)
 {
     struct session *s = ctx;
-    char out[8192];
-    size_t n;
+    struct bytes piece;
     int err;
-    while ((err = spool_body_read(&s->body, s->offset, out, sizeof(out), &n)) == OK && n)
-        s->offset += n;
+    while ((err = spool_body_read(&s->body, s->offset, 8192, &piece)) == OK && piece.len)
+        s->offset += piece.len;
     if (err == E_AGAIN)
         return;
     CHECK(err == OK && s->offset == s->read.message->envelope->body_bytes);
