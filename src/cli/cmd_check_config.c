@@ -79,15 +79,34 @@ static int check_rules(const struct conf *conf, struct buf *errors)
     return err;
 }
 
+static int check_client_authorities(const struct conf *conf, struct buf *errors)
+{
+    struct bytes path = conf->tls.client_authorities;
+    struct net_tls_authorities *authorities = NULL;
+    char reason[NET_TLS_REASON];
+    struct buf pem;
+    if (!path.len)
+        return OK;
+    read_pem(path, &pem);
+    int err = net_tls_authorities_new(buf_bytes(&pem), &authorities, reason);
+    if (err)
+        buf_printf(errors, "%s: error: tls.client_authorities: %s: %s\n", conf->file.at, path.at,
+                   reason);
+    net_tls_authorities_free(authorities);
+    buf_done(&pem);
+    return err;
+}
+
 static int check_contents(const struct conf *conf, struct buf *errors)
 {
     struct route_table *routes;
     int pair = check_pair(conf, errors);
+    int clients = check_client_authorities(conf, errors);
     int rules = check_rules(conf, errors);
     int err = route_table_new(conf, NULL, 1, &routes, errors);
     if (!err)
         route_table_free(routes);
-    return pair ? pair : rules ? rules : err;
+    return pair ? pair : clients ? clients : rules ? rules : err;
 }
 
 static int run(struct cli *cli)

@@ -8,8 +8,13 @@
 #include "cli/cli_commands.h"
 #include "cli/cli_store.h"
 #include "cli/cli_table.h"
+#include "net/net_tls.h"
+#include "route/route_file.h"
 #include "store/store_password.h"
+#include "store/store_proof.h"
 #include "sys/sys.h"
+
+#define CERTIFICATE_MAX ((size_t)1 << 20)
 
 // A password and what the store keeps of it. Only the verifiers leave this process.
 struct secret {
@@ -114,9 +119,90 @@ static int add_credential(struct cli *cli, const struct secret *s)
     return exit;
 }
 
+// ---- credentials without a password ------------------------------------------------------------------
+
+static const struct {
+    const char *option;
+    enum store_proof proof;
+} proofs[] = {{"network", STORE_PROOF_NETWORK},
+              {"certificate", STORE_PROOF_CERTIFICATE},
+              {"fingerprint", STORE_PROOF_CERTIFICATE},
+              {"certificate-name", STORE_PROOF_NAME}};
+
+// How many of the options that stand for one are given; *out_n is the last of them.
+static int count_proofs(struct cli *cli, size_t *out_n)
+{
+    int count = 0;
+    for (size_t n = 0; n < COUNT_OF(proofs); n++)
+        if (cli_value(cli, proofs[n].option)) {
+            count++;
+            *out_n = n;
+        }
+    return count;
+}
+
+static int read_certificate(const char *path, struct buf *out_text)
+{
+    struct buf pem;
+    uint8_t hash[32] = {0};
+    buf_init(&pem, CERTIFICATE_MAX);
+    int err = route_file_read(path, &pem), exit = CLI_OK;
+    if (err)
+        exit = cli_fail(cli_exit_of(err), "%s: %s", path, err_text(err));
+    else if (net_tls_fingerprint(buf_bytes(&pem), hash))
+        exit = cli_fail(CLI_DATA, "%s: this is no certificate in PEM", path);
+    store_proof_format_hash(hash, out_text);
+    buf_done(&pem);
+    return exit;
+}
+
+// Arguments of the operation for the one option that is given.
+static int take_proof(struct cli *cli, size_t n, struct json_object *args)
+{
+    struct buf login = {0};
+    const char *value = cli_value(cli, proofs[n].option);
+    bool is_file = strcmp(proofs[n].option, "certificate") == 0;
+    int exit = is_file ? read_certificate(value, &login) : CLI_OK;
+    if (is_file)
+        cli_json_add(args, "login", buf_bytes(&login));
+    else
+        cli_json_add(args, store_proof_name(proofs[n].proof), bytes_cstr(value));
+    buf_done(&login);
+    return exit;
+}
+
+static int run_add_proof(struct cli *cli, size_t n)
+{
+    struct json_object *args = json_object_new_object(), *result;
+    cli_json_add(args, "account", cli_argument(cli, 0));
+    int exit = take_proof(cli, n, args);
+    if (exit) {
+        json_object_put(args);
+        return exit;
+    }
+    exit = cli_store_apply(cli, "credential.add", args, &result);
+    if (exit)
+        return exit;
+    json_object_object_add(result, "password", NULL);
+    if (cli->json)
+        cli_print_json(result);
+    else
+        printf("%.*s is a credential of account %.*s\n", BYTES_FMT(cli_json_text(result, "login")),
+               BYTES_FMT(cli_json_text(result, "account")));
+    json_object_put(result);
+    return CLI_OK;
+}
+
 static int run_add(struct cli *cli)
 {
     struct secret secret = {0};
+    size_t n = 0;
+    int given = count_proofs(cli, &n);
+    if (given && (given > 1 || cli_value(cli, "login") || cli_flag(cli, "generate") ||
+                  cli_flag(cli, "password-stdin")))
+        return cli_fail_usage(cli, "credential add: --%s stands alone", proofs[n].option);
+    if (given)
+        return run_add_proof(cli, n);
     if (!cli_value(cli, "login"))
         return cli_fail_usage(cli, "credential add: --login is missing");
     if (cli_flag(cli, "generate") == cli_flag(cli, "password-stdin"))
@@ -133,12 +219,20 @@ static int run_add(struct cli *cli)
 static int run_remove(struct cli *cli)
 {
     struct json_object *args, *result;
-    if (!cli_value(cli, "login"))
-        return cli_fail_usage(cli, "credential remove: --login is missing");
+    size_t n = 0;
+    int given = count_proofs(cli, &n);
+    if (given + (cli_value(cli, "login") != NULL) != 1)
+        return cli_fail_usage(cli, "credential remove: give --login, or what stands for one");
     args = json_object_new_object();
     cli_json_add(args, "account", cli_argument(cli, 0));
-    cli_json_add(args, "login", bytes_cstr(cli_value(cli, "login")));
-    int exit = cli_store_apply(cli, "credential.remove", args, &result);
+    int exit = given ? take_proof(cli, n, args) : CLI_OK;
+    if (!given)
+        cli_json_add(args, "login", bytes_cstr(cli_value(cli, "login")));
+    if (exit) {
+        json_object_put(args);
+        return exit;
+    }
+    exit = cli_store_apply(cli, "credential.remove", args, &result);
     if (exit)
         return exit;
     if (cli->json)
@@ -158,7 +252,8 @@ static void print_credentials(struct json_object *list)
         struct json_object *credential = json_object_array_get_idx(list, i);
         cli_table_add(&table, cli_json_text(credential, "account"));
         cli_table_add(&table, cli_json_text(credential, "login"));
-        cli_table_add(&table, cli_json_text(credential, "password"));
+        struct bytes password = cli_json_text(credential, "password");
+        cli_table_add(&table, password.len ? password : BYTES("-"));
         cli_table_add(&table, cli_json_text(credential, "created_at"));
     }
     cli_table_print(&table);
@@ -188,19 +283,28 @@ static const struct cli_option add_options[] = {
     {"login", "LOGIN", "what clients log in as; unique among all accounts"},
     {"generate", NULL, "make a password and print it, this once"},
     {"password-stdin", NULL, "take the first line of standard input as the password"},
+    {"network", "NETWORK", "instead: clients from there need no login, such as 192.0.2.0/24"},
+    {"certificate", "FILE", "instead: clients with this TLS certificate, in PEM"},
+    {"fingerprint", "SHA256", "the same by the fingerprint of the certificate or its public key"},
+    {"certificate-name", "NAME", "instead: by a name in certificates of tls.client_authorities"},
     {NULL},
 };
 static const struct cli_option remove_options[] = {
-    {"login", "LOGIN", "the login"},
-    {NULL},
+    {"login", "LOGIN", "the login, as it is listed"}, {"network", "NETWORK", "the network"},
+    {"certificate", "FILE", "the certificate"},       {"fingerprint", "SHA256", "the fingerprint"},
+    {"certificate-name", "NAME", "the name"},         {NULL},
 };
 
 const struct cli_command cli_credential_add = {
     .name = "credential add",
     .arguments = "ACCOUNT",
     .help = "add a login to an account",
-    .more = "A generated password has 160 random bits and works with AUTH PLAIN, LOGIN and\n"
-            "SCRAM-SHA-256. One of your own is kept as yescrypt and works with PLAIN and LOGIN.\n",
+    .more =
+        "A generated password has 160 random bits; one of your own is kept as yescrypt and as "
+        "SCRAM\n"
+        "key. A network or certificate has none: the listener's client_certificates says whether\n"
+        "certificates are asked for, and whether they need AUTH EXTERNAL. Sender domains are\n"
+        "checked as ever.\n",
     .options = add_options,
     .arguments_min = 1,
     .arguments_max = 1,

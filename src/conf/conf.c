@@ -176,6 +176,7 @@ int conf_check_files(const struct conf *conf, struct buf *errors)
     check_file(conf, "tls.certificate", conf->tls.certificate, errors);
     check_file(conf, "tls.key", conf->tls.key, errors);
     check_file(conf, "tls.authorities", conf->tls.authorities, errors);
+    check_file(conf, "tls.client_authorities", conf->tls.client_authorities, errors);
     check_file(conf, "dns.trust_anchor", conf->dns.trust_anchor, errors);
     check_file(conf, "bounce.rules", conf->bounce.rules, errors);
     for (uint32_t i = 0; i < conf->routes_count; i++) {

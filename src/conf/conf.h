@@ -36,6 +36,11 @@ enum conf_auth { CONF_AUTH_REQUIRED, CONF_AUTH_OPTIONAL, CONF_AUTH_NONE };
 enum conf_dkim { CONF_DKIM_TXT, CONF_DKIM_CNAME };
 enum conf_dkim_keys { CONF_DKIM_BOTH, CONF_DKIM_RSA, CONF_DKIM_ED25519 };
 enum conf_role { CONF_ROLE_SUBMISSION, CONF_ROLE_BOUNCES };
+enum conf_client_certificates {
+    CONF_CLIENT_CERTIFICATES_NONE,
+    CONF_CLIENT_CERTIFICATES_ASK,
+    CONF_CLIENT_CERTIFICATES_LOGIN
+};
 enum conf_submission { CONF_SUBMISSION_FIX, CONF_SUBMISSION_STRICT, CONF_SUBMISSION_OFF };
 
 struct conf_listener {
@@ -61,6 +66,7 @@ struct conf_listener {
     struct conf_cidr *xclient;
     uint32_t xclient_count;
     bool xclient_login;
+    enum conf_client_certificates client_certificates;
 };
 
 enum conf_via_kind {
@@ -133,6 +139,7 @@ struct conf {
     uint32_t listeners_count;
     struct {
         struct bytes certificate, key, authorities; // PEM files; authorities not set: the system's
+        struct bytes client_authorities;            // PEM file; not set: no names are believed
         bool self_signed;                           // make a certificate at start; for trials only
     } tls;
     struct {

@@ -71,6 +71,9 @@ static void check_proxies(struct check *c, const struct conf_listener *l,
 {
     check_tellers(c, l->proxy, l->proxy_count, node, "proxy");
     check_tellers(c, l->xclient, l->xclient_count, node, "xclient");
+    if (l->client_certificates && l->tls == CONF_TLS_NONE)
+        conf_errors_add(c->errors, place_of(node, "client_certificates"),
+                        "without TLS no client shows a certificate; set tls: starttls or implicit");
     if (l->xclient_login && !l->xclient_count)
         conf_errors_add(c->errors, place_of(node, "xclient_login"),
                         "xclient_login is for the networks of xclient, which is not set");
@@ -79,8 +82,8 @@ static void check_proxies(struct check *c, const struct conf_listener *l,
 // What is sent here needs no login, and is never sent on.
 static void check_bounces(struct check *c, struct conf_listener *l, const struct conf_node *node)
 {
-    static const char *const others[] = {"auth", "trusted", "account", "submission",
-                                         "xclient_login"};
+    static const char *const others[] = {"auth",       "trusted",       "account",
+                                         "submission", "xclient_login", "client_certificates"};
     for (size_t i = 0; i < COUNT_OF(others); i++)
         if (conf_node_find(node, others[i]))
             conf_errors_add(c->errors, place_of(node, others[i]),

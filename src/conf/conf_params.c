@@ -7,6 +7,7 @@
 static const char *const role_words[] = {"submission", "bounces", NULL};
 static const char *const tls_words[] = {"none", "starttls", "implicit", NULL};
 static const char *const auth_words[] = {"required", "optional", "none", NULL};
+static const char *const client_certificate_words[] = {"none", "ask", "login", NULL};
 static const char *const dkim_words[] = {"txt", "cname", NULL};
 static const char *const dkim_key_words[] = {"both", "rsa", "ed25519", NULL};
 static const char *const submission_words[] = {"fix", "strict", "off", NULL};
@@ -53,11 +54,13 @@ const struct conf_param conf_params[] = {
 {"listeners[].proxy", "networks of proxies that tell each client's address by the PROXY protocol, version 1 or 2; nobody else may connect then", CONF_CIDRS, LIST(conf_listener, proxy), RELOAD},
 {"listeners[].xclient", "networks of proxies that may tell by XCLIENT who the client is that they speak for", CONF_CIDRS, LIST(conf_listener, xclient), RELOAD},
 {"listeners[].xclient_login", "believe the login that XCLIENT tells: the client has that login's rights, without a password", CONF_BOOL, AT(conf_listener, xclient_login), .initial = "no", RELOAD},
+{"listeners[].client_certificates", "ask TLS clients for a certificate: ask: a known one can log in (AUTH EXTERNAL); login: it needs no AUTH", CONF_ENUM, AT(conf_listener, client_certificates), .words = client_certificate_words, .initial = "none", RELOAD},
 
 {"tls", "certificate of the listeners, and whom to believe", CONF_MAP},
 {"tls.certificate", "PEM file: our certificate, then its chain; read again when it changes", CONF_PATH, AT(conf, tls.certificate), RELOAD},
 {"tls.key", "PEM file: the certificate's private key", CONF_PATH, AT(conf, tls.key), RELOAD},
 {"tls.authorities", "PEM file: authorities to believe when a route verifies", CONF_PATH, AT(conf, tls.authorities), .shown_default = "the system's", RELOAD},
+{"tls.client_authorities", "PEM file: authorities to believe about names in clients' certificates; those known by fingerprint need none", CONF_PATH, AT(conf, tls.client_authorities), .shown_default = "none", RELOAD},
 {"tls.self_signed", "make a certificate of our own at start; for trials only", CONF_BOOL, AT(conf, tls.self_signed), .initial = "no"},
 
 {"dkim", "signatures on mail, and the keys that make them", CONF_MAP, RELOAD},

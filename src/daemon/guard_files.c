@@ -42,6 +42,8 @@ int guard_files_send(int channel, const struct conf *conf)
     struct map sent = {0};
     int err = send_file(channel, &sent, bytes_cstr(guard_files_authorities(conf)));
     if (!err)
+        err = send_file(channel, &sent, conf->tls.client_authorities);
+    if (!err)
         err = send_file(channel, &sent, conf->bounce.rules);
     for (uint32_t i = 0; i < conf->routes_count && !err; i++) {
         err = send_file(channel, &sent, conf->routes[i].recipients);

@@ -168,6 +168,29 @@ static int prepare_bounces(struct relay *r, struct prepared *p, struct buf *erro
     return err;
 }
 
+static int prepare_client_authorities(struct relay *r, struct prepared *p, struct buf *errors)
+{
+    struct bytes path = p->conf->tls.client_authorities;
+    struct route_files files = relay_files_reader(&r->parts.files);
+    struct net_tls_authorities *authorities = NULL;
+    struct buf pem;
+    char reason[NET_TLS_REASON];
+    if (!path.len || !p->tls)
+        return OK;
+    buf_init(&pem, AUTHORITIES_MAX);
+    int err = files.read(files.ctx, path.at, &pem);
+    snprintf(reason, sizeof reason, "%s", err_text(err));
+    if (!err)
+        err = net_tls_authorities_new(buf_bytes(&pem), &authorities, reason);
+    if (err)
+        buf_printf(errors, "%s: error: tls.client_authorities: %s\n", path.at, reason);
+    else
+        net_tls_server_set_client_authorities(p->tls, authorities);
+    net_tls_authorities_free(authorities);
+    buf_done(&pem);
+    return err;
+}
+
 static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
 {
     struct parts *parts = &r->parts;
@@ -187,6 +210,8 @@ static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
         if (err)
             buf_printf(errors, "error: tls.certificate or tls.key: %s\n", reason);
     }
+    if (!err)
+        err = prepare_client_authorities(r, p, errors);
     if (err)
         prepared_free(p);
     return err;

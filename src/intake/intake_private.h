@@ -43,6 +43,8 @@ struct session {
     bool trusted, tls_started, over, in_pump;
     bool awaits_proxy; // its PROXY header comes first
     bool may_xclient;
+    bool is_nobody;         // a proxy speaks for it and does not say where it comes from
+    bool told;              // by XCLIENT who it is: the certificate is the proxy's
     struct mono deaf_since; // the client does not take what it was sent; 0: it does
     enum net_admission admission;
     uint32_t account;            // number; 0: none
@@ -55,6 +57,10 @@ struct session {
 // The door's own words to its session, from a transaction: answers, then lets the session go on.
 void session_answer(struct session *s, enum smtp_reply_id reply, struct bytes slot);
 void session_resume(struct session *s);
+// The credential that the session has without a login: of the client's certificate where the listener takes that for
+// one, or of its network; NULL: none. Valid while `snapshot` is.
+const struct store_credential *session_known_as(const struct session *s,
+                                                const struct conf_snapshot *snapshot);
 // Answers XCLIENT, at listeners of either role.
 void session_on_xclient(void *ctx, const struct smtp_xclient *x);
 // Gate without sessions and retired: frees it.

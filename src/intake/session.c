@@ -7,6 +7,7 @@
 #include "intake/intake_private.h"
 #include "intake/returns.h"
 #include "intake/submission.h"
+#include "store/store_proof.h"
 
 #define PROXY_HEADER_TIMEOUT_MS 5000 // two retransmissions of its segment
 
@@ -105,6 +106,8 @@ static void on_proof_counted(void *ctx, enum auth_result result, uint32_t accoun
     on_auth_done(s, result == AUTH_RIGHT && !c ? AUTH_WRONG : result, c ? c->account->number : 0);
 }
 
+static void check_certificate(struct session *s, struct bytes wanted);
+
 static void on_auth(void *ctx, const struct smtp_auth *auth)
 {
     struct session *s = ctx;
@@ -121,6 +124,9 @@ static void on_auth(void *ctx, const struct smtp_auth *auth)
         request.question = AUTH_PASSWORD;
         request.done = on_auth_done;
         break;
+    case SMTP_AUTH_EXTERNAL: // nobody guesses a key: nothing is counted
+        check_certificate(s, auth->login);
+        return;
     case SMTP_AUTH_SCRAM:
         request.question = AUTH_MAY_TRY;
         request.done = on_may_try;
@@ -135,12 +141,65 @@ static void on_auth(void *ctx, const struct smtp_auth *auth)
 
 // ---- the client that a proxy speaks for ---------------------------------------------------------------------
 
+// What the client's certificate stands for: its hash, its key's, or a name in it that an authority signed.
+static const struct store_credential *find_certificate(const struct session *s,
+                                                       const struct store_directory *accounts)
+{
+    struct net_tls_peer peer = {0};
+    struct buf names = {0};
+    struct bytes name, rest;
+    if (s->gate->conf->client_certificates && !s->told)
+        net_conn_certificate(s->conn, &peer, &names);
+    const struct store_credential *c =
+        peer.given ? store_directory_certificate(accounts, peer.certificate_sha256) : NULL;
+    if (!c && peer.given)
+        c = store_directory_certificate(accounts, peer.key_sha256);
+    rest = buf_bytes(&names);
+    while (!c && peer.verified && bytes_cut(&rest, '\n', &name))
+        c = store_directory_certificate_name(accounts, name);
+    buf_done(&names);
+    return c && store_account_is_active(c->account) ? c : NULL;
+}
+
+const struct store_credential *session_known_as(const struct session *s,
+                                                const struct conf_snapshot *snapshot)
+{
+    const struct conf_listener *l = s->gate->conf;
+    const struct sys_addr *peer = net_conn_peer(s->conn);
+    const struct store_credential *c = NULL;
+    if (l->role == CONF_ROLE_BOUNCES)
+        return NULL;
+    if (l->client_certificates == CONF_CLIENT_CERTIFICATES_LOGIN)
+        c = find_certificate(s, snapshot->accounts);
+    bool is_ip = peer->kind == SYS_ADDR_IP4 || peer->kind == SYS_ADDR_IP6;
+    if (!c && is_ip && !s->is_nobody)
+        c = store_directory_network(snapshot->accounts, peer->ip, peer->kind == SYS_ADDR_IP6);
+    return c;
+}
+
 static struct smtp_server_rights rights_of(const struct session *s)
 {
-    return (struct smtp_server_rights){.trusted = s->trusted,
-                                       .xclient = s->may_xclient,
-                                       .xclient_login =
-                                           s->may_xclient && s->gate->conf->xclient_login};
+    const struct conf_snapshot *snapshot = s->gate->intake->snapshot;
+    return (struct smtp_server_rights){
+        .trusted = s->trusted,
+        .known = session_known_as(s, snapshot) != NULL,
+        .external = find_certificate(s, snapshot->accounts) != NULL,
+        .xclient = s->may_xclient,
+        .xclient_login = s->may_xclient && s->gate->conf->xclient_login,
+    };
+}
+
+// AUTH EXTERNAL: as what the certificate stands for, which may be named by its login or its account.
+static void check_certificate(struct session *s, struct bytes wanted)
+{
+    const struct store_credential *c = find_certificate(s, s->gate->intake->snapshot->accounts);
+    bool right = c && (!wanted.len || bytes_eq(wanted, c->login) ||
+                       bytes_eq_nocase(wanted, c->account->name));
+    if (right) {
+        buf_clear(&s->login);
+        buf_add(&s->login, c->login);
+    }
+    on_auth_done(s, right ? AUTH_RIGHT : AUTH_WRONG, right ? c->account->number : 0);
 }
 
 // An address that is not known is none. False: it is no address.
@@ -162,6 +221,8 @@ static void tell_client(struct session *s, const struct sys_addr *peer,
 {
     const struct conf_listener *l = s->gate->conf;
     net_conn_tell_ends(s->conn, peer, local);
+    s->told = true;
+    s->is_nobody = peer->kind == SYS_ADDR_NONE;
     s->trusted = net_cidr_any_has(l->trusted, l->trusted_count, peer);
     s->admission = net_limits_move(&s->place, peer, s->trusted);
 }
@@ -288,6 +349,32 @@ static void on_drained(void *ctx)
     pump(s);
 }
 
+static void start_tls(struct session *s)
+{
+    if (s->gate->conf->client_certificates)
+        net_conn_start_tls_server_asking(s->conn, s->gate->tls);
+    else
+        net_conn_start_tls_server(s->conn, s->gate->tls);
+}
+
+// A certificate that nobody knows is no error, but whoever set it up will ask why it has no effect.
+static void look_at_certificate(struct session *s)
+{
+    struct net_tls_peer peer;
+    struct smtp_server_rights rights = rights_of(s);
+    net_conn_certificate(s->conn, &peer, NULL);
+    smtp_server_set_rights(s->server, rights);
+    if (!peer.given || rights.external)
+        return;
+    struct buf text = {0};
+    char ip[SYS_ADDR_TEXT];
+    store_proof_format_hash(peer.certificate_sha256, &text);
+    log_info("client certificate is no credential", LOG_STR("certificate", buf_bytes(&text)),
+             LOG_CSTR("verified", peer.verified ? "yes" : "no"),
+             LOG_CSTR("client", sys_addr_format_ip(net_conn_peer(s->conn), ip)));
+    buf_done(&text);
+}
+
 static void on_tls_done(void *ctx, const struct net_tls_result *result)
 {
     struct session *s = ctx;
@@ -301,6 +388,8 @@ static void on_tls_done(void *ctx, const struct net_tls_result *result)
         return;
     }
     intake_count(&s->gate->intake->options.counters->tls_sessions, 1);
+    if (s->gate->conf->client_certificates)
+        look_at_certificate(s);
     if (s->gate->conf->tls == CONF_TLS_IMPLICIT)
         smtp_server_greet(s->server, sys_mono());
     else
@@ -378,7 +467,7 @@ static void pump(struct session *s)
     case SMTP_SERVER_TLS:
         if (!s->tls_started) {
             s->tls_started = true;
-            net_conn_start_tls_server(s->conn, s->gate->tls);
+            start_tls(s);
         }
         break;
     case SMTP_SERVER_CLOSE:
@@ -402,6 +491,7 @@ static void begin(struct session *s, bool is_known)
 {
     const struct conf_listener *l = s->gate->conf;
     bool implicit = l->tls == CONF_TLS_IMPLICIT;
+    s->is_nobody = !is_known;
     s->may_xclient =
         is_known && net_cidr_any_has(l->xclient, l->xclient_count, net_conn_peer(s->conn));
     smtp_server_set_rights(s->server, rights_of(s));
@@ -411,7 +501,7 @@ static void begin(struct session *s, bool is_known)
             s->admission == NET_TOTAL_FULL ? SMTP_REPLY_BUSY : SMTP_REPLY_TOO_MANY_CONNECTIONS;
         smtp_server_close(s->server, implicit ? SMTP_REPLY_NONE : refusal, BYTES_NONE);
     } else if (implicit) {
-        net_conn_start_tls_server(s->conn, s->gate->tls);
+        start_tls(s);
     } else {
         smtp_server_greet(s->server, sys_mono());
     }

@@ -27,6 +27,7 @@ struct transaction {
     uint32_t recipients_cap;
     struct bytes named; // the one address of all RCPTs so far, as received
     bool several;       // there were others
+    bool may_relay;     // to any domain
     // a RCPT that waits for DNS
     struct dns_ask ask;
     bool asking;
@@ -99,13 +100,23 @@ void transaction_drop(struct session *s)
 
 // ---- MAIL ------------------------------------------------------------------------------------------------
 
-// The account that a session acts as: its login's, or the listener's for clients without one. False: refused.
+// The account that a session acts as, and the credential that it has of it: its login's, its network's or its
+// certificate's, or the listener's account for clients without one. False: refused.
 static bool find_account(struct session *s, struct conf_snapshot *snapshot,
-                         const struct store_account **out, enum smtp_reply_id *out_refusal)
+                         const struct store_account **out, struct bytes *out_credential,
+                         enum smtp_reply_id *out_refusal)
 {
+    const struct store_credential *known = session_known_as(s, snapshot);
+    bool has_login = smtp_server_is_authenticated(s->server);
     *out = NULL;
-    if (smtp_server_is_authenticated(s->server))
+    *out_credential = has_login ? buf_bytes(&s->login) : known ? known->login : BYTES_NONE;
+    *out_refusal = SMTP_REPLY_AUTH_REQUIRED;
+    if (has_login)
         *out = store_directory_account_number(snapshot->accounts, s->account);
+    else if (known)
+        *out = known->account;
+    else if (s->gate->conf->auth == CONF_AUTH_REQUIRED)
+        return false; // it was known when the session began
     else if (s->gate->conf->account.len)
         *out = store_directory_account(snapshot->accounts, s->gate->conf->account);
     else
@@ -171,7 +182,8 @@ static struct transaction *transaction_new(struct session *s, const struct store
     return t;
 }
 
-static void fill_envelope(struct transaction *t, const struct smtp_mail *mail)
+static void fill_envelope(struct transaction *t, const struct smtp_mail *mail,
+                          struct bytes credential)
 {
     struct session *s = t->session;
     struct arena *arena = arena_of(t);
@@ -182,8 +194,7 @@ static void fill_envelope(struct transaction *t, const struct smtp_mail *mail)
     e->account = t->account ? t->account->number : 0;
     e->account_name = t->account ? arena_dup(arena, t->account->name) : BYTES_NONE;
     e->class = t->account ? t->account->class : MAIL_PERSONAL;
-    e->credential = smtp_server_is_authenticated(s->server) ? arena_dup(arena, buf_bytes(&s->login))
-                                                            : BYTES_NONE;
+    e->credential = arena_dup(arena, credential);
     e->listener = arena_dup(arena, s->gate->conf->name);
     e->client = arena_dup(arena, bytes_cstr(sys_addr_format(net_conn_peer(s->conn), client)));
     e->helo = arena_dup(arena, smtp_server_helo(s->server));
@@ -208,8 +219,9 @@ void transaction_on_mail(struct session *s, const struct smtp_mail *mail)
 {
     struct intake *in = s->gate->intake;
     const struct store_account *account;
+    struct bytes credential;
     enum smtp_reply_id refusal;
-    if (!find_account(s, in->snapshot, &account, &refusal)) {
+    if (!find_account(s, in->snapshot, &account, &credential, &refusal)) {
         session_answer(s, refusal, BYTES_NONE);
         return;
     }
@@ -221,7 +233,8 @@ void transaction_on_mail(struct session *s, const struct smtp_mail *mail)
     struct buf slot = {0};
     refusal = check_sender(t, mail->reverse_path, &slot);
     if (refusal == SMTP_REPLY_NONE) {
-        fill_envelope(t, mail);
+        t->may_relay = s->trusted || credential.len > 0;
+        fill_envelope(t, mail, credential);
         answer(t, SMTP_REPLY_MAIL_OK, BYTES_NONE);
     } else {
         intake_count(&in->options.counters->messages_refused, 1);
@@ -358,11 +371,6 @@ static void add_local(struct transaction *t, struct recipient *r, const struct r
     answer(t, SMTP_REPLY_RCPT_OK, BYTES_NONE);
 }
 
-static bool may_relay(const struct transaction *t)
-{
-    return t->session->trusted || smtp_server_is_authenticated(t->session->server);
-}
-
 static void route_recipient(struct transaction *t, struct recipient *r, const struct route *route)
 {
     if (route->locals)
@@ -435,7 +443,7 @@ void transaction_on_rcpt(struct session *s, const struct smtp_rcpt *rcpt)
         return;
     }
     const struct route *route = pick_route(t, &r);
-    if (!may_relay(t) && !route_is_local(route))
+    if (!t->may_relay && !route_is_local(route))
         refuse_recipient(t, SMTP_REPLY_RELAY_DENIED, r.domain);
     else if (refuses_suppressed(t) && may_be_suppressed(t, r.address))
         look_up_recipient(t, &r);

@@ -331,6 +331,13 @@ void net_conn_start_tls_server(struct net_conn *c, struct net_tls_server *server
     start_tls(c, net_tls_new_server(server));
 }
 
+void net_conn_start_tls_server_asking(struct net_conn *c, struct net_tls_server *server)
+{
+    CHECK(c->connected);
+    start_tls(c, net_tls_new_server(server));
+    net_tls_ask_certificate(c->tls, server);
+}
+
 void net_conn_start_tls_client(struct net_conn *c, struct net_tls_client *client,
                                const struct net_tls_client_params *params)
 {
@@ -359,6 +366,15 @@ void net_conn_bindings(const struct net_conn *c, struct sasl_bindings *out)
     *out = (struct sasl_bindings){0};
     if (c->tls)
         net_tls_bindings(c->tls, out);
+}
+
+void net_conn_certificate(const struct net_conn *c, struct net_tls_peer *out, struct buf *names)
+{
+    *out = (struct net_tls_peer){0};
+    if (c->tls)
+        net_tls_get_peer(c->tls, out);
+    if (names && out->given)
+        net_tls_peer_names(c->tls, names);
 }
 
 // ---- the deadline -----------------------------------------------------------------------------

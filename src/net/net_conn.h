@@ -60,6 +60,8 @@ void net_conn_set_owner(struct net_conn *c, const struct net_conn_events *events
 // (CVE-2011-0411, CVE-2021-38371): on_tls_done tells E_SYNTAX then; inside on_data, what on_data
 // does not consume counts.
 void net_conn_start_tls_server(struct net_conn *c, struct net_tls_server *server);
+// The same, and the client is asked for a certificate (net_tls_ask_certificate()).
+void net_conn_start_tls_server_asking(struct net_conn *c, struct net_tls_server *server);
 void net_conn_start_tls_client(struct net_conn *c, struct net_tls_client *client,
                                const struct net_tls_client_params *params);
 // The proof of this connection now; NET_TLS_NONE before a handshake succeeded.
@@ -68,6 +70,8 @@ enum net_tls_proof net_conn_proof(const struct net_conn *c);
 void net_conn_tls_result(const struct net_conn *c, struct net_tls_result *out);
 // What a login over it can be bound to; nothing without TLS.
 void net_conn_bindings(const struct net_conn *c, struct sasl_bindings *out);
+// The certificate that the client has, as net_tls_get_peer(); none without TLS. `names` may be NULL: not asked for.
+void net_conn_certificate(const struct net_conn *c, struct net_tls_peer *out, struct buf *names);
 
 // Queues a copy. Ignored after on_end.
 void net_conn_write(struct net_conn *c, struct bytes data);

@@ -372,6 +372,69 @@ struct chain *net_tls_output(struct net_tls *t)
     return &t->out;
 }
 
+// ---- certificates of clients --------------------------------------------------------------------
+
+// What is wrong with a certificate is seen afterwards: it may be known by its hash.
+static int accept_any(int is_good, X509_STORE_CTX *context)
+{
+    return 1;
+}
+
+void net_tls_ask_certificate(struct net_tls *t, const struct net_tls_server *server)
+{
+    CHECK(!t->is_client);
+    SSL_set_verify(t->ssl, SSL_VERIFY_PEER, accept_any);
+    if (server->client_authorities)
+        SSL_set1_verify_cert_store(t->ssl, server->client_authorities);
+}
+
+void net_tls_get_peer(const struct net_tls *t, struct net_tls_peer *out)
+{
+    *out = (struct net_tls_peer){0};
+    bool is_ready = !t->is_client && t->err == OK && SSL_is_init_finished(t->ssl);
+    const X509 *certificate = is_ready ? SSL_get0_peer_certificate(t->ssl) : NULL;
+    if (!certificate)
+        return;
+    out->given = X509_digest(certificate, EVP_sha256(), out->certificate_sha256, NULL) == 1;
+    unsigned char *der = NULL;
+    int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
+    out->given = out->given && len > 0 &&
+                 EVP_Digest(der, (size_t)len, out->key_sha256, NULL, EVP_sha256(), NULL) == 1;
+    OPENSSL_free(der);
+    out->verified = out->given && SSL_get_verify_result(t->ssl) == X509_V_OK;
+    ERR_clear_error();
+}
+
+// A name with a NUL or LF in it would be taken for another one.
+static void add_peer_name(const ASN1_STRING *name, struct buf *out)
+{
+    unsigned char *utf8 = NULL;
+    int len = ASN1_STRING_to_UTF8(&utf8, name);
+    struct bytes text = bytes_of(utf8, len > 0 ? (size_t)len : 0);
+    if (text.len > 0 && !bytes_has_control(text, NULL))
+        buf_add_all(out, text, BYTES("\n"));
+    OPENSSL_free(utf8);
+}
+
+void net_tls_peer_names(const struct net_tls *t, struct buf *out)
+{
+    const X509 *certificate = SSL_get0_peer_certificate(t->ssl);
+    if (!certificate)
+        return;
+    GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+        if (name->type == GEN_EMAIL || name->type == GEN_DNS)
+            add_peer_name(name->d.ia5, out);
+    }
+    const X509_NAME *subject = X509_get_subject_name(certificate);
+    int last = -1;
+    while (!names && (last = X509_NAME_get_index_by_NID(subject, NID_commonName, last)) >= 0)
+        add_peer_name(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, last)), out);
+    GENERAL_NAMES_free(names);
+    ERR_clear_error();
+}
+
 // ---- channel bindings ---------------------------------------------------------------------------
 
 // RFC 9266: TLS 1.2 only with the extended master secret.

@@ -15,6 +15,7 @@
 //           more.
 #pragma once
 
+#include "base/buf.h"
 #include "base/chain.h"
 #include "smtp/sasl.h"
 
@@ -41,6 +42,11 @@ int net_tls_server_new_remote(struct bytes certificate_pem, uint32_t key,
                               struct net_tls_server **out,
                               char out_reason[NET_TLS_REASON]) MUST_USE;
 void net_tls_server_free(struct net_tls_server *server); // NULL allowed
+// Who is believed about clients' certificates, before any session; a reference is taken.
+void net_tls_server_set_client_authorities(struct net_tls_server *server,
+                                           const struct net_tls_authorities *authorities);
+// SHA-256 of the first certificate in PEM, as DER. E_TLS.
+int net_tls_fingerprint(struct bytes pem, uint8_t out[32]) MUST_USE;
 // When the certificate expires: seconds since 1970.
 int64_t net_tls_server_not_after(const struct net_tls_server *server);
 // Is its certificate for this host name (RFC 6125)? Did nobody but itself sign it?
@@ -90,6 +96,20 @@ struct net_tls *net_tls_new_server(struct net_tls_server *server);
 struct net_tls *net_tls_new_client(struct net_tls_client *client,
                                    const struct net_tls_client_params *params);
 void net_tls_free(struct net_tls *t);
+// A server's, before the handshake: asks the client for a certificate. Whatever it sends, or does not, is no error.
+void net_tls_ask_certificate(struct net_tls *t, const struct net_tls_server *server);
+// The certificate of an established server session's client, whose key the client has proven to have.
+struct net_tls_peer {
+    bool given;
+    bool
+        verified; // an authority of net_tls_server_set_client_authorities() signed it, for clients, and it is valid now
+    uint8_t certificate_sha256[32],
+        key_sha256[32]; // of the certificate and of its public key (SPKI), as DER
+};
+void net_tls_get_peer(const struct net_tls *t, struct net_tls_peer *out);
+// Appends the names of that certificate, one a line: host names and mail addresses, else its common name. Those with
+// control characters are left out.
+void net_tls_peer_names(const struct net_tls *t, struct buf *out);
 
 // Bytes from the network, copied. Then call net_tls_handshake() or net_tls_read().
 void net_tls_feed(struct net_tls *t, struct bytes data);

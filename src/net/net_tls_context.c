@@ -153,7 +153,7 @@ static int new_server(struct bytes certificate_pem, const struct bytes *key_pem,
         return E_TLS;
     }
     *out = mem_new(sizeof **out);
-    **out = (struct net_tls_server){context, not_after, key_pem == NULL};
+    **out = (struct net_tls_server){context, not_after, key_pem == NULL, NULL};
     return OK;
 }
 
@@ -174,6 +174,7 @@ void net_tls_server_free(struct net_tls_server *server)
     if (!server)
         return;
     SSL_CTX_free(server->context); // sessions hold their own reference
+    X509_STORE_free(server->client_authorities);
     free(server);
 }
 
@@ -234,6 +235,24 @@ void net_tls_authorities_free(struct net_tls_authorities *authorities)
         return;
     X509_STORE_free(authorities->store);
     free(authorities);
+}
+
+void net_tls_server_set_client_authorities(struct net_tls_server *server,
+                                           const struct net_tls_authorities *authorities)
+{
+    CHECK(!server->client_authorities && X509_STORE_up_ref(authorities->store) == 1);
+    server->client_authorities = authorities->store;
+}
+
+int net_tls_fingerprint(struct bytes pem, uint8_t out[32])
+{
+    BIO *bio = open_pem(pem);
+    X509 *own = bio ? PEM_read_bio_X509_AUX(bio, NULL, no_passphrase, NULL) : NULL;
+    bool good = own && X509_digest(own, EVP_sha256(), out, NULL) == 1;
+    X509_free(own);
+    BIO_free(bio);
+    ERR_clear_error();
+    return good ? OK : E_TLS;
 }
 
 const char *net_tls_system_bundle(void)

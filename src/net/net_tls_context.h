@@ -13,7 +13,8 @@
 struct net_tls_server {
     SSL_CTX *context;
     int64_t not_after;
-    bool is_remote; // another process has the key
+    bool is_remote;                 // another process has the key
+    X509_STORE *client_authorities; // a reference; NULL: none
 };
 
 struct net_tls_client {

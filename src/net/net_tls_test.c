@@ -481,6 +481,60 @@ static void idle_session_is_small(void **state)
 #endif
 }
 
+// What the server sees of a client's certificate, also over a resumed session; none is no error.
+static void certificates_of_clients(void **state)
+{
+    struct test_cert self = test_cert_new("DNS:mx.example.org", NULL, 10);
+    struct test_cert robot =
+        test_cert_new("DNS:robot.example,email:robot@example.org,IP:192.0.2.1", &authority, 10);
+    const struct {
+        const struct test_cert *cert;
+        bool verified;
+        const char *names;
+    } rows[] = {{NULL, false, ""},
+                {&self, false, "mx.example.org\n"},
+                {&robot, true, "robot.example\nrobot@example.org\n"}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct net_tls_server *server = test_server(&good);
+        struct net_tls_client *client = net_tls_client_new(trusted);
+        net_tls_server_set_client_authorities(server, trusted);
+        if (rows[i].cert) {
+            assert_int_equal(SSL_CTX_use_certificate(client->context, rows[i].cert->x509), 1);
+            assert_int_equal(SSL_CTX_use_PrivateKey(client->context, rows[i].cert->key), 1);
+        }
+        for (int round = 0; round < 2; round++) {
+            struct net_tls *c = client_for(client, &right_name, true, "k");
+            struct net_tls *s = net_tls_new_server(server);
+            struct net_tls_peer peer;
+            struct net_tls_result result;
+            struct buf names = {0};
+            uint8_t hash[32];
+            net_tls_ask_certificate(s, server);
+            shake(c, s);
+            assert_true(client_err == OK && server_err == OK);
+            drain(c);
+            net_tls_get_result(s, &result);
+            assert_int_equal(result.resumed, round);
+            net_tls_get_peer(s, &peer);
+            net_tls_peer_names(s, &names);
+            assert_int_equal(peer.given, rows[i].cert != NULL);
+            assert_int_equal(peer.verified, rows[i].verified);
+            assert_true(bytes_eq(buf_bytes(&names), bytes_cstr(rows[i].names)));
+            if (rows[i].cert) {
+                assert_int_equal(net_tls_fingerprint(bytes_cstr(rows[i].cert->cert_pem), hash), OK);
+                assert_memory_equal(peer.certificate_sha256, hash, 32);
+            }
+            buf_done(&names);
+            net_tls_free(c);
+            net_tls_free(s);
+        }
+        net_tls_client_free(client);
+        net_tls_server_free(server);
+    }
+    test_cert_done(&self);
+    test_cert_done(&robot);
+}
+
 // Both ends know the same of a connection, and of no other; the end point is the certificate's hash (RFC 5929).
 static void bindings_of_both_ends(void **state)
 {
@@ -523,6 +577,7 @@ int main(void)
         cmocka_unit_test(carries_bytes),
         cmocka_unit_test(d_resumption),
         cmocka_unit_test(bindings_of_both_ends),
+        cmocka_unit_test(certificates_of_clients),
         cmocka_unit_test(sessions_are_bounded),
         cmocka_unit_test(d_refuses_other_protocols),
         cmocka_unit_test(refuses_old_versions),

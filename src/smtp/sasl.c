@@ -36,8 +36,8 @@ struct scram_exchange {
 static const char *const names[SASL_MECHANISMS] = {[SASL_PLAIN] = "PLAIN",
                                                    [SASL_LOGIN] = "LOGIN",
                                                    [SASL_SCRAM_SHA_256] = "SCRAM-SHA-256",
-                                                   [SASL_SCRAM_SHA_256_PLUS] =
-                                                       "SCRAM-SHA-256-PLUS"};
+                                                   [SASL_SCRAM_SHA_256_PLUS] = "SCRAM-SHA-256-PLUS",
+                                                   [SASL_EXTERNAL] = "EXTERNAL"};
 static const char *const binding_names[SASL_BINDING_TYPES] = {
     [SASL_TLS_EXPORTER] = "tls-exporter", [SASL_TLS_SERVER_END_POINT] = "tls-server-end-point"};
 
@@ -366,6 +366,16 @@ static enum sasl_server_step feed_login(struct sasl_server *s, struct bytes mess
     return SASL_CHECK_PASSWORD;
 }
 
+// RFC 4422 appendix A.1: the message is who the client wants to be, empty for whoever it is known as.
+static enum sasl_server_step feed_external(struct sasl_server *s, struct bytes message)
+{
+    s->stage = SERVER_OVER;
+    if (message.len && !sasl_name_is_valid(message))
+        return SASL_MALFORMED;
+    buf_add(&s->login, message);
+    return SASL_ASK_EXTERNAL;
+}
+
 // RFC 5802 section 6. FIND_KEY: the flag is right, *out_binding is what the connection must be bound to.
 static enum sasl_server_step take_flag(const struct sasl_server *s, struct bytes flag,
                                        struct bytes *out_binding)
@@ -526,6 +536,8 @@ enum sasl_server_step sasl_server_feed(struct sasl_server *s, struct bytes messa
     case SASL_SCRAM_SHA_256:
     case SASL_SCRAM_SHA_256_PLUS:
         return feed_scram(s, message, out_challenge);
+    case SASL_EXTERNAL:
+        return feed_external(s, message);
     case SASL_MECHANISMS:
         break;
     }
@@ -686,6 +698,8 @@ int sasl_client_feed(struct sasl_client *c, struct bytes challenge, struct buf *
         return client_plain(c, out_response);
     if (c->mechanism == SASL_LOGIN)
         return client_login(c, out_response);
+    if (c->mechanism == SASL_EXTERNAL)
+        return E_SYNTAX;
     switch (c->stage) {
     case CLIENT_FIRST:
         return client_scram_first(c, out_response);

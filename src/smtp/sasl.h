@@ -34,6 +34,7 @@ enum sasl_mechanism {
     SASL_LOGIN,
     SASL_SCRAM_SHA_256,
     SASL_SCRAM_SHA_256_PLUS, // and the TLS connection is the same one at both ends
+    SASL_EXTERNAL,           // RFC 4422 appendix A: what TLS has proven; the server's side only
     SASL_MECHANISMS
 };
 
@@ -58,7 +59,7 @@ struct sasl_bindings {
 // Whether PLUS can be done with them; NULL: no TLS.
 bool sasl_bindings_any(const struct sasl_bindings *bindings);
 
-// "PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS".
+// "PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "EXTERNAL".
 const char *sasl_mechanism_name(enum sasl_mechanism mechanism);
 // Case-insensitive. E_NOT_FOUND.
 int sasl_mechanism_find(struct bytes name, enum sasl_mechanism *out) MUST_USE;
@@ -92,11 +93,12 @@ bool sasl_password_is_valid(struct bytes password);
 enum sasl_server_step {
     SASL_CHALLENGE,      // send out_challenge (may be empty), feed the client's response
     SASL_CHECK_PASSWORD, // login and password are there; the caller decides, the exchange is over
-    SASL_FIND_KEY,       // login is there; call sasl_server_key()
-    SASL_PROVEN,         // the client has proven that it knows the password; over
-    SASL_WRONG,          // it has not; over
-    SASL_UNBOUND,        // the client sees another TLS connection, or another offer, than we; over
-    SASL_MALFORMED,      // not this mechanism's syntax; over
+    SASL_ASK_EXTERNAL, // the client wants to be `login`, or what its certificate says: empty; over
+    SASL_FIND_KEY,     // login is there; call sasl_server_key()
+    SASL_PROVEN,       // the client has proven that it knows the password; over
+    SASL_WRONG,        // it has not; over
+    SASL_UNBOUND,      // the client sees another TLS connection, or another offer, than we; over
+    SASL_MALFORMED,    // not this mechanism's syntax; over
 };
 
 struct sasl_server {

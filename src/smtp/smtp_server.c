@@ -154,7 +154,8 @@ static void add_limits(struct smtp_server *s)
 static void add_logins(struct smtp_server *s)
 {
     struct sasl_bindings bindings;
-    buf_printf(&s->out, "250-AUTH %sSCRAM-SHA-256 PLAIN LOGIN\r\n",
+    buf_printf(&s->out, "250-AUTH %s%sSCRAM-SHA-256 PLAIN LOGIN\r\n",
+               s->rights.external ? "EXTERNAL " : "",
                server_find_bindings(s, &bindings) ? "SCRAM-SHA-256-PLUS " : "");
 }
 
@@ -234,7 +235,7 @@ static void run_mail(struct smtp_server *s, struct bytes args)
         server_end_session(s);
         return;
     }
-    if (s->config->auth == SMTP_AUTH_REQUIRED && !s->authenticated) {
+    if (s->config->auth == SMTP_AUTH_REQUIRED && !s->authenticated && !s->rights.known) {
         server_refuse(s, SMTP_REPLY_AUTH_REQUIRED, BYTES_NONE);
         return;
     }
@@ -588,7 +589,7 @@ static void answer_rcpt(struct smtp_server *s, enum smtp_reply_id id, struct byt
         s->progress_at = s->now;
         server_go(s, ST_RCPT);
         server_reply(s, id, slot);
-    } else if (s->authenticated || s->rights.trusted) {
+    } else if (s->authenticated || s->rights.trusted || s->rights.known) {
         server_reply(s, id, slot); // who logged in may have a list with many that are gone
     } else {
         server_refuse(s, id, slot);

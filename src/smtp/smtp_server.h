@@ -76,6 +76,8 @@ struct smtp_server_start {
 // What a peer may do for where it comes from.
 struct smtp_server_rights {
     bool trusted;       // as in smtp_server_start
+    bool known;         // may send without a login, also where one is required: it is an account's
+    bool external;      // has a certificate that it can log in with: AUTH EXTERNAL
     bool xclient;       // say who the client is that it speaks for
     bool xclient_login; // and as what that has logged in
 };
@@ -113,6 +115,7 @@ struct smtp_rcpt {
 
 enum smtp_auth_kind {
     SMTP_AUTH_PASSWORD, // check login and password: answer AUTH_OK, AUTH_BAD, AUTH_TOO_MANY, ...
+    SMTP_AUTH_EXTERNAL, // is `login` (empty: whoever) what the client's certificate stands for?
     SMTP_AUTH_SCRAM,    // find the login's SCRAM key: smtp_server_answer_scram(), or a refusal
     SMTP_AUTH_PROOF,    // the exchange is over, `proven` or not: count it; AUTH_OK only if proven
 };
@@ -182,7 +185,7 @@ struct smtp_server *smtp_server_new(const struct smtp_server_config *config,
                                     struct mono now);
 // Frees it; an open transaction gets on_reset(CLOSED). An outstanding decision is forgotten.
 void smtp_server_free(struct smtp_server *s);
-// Before the greeting: who the peer is, is known now.
+// Before a greeting, or when TLS has started: who the peer is, is known now.
 void smtp_server_set_rights(struct smtp_server *s, struct smtp_server_rights rights);
 
 // Puts the greeting into the output, once.

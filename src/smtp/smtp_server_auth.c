@@ -51,7 +51,7 @@ static void ask_auth(struct smtp_server *s, enum smtp_auth_kind kind, bool prove
                              .proven = proven};
     if (kind == SMTP_AUTH_PASSWORD)
         auth.password = buf_bytes(&s->sasl->password);
-    s->proven = kind == SMTP_AUTH_PASSWORD || proven;
+    s->proven = kind == SMTP_AUTH_PASSWORD || kind == SMTP_AUTH_EXTERNAL || proven;
     s->awaiting = kind == SMTP_AUTH_SCRAM ? AWAIT_SCRAM : AWAIT_AUTH;
     s->asking_auth = true;
     s->handlers->on_auth(s->ctx, &auth);
@@ -76,6 +76,9 @@ static void follow_sasl(struct smtp_server *s, enum sasl_server_step step, struc
         break;
     case SASL_CHECK_PASSWORD:
         ask_auth(s, SMTP_AUTH_PASSWORD, false);
+        break;
+    case SASL_ASK_EXTERNAL:
+        ask_auth(s, SMTP_AUTH_EXTERNAL, false);
         break;
     case SASL_FIND_KEY:
         ask_auth(s, SMTP_AUTH_SCRAM, false);
@@ -147,6 +150,8 @@ static enum smtp_reply_id auth_refusal(const struct smtp_server *s)
 static bool offers(const struct smtp_server *s, enum sasl_mechanism mechanism)
 {
     struct sasl_bindings bindings;
+    if (mechanism == SASL_EXTERNAL)
+        return s->rights.external;
     return mechanism != SASL_SCRAM_SHA_256_PLUS || server_find_bindings(s, &bindings);
 }
 

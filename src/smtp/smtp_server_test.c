@@ -71,6 +71,8 @@ enum {
     FEW_MAILS = 512, // two MAIL commands
     XCLIENT = 1024,
     BINDS = 4096,
+    KNOWN = 8192,
+    EXTERNAL = 16384,
     XCLIENT_LOGIN = 2048,
     SCHEDULING = 65536,
     PLAIN_HELO = 256, // none of the extensions that can be left out
@@ -422,6 +424,18 @@ static const struct dialogue dialogues[] = {
           "is not "
           "active)\r\n"),
 
+    // Clients that are known without a login
+    ROW("known where a login is required", KNOWN | REQUIRED, EHLO_IN MAIL_IN RCPT_IN, OPEN_OUT),
+    ROW("external", TLS | EXTERNAL | REQUIRED, EHLO_IN MAIL_IN "AUTH EXTERNAL dXNlcg==\r\n" MAIL_IN,
+        G EHLO_HEAD "250-AUTH EXTERNAL SCRAM-SHA-256 PLAIN LOGIN\r\n250 ENHANCEDSTATUSCODES\r\n"
+                    "530 5.7.0 Log in first: send AUTH (and STARTTLS before it, if TLS is not "
+                    "active)\r\n" AUTH_OK MAIL_OUT),
+    ROW("external in two steps, refused", TLS | EXTERNAL, "HELO c\r\nAUTH EXTERNAL\r\ncm9vdA==\r\n",
+        G "250 mx.example.org\r\n334 \r\n" AUTH_BAD),
+    ROW("external without a certificate", TLS, "HELO c\r\nAUTH EXTERNAL =\r\n",
+        G "250 mx.example.org\r\n504 5.5.4 Mechanism not supported; use one of those that EHLO "
+          "names\r\n"),
+
     // Channel binding: offered with TLS that can be bound to; who says that it was not, was lied to
     ROW("plus is offered", TLS | BINDS, EHLO_IN,
         G EHLO_HEAD "250-AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN\r\n250 "
@@ -506,9 +520,15 @@ static void setup(struct testkit *t, unsigned flags)
     t->refuse_data = flags & REFUSE_DATA;
     testkit_start(t, flags & TLS, flags & TRUSTED);
     t->binds = flags & BINDS;
-    if (flags & XCLIENT)
+    if (flags & (KNOWN | EXTERNAL))
         smtp_server_set_rights(
-            t->server, (struct smtp_server_rights){flags & TRUSTED, true, flags & XCLIENT_LOGIN});
+            t->server,
+            (struct smtp_server_rights){.known = flags & KNOWN, .external = flags & EXTERNAL});
+    if (flags & XCLIENT)
+        smtp_server_set_rights(t->server,
+                               (struct smtp_server_rights){.trusted = flags & TRUSTED,
+                                                           .xclient = true,
+                                                           .xclient_login = flags & XCLIENT_LOGIN});
 }
 
 static void expect(const struct dialogue *d, struct testkit *t, unsigned cuts)

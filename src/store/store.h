@@ -17,8 +17,9 @@
 //   account.list                                                        {"accounts": [ACCOUNT...]}
 //   account.show       account                                          ACCOUNT
 //   account.set        account, option, value (store_options.h)         ACCOUNT
-//   credential.add     account, login, verifier, scram*                 {"account","login"}
-//   credential.remove  login, account*                                  {"account","login"}
+//   credential.add     account; login, verifier, scram*, or one of      {"account","login"}
+//                      network, certificate, certificate-name (store_proof.h)
+//   credential.remove  account*; login, or one of these                 {"account","login"}
 //   credential.list    account*                                         {"credentials": [...]}
 //   domain.add         account, domain, token, trust*                   DOMAIN
 //   domain.verified    account, domain                                  DOMAIN
@@ -49,7 +50,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 
-#define STORE_VERSION 2 // version N opens a store of N - 1 and takes it further
+#define STORE_VERSION 3 // version N opens a store of N - 1 and takes it further
 #define STORE_ACCOUNTS_MAX 1000000
 #define STORE_CREDENTIALS_MAX 100 // of one account
 #define STORE_DOMAINS_MAX 10000   // of one account

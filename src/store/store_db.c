@@ -78,8 +78,11 @@ static const char version_2[] = "ALTER TABLE domain ADD COLUMN return_path_at IN
                                 ") STRICT;"
                                 "CREATE INDEX dkim_key_account ON dkim_key(account);";
 
+// Version 3 has no other tables, but credentials without a password (store_proof.h), which version 2 does not know.
+static const char version_3[] = "";
+
 // steps[i] leads from version i to i + 1, in one transaction.
-static const char *const steps[] = {version_1, version_2};
+static const char *const steps[] = {version_1, version_2, version_3};
 _Static_assert(COUNT_OF(steps) == STORE_VERSION, "a step for each version");
 
 int store_db_err(int sqlite_code)

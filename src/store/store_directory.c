@@ -9,6 +9,7 @@
 #include "conf/conf_value.h"
 #include "net/sign_port.h"
 #include "store/store_db.h"
+#include "store/store_proof.h"
 
 #define DOMAIN_KEY_MAX 260 // account number, domain
 
@@ -18,9 +19,14 @@ struct store_directory {
     struct store_account *accounts; // by number
     uint32_t accounts_count;
     struct map by_name;     // name -> struct store_account
-    struct map credentials; // login -> struct store_credential
-    struct map domains;     // "NUMBER DOMAIN" -> a domain_marks entry
-    struct map dkim;        // "NUMBER DOMAIN" -> struct store_dkim; "NUMBER ": the account has some
+    struct map credentials; // login -> struct store_credential, those with a password
+    struct map proofs;      // login -> the same, those without
+    struct map networks;    // struct network_key -> the same
+    uint8_t
+        prefixes[2]
+                [129];  // of IPv4 and IPv6: 1 where there is a network with a prefix of that length
+    struct map domains; // "NUMBER DOMAIN" -> a domain_marks entry
+    struct map dkim;    // "NUMBER DOMAIN" -> struct store_dkim; "NUMBER ": the account has some
 };
 
 struct domain_mark {
@@ -137,6 +143,36 @@ static int parse_hex(struct bytes text, uint8_t *out, size_t count)
     return 0;
 }
 
+struct network_key {
+    uint8_t ip6, bits, ip[16];
+};
+
+static struct network_key network_key(const uint8_t *ip, bool ip6, uint8_t bits)
+{
+    struct network_key key = {.ip6 = ip6, .bits = bits};
+    memcpy(key.ip, ip, bits / 8);
+    if (bits % 8)
+        key.ip[bits / 8] = (uint8_t)(ip[bits / 8] & (0xff00 >> bits % 8));
+    return key;
+}
+
+static int take_proof(struct store_directory *dir, enum store_proof proof,
+                      struct store_credential *c)
+{
+    map_set(&dir->proofs, c->login, c);
+    if (proof != STORE_PROOF_NETWORK)
+        return 0;
+    struct conf_cidr cidr;
+    ptrdiff_t colon = bytes_find(c->login, ':');
+    if (conf_value_cidr(bytes_skip(c->login, (size_t)colon + 1), &cidr))
+        return E_DAMAGED;
+    struct network_key *key = arena_new(&dir->arena, sizeof *key);
+    *key = network_key(cidr.ip, cidr.ip6, cidr.bits);
+    dir->prefixes[cidr.ip6][cidr.bits] = 1;
+    map_set(&dir->networks, bytes_of(key, sizeof *key), c);
+    return 0;
+}
+
 static int take_credential(struct store_directory *dir, sqlite3_stmt *stmt)
 {
     struct store_credential *c = arena_new(&dir->arena, sizeof *c);
@@ -145,6 +181,9 @@ static int take_credential(struct store_directory *dir, sqlite3_stmt *stmt)
     c->account = store_directory_account_number(dir, (uint32_t)sqlite3_column_int64(stmt, 1));
     if (!c->account)
         return E_DAMAGED;
+    enum store_proof proof = store_proof_of(c->login);
+    if (proof != STORE_PROOF_NONE && bytes_eq(verifier, c->login))
+        return take_proof(dir, proof, c);
     if (bytes_starts(verifier, BYTES("$y$")))
         c->crypt = arena_dup(&dir->arena, verifier);
     else if (!bytes_starts(verifier, BYTES("sha256:")) ||
@@ -266,6 +305,8 @@ void store_directory_free(struct store_directory *dir)
         return;
     map_done(&dir->by_name);
     map_done(&dir->credentials);
+    map_done(&dir->proofs);
+    map_done(&dir->networks);
     map_done(&dir->domains);
     map_done(&dir->dkim);
     arena_done(&dir->arena);
@@ -278,6 +319,42 @@ const struct store_credential *store_directory_credential(const struct store_dir
                                                           struct bytes login)
 {
     return map_find(&dir->credentials, login);
+}
+
+const struct store_credential *store_directory_network(const struct store_directory *dir,
+                                                       const uint8_t *ip, bool ip6)
+{
+    for (int bits = dir->networks.count ? (ip6 ? 128 : 32) : 0; bits > 0; bits--) {
+        if (!dir->prefixes[ip6][bits])
+            continue;
+        struct network_key key = network_key(ip, ip6, (uint8_t)bits);
+        const struct store_credential *c = map_find(&dir->networks, bytes_of(&key, sizeof key));
+        if (c)
+            return c;
+    }
+    return NULL;
+}
+
+const struct store_credential *store_directory_certificate(const struct store_directory *dir,
+                                                           const uint8_t sha256[32])
+{
+    struct buf text = {0};
+    if (!dir->proofs.count)
+        return NULL;
+    store_proof_format_hash(sha256, &text);
+    const struct store_credential *c = map_find(&dir->proofs, buf_bytes(&text));
+    buf_done(&text);
+    return c;
+}
+
+const struct store_credential *store_directory_certificate_name(const struct store_directory *dir,
+                                                                struct bytes name)
+{
+    struct buf text = {0};
+    bool is_name = dir->proofs.count && store_proof_format(STORE_PROOF_NAME, name, &text) == OK;
+    const struct store_credential *c = is_name ? map_find(&dir->proofs, buf_bytes(&text)) : NULL;
+    buf_done(&text);
+    return c;
 }
 
 const struct store_account *store_directory_account(const struct store_directory *dir,

@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "store/store.h"
 #include "store/store_password.h"
+#include "sys/sys.h"
 
 static char folder[64];
 
@@ -71,6 +72,57 @@ static void add_generated(struct store *store, const char *account, const char *
     buf_done(&verifier);
     buf_done(&scram);
     buf_done(&args);
+}
+
+// The smallest network holds; nothing of this is a login.
+static void test_proofs(void **state)
+{
+    static const struct {
+        const char *address, *login;
+    } rows[] = {
+        {"10.1.2.3", "network:10.0.0.0/8"},
+        {"10.1.2.4", "network:10.1.2.4/32"},
+        {"10.1.3.3", "network:10.1.3.0/25"},
+        {"10.1.3.128", "network:10.0.0.0/8"},
+        {"11.0.0.1", NULL},
+        {"0.0.0.0", NULL},
+        {"2001:db8:1::9", "network:2001:db8:1::/48"},
+        {"2001:db8:2::9", NULL},
+        {"::a01:203", NULL},
+    };
+    struct store *store = open_store();
+    struct store_directory *dir;
+    apply(store, "account.add", "{\"account\":\"acme\"}");
+    apply(store, "account.add", "{\"account\":\"beta\"}");
+    apply(store, "credential.add", "{\"account\":\"acme\",\"network\":\"10.0.0.0/8\"}");
+    apply(store, "credential.add", "{\"account\":\"beta\",\"network\":\"10.1.2.4\"}");
+    apply(store, "credential.add", "{\"account\":\"beta\",\"network\":\"10.1.3.0/25\"}");
+    apply(store, "credential.add", "{\"account\":\"beta\",\"network\":\"2001:db8:1::/48\"}");
+    apply(
+        store, "credential.add",
+        "{\"account\":\"beta\",\"certificate\":\"0707070707070707070707070707070707070707070707070"
+        "707070707070707\"}");
+    apply(store, "credential.add", "{\"account\":\"acme\",\"certificate-name\":\"A.example\"}");
+    assert_int_equal(store_directory_load(store, &dir), 0);
+    store_close(store);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct sys_addr addr;
+        assert_int_equal(sys_addr_parse_ip(bytes_cstr(rows[i].address), 0, &addr), OK);
+        const struct store_credential *c =
+            store_directory_network(dir, addr.ip, addr.kind == SYS_ADDR_IP6);
+        if (!bytes_eq(c ? c->login : BYTES_NONE, bytes_cstr(rows[i].login)))
+            fail_msg("%s: %.*s", rows[i].address, BYTES_FMT(c ? c->login : BYTES("none")));
+        assert_null(store_directory_credential(dir, bytes_cstr(rows[i].login)));
+    }
+    uint8_t hash[32];
+    memset(hash, 7, sizeof hash);
+    assert_true(bytes_eq(store_directory_certificate(dir, hash)->account->name, BYTES("beta")));
+    hash[31] = 8;
+    assert_null(store_directory_certificate(dir, hash));
+    assert_non_null(store_directory_certificate_name(dir, BYTES("a.EXAMPLE")));
+    assert_null(store_directory_certificate_name(dir, BYTES("b.example")));
+    assert_null(store_directory_certificate_name(dir, BYTES("")));
+    store_directory_free(dir);
 }
 
 static void test_lookups(void **state)
@@ -233,10 +285,8 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest all[] = {
-        TEST(test_lookups),
-        TEST(test_empty),
-        TEST(test_100000_accounts),
-        TEST(test_damaged_rows),
+        TEST(test_lookups),         TEST(test_proofs),       TEST(test_empty),
+        TEST(test_100000_accounts), TEST(test_damaged_rows),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(all, NULL, NULL);

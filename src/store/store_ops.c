@@ -11,6 +11,7 @@
 #include "conf/conf_value.h"
 #include "mail/envelope.h"
 #include "smtp/sasl.h"
+#include "store/store_proof.h"
 
 #define TOKEN_MIN 16
 #define TOKEN_MAX 64
@@ -66,9 +67,47 @@ int store_call_domain(struct store_call *call, struct bytes *out)
                              BYTES_FMT(bytes_first(text, 80)));
 }
 
+// What is wrong with a value; E_LIMIT can only be a network.
+static int refuse_proof(struct store_call *call, enum store_proof proof, int err,
+                        struct bytes value)
+{
+    static const char *const wanted[STORE_PROOFS] = {
+        [STORE_PROOF_NETWORK] = "network, such as 192.0.2.0/24 or 2001:db8::/32",
+        [STORE_PROOF_CERTIFICATE] =
+            "SHA-256 fingerprint of a certificate or its key: 64 hexadecimal digits",
+        [STORE_PROOF_NAME] = "name in certificates: a host name, a mail address or a common name"};
+    if (err == E_LIMIT)
+        return store_call_refuse(
+            call, E_SYNTAX,
+            "'%.*s' is too wide a network, at least /%d (IPv6: /%d) is needed, or has bits "
+            "set behind its prefix",
+            BYTES_FMT(bytes_first(value, 80)), STORE_NETWORK_BITS_MIN, STORE_NETWORK6_BITS_MIN);
+    return store_call_refuse(call, E_SYNTAX, "'%.*s' is no %s", BYTES_FMT(bytes_first(value, 80)),
+                             wanted[proof]);
+}
+
+static int take_proof(struct store_call *call, enum store_proof proof, struct bytes value,
+                      struct bytes *out)
+{
+    struct buf text = {0};
+    int err = store_proof_format(proof, value, &text);
+    *out = arena_dup(&call->arena, buf_bytes(&text));
+    buf_done(&text);
+    return err ? refuse_proof(call, proof, err, value) : 0;
+}
+
+// The login, or what stands for one where there is no password: as an argument of its own, or as it is listed.
 static int take_login(struct store_call *call, struct bytes *out)
 {
+    for (int i = STORE_PROOF_NETWORK; i < STORE_PROOFS; i++) {
+        struct bytes value = store_call_text(call, store_proof_name((enum store_proof)i));
+        if (value.len)
+            return take_proof(call, (enum store_proof)i, value, out);
+    }
     *out = store_call_text(call, "login");
+    enum store_proof proof = store_proof_of(*out);
+    if (proof != STORE_PROOF_NONE)
+        return take_proof(call, proof, bytes_skip(*out, strlen(store_proof_name(proof)) + 1), out);
     if (sasl_name_is_valid(*out))
         return 0;
     return store_call_refuse(call, E_SYNTAX,
@@ -324,11 +363,19 @@ static bool is_hex(struct bytes text)
 }
 
 // "sha256:" and 64 digits, or a yescrypt string; with or without a SCRAM key.
-static int take_verifier(struct store_call *call, struct bytes *out, struct bytes *out_scram)
+static int take_verifier(struct store_call *call, struct bytes login, struct bytes *out,
+                         struct bytes *out_scram)
 {
     struct sasl_scram_key key;
     *out = store_call_text(call, "verifier");
     *out_scram = store_call_text(call, "scram");
+    if (store_proof_of(login) != STORE_PROOF_NONE && !out->len && !out_scram->len) {
+        *out = login; // it proves itself
+        return 0;
+    }
+    if (store_proof_of(login) != STORE_PROOF_NONE)
+        return store_call_refuse(call, E_SYNTAX, "'%.*s' is no login with a password",
+                                 BYTES_FMT(bytes_first(login, 80)));
     bool generated =
         bytes_starts(*out, BYTES("sha256:")) && out->len == 7 + 64 && is_hex(bytes_skip(*out, 7));
     bool chosen = bytes_starts(*out, BYTES("$y$")) && out->len <= VERIFIER_MAX &&
@@ -377,7 +424,7 @@ static int credential_add(struct store_call *call)
     if (!err)
         err = take_login(call, &login);
     if (!err)
-        err = take_verifier(call, &verifier, &scram);
+        err = take_verifier(call, login, &verifier, &scram);
     if (err)
         return err;
     err = look_credential(call, login, &row);
@@ -426,6 +473,16 @@ static int take_filter(struct store_call *call, int64_t *out_number)
     return err;
 }
 
+// null where there is none.
+static void add_password(struct json_object *object, enum store_proof proof, struct bytes verifier)
+{
+    if (proof == STORE_PROOF_NONE)
+        store_json_add(object, "password",
+                       bytes_starts(verifier, BYTES("s")) ? BYTES("generated") : BYTES("chosen"));
+    else
+        json_object_object_add(object, "password", NULL);
+}
+
 static int credential_list(struct store_call *call)
 {
     sqlite3_stmt *stmt;
@@ -433,7 +490,7 @@ static int credential_list(struct store_call *call)
     int err = take_filter(call, &number);
     if (!err)
         err = store_db_start(call->store, &stmt,
-                             "SELECT a.name, c.login, substr(c.verifier, 1, 1) = 's', "
+                             "SELECT a.name, c.login, c.verifier, "
                              "c.scram IS NOT NULL, c.created_at FROM credential c "
                              "JOIN account a ON a.number = c.account "
                              "WHERE ?1 = 0 OR c.account = ?1 ORDER BY a.name, c.login",
@@ -446,12 +503,13 @@ static int credential_list(struct store_call *call)
         struct buf at = {0};
         store_json_add(object, "account", store_db_text(stmt, 0));
         store_json_add(object, "login", store_db_text(stmt, 1));
-        store_json_add(object, "password",
-                       sqlite3_column_int(stmt, 2) ? BYTES("generated") : BYTES("chosen"));
+        enum store_proof proof = store_proof_of(store_db_text(stmt, 1));
+        add_password(object, proof, store_db_text(stmt, 2));
         json_object_object_add(object, "scram",
                                json_object_new_boolean(sqlite3_column_int(stmt, 3)));
         wall_format((struct wall){sqlite3_column_int64(stmt, 4)}, &at);
         store_json_add(object, "created_at", buf_bytes(&at));
+        store_json_add(object, "kind", bytes_cstr(store_proof_name(proof)));
         buf_done(&at);
         json_object_array_add(list, object);
     }

@@ -117,6 +117,7 @@ struct step {
 #define ACME "{'account':'acme'}"
 
 // One story, in order, on one store. ' stands for ".
+#define HEX62 "00112233445566778899aabbccddeeff00112233445566778899aabbccddee"
 static const struct step story[] = {
     {"account.list", "", 1, "{\"accounts\":[]}"},
     {"account.add", "{'account':'Acme','class':'bulk'}", 0,
@@ -156,9 +157,36 @@ static const struct step story[] = {
     {"credential.add",
      "{'account':'beta','login':'ann','verifier':'$y$j9T$713WDu8X5lcVJrpfXCOpg/$vlGWi19baZBN61U'}",
      0, "ann"},
+    {"credential.add", "{'account':'acme','network':'192.0.2.0/24'}", 0,
+     "{\"account\":\"acme\",\"login\":\"network:192.0.2.0\\/24\"}"},
+    {"credential.add", "{'account':'acme','network':'::ffff:192.0.2.0/120'}", 1,
+     "network:192.0.2.0\\/24"},
+    {"credential.add", "{'account':'beta','login':'network:192.0.2.0/24'}", E_EXISTS,
+     "another account"},
+    {"credential.add", "{'account':'acme','network':'2001:DB8::/32'}", 0,
+     "network:2001:db8::\\/32"},
+    {"credential.add", "{'account':'acme','network':'192.0.2.1'}", 0, "network:192.0.2.1\\/32"},
+    {"credential.add", "{'account':'acme','network':'0.0.0.0/0'}", E_SYNTAX, "too wide"},
+    {"credential.add", "{'account':'acme','network':'2000::/3'}", E_SYNTAX, "too wide"},
+    {"credential.add", "{'account':'acme','network':'192.0.2.1/24'}", E_SYNTAX, "bits set behind"},
+    {"credential.add", "{'account':'acme','login':'network:all'}", E_SYNTAX, "'all' is no network"},
+    {"credential.add", "{'account':'acme','login':'network:192.0.2.9','verifier':'" V1 "'}",
+     E_SYNTAX, "is no login with a password"},
+    {"credential.add", "{'account':'acme','certificate':'AB:" HEX62 "'}", 0,
+     "\"certificate:ab" HEX62 "\""},
+    {"credential.add", "{'account':'acme','certificate':'ab" HEX62 "'}", 1, "certificate:ab"},
+    {"credential.add", "{'account':'acme','certificate':'ab'}", E_SYNTAX, "64 hexadecimal digits"},
+    {"credential.add", "{'account':'acme','certificate-name':'Robot.example.org'}", 0,
+     "certificate-name:robot.example.org"},
+    {"credential.list", ACME, 1,
+     "\"login\":\"network:192.0.2.0\\/24\",\"password\":null,\"scram\":false,\"created_at\":"
+     "\"2026-09-21T14:13:20.000Z\",\"kind\":\"network\"}"},
+    {"credential.remove", "{'network':'192.0.2.1/32'}", 0, "network:192.0.2.1\\/32"},
+    {"credential.remove", "{'login':'network:2001:db8::/32','account':'acme'}", 0,
+     "2001:db8::\\/32"},
     {"credential.list", ACME, 1,
      "{\"credentials\":[{\"account\":\"acme\",\"login\":\"Joe\",\"password\":\"generated\","
-     "\"scram\":false,\"created_at\":\"2026-09-21T14:13:20.000Z\"},{"},
+     "\"scram\":false,\"created_at\":\"2026-09-21T14:13:20.000Z\",\"kind\":\"password\"},{"},
     {"credential.list", "", 1, "\"login\":\"ann\",\"password\":\"chosen\""},
     {"credential.list", "{'account':'nobody'}", E_NOT_FOUND, "no account"},
     {"credential.remove", "{'login':'Joe','account':'beta'}", E_NOT_FOUND,

@@ -31,6 +31,8 @@ static void run_server(enum sasl_mechanism mechanism, struct bytes rest)
         step = sasl_server_feed(&s, message, &out);
         if (step == SASL_FIND_KEY || step == SASL_CHECK_PASSWORD)
             CHECK(sasl_name_is_valid(buf_bytes(&s.login)));
+        if (step == SASL_ASK_EXTERNAL)
+            CHECK(!s.login.len || sasl_name_is_valid(buf_bytes(&s.login)));
         if (step == SASL_CHECK_PASSWORD)
             CHECK(sasl_password_is_valid(buf_bytes(&s.password)));
         if (step == SASL_FIND_KEY)

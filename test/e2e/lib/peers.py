@@ -341,6 +341,12 @@ class Gsasl(Peer):
         wait_until(lambda: self.children() and self.run("test", "-d", "/proc/1", check=False).returncode == 0, 20,
                    self.process.log)
 
+    def certificate(self, pair):
+        """Options by which it shows a certificate."""
+        shutil.copy(pair.certificate, self.folder / "client.crt")
+        shutil.copy(pair.key, self.folder / "client.key")
+        return "--x509-cert-file=/test/client.crt", "--x509-key-file=/test/client.key"
+
     def login(self, where, mechanism, login, password, *options):
         """Whether it logged in, and what was said."""
         result = self.run("gsasl", "--smtp", "--verbose", f"--connect={where[0]}:{where[1]}", "--hostname=localhost",
