@@ -29,13 +29,21 @@ struct row {
 };
 
 static const struct row ROWS[] = {
-    {"POST", "/v1/store", api_store_post},       {"GET", "/v1/message", api_message_get},
-    {"GET", "/v1/messages", api_messages_get},   {"GET", "/v1/why", api_why_get},
-    {"GET", "/v1/queue", api_queue_get},         {"GET", "/v1/lanes", api_lanes_get},
-    {"POST", "/v1/queue", api_queue_post},       {"GET", "/v1/events", api_events_get},
-    {"POST", "/v1/backup", api_backup_post},     {"GET", "/v1/service", api_service_get},
-    {"POST", "/v1/suppress", api_suppress_post}, {"POST", "/v1/upgrade", api_upgrade_post},
-    {"POST", "/v1/dkim", api_dkim_post},         {"GET", "/v1/domain-check", api_domain_check_get},
+    {"POST", "/v1/store", api_store_post},
+    {"GET", "/v1/message", api_message_get},
+    {"GET", "/v1/messages", api_messages_get},
+    {"GET", "/v1/why", api_why_get},
+    {"GET", "/v1/queue", api_queue_get},
+    {"GET", "/v1/lanes", api_lanes_get},
+    {"GET", "/v1/alerts", api_alerts_get},
+    {"POST", "/v1/queue", api_queue_post},
+    {"GET", "/v1/events", api_events_get},
+    {"POST", "/v1/backup", api_backup_post},
+    {"GET", "/v1/service", api_service_get},
+    {"POST", "/v1/suppress", api_suppress_post},
+    {"POST", "/v1/upgrade", api_upgrade_post},
+    {"POST", "/v1/dkim", api_dkim_post},
+    {"GET", "/v1/domain-check", api_domain_check_get},
 };
 
 // ---- answers ---------------------------------------------------------------------------------------------

@@ -13,11 +13,12 @@
 //     GET  /v1/events?after=&max=           POST /v1/backup {to}        GET /metrics /healthz /readyz
 //     GET  /v1/service                      POST /v1/upgrade              POST /v1/suppress {op, args}
 //     GET  /v1/domain-check?domain=&account=
-//     POST /v1/dkim
+//     POST /v1/dkim                         GET /v1/alerts
 //
 // Owner: the daemon. Thread: start and stop outside the loops; api_set_snapshot() on the main loop.
 #pragma once
 
+#include "api/alert.h"
 #include "api/domain_check.h"
 #include "api/unsubscribe.h"
 #include "conf/conf_snapshot.h"
@@ -39,7 +40,8 @@ struct api_options {
     const struct intake_counters *intake_counters;
     const struct deliver_counters *deliver_counters;
     const struct unsubscribe_counters *unsubscribe_counters;
-    int landlock; // the version that shuts the process in; 0: none does
+    const struct alerts *alerts; // changed on the main loop
+    int landlock;                // the version that shuts the process in; 0: none does
     // The store has changed; on the control thread. The receiver owns the directory. done() is called once, on any
     // thread, when every session goes by it.
     void (*accounts_changed)(void *ctx, struct store_directory *directory,

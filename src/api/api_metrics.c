@@ -111,6 +111,14 @@ static void deliver_metrics(const struct deliver_counters *c, struct buf *out)
         "bodies read once more for their hash");
 }
 
+static void alert_metrics(const struct alerts *alerts, struct buf *out)
+{
+    head(out, "alert", "gauge", "1 while the alert is raised");
+    for (int id = 0; id < ALERTS; id++)
+        buf_printf(out, "posthaste_alert{alert=\"%s\"} %d\n", alert_name((enum alert_id)id),
+                   alert_is_raised(alerts, (enum alert_id)id));
+}
+
 static void spool_metrics(struct spool *spool, struct buf *out)
 {
     struct spool_stats s;
@@ -227,6 +235,7 @@ void api_metrics(struct api *api, struct buf *out)
     deliver_metrics(api->options.deliver_counters, out);
     unsubscribe_metrics(api->options.unsubscribe_counters, out);
     spool_metrics(api->options.port->spool, out);
+    alert_metrics(api->options.alerts, out);
     suppress_metrics(api->options.port->suppress, out);
     queue_metrics(api->options.port->queue, api->options.port->spool, out);
     one(out, "history_sequence", "gauge", history_sequence(api->options.history),

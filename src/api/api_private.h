@@ -80,6 +80,7 @@ void api_queue_post(struct api_request *r);
 void api_events_get(struct api_request *r);
 void api_backup_post(struct api_request *r);
 void api_service_get(struct api_request *r);
+void api_alerts_get(struct api_request *r);
 void api_upgrade_post(struct api_request *r);
 void api_suppress_post(struct api_request *r);
 void api_metrics(struct api *api, struct buf *out);

@@ -28,6 +28,34 @@ void api_service_get(struct api_request *r)
     api_reply(r, describe(r->api));
 }
 
+static struct json_object *describe_alert(const struct alerts *alerts, enum alert_id id)
+{
+    struct json_object *o = json_object_new_object();
+    bool raised = alert_is_raised(alerts, id);
+    json_object_object_add(o, "alert", json_object_new_string(alert_name(id)));
+    json_object_object_add(o, "raised", json_object_new_boolean(raised));
+    json_object_object_add(o, "since", raised ? api_json_time(alerts->at[id].since) : NULL);
+    json_object_object_add(o, "text",
+                           raised ? api_json_text(bytes_cstr(alerts->at[id].text)) : NULL);
+    return o;
+}
+
+static void on_alerts(struct sys_task *task)
+{
+    struct api_request *r = container_of(task, struct api_request, task);
+    struct json_object *o = json_object_new_object(), *list = json_object_new_array();
+    for (int id = 0; id < ALERTS; id++)
+        json_object_array_add(list, describe_alert(r->api->options.alerts, (enum alert_id)id));
+    json_object_object_add(o, "alerts", list);
+    api_reply(r, o);
+    api_resume(r);
+}
+
+void api_alerts_get(struct api_request *r)
+{
+    api_to_main(r, on_alerts);
+}
+
 static void on_upgrade_decided(void *ctx, int err, struct bytes why)
 {
     struct api_request *r = ctx;

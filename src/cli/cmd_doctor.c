@@ -22,6 +22,11 @@ static void ask_service(struct doctor *d)
     else if (!d->service_err)
         d->service_err = reply.status == 403 ? E_DENIED : E_IO;
     json_object_put(reply.body);
+    reply = (struct control_reply){0};
+    if (d->service && control_request(d->conf->control, "/v1/alerts", NULL, &reply, &error) == OK &&
+        reply.status == 200)
+        d->alerts = json_object_get(reply.body);
+    json_object_put(reply.body);
     buf_done(&error);
 }
 
@@ -45,6 +50,7 @@ static void close_all(struct doctor *d)
     if (d->resolver.dns)
         dns_resolver_close(&d->resolver);
     json_object_put(d->service);
+    json_object_put(d->alerts);
     arena_done(&d->arena);
 }
 

@@ -31,6 +31,7 @@ struct doctor {
     const struct conf *conf;
     struct json_object *service; // what GET /v1/service says; NULL: it does not run, or not for us
     int service_err;             // why it is NULL
+    struct json_object *alerts;  // GET /v1/alerts; NULL: not told
     struct dns_resolver resolver;
     bool has_dns; // the resolver answers
     struct arena arena;

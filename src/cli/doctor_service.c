@@ -218,6 +218,25 @@ static void check_clocks_agree(struct doctor *d)
                   "restart of the service forgets it");
 }
 
+// ---- alerts ------------------------------------------------------------------------------------------
+
+static void check_alerts(struct doctor *d)
+{
+    struct json_object *list = cli_json_field(d->alerts, "alerts");
+    bool any = false;
+    for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+        struct json_object *one = json_object_array_get_idx(list, i);
+        if (!json_object_get_boolean(cli_json_field(one, "raised")))
+            continue;
+        doctor_fail(d, "alert", cli_json_text(one, "alert"), "%.*s, since %.*s",
+                    BYTES_FMT(cli_json_text(one, "text")), BYTES_FMT(cli_json_text(one, "since")));
+        doctor_fix(d, "see docs/DOCTOR.md for what this alert means");
+        any = true;
+    }
+    if (list && !any)
+        doctor_ok(d, "alert", BYTES_NONE, "no alert is raised");
+}
+
 // ---- the service -------------------------------------------------------------------------------------
 
 static void check_user(struct doctor *d)
@@ -244,6 +263,7 @@ void doctor_check_service(struct doctor *d)
                   (unsigned long long)guard);
         check_sandbox(d, guard, relay);
         check_clocks_agree(d);
+        check_alerts(d);
     } else if (d->service_err == E_DENIED) {
         doctor_warn(d, "service", BYTES_NONE, "the control socket is not for this user");
         doctor_fix(d, "run posthaste doctor as root, or as the user of the service");

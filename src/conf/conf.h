@@ -212,6 +212,12 @@ struct conf {
         struct bytes address; // as a listener's; not set: no HTTP
     } http;
     struct {
+        struct bytes command; // of the guard, told of each alert; not set: none
+        int64_t look_every_ms;
+        int64_t certificate_ms; // it is to last longer
+        int64_t stuck_ms;       // a lane may back off for so long
+    } alerts;
+    struct {
         enum log_format format;
         enum log_level level;
     } log;

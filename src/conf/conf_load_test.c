@@ -197,7 +197,7 @@ static void test_errors_golden(void **state)
         "domains, "
         "bounce, unsubscribe, "
         "events, suppress, "
-        "http, log\n"
+        "http, alerts, log\n"
         "    zzz: 1\n"
         "    ^~~\n");
 }

@@ -150,6 +150,12 @@ const struct conf_param conf_params[] = {
 {"http", "metrics and health", CONF_MAP},
 {"http.address", "address and port", CONF_ENDPOINT, AT(conf, http.address), .none = true, .initial = "127.0.0.1:8025"},
 
+{"alerts", "what goes wrong while the service runs is logged, is a metric, and told to a command", CONF_MAP, RELOAD},
+{"alerts.command", "shell command that is told of each alert, raised and over: one line of JSON on its standard input; run as `user`, for at most 30 s", CONF_TEXT, AT(conf, alerts.command), .min = 1, .max = 1000, .none = true, .secret = true, .shown_default = "none", RELOAD},
+{"alerts.look_every", "how often is looked", CONF_DURATION, AT(conf, alerts.look_every_ms), .min = SECOND, .max = HOUR, .initial = "10s", RELOAD},
+{"alerts.certificate", "the certificate is to last longer than this", CONF_DURATION, AT(conf, alerts.certificate_ms), .min = SECOND, .max = 365 * DAY, .initial = "7d", RELOAD},
+{"alerts.stuck_after", "a lane with mail that no connection could be made for, for so long", CONF_DURATION, AT(conf, alerts.stuck_ms), .min = SECOND, .max = 7 * DAY, .initial = "1h", RELOAD},
+
 {"log", "one line an event on standard error", CONF_MAP, RELOAD},
 {"log.format", "text or json", CONF_ENUM, AT(conf, log.format), .words = format_words, .initial = "text", RELOAD},
 {"log.level", "error, warn, info or debug", CONF_ENUM, AT(conf, log.level), .words = level_words, .initial = "info", RELOAD},
@@ -221,8 +227,6 @@ static const char *describe_fixed(enum conf_type type)
         return "a name of letters, digits, '.', '_' and '-', at most 64";
     case CONF_HOSTNAME:
         return "a host name in ASCII, such as mail.example.org (xn-- for others)";
-    case CONF_TEXT:
-        return "text without control characters, 1 to 255 bytes";
     case CONF_PATH:
         return "a path, at most 4095 bytes";
     case CONF_ENDPOINT:
@@ -267,6 +271,10 @@ void conf_param_describe(const struct conf_param *param, struct buf *out)
         break;
     case CONF_ENUM:
         describe_words(param, out);
+        break;
+    case CONF_TEXT:
+        buf_printf(out, "text without control characters, %llu to %llu bytes",
+                   (unsigned long long)param->min, (unsigned long long)param->max);
         break;
     default:
         buf_add_cstr(out, describe_fixed(param->type));

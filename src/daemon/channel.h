@@ -27,6 +27,7 @@ enum channel_kind {
     CHANNEL_REFUSED, // it was not; text: why
     CHANNEL_SIGN, // fd: a worker's line to the private keys (sign_wire.h); the guard hands it on to the signer
     CHANNEL_UPGRADE, // asks for the installed program: STOP or UPGRADE_REFUSED follows
+    CHANNEL_ALERT,   // text: a line of JSON for alerts.command
     // guard to signer, beside SIGN
     CHANNEL_KEY, // fd: the private key of a certificate, in DER; text: its number
 };

@@ -23,6 +23,7 @@
 
 #include "daemon/channel.h"
 #include "daemon/guard_files.h"
+#include "daemon/guard_hook.h"
 #include "daemon/guard_signer.h"
 #include "daemon/guard_sockets.h"
 #include "daemon/guard_upgrade.h"
@@ -59,6 +60,7 @@ struct guard {
     int signals, channel;
     pid_t relay;
     struct guard_upgrade next_program;
+    struct guard_hook hook;
     bool ready, stopping, upgrading;                 // ready: a relay has served
     bool serving;                                    // this one does
     int64_t stop_at_ms, restart_at_ms, signer_at_ms; // monotonic; 0: not set
@@ -405,7 +407,7 @@ struct leaving {
     const struct passwd *user;
 };
 
-static void leave_for_signer(void *ctx)
+static void leave_for_child(void *ctx)
 {
     struct leaving *l = ctx;
     leave_guard(l->guard, l->user);
@@ -416,11 +418,22 @@ static int start_signer(struct guard *g)
     struct leaving leaving = {.guard = g};
     int err = find_user(g->good.conf, &leaving.user);
     if (!err)
-        err = guard_signer_start(&g->signer, g->good.conf->dkim.master_key.at, leave_for_signer,
+        err = guard_signer_start(&g->signer, g->good.conf->dkim.master_key.at, leave_for_child,
                                  &leaving);
     if (err)
         log_error("cannot start the signer process", LOG_ERR(err));
     return err;
+}
+
+// What is told of alerts is no root's where there is a user for it.
+static void start_hook(struct guard *g)
+{
+    const struct conf *conf = g->good.conf;
+    struct leaving leaving = {.guard = g};
+    if (geteuid() == 0 && conf->user.len)
+        leaving.user = getpwnam(conf->user.at);
+    if (!conf->user.len || leaving.user || geteuid() != 0)
+        guard_hook_next(&g->hook, conf, leave_for_child, &leaving, now_ms());
 }
 
 // ---- upgrade -------------------------------------------------------------------------------------------
@@ -542,6 +555,9 @@ static void on_message(struct guard *g, const struct channel_message *m)
     case CHANNEL_UPGRADE:
         upgrade(g);
         break;
+    case CHANNEL_ALERT:
+        guard_hook_add(&g->hook, bytes_cstr(m->text));
+        break;
     default:
         log_error("the relay sent what it should not", LOG_INT("kind", m->kind));
     }
@@ -578,6 +594,7 @@ static void on_relay_gone(struct guard *g, int status)
     if (g->upgrading) {
         g->stop_at_ms = 0;
         guard_signer_stop(&g->signer); // the next program starts its own
+        guard_hook_done(&g->hook);
         guard_upgrade_become(&g->next_program, &g->sockets);
         g->upgrading = false;
         g->restart_at_ms = now_ms();
@@ -623,6 +640,8 @@ static void on_signal(struct guard *g)
             on_relay_gone(g, status);
         if (g->signer.pid && waitpid(g->signer.pid, &status, WNOHANG) == g->signer.pid)
             on_signer_gone(g, status);
+        if (g->hook.pid && waitpid(g->hook.pid, &status, WNOHANG) == g->hook.pid)
+            guard_hook_gone(&g->hook, status);
     }
 }
 
@@ -644,6 +663,9 @@ static void on_time(struct guard *g)
         if (start_signer(g) != OK)
             g->signer_at_ms = now + RESTART_MAX_MS;
     }
+    guard_hook_look(&g->hook, now);
+    if (!g->stopping)
+        start_hook(g);
     if (!g->stopping && certificate_changed(g))
         reload(g, "certificate changed");
 }
@@ -738,6 +760,7 @@ int guard_main(const char *config, const char *ready_file)
     setup_done(&g->next);
     guard_signer_stop(&g->signer);
     guard_signer_done(&g->signer);
+    guard_hook_done(&g->hook);
     close(g->signals);
     free(g);
     return code;

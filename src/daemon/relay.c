@@ -149,6 +149,7 @@ static void on_main_start(struct sys_task *task)
     sys_timer_set(&r->clock, mono_add_ms(sys_mono(), WALL_JUMPS_LOOK_MS));
     relay_apply_to_workers(r);
     relay_start_keeper(r);
+    alert_watch_begin(r->alerts);
     relay_parts_clear(&r->parts);
     relay_tell_guard(r, CHANNEL_READY, r->snapshot->conf->control);
     spool_tell_rest(r->spool); // the workers take it as it comes
@@ -435,7 +436,9 @@ static int start_services(struct relay *r)
     }
     for (uint32_t i = 0; i < r->workers_count; i++)
         r->workers[i] = worker_start(&r->shared, i);
+    r->alerts = alert_watch_new(r);
     struct api_options options = {.http_fd = r->parts.http,
+                                  .alerts = alert_watch_alerts(r->alerts),
                                   .control = conf->control,
                                   .store = r->store,
                                   .port = &r->shared.port,

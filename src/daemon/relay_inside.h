@@ -7,6 +7,7 @@
 
 #include "api/api.h"
 #include "api/unsubscribe.h"
+#include "daemon/alert_watch.h"
 #include "daemon/channel.h"
 #include "daemon/dkim_keeper.h"
 #include "daemon/relay.h"
@@ -63,6 +64,7 @@ struct relay {
     // main loop
     struct dkim_keeper *keeper;
     struct sys_watch *watch;
+    struct alert_watch *alerts;
     struct sys_timer grace, clock;
     void (*upgrade_decided)(void *ctx, int err, struct bytes why); // NULL: nobody waits
     void *upgrade_ctx;

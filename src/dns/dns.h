@@ -65,5 +65,8 @@ void dns_ask(struct dns *dns, struct dns_query *query, struct bytes name, enum d
              struct mono deadline);
 // done() will not be called. Nothing happens if nothing is under way.
 void dns_cancel(struct dns_query *query);
+// How many questions were answered so far, and how many failed (SERVFAIL, TIMEOUT). Any thread.
+void dns_get_counts(const struct dns *dns, uint64_t *out_answered, uint64_t *out_failed);
+
 // "NXDOMAIN" and the like.
 const char *dns_code_text(enum dns_code code);

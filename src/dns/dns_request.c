@@ -84,6 +84,13 @@ void dns_ask(struct dns *dns, struct dns_query *query, struct bytes name, enum d
     }
 }
 
+void dns_get_counts(const struct dns *dns, uint64_t *out_answered, uint64_t *out_failed)
+{
+    struct dns *counted = (struct dns *)(uintptr_t)dns;
+    *out_answered = atomic_load_explicit(&counted->answered, memory_order_relaxed);
+    *out_failed = atomic_load_explicit(&counted->failed, memory_order_relaxed);
+}
+
 void dns_close(struct dns *dns)
 {
     dns->close(dns);
@@ -102,6 +109,9 @@ void dns_cancel(struct dns_query *query)
 
 void dns_request_answer(struct dns_request *r)
 {
+    bool failed = r->answer.code == DNS_SERVFAIL || r->answer.code == DNS_TIMEOUT;
+    atomic_fetch_add_explicit(failed ? &r->dns->failed : &r->dns->answered, 1,
+                              memory_order_relaxed);
     r->task.run = run_home;
     sys_post(r->home, &r->task);
 }

@@ -20,6 +20,7 @@ struct dns {
     void (*start)(struct dns_request *r);
     void (*close)(struct dns *dns); // behind dns_close()
     atomic_uint outstanding;
+    _Atomic uint64_t answered, failed; // questions
 };
 
 struct dns_request {

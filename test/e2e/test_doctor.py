@@ -85,7 +85,7 @@ def test_all_is_well(world):
             "certificate_chain", "certificate_names", "certificate_days", "port", "retry_lifetime", "master_key",
             "verified_domain"} <= {ident for ident, _ in findings}
     assert sorted(p.name for p in pathlib.Path(relay.config["spool"]).iterdir()) == before
-    text = (pathlib.Path(__file__).parents[2] / "docs" / "DOCTOR.md").read_text()
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "DOCTOR.md").read_text().partition("## Alerts")[0]
     documented = set(re.findall(r"^\| `([a-z0-9_]+)` \|", text, re.M))
     assert seen | {ident for ident, _ in findings} <= documented
     sources = "".join(p.read_text() for p in (pathlib.Path(__file__).parents[2] / "src" / "cli").glob("doctor*.c"))
