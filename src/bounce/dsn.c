@@ -58,6 +58,9 @@ static bool any_failed(const struct dsn_recipient *recipients, uint32_t count)
 bool dsn_returns_body(const struct envelope *envelope, const struct dsn_recipient *recipients,
                       uint32_t count)
 {
+    if (envelope->body ==
+        BODY_BINARYMIME) // a report is lines; what would be converted is not what was sent
+        return false;
     // RFC 3461 4.3: RET speaks of failures only; other notifications return the header.
     return envelope->ret == RET_FULL && envelope->body_bytes <= DSN_RETURN_BODY_MAX &&
            any_failed(recipients, count);

@@ -50,7 +50,7 @@ bool dsn_is_wanted(const struct envelope *envelope, const struct recipient *reci
                    enum dsn_action action);
 // May its sender be told anything at all of this recipient: not the null sender, not NOTIFY=NEVER.
 bool dsn_is_due(const struct envelope *envelope, const struct recipient *recipient);
-// RET=FULL, something failed, and the body is at most DSN_RETURN_BODY_MAX: then pass the body.
+// RET=FULL, something failed, the message is not binary, and the body is at most DSN_RETURN_BODY_MAX: then pass the body.
 bool dsn_returns_body(const struct envelope *envelope, const struct dsn_recipient *recipients,
                       uint32_t count);
 // Builds header and body, CRLF lines. E_LIMIT when over DSN_RECIPIENTS_MAX. dsn_done() frees.

@@ -19,6 +19,7 @@
 #include "deliver/signature.h"
 #include "net/net_conn.h"
 #include "route/route.h"
+#include "store/store_directory.h"
 
 #define BLOCKED_RETRY_MS 200 // outcomes can't be recorded just now: no delivery starts
 
@@ -52,6 +53,7 @@ struct connection {
     struct signature_ask signature;
     enum render_kind kind;
     bool utf8;
+    bool may_stay_binary;           // converted for the sake of signatures only
     struct buf reverse_path, added; // of this transaction (deliver/extras.h)
     struct render render;
     bool rendering;
@@ -538,7 +540,9 @@ static void send_rendered(struct connection *c)
     c->rendering = true;
     c->transaction = (struct smtp_transaction){
         .reverse_path = buf_bytes(&c->reverse_path),
-        .body = c->kind == RENDER_SEVEN_BIT ? BODY_7BIT : e->body,
+        .body = c->kind == RENDER_SEVEN_BIT   ? BODY_7BIT
+                : c->kind == RENDER_EIGHT_BIT ? BODY_8BITMIME
+                                              : e->body,
         .smtputf8 = c->utf8,
         .ret = e->ret,
         .envid = e->envid,
@@ -605,8 +609,19 @@ static struct verdict not_signed(const struct connection *c)
                                                 : verdict_of_render_failure(c->signature.err);
 }
 
+static void sign(struct connection *c, enum render_kind kind, bool utf8);
+
 static void go_on(struct connection *c)
 {
+    bool stays = c->may_stay_binary;
+    c->may_stay_binary = false;
+    if (stays && c->signature.err == E_DENIED) { // a form that can't be had need not be
+        signature_done(&c->signature);
+        sign(c, RENDER_IDENTITY, c->utf8);
+        return;
+    }
+    if (stays && !c->signature.err && !c->signature.fields.len)
+        c->kind = RENDER_IDENTITY;
     if (c->signature.err)
         decide_all(c, not_signed(c));
     else
@@ -646,6 +661,25 @@ static void sign(struct connection *c, enum render_kind kind, bool utf8)
         go_on(c);
 }
 
+// The form for a server that does not take the message as it is.
+static enum render_kind edge_form(const struct connection *c, bool utf8)
+{
+    const struct envelope *e = c->message->envelope;
+    bool lines = e->body == BODY_BINARYMIME && smtp_client_caps(c->client)->eightbitmime;
+    return lines && (utf8 || !e->smtputf8) ? RENDER_EIGHT_BIT : RENDER_SEVEN_BIT;
+}
+
+// RFC 6376 5.3: what is signed should have a form that needs no conversion on its way. Binary mail has none.
+static enum render_kind signed_form(struct connection *c, bool utf8)
+{
+    const struct envelope *e = c->message->envelope;
+    c->may_stay_binary = e->body == BODY_BINARYMIME &&
+                         store_directory_signs(c->deliver->snapshot->accounts, e->account);
+    if (c->may_stay_binary)
+        return edge_form(c, utf8);
+    return e->smtputf8 && e->body != BODY_7BIT && !utf8 ? RENDER_CHECKED : RENDER_IDENTITY;
+}
+
 static void begin(struct connection *c)
 {
     if (!fill_recipients(c)) {
@@ -659,12 +693,11 @@ static void begin(struct connection *c)
     switch (smtp_client_can_carry(c->client, e->body, utf8,
                                   c->added.len + e->header_bytes + e->body_bytes)) {
     case SMTP_CARRY_OK:
-        sign(c, e->smtputf8 && e->body != BODY_7BIT && !utf8 ? RENDER_CHECKED : RENDER_IDENTITY,
-             utf8);
+        sign(c, signed_form(c, utf8), utf8);
         break;
     case SMTP_CARRY_NEEDS_8BITMIME:
     case SMTP_CARRY_NEEDS_BINARYMIME:
-        sign(c, RENDER_SEVEN_BIT, utf8);
+        sign(c, edge_form(c, utf8), utf8);
         break;
     case SMTP_CARRY_NEEDS_SMTPUTF8: // RFC 6531 3.4: never silently changed
         decide_all(c, no_utf8());

@@ -234,7 +234,10 @@ void maildir_start(struct maildir_delivery *d)
     d->job.kind = SYS_JOB_DISK;
     d->job.run = on_pool;
     d->job.done = on_done;
-    render_init(&d->render, d->spool, d->message, RENDER_IDENTITY, BYTES_NONE, next_piece, d);
+    // Its files have lines that end in LF; binary content would not be the same any more.
+    bool binary = d->message->envelope->body == BODY_BINARYMIME;
+    render_init(&d->render, d->spool, d->message, binary ? RENDER_EIGHT_BIT : RENDER_IDENTITY,
+                BYTES_NONE, next_piece, d);
     char id[MESSAGE_ID_CHARS + 1];
     message_id_format(d->message->envelope->id, id);
     // The same name for the same recipient, so that a second try after a crash makes no second copy.

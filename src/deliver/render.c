@@ -3,6 +3,14 @@
 
 #include <stdlib.h>
 
+static unsigned plan_flags(enum render_kind kind, enum mail_body body)
+{
+    unsigned flags = kind == RENDER_SEVEN_BIT ? 0 : MAIL_DOWNGRADE_KEEP_8BIT;
+    if (body == BODY_BINARYMIME && kind != RENDER_CHECKED)
+        flags |= MAIL_DOWNGRADE_LONG_LINES | MAIL_DOWNGRADE_KEEP_SIGNED;
+    return flags;
+}
+
 void render_init(struct render *r, struct spool *spool, struct stored_message *m,
                  enum render_kind kind, struct bytes added, void (*ready)(void *ctx), void *ctx)
 {
@@ -20,7 +28,7 @@ void render_init(struct render *r, struct spool *spool, struct stored_message *m
     r->err = OK;
     spool_body_init(&r->body, spool, m, ready, ctx);
     if (kind != RENDER_IDENTITY)
-        mail_downgrade_plan_start(&r->plan, kind == RENDER_CHECKED ? MAIL_DOWNGRADE_KEEP_8BIT : 0);
+        mail_downgrade_plan_start(&r->plan, plan_flags(kind, m->envelope->body));
 }
 
 void render_done(struct render *r)
@@ -41,7 +49,7 @@ void render_done(struct render *r)
 uint64_t render_size(const struct render *r)
 {
     const struct envelope *e = r->message->envelope;
-    return r->kind != RENDER_SEVEN_BIT ? r->added.len + e->header_bytes + e->body_bytes : 0;
+    return !render_converts(r->kind) ? r->added.len + e->header_bytes + e->body_bytes : 0;
 }
 
 // The next piece of the message before it is converted, what is added first; empty only at its end.
@@ -100,11 +108,13 @@ static int plan(struct render *r)
         mail_downgrade_plan_feed(&r->plan, piece);
     }
     int err = mail_downgrade_plan_finish(&r->plan);
+    if (err == E_SYNTAX || err == E_LIMIT) // what can't be taken apart can't be converted
+        err = E_DENIED;
     if (r->kind == RENDER_CHECKED)
         err = r->plan.has_8bit_header ? E_DENIED : OK; // what can't be taken apart passes as it is
     if (err)
         return err;
-    if (r->kind == RENDER_SEVEN_BIT)
+    if (render_converts(r->kind))
         r->downgrade = mail_downgrade_new(&r->plan, emit, r);
     r->added_at = r->header_at = r->body_at = 0;
     r->planned = true;
@@ -133,7 +143,7 @@ static int convert_more(struct render *r)
     return r->out.err;
 }
 
-static int next_seven_bit(struct render *r, size_t max, struct bytes *out, bool *out_end)
+static int next_converted(struct render *r, size_t max, struct bytes *out, bool *out_end)
 {
     int err = r->out_taken == r->out.len ? convert_more(r) : OK;
     if (err)
@@ -151,8 +161,8 @@ int render_next(void *render, size_t max, struct bytes *out, bool *out_end)
     *out_end = false;
     int err = r->kind == RENDER_IDENTITY || r->planned ? OK : plan(r);
     if (!err)
-        err = r->kind == RENDER_SEVEN_BIT ? next_seven_bit(r, max, out, out_end)
-                                          : next_identity(r, max, out, out_end);
+        err = render_converts(r->kind) ? next_converted(r, max, out, out_end)
+                                       : next_identity(r, max, out, out_end);
     if (err && err != E_AGAIN)
         r->err = err;
     return err;

@@ -4,7 +4,9 @@
 //
 // Identity gives the stored bytes. SEVEN_BIT gives an equivalent message for a server without 8BITMIME: parts
 // that need it become quoted-printable or base64 (RFC 6152 section 3). CHECKED is identity, but only if no header of
-// the message, its parts' included, has 8-bit bytes (RFC 6532): for a server without SMTPUTF8. Content is pulled, so
+// the message, its parts' included, has 8-bit bytes (RFC 6532): for a server without SMTPUTF8. EIGHT_BIT gives binary
+// mail (RFC 3030) as lines of at most 998 octets; what a multipart/signed signs stays, or there is no such form, and so
+// with SEVEN_BIT of binary mail. Content is pulled, so
 // a large message never stands in memory.
 //
 // Each form may have header fields of its own above the stored ones: what is different for each recipient or server
@@ -17,7 +19,13 @@
 #include "mail/mail_downgrade.h"
 #include "spool/spool_body.h"
 
-enum render_kind { RENDER_IDENTITY, RENDER_SEVEN_BIT, RENDER_CHECKED };
+enum render_kind { RENDER_IDENTITY, RENDER_SEVEN_BIT, RENDER_CHECKED, RENDER_EIGHT_BIT };
+
+// Are the bytes others than those stored?
+static inline bool render_converts(enum render_kind kind)
+{
+    return kind == RENDER_SEVEN_BIT || kind == RENDER_EIGHT_BIT;
+}
 
 #define RENDER_PIECE_BYTES 16384
 

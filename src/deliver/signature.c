@@ -112,7 +112,8 @@ static void tell(const struct job *job, struct signature_ask *ask)
 
 static struct stored_made *made_of(const struct signature_ask *ask)
 {
-    return &ask->message->made[ask->kind == RENDER_SEVEN_BIT];
+    size_t form = ask->kind == RENDER_SEVEN_BIT ? 1 : ask->kind == RENDER_EIGHT_BIT ? 2 : 0;
+    return &ask->message->made[form];
 }
 
 static void job_free(struct job *job)
@@ -299,9 +300,8 @@ static void read_more(void *ctx)
 static void read_rendering(struct job *job)
 {
     struct signature_ask *ask = job->ask;
-    enum render_kind kind = ask->kind == RENDER_SEVEN_BIT
-                                ? RENDER_SEVEN_BIT
-                                : RENDER_IDENTITY; // its bytes are the same
+    enum render_kind kind =
+        render_converts(ask->kind) ? ask->kind : RENDER_IDENTITY; // its bytes are the same
     count(&ask->counters->bodies_read);
     dkim_body_init(&job->body, DKIM_RELAXED);
     render_init(&job->render, ask->spool, job->message, kind, ask->added, read_more, job);
@@ -331,7 +331,7 @@ static struct job *job_new(struct signature_ask *ask)
 
 static void make(struct job *job)
 {
-    if (job->ask->kind != RENDER_SEVEN_BIT && job->message->envelope->has_body_hash)
+    if (!render_converts(job->ask->kind) && job->message->envelope->has_body_hash)
         sign_identity(job);
     else
         read_rendering(job);

@@ -25,7 +25,8 @@ struct verdict verdict_of_render_failure(int err)
     if (err == E_DENIED)
         return verdict_make(
             VERDICT_FAILED, 554, "5.6.3",
-            BYTES("the receiving server takes 7-bit mail only, and this message has no such form"));
+            BYTES("the receiving server does not take this message as it is, and it has no form "
+                  "that the server takes"));
     if (err == E_DAMAGED)
         return verdict_make(VERDICT_FAILED, 554, "5.3.0",
                             BYTES("the stored message was damaged on the disk and cannot be sent"));

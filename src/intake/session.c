@@ -599,6 +599,7 @@ void intake_open_gate(struct intake *in, const struct conf_listener *listener, i
     if (listener->role == CONF_ROLE_BOUNCES) {
         g->config.message_size_max = conf->bounce.message_size;
         g->config.recipients_max = RETURNS_RECIPIENTS_MAX;
+        g->config.no_binarymime = true;
     }
     memcpy(g->config.scram_secret, in->options.scram_secret, sizeof g->config.scram_secret);
     list_push_back(&in->gates, &g->link);

@@ -22,6 +22,14 @@ static void plan_fail(struct mail_downgrade_plan *plan, int err)
         plan->err = err;
 }
 
+// The part does not stay as it is.
+static void plan_change(struct mail_downgrade_plan *plan, const struct mail_part *part)
+{
+    plan->is_needed = true;
+    if (part->in_signed && plan->flags & MAIL_DOWNGRADE_KEEP_SIGNED)
+        plan_fail(plan, E_DENIED);
+}
+
 static void plan_header(void *ctx, const struct mail_part *part, struct bytes block,
                         bool has_separator)
 {
@@ -42,7 +50,7 @@ static void plan_header(void *ctx, const struct mail_part *part, struct bytes bl
                             mail_header_find(block, BYTES("DKIM-Signature"), &field)))
         plan->has_signed = true;
     if (has_bad_label(part, plan->flags))
-        plan->is_needed = true;
+        plan_change(plan, part);
 }
 
 // Does the piece have bytes that can't pass? Follows lines and line ends across pieces.
@@ -79,7 +87,7 @@ static void plan_end(void *ctx, const struct mail_part *part)
     if (!is_identity || part->is_opaque)
         plan_fail(plan, E_DENIED);
     plan->marks.at[part->index] = 1;
-    plan->is_needed = true;
+    plan_change(plan, part);
 }
 
 // Is there something in a preamble or epilogue that becomes "?"

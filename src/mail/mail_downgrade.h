@@ -29,7 +29,7 @@
 // Limits: mail_mime.h, mail_header.h.
 // Fails:  E_DENIED: no equal 7-bit message exists (5.6.3; 5.6.7 if has_8bit_header): raw 8-bit
 //         bytes in a header, 8-bit bytes in a part that is encoded already or in a multipart
-//         without a usable boundary. E_LIMIT. E_SYNTAX: bare CR, LF or NUL in a header.
+//         without a usable boundary, and what KEEP_SIGNED says. E_LIMIT. E_SYNTAX: bare CR, LF or NUL in a header.
 #pragma once
 
 #include "base/buf.h"
@@ -39,6 +39,8 @@
 #define MAIL_DOWNGRADE_LONG_LINES 1u
 // 8-bit bytes may pass: only long lines (if asked for), NUL, bare CR and LF force an encoding.
 #define MAIL_DOWNGRADE_KEEP_8BIT 2u
+// What a multipart/signed signs must not change: where it had to, there is no equal message.
+#define MAIL_DOWNGRADE_KEEP_SIGNED 4u
 
 struct mail_mime_walk;
 struct mail_downgrade_plan {

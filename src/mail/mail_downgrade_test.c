@@ -168,6 +168,41 @@ static void long_lines_are_cut(void **state)
     buf_done(&out);
 }
 
+// KEEP_SIGNED: what a multipart/signed holds, at any depth, stays or the message has no such form.
+static void signed_is_kept(void **state)
+{
+    static const struct {
+        struct bytes in;
+        int err;
+    } signed_rows[] = {
+        {BYTES(V CT "multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nx\0y\r\n--b--\r\n"), E_DENIED},
+        {BYTES(V CT "multipart/signed; boundary=b\r\n\r\n--b\r\n" CTE
+                    "binary\r\n\r\nxy\r\n--b--\r\n"),
+         E_DENIED},
+        {BYTES(V CT "multipart/signed; boundary=b\r\n\r\n--b\r\n" CT
+                    "multipart/mixed; boundary=c\r\n\r\n--c\r\n\r\nx\ny\r\n--c--\r\n--b--\r\n"),
+         E_DENIED},
+        {BYTES(V CT "multipart/signed; boundary=b\r\n" CTE
+                    "binary\r\n\r\n--b\r\n\r\nxy\r\n--b--\r\n"),
+         OK},
+        {BYTES(V CT "multipart/mixed; boundary=b\r\n\r\n--b\r\n" CT "multipart/signed; "
+                    "boundary=c\r\n\r\n--c\r\n\r\nxy\r\n--c--\r\n--b\r\n\r\nx\0y\r\n--b--\r\n"),
+         OK},
+    };
+    for (size_t i = 0; i < sizeof signed_rows / sizeof signed_rows[0]; i++)
+        for (int round = 0; round < 10; round++) {
+            struct mail_downgrade_plan plan;
+            struct buf out = {0};
+            int err =
+                downgrade(signed_rows[i].in, MAIL_DOWNGRADE_KEEP_8BIT | MAIL_DOWNGRADE_KEEP_SIGNED,
+                          round, &plan, &out);
+            if (err != signed_rows[i].err || !plan.is_needed)
+                fail_msg("row %zu: %d", i, err);
+            mail_downgrade_plan_done(&plan);
+            buf_done(&out);
+        }
+}
+
 static void facts_are_told(void **state)
 {
     struct mail_downgrade_plan plan;
@@ -298,8 +333,12 @@ static void time_is_linear(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(only_what_must_changes), cmocka_unit_test(long_lines_are_cut),
-    cmocka_unit_test(facts_are_told),         cmocka_unit_test(another_message_is_noticed),
-    cmocka_unit_test(result_is_7bit),         cmocka_unit_test(time_is_linear),
+    cmocka_unit_test(only_what_must_changes),
+    cmocka_unit_test(long_lines_are_cut),
+    cmocka_unit_test(signed_is_kept),
+    cmocka_unit_test(facts_are_told),
+    cmocka_unit_test(another_message_is_noticed),
+    cmocka_unit_test(result_is_7bit),
+    cmocka_unit_test(time_is_linear),
 };
 RUN_TESTS(tests)

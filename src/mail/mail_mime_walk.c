@@ -23,7 +23,7 @@ struct level {
     char boundary[MAIL_BOUNDARY_MAX];
     uint8_t length;
     uint8_t depth; // of the multipart itself
-    bool is_digest;
+    bool is_digest, is_signed;
 };
 
 struct mail_mime_walk {
@@ -57,6 +57,8 @@ static void start_header(struct mail_mime_walk *w, bool is_message, bool default
         w->err = E_LIMIT;
     w->part = (struct mail_part){
         .index = w->parts++, .is_message = is_message, .in_multipart = w->level_count > 0};
+    for (unsigned i = 0; i < w->level_count; i++)
+        w->part.in_signed |= w->levels[i].is_signed;
     w->default_rfc822 = default_rfc822;
     w->phase = PHASE_HEADER;
     w->at_line_start = true;
@@ -103,8 +105,10 @@ static void push_level(struct mail_mime_walk *w, struct bytes boundary, bool is_
         return;
     }
     struct level *level = &w->levels[w->level_count++];
-    *level = (struct level){
-        .length = (uint8_t)boundary.len, .depth = (uint8_t)w->depth, .is_digest = is_digest};
+    *level = (struct level){.length = (uint8_t)boundary.len,
+                            .depth = (uint8_t)w->depth,
+                            .is_digest = is_digest,
+                            .is_signed = w->part.is_signed};
     memcpy(level->boundary, boundary.at, boundary.len);
 }
 

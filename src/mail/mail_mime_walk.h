@@ -28,6 +28,7 @@ struct mail_part {
     bool is_message;   // its header is a message's, not a body part's
     bool in_multipart; // a boundary ends it, not the end of the message
     bool is_signed;    // multipart/signed
+    bool in_signed;    // within one, at any depth
     bool is_opaque;    // multipart or message that can't be walked into: bad boundary or encoding
 };
 

@@ -584,6 +584,7 @@ void smtp_client_send(struct smtp_client *c, const struct smtp_transaction *t, s
     c->begins_with_rset = c->needs_rset;
     c->needs_rset = false;
     c->uses_bdat = wants_bdat(c, t);
+    CHECK(t->body != BODY_BINARYMIME || c->uses_bdat); // RFC 3030 section 3, and law 5
     if (!is_clean_transaction(t)) {
         settle_all(c, &(struct smtp_outcome){.step = SMTP_STEP_MAIL, .err = E_SYNTAX});
         c->needs_rset = c->begins_with_rset;
@@ -643,7 +644,9 @@ enum smtp_carry smtp_client_can_carry(const struct smtp_client *c, enum mail_bod
 {
     if (smtputf8 && !c->caps.smtputf8)
         return SMTP_CARRY_NEEDS_SMTPUTF8;
-    if (body == BODY_BINARYMIME && !(c->caps.binarymime && c->caps.chunking))
+    bool binary =
+        c->caps.binarymime && c->caps.chunking && c->config->chunking != SMTP_CHUNKING_NEVER;
+    if (body == BODY_BINARYMIME && !binary)
         return SMTP_CARRY_NEEDS_BINARYMIME;
     if (body == BODY_8BITMIME && !c->caps.eightbitmime)
         return SMTP_CARRY_NEEDS_8BITMIME;

@@ -52,7 +52,7 @@ enum smtp_reply_id smtp_command_hello(struct bytes args, struct bytes *out_name)
 struct param_target {
     struct smtp_mail *mail;
     struct smtp_rcpt *rcpt;
-    bool utf8;
+    bool utf8, binarymime;
 };
 
 static bool take_size(struct bytes value, const struct param_target *t)
@@ -66,6 +66,8 @@ static bool take_body(struct bytes value, const struct param_target *t)
         t->mail->body = BODY_7BIT;
     else if (bytes_eq_nocase(value, BYTES("8BITMIME")))
         t->mail->body = BODY_8BITMIME;
+    else if (t->binarymime && bytes_eq_nocase(value, BYTES("BINARYMIME"))) // RFC 3030
+        t->mail->body = BODY_BINARYMIME;
     else
         return false;
     return true;
@@ -282,7 +284,7 @@ enum smtp_reply_id smtp_command_mail(struct bytes args, struct smtp_offer offer,
     if (!take_path(rest, MAIL_PATH_NULL, &out->address, &tail))
         return SMTP_REPLY_PATH_SENDER;
     out->reverse_path = out->address.text;
-    struct param_target target = {.mail = out, .utf8 = true};
+    struct param_target target = {.mail = out, .utf8 = true, .binarymime = offer.binarymime};
     enum smtp_reply_id bad = take_params(tail, &target, offer, out_slot);
     if (bad)
         return bad;

@@ -26,7 +26,7 @@ bool smtp_command_is_foreign(const struct smtp_verb *verb);
 
 // Which parameters are offered.
 struct smtp_offer {
-    bool dsn, smtputf8;
+    bool dsn, smtputf8, binarymime;
     bool scheduling; // HOLDFOR, HOLDUNTIL, BY, MT-PRIORITY
 };
 

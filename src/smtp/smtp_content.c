@@ -137,11 +137,27 @@ static size_t take_stretch(struct smtp_content *c, struct bytes in)
     return n;
 }
 
+// RFC 3030 section 3: behind the header nothing is a line, but how it ends is told.
+static void take_binary(struct smtp_content *c, struct bytes in)
+{
+    bool ends_line =
+        bytes_ends(in, BYTES("\r\n")) || (c->state == CONTENT_CR && bytes_eq(in, BYTES("\n")));
+    note(c, smtp_plain_look(0, in));
+    c->state = ends_line                   ? CONTENT_LINE_START
+               : in.at[in.len - 1] == '\r' ? CONTENT_CR
+                                           : CONTENT_TEXT;
+}
+
 size_t smtp_content_feed(struct smtp_content *c, struct bytes in, bool *out_end)
 {
     size_t at = 0, from = 0, by_line = 0; // up to there a stretch has been looked for
     *out_end = false;
     while (at < in.len) {
+        if (c->binary && !c->in_header) {
+            take_binary(c, bytes_skip(in, at));
+            at = in.len;
+            break;
+        }
         size_t plain = at >= by_line ? take_stretch(c, bytes_skip(in, at)) : 0;
         at += plain;
         if (plain)
@@ -196,7 +212,7 @@ size_t smtp_content_feed(struct smtp_content *c, struct bytes in, bool *out_end)
 
 void smtp_content_end(struct smtp_content *c)
 {
-    if (c->state == CONTENT_CR)
+    if (c->state == CONTENT_CR && !(c->binary && !c->in_header))
         fault(c, SMTP_CONTENT_BARE_CR);
     c->ends_in_crlf = c->state == CONTENT_LINE_START && c->size > 0;
 }

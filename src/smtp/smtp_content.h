@@ -29,6 +29,8 @@ struct smtp_content {
     enum { CONTENT_LINE_START, CONTENT_TEXT, CONTENT_CR, CONTENT_DOT, CONTENT_DOT_CR } state;
     enum smtp_content_fault fault;
     bool dots; // DATA, not BDAT
+    bool
+        binary; // BODY=BINARYMIME: the body may be any octets, its header may not; set after init, never with dots
     bool in_header, ends_in_crlf, has_8bit, has_nul;
     void (*emit)(void *ctx, struct bytes piece);
     void *ctx;

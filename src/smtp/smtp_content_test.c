@@ -309,13 +309,47 @@ static void test_facts(void **state)
     }
 }
 
+// RFC 3030: behind an empty header every string is content, whole, byte by byte and cut.
+static void check_binary(struct bytes in)
+{
+    static const unsigned masks[] = {0, ~0u, 0x155, 0x2aa, 0x24};
+    char text[LENGTH_MAX + 2] = "\r\n";
+    if (in.len)
+        memcpy(text + 2, in.at, in.len);
+    struct bytes all = bytes_of(text, in.len + 2);
+    for (size_t i = 0; i < COUNT_OF(masks); i++) {
+        struct smtp_content c;
+        struct result got = {0};
+        smtp_content_init(&c, false, 1000, 3, keep, &got);
+        c.binary = true;
+        for (size_t from = 0, k = 0; k < all.len; k++) {
+            if (k + 1 < all.len && !(masks[i] & 1u << k))
+                continue;
+            struct bytes piece = bytes_mid(all, from, k + 1 - from);
+            if (smtp_content_feed(&c, piece, &got.ended) != piece.len || got.ended)
+                show(in, "it ended");
+            from = k + 1;
+        }
+        smtp_content_end(&c);
+        if (c.fault || !bytes_eq(bytes_of(got.text, got.len), all))
+            show(in, "not as it is");
+        if (c.ends_in_crlf != bytes_ends(all, BYTES("\r\n")))
+            show(in, "another end");
+    }
+}
+
+static void test_binary(void **state)
+{
+    each_string(check_binary);
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decoder),        cmocka_unit_test(test_b_stuffer),
         cmocka_unit_test(test_b_long_content), cmocka_unit_test(test_long_lines),
-        cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_facts),          cmocka_unit_test(test_binary),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

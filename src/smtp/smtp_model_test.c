@@ -17,7 +17,7 @@
 #define COMMANDS 60
 
 struct model {
-    bool hello, tls, logged_in, mail, chunks;
+    bool hello, tls, logged_in, mail, chunks, binary;
     unsigned good, tried; // recipients
     unsigned messages;
     int codes[4]; // replies that the last command must get
@@ -32,7 +32,7 @@ static void must(struct model *m, int code)
 
 static void forget(struct model *m)
 {
-    m->mail = m->chunks = false;
+    m->mail = m->chunks = m->binary = false;
     m->good = m->tried = 0;
 }
 
@@ -79,6 +79,14 @@ static void m_mail_busy(struct model *m)
 static void m_mail_large(struct model *m)
 {
     mail(m, 552);
+}
+
+// RFC 3030: its content comes by BDAT only.
+static void m_mail_binary(struct model *m)
+{
+    bool open = m->mail;
+    mail(m, 250);
+    m->binary |= !open && m->mail;
 }
 
 // RFC 4865, 2852, 6710: offered to who has logged in.
@@ -129,6 +137,8 @@ static int content_refusal(const struct model *m)
 static void data(struct model *m, int code)
 {
     int refusal = m->hello && m->mail && m->chunks ? 503 : content_refusal(m);
+    if (!refusal && m->binary)
+        refusal = 503;
     must(m, refusal ? refusal : 354);
     if (refusal)
         return;
@@ -283,6 +293,7 @@ static const struct {
     {"MAIL FROM:<a@example.com> SIZE=10\r\n", NULL, m_mail, 20},
     {"MAIL FROM:<a@example.com\r\n", NULL, m_mail_syntax, 2},
     {"MAIL FROM:<a@example.com> RET=NONE\r\n", NULL, m_mail_syntax, 1},
+    {"MAIL FROM:<a@example.com> BODY=BINARYMIME\r\n", NULL, m_mail_binary, 5},
     {"MAIL FROM:<a@example.com> HOLDFOR=10 BY=60;RT MT-PRIORITY=-3\r\n", NULL, m_mail_scheduled, 6},
     {"MAIL FROM:<a@example.com> HOLDFOR=1001\r\n", NULL, m_mail_held_too_long, 1},
     {"MAIL FROM:<a@example.com> BY=9;R\r\n", NULL, m_mail_held_too_long, 1},

@@ -37,6 +37,7 @@ static const struct smtp_reply_row rows[SMTP_REPLY_COUNT] = {
     ROW(NESTED_MAIL, 503, "5.5.1", "A message is open already; finish it or send RSET", SESSION, "MAIL in a transaction"),
     ROW(NO_RECIPIENTS, 554, "5.5.1", "No valid recipients", SESSION, "DATA or BDAT when every RCPT was refused"),
     ROW(BDAT_MIXED, 503, "5.5.1", "A message in chunks is open; finish it with BDAT SIZE LAST, or send RSET", SESSION, "DATA or RCPT after BDAT"),
+    ROW(BINARY_BY_BDAT, 503, "5.5.1", "A message with BODY=BINARYMIME comes by BDAT, not by DATA", SESSION, "DATA after BODY=BINARYMIME"),
     ROW(PATH_SENDER, 501, "5.1.7", "Sender address not valid; the form is MAIL FROM:<name@example.com> or MAIL FROM:<>", SESSION, "MAIL"),
     ROW(PATH_RECIPIENT, 501, "5.1.3", "Recipient address not valid; the form is RCPT TO:<name@example.com>", SESSION, "RCPT"),
     ROW(ADDRESS_UTF8, 553, "5.6.7", "An address beyond ASCII needs the SMTPUTF8 parameter on MAIL FROM", SESSION, "MAIL, RCPT"),

@@ -59,7 +59,7 @@ void server_reply_number(struct smtp_server *s, enum smtp_reply_id id, uint64_t 
 void server_end_transaction(struct smtp_server *s, enum smtp_reset why)
 {
     s->rcpts = s->rcpts_tried = 0;
-    s->utf8 = s->chunked = false;
+    s->utf8 = s->chunked = s->binary = false;
     if (!s->open)
         return;
     s->open = false;
@@ -141,6 +141,12 @@ static void add_keyword(struct smtp_server *s, const char *text, bool offered)
         buf_printf(&s->out, "250-%s\r\n", text);
 }
 
+// RFC 3030 section 3: only with CHUNKING.
+static bool offers_binary(const struct smtp_server *s)
+{
+    return !s->config->no_chunking && !s->config->no_binarymime;
+}
+
 // RFC 9422: what this session is held to. There is no limit to the domains of recipients.
 static void add_limits(struct smtp_server *s)
 {
@@ -189,6 +195,7 @@ static void run_ehlo(struct smtp_server *s, struct bytes args)
     add_keyword(s, "SMTPUTF8", !c->no_smtputf8);
     add_keyword(s, "DSN", !c->no_dsn);
     add_keyword(s, "CHUNKING", !c->no_chunking);
+    add_keyword(s, "BINARYMIME", offers_binary(s));
     add_limits(s);
     if (offers_scheduling(s))
         add_scheduling(s);
@@ -206,6 +213,7 @@ static struct smtp_offer offer_of(const struct smtp_server *s)
 {
     return (struct smtp_offer){.dsn = !s->config->no_dsn,
                                .smtputf8 = !s->config->no_smtputf8,
+                               .binarymime = offers_binary(s),
                                .scheduling = offers_scheduling(s)};
 }
 
@@ -253,6 +261,7 @@ static void run_mail(struct smtp_server *s, struct bytes args)
         server_reply_number(s, bad, limit);
     } else {
         s->utf8 = mail.smtputf8;
+        s->binary = mail.body == BODY_BINARYMIME;
         s->awaiting = AWAIT_MAIL;
         s->handlers->on_mail(s->ctx, &mail);
     }
@@ -578,7 +587,7 @@ static void answer_mail(struct smtp_server *s, enum smtp_reply_id id, struct byt
         server_reply(s, id, slot);
         return;
     }
-    s->utf8 = false;
+    s->utf8 = s->binary = false;
     server_refuse(s, id, slot);
 }
 

@@ -41,17 +41,17 @@ enum smtp_auth_policy { SMTP_AUTH_OPTIONAL, SMTP_AUTH_REQUIRED, SMTP_AUTH_NONE }
 // Shared by all sessions of a listener; must outlive them. Zero limits mean the default in
 // brackets.
 struct smtp_server_config {
-    struct bytes hostname;                                // in the greeting and EHLO
-    struct bytes greeting;                                // words behind it ["posthaste"]
-    enum smtp_auth_policy auth;                           // REQUIRED holds for trusted peers too
-    bool starttls;                                        // offer STARTTLS while TLS is not active
-    bool no_pipelining, no_chunking, no_smtputf8, no_dsn; // extensions left out
-    uint64_t message_size_max;                            // content octets [52428800]
-    uint32_t recipients_max;                              // per transaction [1000]
-    uint32_t mails_max;     // MAIL commands of one session, then 421; 0: any number
-    uint32_t text_line_max; // octets of a content line without CRLF; 0: unlimited
-    uint32_t errors_max;    // then 421 [20]
-    uint32_t junk_max;      // NOOP, RSET, VRFY, HELP, EHLO... between two messages, then 421 [200]
+    struct bytes hostname;      // in the greeting and EHLO
+    struct bytes greeting;      // words behind it ["posthaste"]
+    enum smtp_auth_policy auth; // REQUIRED holds for trusted peers too
+    bool starttls;              // offer STARTTLS while TLS is not active
+    bool no_pipelining, no_chunking, no_smtputf8, no_dsn, no_binarymime; // extensions left out
+    uint64_t message_size_max; // content octets [52428800]
+    uint32_t recipients_max;   // per transaction [1000]
+    uint32_t mails_max;        // MAIL commands of one session, then 421; 0: any number
+    uint32_t text_line_max;    // octets of a content line without CRLF; 0: unlimited
+    uint32_t errors_max;       // then 421 [20]
+    uint32_t junk_max; // NOOP, RSET, VRFY, HELP, EHLO... between two messages, then 421 [200]
     uint32_t auth_failures_max; // in one session, then 421 [3]
     int64_t command_timeout_ms; // for one whole command line [300000]
     int64_t data_timeout_ms;    // between two pieces of content [300000]

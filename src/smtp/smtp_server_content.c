@@ -17,6 +17,7 @@ static void begin_content(struct smtp_server *s, bool chunked)
 {
     smtp_content_init(&s->content, !chunked, server_size_max(s), s->config->text_line_max,
                       emit_content, s);
+    s->content.binary = s->binary;
     s->chunked = chunked;
     s->content_octets = 0;
     s->content_since = s->now;
@@ -26,7 +27,10 @@ static void begin_content(struct smtp_server *s, bool chunked)
 
 void server_run_data(struct smtp_server *s, struct bytes args)
 {
-    begin_content(s, false);
+    if (s->binary) // RFC 3030 section 3: MUST be 503
+        server_refuse(s, SMTP_REPLY_BINARY_BY_BDAT, BYTES_NONE);
+    else
+        begin_content(s, false);
 }
 
 static void end_chunk(struct smtp_server *s);

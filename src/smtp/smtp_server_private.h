@@ -73,8 +73,9 @@ struct smtp_server {
         bool smtp, esmtp;
     } told; // by XCLIENT, of the client that the peer speaks for
     bool tls, extended, authenticated, proven, asking_auth;
-    bool open; // on_mail was accepted, the transaction has not ended
-    bool utf8; // ... with SMTPUTF8
+    bool open;   // on_mail was accepted, the transaction has not ended
+    bool utf8;   // ... with SMTPUTF8
+    bool binary; // ... with BODY=BINARYMIME
     bool chunked, chunk_last;
     bool paused, stopping;
 };

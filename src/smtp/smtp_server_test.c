@@ -13,11 +13,12 @@
 #define EHLO_IN "EHLO c.example\r\n"
 #define EHLO_HEAD                                                                                  \
     "250-mx.example.org\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n"                \
-    "250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n250-LIMITS RCPTMAX=1000\r\n"
+    "250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250-LIMITS RCPTMAX=1000\r\n"
 #define EHLO_OUT EHLO_HEAD "250-STARTTLS\r\n250 ENHANCEDSTATUSCODES\r\n"
 #define EHLO_FEW                                                                                   \
     "250-mx.example.org\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n"                \
-    "250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n250-LIMITS RCPTMAX=1000 MAILMAX=2\r\n"             \
+    "250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250-LIMITS RCPTMAX=1000 "        \
+    "MAILMAX=2\r\n"                                                                                \
     "250-STARTTLS\r\n250 ENHANCEDSTATUSCODES\r\n"
 #define EHLO_TLS EHLO_HEAD "250-AUTH SCRAM-SHA-256 PLAIN LOGIN\r\n250 ENHANCEDSTATUSCODES\r\n"
 #define OFFERS                                                                                     \
@@ -29,6 +30,9 @@
 #define RCPT_OUT "250 2.1.5 Ok\r\n"
 #define OPEN_IN EHLO_IN MAIL_IN RCPT_IN
 #define OPEN_OUT G EHLO_OUT MAIL_OUT RCPT_OUT
+#define BINARY_MORE "MAIL FROM:<a@b.c> BODY=binarymime\r\n" RCPT_IN
+#define BINARY_IN EHLO_IN BINARY_MORE
+#define BINARY_OUT OPEN_OUT
 #define GO "354 Send the message; end it with a line that has only a dot\r\n"
 #define BYE "221 2.0.0 Bye\r\n[close]"
 #define NEED(what) "503 5.5.1 Not now; send " what " first\r\n"
@@ -190,7 +194,7 @@ static const struct dialogue dialogues[] = {
         G
         "250-mx.example.org\r\n250-PIPELINING\r\n250-SIZE "
         "20\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n"
-        "250-CHUNKING\r\n250-LIMITS RCPTMAX=2\r\n250-STARTTLS\r\n250 "
+        "250-CHUNKING\r\n250-BINARYMIME\r\n250-LIMITS RCPTMAX=2\r\n250-STARTTLS\r\n250 "
         "ENHANCEDSTATUSCODES\r\n" MAIL_OUT RCPT_OUT RCPT_OUT
         "452 4.5.3 Too many recipients; at most 2 for one message, send the rest in another\r\n" GO
         "250 2.0.0 Ok: queued as M1\r\n"),
@@ -262,7 +266,7 @@ static const struct dialogue dialogues[] = {
     ROW("bad parameters", 0,
         EHLO_IN "MAIL FROM:<a@b.c> FOO=1\r\nMAIL FROM:<a@b.c> SIZE=1 SIZE=1\r\nMAIL FROM:<a@b.c> "
                 "SIZE=-1\r\n"
-                "MAIL FROM:<a@b.c> SIZE\r\nMAIL FROM:<a@b.c> BODY=BINARYMIME\r\n"
+                "MAIL FROM:<a@b.c> SIZE\r\nMAIL FROM:<a@b.c> BODY=BINARY\r\n"
                 "MAIL FROM:<a@b.c> SMTPUTF8=1\r\nMAIL FROM:<a@b.c> RET=x\r\nMAIL FROM:<a@b.c> "
                 "ENVID=+0D+0A\r\n"
                 "MAIL FROM:<a@b.c> ENVID=a+b\r\nMAIL FROM:<a@b.c> NOTIFY=NEVER\r\n",
@@ -365,6 +369,19 @@ static const struct dialogue dialogues[] = {
     ROW("bdat 2^32", 0, OPEN_IN "BDAT 4294967296\r\nQUIT\r\n",
         OPEN_OUT "552 5.3.4 Message far too large; at most 52428800 octets are taken here; "
                  "closing\r\n[close]"),
+
+    // BINARYMIME
+    // clang-format off
+    ROW("binary needs bdat", 0, BINARY_IN "DATA\r\nBDAT 0 LAST\r\n" MAIL_IN RCPT_IN "DATA\r\n.\r\n",
+        BINARY_OUT "503 5.5.1 A message with BODY=BINARYMIME comes by BDAT, not by DATA\r\n" "250 2.0.0 Ok: queued as M1\r\n" MAIL_OUT RCPT_OUT GO "250 2.0.0 Ok: queued as M2\r\n"),
+    ROW_BODY("binary body", 0, BINARY_IN "BDAT 24\r\nA: b\r\n\r\n\n.\n\r\n.\r\n\r.\rQUIT\nBDAT 1 LAST\r\n\rNOOP\r\n",
+        BINARY_OUT "250 2.0.0 Ok: 24 octets received\r\n250 2.0.0 Ok: queued as M1\r\n250 2.0.0 Ok\r\n", "A: b\r\n\r\n\n.\n\r\n.\r\n\r.\rQUIT\n\r"),
+    ROW("binary body has a header all the same", 0, BINARY_IN "BDAT 10 LAST\r\nA: b\nC: d\r" BINARY_MORE "BDAT 7 LAST\r\nA: b\0\r\n",
+        BINARY_OUT BARE_LF MAIL_OUT RCPT_OUT "550 5.6.0 Message has a NUL character in its header\r\n"),
+    ROW("binary lines have no limit, content has", SMALL, "HELO c\r\n" BINARY_MORE "BDAT 20 LAST\r\n\r\n012345678901234567" BINARY_MORE "BDAT 21 LAST\r\n\r\n0123456789012345678",
+        G "250 mx.example.org\r\n" MAIL_OUT RCPT_OUT "250 2.0.0 Ok: queued as M1\r\n" MAIL_OUT RCPT_OUT "552 5.3.4 Message too large; at most 20 octets are taken here\r\n"),
+    ROW("what was binary is over with the message", 0, BINARY_IN "RSET\r\n" MAIL_IN RCPT_IN "BDAT 4 LAST\r\n\r\na\n", BINARY_OUT RSET_OUT MAIL_OUT RCPT_OUT BARE_LF),
+    // clang-format on
 
     // STARTTLS
     ROW("starttls", WHOLE_ONLY, EHLO_IN "STARTTLS\r\n",

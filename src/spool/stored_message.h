@@ -23,7 +23,7 @@
 
 // What delivery has made for a rendering of this message and keeps with it (deliver/signature.h). The first to ask makes
 // it; `askers` are those who wait for it, or STORED_MADE.
-#define STORED_RENDERINGS 2
+#define STORED_RENDERINGS 3
 #define STORED_MADE ((void *)1)
 struct stored_made {
     void *_Atomic askers;

@@ -12,6 +12,7 @@ import pytest
 
 from lib.message import field_name, same_but_added, split, text_message
 from lib.process import wait_until
+from lib.rawserver import Chunker, RawServer
 from lib.relay import submit
 
 DOMAIN = "client.test"
@@ -107,6 +108,27 @@ def test_signed_with_both(make_relay, dns, receiver_):
         names = one["h"].lower().split(":")
         assert all(names.count(name) > 1 for name in ("from", "to", "subject", "date", "message-id"))
     assert same_but_added(sent, got, ADDED) is None
+
+
+def test_binary_mail_is_converted(relay, dns, make_receiver):
+    """RFC 6376 5.3: signed in a form that needs no conversion, also for a server that takes the binary one (RFC 3030)."""
+    chunker = Chunker(["CHUNKING", "BINARYMIME", "8BITMIME"])
+    dns.domain("binary.test", RawServer(chunker))
+    dns.domain("lines.test", lines := make_receiver(without=("8BITMIME",)))
+    set_up(relay, dns)
+    data = (b"From: alice@client.test\r\nTo: bob@binary.test\r\nSubject: x\r\nMIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\n"
+            b"Content-Transfer-Encoding: binary\r\n\r\n" + bytes(range(256)) + b" \n.\n\r\n.\r\n \t\r")
+    with relay.client(login="alice") as client:
+        client.ehlo()
+        for command in (f"MAIL FROM:<{SENDER}> BODY=BINARYMIME", "RCPT TO:<bob@binary.test>", "RCPT TO:<bob@lines.test>"):
+            assert client.docmd(command)[0] == 250
+        client.send(f"BDAT {len(data)} LAST\r\n".encode() + data)
+        assert client.getreply()[0] == 250
+    got = [lines.wait_one().data, wait_until(lambda: chunker.bodies, 20, "the message")[0]]
+    for one in got:
+        assert len(verify_all(relay, one)) == 1
+        assert b"Content-Transfer-Encoding: base64" in one and b"\0" not in one
+    assert not any("BINARYMIME" in c for c in chunker.commands)
 
 
 def test_made_once_for_all_lanes(relay, dns, make_receiver):

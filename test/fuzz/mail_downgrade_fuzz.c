@@ -38,9 +38,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct bytes message = bytes_of(data + 1, size - 1);
     struct buf whole = {0}, cut = {0}, again = {0};
     bool needed, needed_again;
-    unsigned flags = data[0] & 3;
+    unsigned flags = data[0] & 7;
     int err = downgrade(message, flags, SIZE_MAX, &needed, &whole);
-    CHECK(downgrade(message, flags, 1 + (data[0] >> 2), &needed_again, &cut) == err);
+    CHECK(downgrade(message, flags, 1 + (data[0] >> 3), &needed_again, &cut) == err);
     if (err == OK) {
         CHECK(needed == needed_again);
         CHECK(bytes_eq(buf_bytes(&whole), buf_bytes(&cut)));

@@ -26,7 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum sasl_mechanism mechanism;
     smtp_command_split(line, &verb);
     check_slice(line, verb.args);
-    struct smtp_offer offer = {.dsn = size % 2, .smtputf8 = size % 3, .scheduling = size % 7};
+    struct smtp_offer offer = {
+        .dsn = size % 2, .smtputf8 = size % 3, .scheduling = size % 7, .binarymime = size % 11};
     if (!smtp_command_hello(verb.args, &name))
         check_slice(line, name);
     if (!smtp_command_mail(verb.args, offer, &mail, &slot)) {

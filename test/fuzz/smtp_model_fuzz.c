@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define CHUNK_MAX 8192
 
 struct model {
-    bool hello, tls, logged_in, mail, chunks, in_auth;
+    bool hello, tls, logged_in, mail, chunks, binary, in_auth;
     unsigned good; // recipients
 };
 
@@ -113,13 +113,23 @@ static bool is_closed(const struct session *s)
 
 static void forget(struct model *m)
 {
-    m->mail = m->chunks = false;
+    m->mail = m->chunks = m->binary = false;
     m->good = 0;
 }
 
 static bool may_have_content(const struct model *m)
 {
     return m->hello && m->mail && m->good > 0;
+}
+
+// A parameter of the line, in any case.
+static bool has_word(struct bytes line, const char *word)
+{
+    struct bytes part;
+    while (bytes_cut(&line, ' ', &part))
+        if (bytes_eq_nocase(bytes_trim(part), bytes_cstr(word)))
+            return true;
+    return false;
 }
 
 // The state after a reply to a command that is neither content nor part of an exchange.
@@ -134,6 +144,7 @@ static void advance(struct model *m, struct bytes line, int code)
     } else if (is_verb(line, "MAIL") && good) {
         CHECK(m->hello && !m->mail);
         m->mail = true;
+        m->binary = has_word(line, "BODY=BINARYMIME");
     } else if (is_verb(line, "RCPT") && good) {
         CHECK(m->mail && !m->chunks);
         m->good++;
@@ -208,7 +219,7 @@ static void run_line(struct session *s, unsigned cuts)
         bool may = may_have_content(&s->m) && !s->m.chunks;
         int code = send_unit(s, line, cuts);
         CHECK((s->t.body.len == body || s->t.body.len == 0) && s->t.messages == messages);
-        CHECK(code != 354 || (is_verb(line, "DATA") && may));
+        CHECK(code != 354 || (is_verb(line, "DATA") && may && !s->m.binary));
         if (code == 354)
             run_data(s, cuts);
         else if (is_verb(line, "DATA") && may && code < 500)
