@@ -52,6 +52,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_queue_retry,
     &cli_queue_bounce,
     &cli_queue_delete,
+    &cli_top,
     &cli_events,
     &cli_backup,
     &cli_restore,
