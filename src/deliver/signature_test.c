@@ -137,8 +137,11 @@ static void make_snapshot(void)
     CHECK(conf_load_text(BYTES("hostname: relay.test\nspool: /s\nstate: /t\n"
                                "dkim: {service_domain: service.test}\n"),
                          "test", "/", &conf, &errors) == OK);
-    snapshot = conf_snapshot_new(conf_part_new(conf, free_conf), NULL,
-                                 conf_part_new(accounts, free_accounts), NULL, 1);
+    struct conf_part *parts[] = {conf_part_new(conf, free_conf),
+                                 conf_part_new(accounts, free_accounts)};
+    snapshot = conf_snapshot_new(parts[0], NULL, parts[1], NULL, 1);
+    conf_part_release(parts[0]);
+    conf_part_release(parts[1]);
 }
 
 static int setup(void **state)
