@@ -420,14 +420,15 @@ static int commit_pending(struct spool *spool)
     return err;
 }
 
-// SPOOL_FLUSH_EVERY_MS after its start. One that took long waits for half as long again as it took, so
-// that those whom it answered can share the next: else every second flush of a slow disk would carry
-// only the few who came meanwhile.
+// SPOOL_FLUSH_EVERY_MS after its start. One that took long waits for up to three quarters as long again
+// as it took, so that those whom it answered can share the next: else the senders would fall into two
+// groups, one sending while the other's flush runs, and each flush carry half of them.
 static struct mono flush_mark_after(struct mono started, struct mono ended)
 {
-    int64_t every = (int64_t)SPOOL_FLUSH_EVERY_MS * 1000;
+    int64_t every = (int64_t)SPOOL_FLUSH_EVERY_MS * 1000,
+            rest_max = (int64_t)SPOOL_REST_MS_MAX * 1000;
     int64_t took = ended.us - started.us;
-    int64_t rest = took / 2 < every ? took / 2 : every;
+    int64_t rest = took * 3 / 4 < rest_max ? took * 3 / 4 : rest_max;
     return (struct mono){took + rest > every ? ended.us + rest : started.us + every};
 }
 
@@ -436,8 +437,9 @@ static void flush(struct spool *spool)
     struct mono started = sys_mono();
     sys_timer_stop(&spool->flush_timer);
     if (spool->pending_intake)
-        spool->usual_intake16 += spool->pending_intake - spool->usual_intake16 / 16;
+        spool->answered = spool->pending_intake;
     spool->pending_intake = 0;
+    spool->just_flushed = true;
     sys_hand_over(); // this loop blocks now
     int err = commit_pending(spool);
     sys_hand_over(); // nobody waits for the housekeeping
@@ -457,7 +459,7 @@ static bool flush_is_due(struct spool *spool)
     if (sys_mono().us >= spool->flush_mark.us)
         return true;
     return spool->pending_intake && atomic_load(&spool->expected) <= 0 &&
-           spool->pending_intake * 64 >= spool->usual_intake16 * 3;
+           spool->pending_intake * 4 >= spool->round * 3;
 }
 
 // A failing disk is tried when its timer says; but a full one is no reason to stop making room.
@@ -470,6 +472,9 @@ static bool may_flush(const struct spool *spool)
 static void on_turn_end(struct sys_turn_end *end)
 {
     struct spool *spool = container_of(end, struct spool, turn_end);
+    if (spool->just_flushed) // the first turn since: these came while it ran
+        spool->round = spool->answered + spool->pending_intake;
+    spool->just_flushed = false;
     if (!may_flush(spool))
         return;
     if (flush_is_due(spool))

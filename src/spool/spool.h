@@ -37,9 +37,10 @@
 #define SPOOL_HEADER_MAX ((size_t)1 << 20)
 #define SPOOL_NOTE_KEY_MAX 512
 #define SPOOL_NOTE_VALUE_MAX 4096
-// A commit flushes at once if the last flush started this long ago, and ended half as long ago as it
-// took; else it waits for that mark.
+// A commit flushes at once if the last flush started this long ago, and ended three quarters as long ago
+// as it took; else it waits for that mark.
 #define SPOOL_FLUSH_EVERY_MS 4
+#define SPOOL_REST_MS_MAX 8 // after a long flush, for those whom it answered
 
 struct spool;
 struct disk;

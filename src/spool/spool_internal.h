@@ -62,8 +62,10 @@ struct spool {
     // group commit
     struct list pending; // frames, in order
     uint32_t pending_intake;
-    uint32_t usual_intake16; // intake frames a flush, averaged, times 16
-    struct mono flush_mark;  // from here on the next flush waits for nobody
+    uint32_t answered; // intake frames of the last flush that had any
+    uint32_t round;    // those, and the ones that came while it ran: who may share the next flush
+    bool just_flushed;
+    struct mono flush_mark; // from here on the next flush waits for nobody
     struct sys_timer flush_timer;
     struct sys_turn_end turn_end;
     bool failing;
