@@ -327,10 +327,24 @@ static void make_ahead(struct spool *spool)
     sys_offload(&m->job);
 }
 
+// Segments come free in lots, when the followers have flushed what they read: as many are kept as that
+// time takes at the present pace, since to make one costs as much as to write it full.
+static uint32_t spare_segments(struct spool *spool)
+{
+    struct journal *j = spool->journal;
+    uint32_t lot = (uint32_t)(j->next_number - spool->ticked_number) * SPOOL_LOT_TICKS;
+    spool->ticked_number = j->next_number;
+    spool->lot = lot > spool->lot ? lot : spool->lot > 0 ? spool->lot - 1 : 0;
+    uint64_t most = spool->options.bytes_max / 8 / j->segment_bytes; // free files count, too
+    if (spool->options.bytes_max && spool->lot > most)
+        spool->lot = (uint32_t)most;
+    return spool->lot > SPOOL_SPARE_SEGMENTS ? spool->lot : SPOOL_SPARE_SEGMENTS;
+}
+
 static void drop_surplus(struct spool *spool)
 {
     struct journal *j = spool->journal;
-    if (j->free_count > j->reserve + SPOOL_SPARE_SEGMENTS)
+    if (j->free_count > j->reserve + spare_segments(spool))
         journal_drop_free(j);
 }
 
@@ -673,6 +687,7 @@ static void run_start(struct sys_task *task)
 {
     struct spool *spool = container_of(task, struct spool, start);
     make_ahead(spool);
+    spool->ticked_number = spool->journal->next_number;
     sys_timer_set(&spool->tick, mono_add_ms(sys_mono(), SPOOL_TICK_MS));
 }
 

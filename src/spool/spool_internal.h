@@ -15,7 +15,8 @@
 #define SPOOL_SLACK_SEGMENTS 4
 // Free segments kept: the reserve, and this many more.
 #define SPOOL_AHEAD_SEGMENTS 1
-#define SPOOL_SPARE_SEGMENTS 4
+#define SPOOL_SPARE_SEGMENTS 4 // at least; SPOOL_LOT_TICKS times what a second takes
+#define SPOOL_LOT_TICKS 6
 // Marks a restored backup: nothing may be sent.
 #define SPOOL_HOLD_FILE "hold"
 #define SPOOL_TICK_MS 1000
@@ -85,6 +86,8 @@ struct spool {
     struct mono compact_after;
     bool tail_pending; // a tail record is on its way
     bool lag_told, short_told;
+    uint64_t ticked_number; // of segments, at the last tick
+    uint32_t lot; // segments that SPOOL_LOT_TICKS seconds took, one less each second since
     struct spool_watch *watches;
     bool on_hold;
     struct sys_task tell;
