@@ -12,14 +12,25 @@
 #include "cli/cli_commands.h"
 #include "conf/conf_doc.h"
 
-#define USUAL_CONFIG "/etc/posthaste/posthaste.yaml"
 #define WORDS_MAX 3 // of a command's name
 
-static const struct cli_option common_options[] = {
-    {"config", "FILE", "default: $POSTHASTE_CONFIG, else " USUAL_CONFIG},
+const struct cli_option cli_common_options[] = {
+    {"config", "FILE", "default: $POSTHASTE_CONFIG, else " CLI_USUAL_CONFIG},
     {"json", NULL, "print JSON, an object a line"},
     {"help", NULL, "print this"},
     {NULL},
+};
+
+const struct cli_exit_row cli_exits[] = {
+    {CLI_OK, "done"},
+    {CLI_USAGE, "the command line is wrong"},
+    {CLI_DATA, "what was given, or what is there, does not do"},
+    {CLI_NOT_FOUND, "there is no such thing"},
+    {CLI_NOT_RUNNING, "the service is not running"},
+    {CLI_TEMPORARY, "not now: try again later"},
+    {CLI_PERMISSION, "no permission"},
+    {CLI_CONFIG, "the configuration is wrong"},
+    {0, NULL},
 };
 
 // ---- finding -----------------------------------------------------------------------------------------
@@ -64,11 +75,19 @@ static const struct cli_option *find_in(const struct cli_option *options, struct
 static const struct cli_option *find_option(const struct cli_command *command, struct bytes name)
 {
     const struct cli_option *option = find_in(command->options, name);
-    if (!option)
-        option = find_in(common_options, name);
-    if (option && command->no_config && bytes_eq(name, BYTES("config")))
-        return NULL;
+    if (!option) {
+        option = find_in(cli_common_options, name);
+        if (option && !cli_has_common(command, option))
+            return NULL;
+    }
     return option;
+}
+
+bool cli_has_common(const struct cli_command *command, const struct cli_option *option)
+{
+    if (command->run_itself)
+        return bytes_eq(bytes_cstr(option->name), BYTES("help"));
+    return !command->no_config || !bytes_eq(bytes_cstr(option->name), BYTES("config"));
 }
 
 static bool is_given(const struct cli *cli, const struct cli_option *option)
@@ -124,7 +143,7 @@ static const char *config_of(const struct cli *cli)
         return cli_value(cli, "config");
     if (environment && *environment)
         return environment;
-    return access(USUAL_CONFIG, F_OK) == 0 ? USUAL_CONFIG : NULL;
+    return access(CLI_USUAL_CONFIG, F_OK) == 0 ? CLI_USUAL_CONFIG : NULL;
 }
 
 int cli_parse(struct cli *cli, int argc, char **argv, bool *out_help, struct buf *error)
@@ -261,16 +280,12 @@ int cli_exit_of(int err)
 
 // ---- help --------------------------------------------------------------------------------------------
 
-static void add_option_lines(const struct cli_option *options, bool no_config, struct buf *out)
+static void add_option_line(const struct cli_option *option, struct buf *out)
 {
-    for (; options && options->name; options++) {
-        char left[64];
-        if (no_config && bytes_eq(bytes_cstr(options->name), BYTES("config")))
-            continue;
-        snprintf(left, sizeof left, "--%s%s%s", options->name, options->value ? " " : "",
-                 options->value ? options->value : "");
-        buf_printf(out, "  %-26s %s\n", left, options->help);
-    }
+    char left[64];
+    snprintf(left, sizeof left, "--%s%s%s", option->name, option->value ? " " : "",
+             option->value ? option->value : "");
+    buf_printf(out, "  %-26s %s\n", left, option->help);
 }
 
 void cli_help_command(const struct cli_command *command, struct buf *out)
@@ -281,8 +296,11 @@ void cli_help_command(const struct cli_command *command, struct buf *out)
     if (command->more)
         buf_printf(out, "\n%s", command->more);
     buf_add_cstr(out, "\noptions:\n");
-    add_option_lines(command->options, false, out);
-    add_option_lines(common_options, command->no_config, out);
+    for (const struct cli_option *o = command->options; o && o->name; o++)
+        add_option_line(o, out);
+    for (const struct cli_option *o = cli_common_options; o->name; o++)
+        if (cli_has_common(command, o))
+            add_option_line(o, out);
 }
 
 static void add_command_line(const struct cli_command *command, struct buf *out)
@@ -295,14 +313,16 @@ static void add_command_line(const struct cli_command *command, struct buf *out)
 
 void cli_help_all(struct buf *out)
 {
-    buf_add_cstr(out, "posthaste - a mail relay that keeps mail safe and explains itself\n\n"
+    buf_add_cstr(out, "posthaste - " CLI_WHAT "\n\n"
                       "usage: posthaste COMMAND [OPTION...]\n\ncommands:\n");
     for (int i = 0; i < cli_commands_count; i++)
         add_command_line(cli_commands[i], out);
     buf_add_cstr(out, "\noptions of every command:\n");
-    add_option_lines(common_options, false, out);
-    buf_add_cstr(out, "\nexit codes: 0, 64 usage, 65 data, 66 no such thing, 69 not running, "
-                      "75 try later,\n77 no permission, 78 configuration\n");
+    for (const struct cli_option *o = cli_common_options; o->name; o++)
+        add_option_line(o, out);
+    buf_add_cstr(out, "\nexit codes:\n");
+    for (const struct cli_exit_row *row = cli_exits; row->means; row++)
+        buf_printf(out, "  %2d  %s\n", (int)row->code, row->means);
 }
 
 bool cli_help_group(const char *group, struct buf *out)
@@ -329,8 +349,6 @@ static int run_help(struct cli *cli)
         cli_find(cli->arguments_count, (char **)(uintptr_t)cli->arguments, &words);
     if (!cli->arguments_count)
         cli_help_all(&out);
-    else if (command && words == cli->arguments_count && command->run_itself)
-        exit = command->run_itself(2, (char *[]){(char[]){"posthaste"}, (char[]){"--help"}, NULL});
     else if (command && words == cli->arguments_count)
         cli_help_command(command, &out);
     else if (bytes_eq(cli_argument(cli, 0), BYTES("configuration")))
@@ -365,6 +383,23 @@ const struct cli_command cli_version = {
 
 // ---- running -----------------------------------------------------------------------------------------
 
+static int print_help(const struct cli_command *command)
+{
+    struct buf text = {0};
+    cli_help_command(command, &text);
+    fputs(buf_cstr(&text), stdout);
+    buf_done(&text);
+    return CLI_OK;
+}
+
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return true;
+    return false;
+}
+
 static int run_command(const struct cli_command *command, int argc, char **argv)
 {
     struct cli cli = {.command = command};
@@ -375,10 +410,7 @@ static int run_command(const struct cli_command *command, int argc, char **argv)
         cli_fail(exit, "%s: %s", command->name, buf_cstr(&error));
         print_usage(command);
     } else if (help) {
-        struct buf text = {0};
-        cli_help_command(command, &text);
-        fputs(buf_cstr(&text), stdout);
-        buf_done(&text);
+        exit = print_help(command);
     } else {
         exit = command->run(&cli);
     }
@@ -406,6 +438,8 @@ static int run_words(int argc, char **argv)
     } options[] = {{"--help", &cli_help}, {"-h", &cli_help}, {"--version", &cli_version}};
     int words;
     const struct cli_command *command = cli_find(argc, argv, &words);
+    if (command && command->run_itself && asks_for_help(argc - words, argv + words))
+        return print_help(command);
     if (command && command->run_itself)
         return command->run_itself(argc - words + 1, argv + words - 1);
     if (command)

@@ -32,6 +32,8 @@ struct cli_option {
     const char *value; // "CLASS" for people; NULL: a flag
     const char *help;
     bool repeated; // may be given more than once (cli_values)
+    const char *const
+        *words; // where the value is one of few: these, ended by NULL; for manual and completion
 };
 
 struct cli;
@@ -44,7 +46,8 @@ struct cli_command {
     int arguments_min, arguments_max;
     bool no_config;              // takes no --config
     int (*run)(struct cli *cli); // returns an enum cli_exit
-    // Instead of run: parses its own options; argv[0] is the command's name. --help and help go there, too.
+    // Instead of run: parses its options by itself, and knows of the common ones only --help, which does not get
+    // there; argv[0] is the command's name.
     int (*run_itself)(int argc, char **argv);
 };
 
@@ -99,6 +102,20 @@ int cli_main(int argc, char **argv);
 int cli_parse(struct cli *cli, int argc, char **argv, bool *out_help, struct buf *error);
 // The command whose name the first words are, the longest; out_words says how many. NULL: none.
 const struct cli_command *cli_find(int argc, char **argv, int *out_words);
+
+// What an exit code means, for help and manual; ended by a NULL text.
+struct cli_exit_row {
+    enum cli_exit code;
+    const char *means;
+};
+extern const struct cli_exit_row cli_exits[];
+
+#define CLI_WHAT "a mail relay that keeps mail safe and explains itself"
+#define CLI_USUAL_CONFIG "/etc/posthaste/posthaste.yaml"
+
+// The options of every command that is not told to have fewer; has one, `option` of `command`?
+extern const struct cli_option cli_common_options[];
+bool cli_has_common(const struct cli_command *command, const struct cli_option *option);
 
 // `posthaste --help`, `posthaste help COMMAND`, a group's commands ("account").
 void cli_help_all(struct buf *out);

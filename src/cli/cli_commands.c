@@ -3,6 +3,9 @@
 
 #include "base/check.h"
 
+const char *const cli_class_words[] = {"transactional", "personal", "bulk", NULL};
+const char *const cli_reason_words[] = {"hard-bounce", "complaint", "unsubscribe", "manual", NULL};
+
 // clang-format off
 const struct cli_command *const cli_commands[] = {
     &cli_serve,

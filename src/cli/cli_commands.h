@@ -26,5 +26,8 @@ extern const struct cli_command cli_bounce_classify;
 extern const struct cli_command cli_sink, cli_load;
 extern const struct cli_command cli_help, cli_version;
 
+// Values that several options take, ended by NULL.
+extern const char *const cli_class_words[], *const cli_reason_words[];
+
 extern const struct cli_command *const cli_commands[];
 extern const int cli_commands_count;

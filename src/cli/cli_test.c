@@ -166,8 +166,9 @@ static void test_rows(void **state)
         assert_true(!c->more || c->more[strlen(c->more) - 1] == '\n');
         for (const struct cli_option *o = c->options; o && o->name; o++, n++) {
             assert_true(o->help && o->name[0] != '-');
-            assert_true(strcmp(o->name, "config") != 0 && strcmp(o->name, "json") != 0 &&
-                        strcmp(o->name, "help") != 0);
+            for (const struct cli_option *common = cli_common_options; common->name; common++)
+                assert_true(!cli_has_common(c, common) || strcmp(o->name, common->name) != 0);
+            assert_true(!o->words || o->value);
         }
         assert_true(n + 3 <= CLI_OPTIONS_MAX);
         for (int j = 0; j < i; j++)

@@ -146,7 +146,8 @@ static int run_set(struct cli *cli)
 }
 
 static const struct cli_option add_options[] = {
-    {"class", "CLASS", "class of its mail: transactional (default), personal or bulk"},
+    {"class", "CLASS", "class of its mail: transactional (default), personal or bulk",
+     .words = cli_class_words},
     {"any-sender", NULL, "let it send as any domain, not only as those it has verified"},
     {NULL},
 };

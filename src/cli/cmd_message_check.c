@@ -215,7 +215,8 @@ static int run_check(struct cli *cli)
 static const struct cli_option check_options[] = {
     {"account", "NAME", "as mail of this account: its class, its keys, its options"},
     {"from", "ADDRESS", "the address of MAIL FROM (default: of the From field's domain)"},
-    {"class", "CLASS", "its class (default: X-Posthaste-Class, else the account's)"},
+    {"class", "CLASS", "its class (default: X-Posthaste-Class, else the account's)",
+     .words = cli_class_words},
     {"zone", "FILE", "answer DNS questions from this JSON file, not from servers"},
     {NULL},
 };

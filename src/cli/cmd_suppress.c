@@ -206,7 +206,7 @@ static int run_list(struct cli *cli)
 
 static const struct cli_option add_options[] = {
     SCOPE_OPTIONS,
-    {"reason", "REASON", REASONS_HELP " (default)"},
+    {"reason", "REASON", REASONS_HELP " (default)", .words = cli_reason_words},
     {"expires", "TIME", "when it ends: 2026-01-31T12:00:00Z, or how long from now: 90d"},
     {"since", "TIME", "when it began, if not now"},
     {"note", "TEXT", "for whoever looks at it later"},
@@ -214,14 +214,14 @@ static const struct cli_option add_options[] = {
 };
 static const struct cli_option remove_options[] = {
     SCOPE_OPTIONS,
-    {"reason", "REASON", "only this reason's: " REASONS_HELP},
+    {"reason", "REASON", "only this reason's: " REASONS_HELP, .words = cli_reason_words},
     {NULL},
 };
 static const struct cli_option check_options[] = {SCOPE_OPTIONS, {NULL}};
 static const struct cli_option list_options[] = {
     SCOPE_OPTIONS,
     {"service", NULL, "entries for the whole service only"},
-    {"reason", "REASON", "only this reason's: " REASONS_HELP},
+    {"reason", "REASON", "only this reason's: " REASONS_HELP, .words = cli_reason_words},
     {NULL},
 };
 

@@ -420,7 +420,8 @@ static int run_export(struct cli *cli)
 static const struct cli_option import_options[] = {
     {"account", "NAME", "for this account, where a line names none; else for the service"},
     {"stream", "TAG", "for mail of the account with this tag only"},
-    {"reason", "REASON", "hard-bounce, complaint, unsubscribe or manual (default)"},
+    {"reason", "REASON", "hard-bounce, complaint, unsubscribe or manual (default)",
+     .words = cli_reason_words},
     {"from-line", "N", "go on with this line"},
     {"progress", NULL, "say each second how far it is, also when that is no terminal"},
     {NULL},
@@ -429,7 +430,7 @@ static const struct cli_option export_options[] = {
     {"account", "NAME", "of this account only; - is mail without an account"},
     {"stream", "TAG", "of this stream of the account only"},
     {"service", NULL, "entries for the whole service only"},
-    {"reason", "REASON", "only this reason's"},
+    {"reason", "REASON", "only this reason's", .words = cli_reason_words},
     {"list", NULL, "addresses only, one a line"},
     {"progress", NULL, "say each second how far it is, also when that is no terminal"},
     {NULL},

@@ -49,29 +49,6 @@ struct load {
     atomic_bool over;
 };
 
-static const char usage[] =
-    "usage: posthaste load --to HOST:PORT [options]\n"
-    "  --to HOST:PORT      the server\n"
-    "  --count N           messages in all (default 1000)\n"
-    "  --sessions N        connections at a time (default 10)\n"
-    "  --rate R            messages a second, in all (default: as fast as they go)\n"
-    "  --size BYTES        of a message's body (default 4096)\n"
-    "  --recipients N      of a message (default 1)\n"
-    "  --messages-per-connection N   then a new one is opened (default: no limit)\n"
-    "  --from ADDRESS      sender (default load@load.example)\n"
-    "  --rcpt PATTERN      recipients; %n: the recipient's number, %m: the message's\n"
-    "                      (default user%n@load.example)\n"
-    "  --tls none|starttls|implicit  the server's certificate is not verified (default none)\n"
-    "  --resume            a new TLS connection resumes the session of an earlier one\n"
-    "  --idle              sessions are opened, send nothing and stay until a signal; when all\n"
-    "                      are there, {\"idle\":N} is printed\n"
-    "  --login LOGIN --password-file FILE   log in; the password is the file's first line\n"
-    "  --lmtp              speak LMTP\n"
-    "  --name NAME         of the run: messages are NAME-1, NAME-2, ... (default: a random one)\n"
-    "  --ids FILE          append a JSON line for each accepted message\n"
-    "  --refused FILE      append a JSON line for each message that a reply refused\n"
-    "  --json              print the report as JSON\n";
-
 // ---- options -----------------------------------------------------------------------------------
 
 static int complain(const char *text, const char *about)
@@ -189,12 +166,12 @@ static int take_option(struct load *l, int option)
         l->idle = true;
         return 0;
     default:
-        fputs(usage, option == 'h' ? stdout : stderr);
-        return option == 'h' ? -1 : EXIT_USAGE;
+        fputs("see posthaste help load\n", stderr);
+        return EXIT_USAGE;
     }
 }
 
-// 0, an exit code, or -1: help was given.
+// 0, or an exit code.
 static int read_options(struct load *l, int argc, char **argv)
 {
     static const struct option options[] = {
@@ -217,7 +194,6 @@ static int read_options(struct load *l, int argc, char **argv)
         {"json", no_argument, NULL, 'j'},
         {"resume", no_argument, NULL, 'R'},
         {"idle", no_argument, NULL, 'I'},
-        {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0}};
     int option;
     optind = 1;
@@ -451,5 +427,5 @@ int cmd_load(int argc, char **argv)
         free(l->password);
     }
     free(l);
-    return code < 0 ? 0 : code;
+    return code;
 }

@@ -44,24 +44,6 @@ struct sink {
     atomic_uint_fast64_t recipients; // taken so far, for the main thread
 };
 
-static const char usage[] =
-    "usage: posthaste sink --listen HOST:PORT [--listen ...] [options]\n"
-    "  --listen HOST:PORT  where to take mail; port 0 lets the kernel choose (printed)\n"
-    "  --rules FILE        who is accepted, refused, deferred, delayed, dropped, and when\n"
-    "  --log FILE          append one JSON line a recipient ('-': standard output)\n"
-    "  --count N           exit after N recipients\n"
-    "  --ready-file FILE   written, as JSON, once all listen\n"
-    "  --tls none|starttls with a certificate made for the occasion\n"
-    "  --lmtp              speak LMTP\n"
-    "  --without WORD      leave out an extension (PIPELINING, 8BITMIME, SMTPUTF8, DSN, CHUNKING, "
-    "SIZE,\n"
-    "                      ENHANCEDSTATUSCODES, EHLO); repeatable\n"
-    "  --quiet             print no addresses\n"
-    "rules, one a line: WHO STEP [WHEN] ACTION\n"
-    "  WHO: * | domain | address    STEP: connect | helo | mail | rcpt | data | content | final\n"
-    "  WHEN: P% | first N | after N | rate N\n"
-    "  ACTION: accept | refuse [CODE TEXT] | defer [CODE TEXT] | delay MS | drop [BYTES]\n";
-
 // ---- options -----------------------------------------------------------------------------------
 
 static int complain(const char *text, const char *about)
@@ -136,12 +118,12 @@ static int take_option(struct sink *k, int option)
         k->quiet = true;
         return 0;
     default:
-        fputs(usage, option == 'h' ? stdout : stderr);
-        return option == 'h' ? -1 : EXIT_USAGE;
+        fputs("see posthaste help sink\n", stderr);
+        return EXIT_USAGE;
     }
 }
 
-// 0, an exit code, or -1: help was given.
+// 0, or an exit code.
 static int read_options(struct sink *k, int argc, char **argv)
 {
     static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
@@ -153,7 +135,6 @@ static int read_options(struct sink *k, int argc, char **argv)
                                             {"lmtp", no_argument, NULL, 'm'},
                                             {"without", required_argument, NULL, 'w'},
                                             {"quiet", no_argument, NULL, 'q'},
-                                            {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     int option;
     optind = 1;
@@ -348,5 +329,5 @@ int cmd_sink(int argc, char **argv)
     sink_rules_free(k->config.smtp.rules);
     net_tls_server_free(k->config.tls);
     free(k);
-    return code < 0 ? 0 : code;
+    return code;
 }

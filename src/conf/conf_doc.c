@@ -8,7 +8,7 @@ static bool is_section(const struct conf_param *param)
     return param->type == CONF_MAP || param->type == CONF_ENTRIES;
 }
 
-static const char *default_of(const struct conf_param *param)
+const char *conf_doc_default(const struct conf_param *param)
 {
     if (param->required)
         return "required";
@@ -26,7 +26,7 @@ static void add_text_row(const struct conf_param *param, struct buf *out)
     }
     buf_add_cstr(out, "    ");
     conf_param_describe(param, out);
-    buf_printf(out, "\n    default: %s%s\n\n", default_of(param),
+    buf_printf(out, "\n    default: %s%s\n\n", conf_doc_default(param),
                param->reloadable ? "; read again by SIGHUP" : "");
 }
 
@@ -55,7 +55,7 @@ static void add_markdown_row(const struct conf_param *param, struct buf *out)
     buf_add_cstr(out, " | ");
     add_cell(out, buf_bytes(&accepted));
     buf_add_cstr(out, " | ");
-    add_cell(out, bytes_cstr(default_of(param)));
+    add_cell(out, bytes_cstr(conf_doc_default(param)));
     buf_printf(out, " | %s |\n", param->reloadable ? "yes" : "no");
     buf_done(&accepted);
 }

@@ -5,6 +5,10 @@
 
 #include "base/buf.h"
 
+struct conf_param;
+
+// The default as people read it: "30s", "required", "not set".
+const char *conf_doc_default(const struct conf_param *param);
 // Plain text: name, help, what it accepts, default.
 void conf_doc_text(struct buf *out);
 // The same as Markdown tables, one a section.
