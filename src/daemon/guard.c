@@ -24,6 +24,7 @@
 #include "daemon/channel.h"
 #include "daemon/guard_files.h"
 #include "daemon/guard_hook.h"
+#include "daemon/guard_notify.h"
 #include "daemon/guard_signer.h"
 #include "daemon/guard_sockets.h"
 #include "daemon/guard_upgrade.h"
@@ -41,6 +42,8 @@
 #define UPGRADE_REFUSED                                                                            \
     "the installed program does not start, or refuses the configuration; the service's log says "  \
     "more, and the running program goes on"
+
+#define RELOAD_REFUSED "running; the last reload was refused, the log says why"
 
 // What the relay gets beside the sockets. `conf` NULL: there is none.
 struct setup {
@@ -276,12 +279,15 @@ static void reload(struct guard *g, const char *why)
     if (g->again)
         return; // once the relay has answered
     log_info("reloading", LOG_CSTR("because", why));
+    guard_notify_reloading();
     int err = load(g);
     if (err) {
         log_error("reload refused, the old configuration goes on", LOG_ERR(err));
+        guard_notify_ready(RELOAD_REFUSED);
     } else if (send_all(g, &g->next) != OK) {
         log_error("the relay does not take the new configuration");
         drop_next(g);
+        guard_notify_ready(RELOAD_REFUSED);
     }
 }
 
@@ -454,6 +460,7 @@ static void upgrade(struct guard *g)
     }
     log_info("upgrading", LOG_CSTR("program", g->next_program.program),
              LOG_CSTR("from", POSTHASTE_VERSION));
+    guard_notify_reloading();
     char grace[16];
     snprintf(grace, sizeof grace, "%d", UPGRADE_GRACE_MS);
     if (channel_send(g->channel, CHANNEL_STOP, bytes_cstr(grace), -1) != OK)
@@ -527,6 +534,7 @@ static void on_message(struct guard *g, const struct channel_message *m)
         g->ready = g->serving = true;
         g->restart_delay_ms = RESTART_FIRST_MS;
         write_ready_file(g, m->text);
+        guard_notify_ready("running");
         log_info("ready", LOG_INT("pid", getpid()), LOG_CSTR("control", m->text));
         for (int i = 0; i < g->sockets.count; i++) {
             char text[SYS_ADDR_TEXT];
@@ -540,12 +548,14 @@ static void on_message(struct guard *g, const struct channel_message *m)
     case CHANNEL_APPLIED:
         accept_next(g);
         write_ready_file(g, m->text);
+        guard_notify_ready("running");
         log_info("reloaded");
         reload_again(g);
         break;
     case CHANNEL_REFUSED:
         log_error("reload refused, the old configuration goes on", LOG_CSTR("because", m->text));
         drop_next(g);
+        guard_notify_ready(RELOAD_REFUSED);
         reload_again(g);
         break;
     case CHANNEL_SIGN:
@@ -571,6 +581,8 @@ static void stop(struct guard *g)
         return;
     g->stopping = true;
     log_info("stopping");
+    guard_notify_stopping(g->good.conf ? g->good.conf->shutdown_grace_ms + 2 * KILL_AFTER_GRACE_MS
+                                       : KILL_AFTER_GRACE_MS);
     if (g->relay && channel_send(g->channel, CHANNEL_STOP, BYTES_NONE, -1) == OK)
         g->stop_at_ms = now_ms() + g->good.conf->shutdown_grace_ms + KILL_AFTER_GRACE_MS;
     else if (g->relay)
@@ -590,6 +602,7 @@ static void on_relay_gone(struct guard *g, int status)
     if (g->next.conf) {
         log_error("the relay ended before it took the new configuration, the old one goes on");
         drop_next(g);
+        guard_notify_ready(RELOAD_REFUSED);
     }
     if (g->upgrading) {
         g->stop_at_ms = 0;
