@@ -44,7 +44,7 @@ config-doc: all ## write the configuration's keys into docs/INTERFACE.md
 bench: ## measure against Postfix, side by side: make bench CASES=relay_4k ROUNDS=3; CASES=growth
 	tools/deps build check bench
 	@$(MAKE) --no-print-directory all
-	tools/peers && tools/peers proxies
+	tools/peers
 	bench/run CASES=$(CASES) ROUNDS=$(ROUNDS) SCALE=$(SCALE)
 
 fault: ## one fault test, or check for all: make fault T=kill ROUNDS=100 FS=xfs SEED=1 PEER=exim

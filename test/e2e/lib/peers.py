@@ -337,7 +337,7 @@ class Gsasl(Peer):
 
     def __init__(self, folder, authority):
         shutil.copy(authority.file, pathlib.Path(folder) / "authority.pem")
-        super().__init__(folder, ["sleep", "infinity"], where="proxies")
+        super().__init__(folder, ["sleep", "infinity"])
         wait_until(lambda: self.children() and self.run("test", "-d", "/proc/1", check=False).returncode == 0, 20,
                    self.process.log)
 
@@ -376,7 +376,7 @@ class HAProxy(Peer):
                 timeout client 60s
                 timeout server 60s
             """) + sections)
-        super().__init__(folder, ["haproxy", "-db", "-f", "/test/haproxy.cfg"], address, where="proxies")
+        super().__init__(folder, ["haproxy", "-db", "-f", "/test/haproxy.cfg"], address)
         self.wait_port(self.stats_port)
 
     def state(self, port):
@@ -415,7 +415,7 @@ class Nginx(Peer):
                 }}
             }}
             """))
-        super().__init__(folder, ["nginx", "-c", "/test/nginx.conf"], address, where="proxies")
+        super().__init__(folder, ["nginx", "-c", "/test/nginx.conf"], address)
         self.wait_port(self.port)
 
     def _handler(self, server):
