@@ -101,22 +101,8 @@ def peers_root():
 
 
 @pytest.fixture
-def start_peer(peers_root, start_any_peer):
+def start_peer(peers_root, tmp_path):
     """start_peer(peers.Knot, zones={...}): runs it in a folder of its own until the test ends."""
-    return start_any_peer
-
-
-@pytest.fixture
-def start_proxy(start_any_peer):
-    """The same for those of the root `proxies`."""
-    reason = peers.why_not("proxies")
-    if reason:
-        pytest.skip(reason)
-    return start_any_peer
-
-
-@pytest.fixture
-def start_any_peer(tmp_path):
     started = []
 
     def start(kind, **kwargs):

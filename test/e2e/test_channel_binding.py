@@ -96,9 +96,9 @@ def test_without_tls_there_is_no_plus(world, make_relay):
 
 
 @pytest.mark.parametrize("login", ["alice", "machine"])
-def test_j_gsasl(world, start_proxy, login):
+def test_j_gsasl(world, start_peer, login):
     """GNU SASL over GnuTLS binds to tls-exporter; without PLUS it says that it was not offered, which is not so."""
-    gsasl = start_proxy(peers.Gsasl, authority=world.authority)
+    gsasl = start_peer(peers.Gsasl, authority=world.authority)
     where = world.relay.listener("submission")
     password = PASSWORD if login == "alice" else world.generated
     right, said = gsasl.login(where, PLUS, login, password)

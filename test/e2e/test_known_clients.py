@@ -204,9 +204,9 @@ def test_expired_certificate_has_no_names(world):
         assert "EXTERNAL" not in raw.offers
 
 
-def test_j_gsasl(world, start_proxy):
+def test_j_gsasl(world, start_peer):
     """GNU SASL's EXTERNAL, over GnuTLS."""
-    gsasl = start_proxy(peers.Gsasl, authority=world.authority)
+    gsasl = start_peer(peers.Gsasl, authority=world.authority)
     right, said = gsasl.login(world.relay.listener("ask"), "EXTERNAL", "", "", *gsasl.certificate(world.robot))
     assert right, said
     wrong, said = gsasl.login(world.relay.listener("ask"), "EXTERNAL", "", "", *gsasl.certificate(world.stranger))

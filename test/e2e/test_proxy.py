@@ -216,12 +216,12 @@ def test_failed_logins_count_for_told_addresses(world):
 
 @pytest.mark.parametrize("options", ["send-proxy", "send-proxy-v2"])
 @pytest.mark.parametrize("ip6", [False, True], ids=["ip4", "ip6"])
-def test_j_haproxy(world, start_proxy, options, ip6):
+def test_j_haproxy(world, start_peer, options, ip6):
     """HAProxy tells its clients' addresses, and its health checks pass."""
     if ip6 and not network.has_ipv6():
         pytest.skip("no IPv6 here")
     checks = "    option smtpchk EHLO haproxy.test\n"
-    proxy = start_proxy(peers.HAProxy, backends={
+    proxy = start_peer(peers.HAProxy, backends={
         2500: (world.relay.listener("proxied"), f"{options} check check-send-proxy inter 200ms"),
         4650: (world.relay.listener("smtps"), options)}, checks=checks, source=PROXY, ip6=ip6)
     wait_until(lambda: proxy.state(2500)["check_status"] == "L7OK", 20, proxy.log())

@@ -152,9 +152,9 @@ def test_j_swaks(world):
         clients.swaks(to, "alice@client.test", ["bob@example.org"], data, "--xclient-addr", "198.51.100.7", "--local-interface", "127.9.0.1")
 
 
-def test_j_nginx(world, start_proxy):
+def test_j_nginx(world, start_peer):
     """nginx lets clients in and tells their address and login; their mail is their account's."""
-    nginx = start_proxy(peers.Nginx, server=world.relay.listener("logins"), accounts={"alice": "nginx knows", "nobody": "nginx knows"})
+    nginx = start_peer(peers.Nginx, server=world.relay.listener("logins"), accounts={"alice": "nginx knows", "nobody": "nginx knows"})
     with Raw((nginx.address, nginx.port), source="127.42.9.9") as raw:
         raw.ehlo("behind.test")
         assert raw.plain("alice", "wrong").code == 535
@@ -170,9 +170,9 @@ def test_j_nginx(world, start_proxy):
         assert raw.plain("nobody", "nginx knows").code == 550  # nginx passes the answer to XCLIENT on
 
 
-def test_j_nginx_without_logins(world, start_proxy):
+def test_j_nginx_without_logins(world, start_peer):
     """The address alone decides: the office may send, others may not."""
-    nginx = start_proxy(peers.Nginx, server=world.relay.listener("any"))
+    nginx = start_peer(peers.Nginx, server=world.relay.listener("any"))
     for source, code in ((OFFICE, 250), ("127.42.9.9", 550)):
         with Raw((nginx.address, nginx.port), source=source) as raw:
             raw.ehlo("behind.test")

@@ -54,12 +54,12 @@ def lives(pid):
         return False
 
 
-def why_not(where=""):
-    """The reason why the peers of that root can't be run here, or None if they can."""
+def why_not():
+    """The reason why peers can't be run here, or None if they can."""
     if not network.PRIVATE:
         return "needs root: foreign servers run in namespaces"
-    if root(where) is None:
-        return f"build/peers{where and '-' + where} is not built: run tools/peers {where} as root"
+    if root() is None:
+        return "build/peers is not built: run tools/peers as root"
     return None
 
 
