@@ -5,7 +5,7 @@ SETUP_ASAN = -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -D
              -Dc_args=-fno-sanitize-recover=all
 SETUP_TSAN = -Db_sanitize=thread -Db_lundef=false -Doptimization=1 -Dwerror=false
 
-.PHONY: all asan tsan demo run check check-long lint format bench fault sim fuzz mutants newcomer deps clean help
+.PHONY: all asan tsan install demo run check check-long lint format bench fault sim fuzz mutants newcomer deps clean help
 
 all: build/build.ninja ## build build/posthaste, optimised
 	ninja -C build
@@ -15,6 +15,11 @@ asan: build-asan/build.ninja ## build build-asan/ with the address and undefined
 
 tsan: build-tsan/build.ninja ## build build-tsan/ with the thread sanitizer
 	ninja -C build-tsan
+
+install: build/build.ninja ## install what docs/PACKAGING.md lists: make install prefix=/usr DESTDIR=/tmp/root
+	$(if $(prefix),meson configure build --prefix $(abspath $(prefix)))
+	ninja -C build
+	meson install -C build --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
 demo: ## install what the build needs, build, and watch one message travel
 	tools/deps build

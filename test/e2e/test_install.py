@@ -64,6 +64,11 @@ def test_files(root, prefix):
     assert not [path for path in root.rglob("*") if path.is_file() and not path.is_relative_to(prefix)]
 
 
+def test_make_install_passes_on_where():
+    said = run("make", "-n", "install", "prefix=/opt/mail", "DESTDIR=/tmp/elsewhere", cwd=TOP).stdout
+    assert "meson configure build --prefix /opt/mail\n" in said and "--destdir /tmp/elsewhere\n" in said
+
+
 def test_installed_program_serves(prefix, monkeypatch, tmp_path):
     monkeypatch.setattr("lib.relay.BINARY", prefix / "bin/posthaste")
     relay = Relay(tmp_path / "relay", {"tls": {"self_signed": True}}).start()
