@@ -296,6 +296,14 @@ static struct queue_result result_of(struct world *w, const struct queue_batch *
     return reply == WORLD_DEFER ? deferred : (struct queue_result){.outcome = QUEUE_DONE};
 }
 
+static void connection_free(struct connection *c)
+{
+    if (!c)
+        return;
+    map_done(&c->domains);
+    free(c);
+}
+
 static void hang_up(struct world *w, struct connection *c, bool failed)
 {
     uint64_t kicks = 0;
@@ -304,8 +312,7 @@ static void hang_up(struct world *w, struct connection *c, bool failed)
     queue_disconnected(w->queue, &c->c, failed, BYTES("421 go away"), w->now, &kicks);
     if (failed)
         c->lane->refused_at_us = w->now.mono.us;
-    map_done(&c->domains);
-    free(c);
+    connection_free(c);
 }
 
 // RFC 9422: a server is not sent more than it said.
@@ -389,8 +396,7 @@ static void connected(struct world *w, struct connection *c)
     queue_connect_failed(w->queue, &c->c, BYTES("connection refused"), w->now, &kicks);
     c->lane->connections--;
     c->lane->refused_at_us = w->now.mono.us;
-    map_done(&c->domains);
-    free(c);
+    connection_free(c);
 }
 
 // ---- resolution ----
@@ -721,7 +727,7 @@ static void drop_lanes(struct world *w)
     while (map_next(&w->lanes, &cursor, &key, &value)) {
         struct watched_lane *l = value;
         for (struct list *link; (link = list_pop_front(&l->idle));)
-            free(list_get(link, struct connection, idle));
+            connection_free(list_get(link, struct connection, idle));
         l->connections = 0;
         // A byte rate's pause is noted behind the message: one that is being noted may be forgotten.
         if (l->taken_count &&
@@ -745,7 +751,7 @@ static void drop_events(struct world *w, bool clean)
         if (b)
             queue_batch_free(w->queue, b);
         free(e->results);
-        free(e->connection);
+        connection_free(e->connection);
         free(e);
     }
 }
