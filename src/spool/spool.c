@@ -472,6 +472,8 @@ static bool flush_is_due(struct spool *spool)
 {
     if (sys_mono().us >= spool->flush_mark.us)
         return true;
+    if (spool->pending_intake >= SPOOL_FLUSH_WORTH)
+        return true;
     return spool->pending_intake && atomic_load(&spool->expected) <= 0 &&
            spool->pending_intake * 4 >= spool->round * 3;
 }

@@ -40,7 +40,8 @@
 // A commit flushes at once if the last flush started this long ago, and ended three quarters as long ago
 // as it took; else it waits for that mark.
 #define SPOOL_FLUSH_EVERY_MS 4
-#define SPOOL_REST_MS_MAX 8 // after a long flush, for those whom it answered
+#define SPOOL_FLUSH_WORTH 32 // messages: so many wait for nobody else
+#define SPOOL_REST_MS_MAX 8  // after a long flush, for those whom it answered
 
 struct spool;
 struct disk;
