@@ -17,6 +17,7 @@
 #include "sign/dkim_key.h"
 #include "sim.h"
 #include "sim_dns.h"
+#include "store/store_test.h"
 
 // A keeper lives as long as the process, and a world of the simulator leaves things behind: leaks mean nothing here.
 int __lsan_is_turned_off(void); // NOLINT(bugprone-reserved-identifier): its name is the sanitizer's
@@ -80,18 +81,7 @@ static const struct sign_port port = {send_request, NULL};
 
 static void apply(const char *op, const char *args)
 {
-    char text[1024];
-    snprintf(text, sizeof text, "%s", args);
-    for (char *p = text; *p; p++)
-        *p = *p == '\'' ? '"' : *p;
-    struct json_object *parsed = json_tokener_parse(text);
-    struct store_op operation = {op, parsed, BYTES("test"), sim_wall()};
-    struct store_answer answer;
-    struct buf error = {0};
-    if (store_apply(store, &operation, &answer, &error) != OK)
-        fail_msg("%s %s: %s", op, text, buf_cstr(&error));
-    json_object_put(answer.result);
-    json_object_put(parsed);
+    test_store_apply(store, sim_wall(), op, args);
 }
 
 static int by_name(const void *a, const void *b)

@@ -19,6 +19,7 @@
 #include "sim_spool.h"
 #include "store/store.h"
 #include "store/store_directory.h"
+#include "store/store_test.h"
 
 #define PATIENCE_MS 60000
 #define ASKED_MAX 32
@@ -92,16 +93,7 @@ static void apply(const char *op, const char *args, ...)
     va_start(values, args);
     vsnprintf(text, sizeof text, args, values);
     va_end(values);
-    for (char *p = text; *p; p++)
-        *p = *p == '\'' ? '"' : *p;
-    struct json_object *parsed = json_tokener_parse(text);
-    struct store_op operation = {op, parsed, BYTES("test"), {1}};
-    struct store_answer answer;
-    struct buf error = {0};
-    if (store_apply(store, &operation, &answer, &error) != OK)
-        fail_msg("%s %s: %s", op, text, buf_cstr(&error));
-    json_object_put(answer.result);
-    json_object_put(parsed);
+    test_store_apply(store, (struct wall){1}, op, text);
 }
 
 static int keys_made;

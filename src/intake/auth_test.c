@@ -3,7 +3,6 @@
 // Logins as a worker asks about them: right, wrong, too many, given up. Loops and threads are the simulator's.
 #include "intake/auth.h"
 
-#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,6 +11,7 @@
 #include "base/test_base.h"
 #include "sim.h"
 #include "store/store.h"
+#include "store/store_test.h"
 
 #define PATIENCE_MS 60000
 #define FAILURES 3
@@ -45,14 +45,7 @@ static void free_accounts(void *value)
 
 static void apply(struct store *store, const char *op, const char *args)
 {
-    struct json_object *parsed = json_tokener_parse(args);
-    struct store_op operation = {op, parsed, BYTES("test"), {1790000000000000}};
-    struct store_answer answer;
-    struct buf error = {0};
-    if (store_apply(store, &operation, &answer, &error))
-        fail_msg("%s: %s", op, buf_cstr(&error));
-    json_object_put(parsed);
-    json_object_put(answer.result);
+    test_store_apply(store, (struct wall){1790000000000000}, op, args);
 }
 
 static struct store_directory *make_accounts(void)

@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "store/store.h"
 #include "store/store_password.h"
+#include "store/store_test.h"
 #include "sys/sys.h"
 
 static char folder[64];
@@ -48,15 +49,7 @@ static struct store *open_store(void)
 
 static void apply(struct store *store, const char *op, const char *args)
 {
-    struct json_object *parsed = json_tokener_parse(args);
-    struct store_op operation = {op, parsed, BYTES("test"), {1790000000000000}};
-    struct store_answer answer;
-    struct buf error = {0};
-    assert_non_null(parsed);
-    if (store_apply(store, &operation, &answer, &error))
-        fail_msg("%s %s: %s", op, args, buf_cstr(&error));
-    json_object_put(parsed);
-    json_object_put(answer.result);
+    test_store_apply(store, (struct wall){1790000000000000}, op, args);
 }
 
 static void add_generated(struct store *store, const char *account, const char *login,
