@@ -246,6 +246,83 @@ static void test_commits_share_flushes(void **state)
     end();
 }
 
+// ---- senders --------------------------------------------------------------------------------------
+
+#define SENDERS 50
+#define MESSAGES 40
+
+// Each sends its next message a while after the last one's answer, as a client in a session does.
+struct sender {
+    struct sys_timer pause;
+    uint32_t number, left;
+};
+
+static uint32_t senders_done;
+
+static void send_next(struct sender *s);
+
+static void on_answered(void *ctx, int err)
+{
+    assert_int_equal(err, OK);
+    send_next(ctx);
+}
+
+static void on_pause_over(struct sys_timer *timer)
+{
+    struct sender *s = container_of(timer, struct sender, pause);
+    struct spool_frame *f = accept_frame(s->number++, 1000);
+    spool_frame_set_expected(f);
+    spool_commit(spool, f, on_answered, s);
+}
+
+static void send_next(struct sender *s)
+{
+    if (s->left-- == 0) {
+        senders_done++;
+        return;
+    }
+    spool_expect(spool, 1);
+    s->pause.fire = on_pause_over;
+    sys_timer_set(&s->pause, mono_add_ms(sys_mono(), 1 + s->number % 5));
+}
+
+static void send_all(void *ctx)
+{
+    struct sender *senders = ctx;
+    senders_done = 0;
+    for (uint32_t i = 0; i < SENDERS; i++)
+        send_next(&senders[i]);
+}
+
+static bool all_sent(void *ctx)
+{
+    return senders_done == SENDERS;
+}
+
+// On a disk whose flushes take 10 ms the senders do not fall into two groups, one sending while the other's
+// flush runs.
+static void test_a_slow_flush_is_shared(void **state)
+{
+    struct sender senders[SENDERS] = {0};
+    struct spool_stats before, after;
+    begin(5);
+    stop_spool();
+    options.segment_bytes = 64 * SEGMENT;
+    start_spool();
+    sim_disk_sync_us(sim_disk_find(ROOT), 10000, 10000);
+    sim_run_ms(1000);
+    spool_get_stats(spool, &before);
+    for (uint32_t i = 0; i < SENDERS; i++)
+        senders[i] = (struct sender){.number = 1 + 100 * i, .left = MESSAGES};
+    on_client(send_all, senders);
+    assert_true(sim_run_until(all_sent, NULL, PATIENCE_MS));
+    spool_get_stats(spool, &after);
+    assert_in_range(after.flushes - before.flushes, MESSAGES, MESSAGES * SENDERS / 28);
+    end();
+}
+
+// ---- space ----------------------------------------------------------------------------------------
+
 // Compaction keeps the space bounded and the messages readable while everything around them is
 // settled.
 static void test_space_is_bounded(void **state)
@@ -661,6 +738,39 @@ static void test_segments_wait_for_all_followers(void **state)
     end();
 }
 
+static uint64_t free_segments(void)
+{
+    struct spool_stats stats;
+    spool_get_stats(spool, &stats);
+    return stats.free_segments;
+}
+
+// Segments that come free in a lot are kept while the pace lasts that filled them, and then dropped.
+static void test_freed_segments_are_kept_for_the_pace(void **state)
+{
+    const uint64_t least = SPOOL_RESERVE_SEGMENTS + SPOOL_SPARE_SEGMENTS;
+    begin(9);
+    stop_spool();
+    options.followers = 1;
+    options.copied_lag_segments = 1000;
+    start_spool();
+    for (uint32_t n = 1; n <= 200; n++) {
+        assert_int_equal(commit(accept_frame(n, 2000)), OK);
+        assert_int_equal(commit(settle_frame(n)), OK);
+    }
+    assert_true(free_segments() <= least);
+    spool_copied(spool, SPOOL_HISTORY, UINT64_MAX);
+    assert_int_equal(commit(accept_frame(2000, 10)), OK);
+    sim_run_ms(1500);
+    uint64_t freed = free_segments();
+    assert_true(freed > 4 * least);
+    sim_run_ms(20000);
+    assert_in_range(free_segments(), freed - 2, freed); // surplus would go by one a second
+    sim_run_ms(3600000);
+    assert_in_range(free_segments(), least - 1, least + 1);
+    end();
+}
+
 // ---- backup -------------------------------------------------------------------------------------
 
 static void do_backup(void *ctx)
@@ -862,6 +972,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_accept_read_settle),
         cmocka_unit_test(test_commits_share_flushes),
+        cmocka_unit_test(test_a_slow_flush_is_shared),
         cmocka_unit_test(test_space_is_bounded),
         cmocka_unit_test(test_unreadable_is_not_damaged),
         cmocka_unit_test(test_failing_disk_refuses_and_recovers),
@@ -870,6 +981,7 @@ int main(void)
         cmocka_unit_test(test_reader_sees_each_record_once),
         cmocka_unit_test(test_segments_wait_for_the_copy),
         cmocka_unit_test(test_segments_wait_for_all_followers),
+        cmocka_unit_test(test_freed_segments_are_kept_for_the_pace),
         cmocka_unit_test(test_backup_is_one_cut_and_on_hold),
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_reserve_is_not_for_intake),
