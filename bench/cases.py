@@ -121,16 +121,19 @@ def direct(run):
     return {"posthaste": straight(run.fresh("direct"), run.scaled(30000), Plain())}
 
 
-def with_direct(case, count=None, kind=None):
-    """Adds "direct": what load and sink of this kind do alone, in the same round."""
+def with_direct(case, count, kind):
+    """Adds "direct": what load and sink of this kind do alone, right before and right after; hosts change their speed."""
     def whole(run):
-        rate = straight(run.fresh("direct"), run.scaled(count), kind) if kind else run.value("direct")["posthaste"]
-        return {**case(run), "direct": rate}
+        def rate():
+            return straight(run.fresh("direct"), run.scaled(count), kind)
+        before = rate()
+        result = case(run)
+        return {**result, "direct": statistics.mean([before, rate()])}
     return whole
 
 
-relay_4k = with_direct(side_by_side("relay_4k", 20000, Plain()))
-accept_4k = with_direct(side_by_side("accept_4k", 20000, Plain(), into))
+relay_4k = with_direct(side_by_side("relay_4k", 20000, Plain()), 20000, Plain())
+accept_4k = with_direct(side_by_side("accept_4k", 20000, Plain(), into), 20000, Plain())
 _relay_100k = with_direct(side_by_side("relay_100k", 4000, Ours(100000)), 6000, Ours(100000))
 _tls_reuse = side_by_side("tls_reuse", 12000, Ours(tls=True), tls=True)
 
@@ -357,16 +360,17 @@ SLOW_SESSIONS = {50: 10000, 200: 20000, 1000: 20000}  # sessions: messages
 
 
 def slow_disk(run):
-    """The worst share of what is possible: min(the fast disk, sessions / 2 flushes)."""
+    """The worst share of what is possible: min(the fast disk, sessions / 2 flushes). Fast before and after: hosts change."""
     flush_s = SLOW_S + run.flush_us() / 1e6
     result, shares = {}, []
     for sessions, count in SLOW_SESSIONS.items():
-        kind = Plain(sessions=sessions)
-        for slow in (False, True):
+        def measured(slow):
             with posthaste(run.fresh(f"slow-{sessions}-{slow}"), extra=WIDE, slow_flush=slow) as service:
-                one = through(service, run.scaled(count), kind)
-            result[f"{'slow' if slow else 'fast'}_{sessions}"] = one["posthaste"]
-            result[f"{'slow' if slow else 'fast'}_{sessions}_flushes_per_msg"] = one["flushes_per_msg"]
+                return through(service, run.scaled(count), Plain(sessions=sessions))
+        before, one, after = measured(False), measured(True), measured(False)
+        for name, of in (("posthaste", ""), ("flushes_per_msg", "_flushes_per_msg")):
+            result[f"fast_{sessions}{of}"] = statistics.mean([before[name], after[name]])
+            result[f"slow_{sessions}{of}"] = one[name]
         possible = min(result[f"fast_{sessions}"], sessions / (2 * flush_s))
         shares.append(result[f"slow_{sessions}"] / possible)
         result[f"share_{sessions}"] = shares[-1]

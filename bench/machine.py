@@ -37,21 +37,30 @@ def status_bytes(pid, key):
 
 
 def resident_bytes(pids):
-    """Proportional shares, so that what processes share counts once."""
+    """Proportional shares, so that what processes share counts once; those that end meanwhile have none."""
     total = 0
     for pid in pids:
-        text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-        total += 1024 * int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1))
+        with contextlib.suppress(OSError):
+            found = re.search(r"^Pss:\s+(\d+)", pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
+            total += 1024 * int(found.group(1)) if found else 0
     return total
 
 
 def below(pid):
-    """All processes below this one."""
+    """All processes below this one; some may have ended since."""
     found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *below(int(child))]
+    with contextlib.suppress(OSError):
+        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *below(int(child))]
     return found
+
+
+def process_name(pid):
+    """None: it has ended."""
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    return None
 
 
 def thread_times(pid):

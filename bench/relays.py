@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import os
-import pathlib
 import shutil
 import socket
 import subprocess
@@ -95,8 +94,7 @@ routes:
 
     def signer_pids(self):
         """The process with the keys."""
-        return [pid for pid in machine.below(self.process.pid)
-                if (pathlib.Path("/proc") / str(pid) / "comm").read_text().strip() == "signer"]
+        return [pid for pid in machine.below(self.process.pid) if machine.process_name(pid) == "signer"]
 
     def signer_cpu_s(self):
         """Seconds of a core that it has used."""

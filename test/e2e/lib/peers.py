@@ -223,14 +223,16 @@ class Postfix(Peer):
         self.wait_port(port)
 
     def _master(self, address, port):
-        rows = [f"{address}:{port} inet n - n - - smtpd", "pickup unix n - n 1 1 pickup", "cleanup unix n - n - 0 cleanup",
+        # The listener is last, as Postfix opens them in this order: who can connect finds all others there, postlog
+        # above all, without which every command fails.
+        rows = ["pickup unix n - n 1 1 pickup", "cleanup unix n - n - 0 cleanup",
                 "qmgr unix n - n 300 1 qmgr", "tlsmgr unix - - n 1000? 1 tlsmgr", "rewrite unix - - n - - trivial-rewrite",
                 "bounce unix - - n - 0 bounce", "defer unix - - n - 0 bounce", "trace unix - - n - 0 bounce",
                 "flush unix n - n 1000? 0 flush", "proxymap unix - - n - - proxymap", "smtp unix - - n - - smtp",
                 "relay unix - - n - - smtp", "error unix - - n - - error", "retry unix - - n - - error",
                 "discard unix - - n - - discard", "local unix - n n - - local", "virtual unix - n n - - virtual",
                 "lmtp unix - - n - - lmtp", "anvil unix - - n - 1 anvil", "scache unix - - n - 1 scache",
-                "showq unix n - n - - showq", "postlog unix-dgram n - n - 1 postlogd"]
+                "showq unix n - n - - showq", "postlog unix-dgram n - n - 1 postlogd", f"{address}:{port} inet n - n - - smtpd"]
         (self.folder / "postfix" / "master.cf").write_text("\n".join(rows) + "\n")
 
     def messages(self, address):
