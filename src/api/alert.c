@@ -196,12 +196,22 @@ static bool settle(struct alerts *a, enum alert_id id, const struct judgement *j
     return true;
 }
 
+static void see(struct alert_seen *seen, const struct alert_facts *f, struct wall now)
+{
+    int64_t ends_s = now.us / 1000000 + f->certificate_left_ms / 1000;
+    atomic_store(&seen->certificate_ends_s, f->has_certificate ? ends_s : 0);
+    atomic_store(&seen->disk_percent, f->disk_percent);
+    atomic_store(&seen->dns_answered, f->dns_answered);
+    atomic_store(&seen->dns_failed, f->dns_failed);
+}
+
 void alerts_look(struct alerts *a, const struct alert_facts *facts,
                  const struct alert_limits *limits, struct mono now, struct wall at,
                  void (*changed)(void *ctx, enum alert_id id, bool raised, const char *text),
                  void *ctx)
 {
     struct judgement all[ALERTS];
+    see(&a->seen, facts, at);
     judge_certificate(facts, limits, &all[ALERT_CERTIFICATE]);
     judge_disk(facts, &all[ALERT_DISK]);
     judge_spool(facts, &all[ALERT_SPOOL]);

@@ -54,7 +54,15 @@ struct alert_limits {
     int64_t stuck_ms;       // a lane may back off for so long
 };
 
+// What the last look saw, for the metrics; any thread.
+struct alert_seen {
+    _Atomic int64_t certificate_ends_s; // since 1970; 0: there is none to watch
+    _Atomic uint32_t disk_percent;
+    _Atomic uint64_t dns_answered, dns_failed;
+};
+
 struct alerts {
+    struct alert_seen seen;
     struct {
         atomic_bool raised;
         uint32_t wrong, well; // looks in a row

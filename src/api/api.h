@@ -26,6 +26,7 @@
 #include "event/history.h"
 #include "intake/intake.h"
 #include "store/store.h"
+#include "sys/sys_process.h"
 
 struct api;
 
@@ -41,6 +42,7 @@ struct api_options {
     const struct deliver_counters *deliver_counters;
     const struct unsubscribe_counters *unsubscribe_counters;
     const struct alerts *alerts; // changed on the main loop
+    struct sys_process *process; // memory and descriptors
     int landlock;                // the version that shuts the process in; 0: none does
     // The store has changed; on the control thread. The receiver owns the directory. done() is called once, on any
     // thread, when every session goes by it.

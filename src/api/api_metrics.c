@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The Prometheus text format (version 0.0.4): names end in a unit, counters in _total.
+#include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "api/api_private.h"
@@ -23,6 +25,23 @@ static void one(struct buf *out, const char *name, const char *type, uint64_t va
     buf_printf(out, "posthaste_%s %llu\n", name, (unsigned long long)value);
 }
 
+// Classes add up, as Prometheus has them.
+static void histogram_metric(struct buf *out, const char *name, const struct histogram *h,
+                             const char *help)
+{
+    uint64_t count = 0;
+    head(out, name, "histogram", help);
+    for (int i = 0; i < HISTOGRAM_BOUNDS; i++) {
+        count += load(&h->counts[i]);
+        buf_printf(out, "posthaste_%s_bucket{le=\"%g\"} %llu\n", name,
+                   (double)histogram_bounds_us[i] / 1e6, (unsigned long long)count);
+    }
+    count += load(&h->counts[HISTOGRAM_BOUNDS]);
+    buf_printf(out, "posthaste_%s_bucket{le=\"+Inf\"} %llu\nposthaste_%s_sum %.6f\n", name,
+               (unsigned long long)count, name, (double)load(&h->sum_us) / 1e6);
+    buf_printf(out, "posthaste_%s_count %llu\n", name, (unsigned long long)count);
+}
+
 static void intake_metrics(const struct intake_counters *c, struct buf *out)
 {
     one(out, "messages_accepted_total", "counter", load(&c->messages_accepted),
@@ -31,6 +50,8 @@ static void intake_metrics(const struct intake_counters *c, struct buf *out)
         "recipients of accepted messages");
     one(out, "bytes_accepted_total", "counter", load(&c->bytes_accepted),
         "bytes of accepted messages");
+    histogram_metric(out, "acceptance_seconds", &c->acceptance,
+                     "from the end of a message's content to its 250");
     one(out, "messages_refused_total", "counter", load(&c->messages_refused),
         "messages refused at MAIL or at the end of their content");
     one(out, "recipients_refused_total", "counter", load(&c->recipients_refused),
@@ -93,9 +114,12 @@ static void deliver_metrics(const struct deliver_counters *c, struct buf *out)
         buf_printf(out, "posthaste_recipients_total{outcome=\"%s\"} %llu\n", OTHERS[i].name,
                    (unsigned long long)load(&c->recipients[OTHERS[i].kind]));
     reason_metrics(&c->reasons, out);
+    histogram_metric(out, "delivery_seconds", &c->reasons.delivery,
+                     "from when a recipient's mail could go out to its delivery");
     one(out, "transactions_total", "counter", load(&c->transactions), "outgoing transactions");
     one(out, "connections_opened_total", "counter", load(&c->connections_opened),
         "outgoing connections opened");
+    one(out, "connections_tls_total", "counter", load(&c->connections_tls), "of them with TLS");
     one(out, "connections_failed_total", "counter", load(&c->connections_failed),
         "times that no address of a site could be used");
     one(out, "bytes_sent_total", "counter", load(&c->bytes_sent), "bytes of messages sent");
@@ -117,6 +141,19 @@ static void alert_metrics(const struct alerts *alerts, struct buf *out)
     for (int id = 0; id < ALERTS; id++)
         buf_printf(out, "posthaste_alert{alert=\"%s\"} %d\n", alert_name((enum alert_id)id),
                    alert_is_raised(alerts, (enum alert_id)id));
+    const struct alert_seen *seen = &alerts->seen;
+    int64_t ends_s = atomic_load((_Atomic int64_t *)(uintptr_t)&seen->certificate_ends_s);
+    head(out, "certificate_not_after_seconds", "gauge", "when the listeners' certificate ends");
+    if (ends_s)
+        buf_printf(out, "posthaste_certificate_not_after_seconds %lld\n", (long long)ends_s);
+    head(out, "disk_free_ratio", "gauge", "free on the fuller disk of spool and state");
+    buf_printf(out, "posthaste_disk_free_ratio %.2f\n",
+               atomic_load((_Atomic uint32_t *)(uintptr_t)&seen->disk_percent) / 100.0);
+    head(out, "dns_questions_total", "counter", "questions to the DNS, by what came of them");
+    buf_printf(out, "posthaste_dns_questions_total{result=\"answered\"} %llu\n",
+               (unsigned long long)load(&seen->dns_answered));
+    buf_printf(out, "posthaste_dns_questions_total{result=\"failed\"} %llu\n",
+               (unsigned long long)load(&seen->dns_failed));
 }
 
 static void spool_metrics(struct spool *spool, struct buf *out)
@@ -125,6 +162,9 @@ static void spool_metrics(struct spool *spool, struct buf *out)
     spool_get_stats(spool, &s);
     one(out, "spool_flushes_total", "counter", s.flushes, "flushes of the journal");
     one(out, "spool_flush_failures_total", "counter", s.flush_failures, "flushes that failed");
+    head(out, "spool_flush_seconds_total", "counter", "time that flushes took");
+    buf_printf(out, "posthaste_spool_flush_seconds_total %.6f\n", (double)s.flush_us / 1e6);
+    one(out, "spool_sequence", "counter", s.sequence, "the last flushed record of the journal");
     one(out, "spool_frames_total", "counter", s.frames, "atomic frames written");
     one(out, "spool_records_total", "counter", s.records, "records written");
     one(out, "spool_written_bytes_total", "counter", s.written_bytes,
@@ -157,6 +197,73 @@ static void memory_metrics(const struct queue_counts *c, const struct spool_stat
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         buf_printf(out, "posthaste_queue_bytes{kind=\"%s\"} %llu\n", rows[i].kind,
                    (unsigned long long)rows[i].bytes);
+}
+
+// ---- lanes: the few that stand out -------------------------------------------------------------------
+
+#define LANES_SHOWN 20
+#define LANES_PAGE 64
+
+struct lanes_shown {
+    struct {
+        char name[QUEUE_LANE_MAX + 1];
+        uint64_t value;
+    } at[LANES_SHOWN];
+    size_t count;
+};
+
+// Keeps those with the highest values, in order.
+static void show_lane(struct lanes_shown *shown, const char *name, uint64_t value)
+{
+    size_t i = shown->count;
+    if (!value || (i == LANES_SHOWN && shown->at[i - 1].value >= value))
+        return;
+    i = i == LANES_SHOWN ? i - 1 : shown->count++;
+    for (; i > 0 && shown->at[i - 1].value < value; i--)
+        shown->at[i] = shown->at[i - 1];
+    snprintf(shown->at[i].name, sizeof shown->at[i].name, "%s", name);
+    shown->at[i].value = value;
+}
+
+// Names of servers come from the DNS.
+static void add_label(struct buf *out, const char *text)
+{
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            buf_add_byte(out, '\\');
+        buf_add_byte(out, *text >= ' ' && *text <= '~' ? *text : '?');
+    }
+}
+
+static void lanes_metric(struct buf *out, const char *name, const char *type,
+                         const struct lanes_shown *shown, const char *help)
+{
+    head(out, name, type, help);
+    for (size_t i = 0; i < shown->count; i++) {
+        buf_printf(out, "posthaste_%s{lane=\"", name);
+        add_label(out, shown->at[i].name);
+        buf_printf(out, "\"} %llu\n", (unsigned long long)shown->at[i].value);
+    }
+}
+
+static void lane_metrics(struct queue *queue, struct buf *out)
+{
+    struct lanes_shown *shown = mem_new(2 * sizeof *shown);
+    struct queue_lane_row *rows = mem_new(LANES_PAGE * sizeof *rows);
+    struct queue_now now = api_now();
+    uint64_t cursor = 0;
+    for (size_t n; (n = queue_lanes(queue, &cursor, now, rows, LANES_PAGE)) > 0;) {
+        for (size_t i = 0; i < n; i++) {
+            show_lane(&shown[0], rows[i].name, rows[i].ready);
+            show_lane(&shown[1], rows[i].name, rows[i].deferred);
+        }
+    }
+    lanes_metric(out, "lane_ready", "gauge", &shown[0],
+                 "messages that could go out and wait: the 20 longest lanes");
+    lanes_metric(out, "lane_deferred_total", "counter", &shown[1],
+                 "recipients that a site put off: the 20 lanes with the most");
+    free(rows);
+    free(shown);
 }
 
 static void queue_metrics(struct queue *queue, struct spool *spool, struct buf *out)
@@ -209,8 +316,16 @@ static void suppress_metrics(const struct suppress *list, struct buf *out)
         "last record of the journal that the list has dealt with");
 }
 
-static void process_metrics(struct buf *out)
+static void process_metrics(const struct api *api, struct buf *out)
 {
+    struct sys_process_use use;
+    sys_process_look(api->options.process, &use);
+    one(out, "process_resident_memory_bytes", "gauge", use.resident_bytes,
+        "memory of the relay process");
+    one(out, "process_open_fds", "gauge", use.descriptors, "descriptors of the relay process");
+    one(out, "process_max_fds", "gauge", use.descriptors_max, "how many it may have");
+    one(out, "start_time_seconds", "gauge", (uint64_t)(api->started.wall.us / 1000000),
+        "when the relay process was ready");
     struct timespec cpu;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
     head(out, "process_cpu_seconds_total", "counter", "CPU time of the relay process");
@@ -238,9 +353,10 @@ void api_metrics(struct api *api, struct buf *out)
     alert_metrics(api->options.alerts, out);
     suppress_metrics(api->options.port->suppress, out);
     queue_metrics(api->options.port->queue, api->options.port->spool, out);
+    lane_metrics(api->options.port->queue, out);
     one(out, "history_sequence", "gauge", history_sequence(api->options.history),
         "the last record of the journal that is in the history");
-    process_metrics(out);
+    process_metrics(api, out);
 }
 
 bool api_is_ready(struct api *api, struct buf *out_why)

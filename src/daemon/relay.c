@@ -448,6 +448,7 @@ static int start_services(struct relay *r)
                                   .intake_counters = &r->shared.intake_counters,
                                   .deliver_counters = &r->shared.deliver_counters,
                                   .unsubscribe_counters = &r->unsubscribe_counters,
+                                  .process = r->process,
                                   .landlock = r->folders.landlock,
                                   .accounts_changed = relay_accounts_changed,
                                   .upgrade = ask_for_upgrade,
@@ -512,6 +513,7 @@ static int start(struct relay *r)
         return err;
     log_setup(r->snapshot->conf->log.level, r->snapshot->conf->log.format);
     find_selves(r);
+    r->process = sys_process_open();
     if (relay_folders_shut_in(&r->folders, r->snapshot->conf) != OK)
         log_warn("the sandbox could not be set up");
     err = open_when_free(r, open_store, "store");

@@ -15,6 +15,7 @@
 #include "daemon/worker.h"
 #include "store/store.h"
 #include "store/suppress.h"
+#include "sys/sys_process.h"
 #include "sys/sys_watch.h"
 
 // What the guard has sent since the last COMMIT.
@@ -64,6 +65,7 @@ struct relay {
     // main loop
     struct dkim_keeper *keeper;
     struct sys_watch *watch;
+    struct sys_process *process; // opened before the relay is shut in
     struct alert_watch *alerts;
     struct sys_timer grace, clock;
     void (*upgrade_decided)(void *ctx, int err, struct bytes why); // NULL: nobody waits

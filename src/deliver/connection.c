@@ -412,7 +412,9 @@ static void start_tls(struct connection *c)
 
 static void take_over(struct connection *c)
 {
-    count(&c->deliver->options.counters->connections_opened, 1);
+    struct deliver_counters *counters = c->deliver->options.counters;
+    count(&counters->connections_opened, 1);
+    count(&counters->connections_tls, proof_of(c) != QUEUE_PROOF_NONE);
     uint64_t kicks = 0;
     queue_connected(queue_of(c), &c->slot, proof_of(c), acceptance_now(), &kicks);
     const struct smtp_caps *caps = smtp_client_caps(c->client);

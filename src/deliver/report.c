@@ -367,6 +367,15 @@ static void count_reason(struct report_counters *counters, const struct verdict 
                               1, memory_order_relaxed);
 }
 
+static void count_delivery(const struct report *r, const struct verdict *v)
+{
+    const struct envelope *e = r->message->envelope;
+    bool waited = e->not_before.us > e->accepted_at.us; // as its sender asked
+    if (r->reporter->counters && ROWS[v->kind].event == SPOOL_EVENT_DELIVERED)
+        histogram_add(&r->reporter->counters->delivery,
+                      r->at.us - (waited ? e->not_before.us : e->accepted_at.us));
+}
+
 // What was not classified when it was heard is our own words, or a lifetime that is over.
 static void classify(struct report *r)
 {
@@ -377,6 +386,7 @@ static void classify(struct report *r)
         else if (v->class.reason == BOUNCE_NONE)
             verdict_classify(v, r->reporter->snapshot->bounces, BYTES_NONE);
         count_reason(r->reporter->counters, v);
+        count_delivery(r, v);
     }
 }
 

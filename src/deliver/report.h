@@ -9,6 +9,7 @@
 // Thread: the worker's.
 #pragma once
 
+#include "base/histogram.h"
 #include "conf/conf_snapshot.h"
 #include "deliver/verdict.h"
 #include "intake/acceptance.h"
@@ -20,9 +21,10 @@ struct report_facts {
     struct bytes mx, ip, tls, lane;
 };
 
-// Failures and deferrals by reason, for the metrics; read with relaxed atomics from any thread.
+// Failures and deferrals by reason, and how long deliveries took, for the metrics; read with relaxed atomics from any thread.
 struct report_counters {
     _Atomic uint64_t failed[BOUNCE_REASONS], deferred[BOUNCE_REASONS];
+    struct histogram delivery; // from when it could go out to when it was delivered
 };
 
 struct reporter {

@@ -9,6 +9,7 @@
 // Thread: the worker's.
 #pragma once
 
+#include "base/histogram.h"
 #include "bounce/return_token.h"
 #include "conf/conf_snapshot.h"
 #include "dns/dns_cache.h"
@@ -22,6 +23,7 @@
 struct intake_counters {
     _Atomic uint64_t sessions, sessions_refused, tls_sessions;
     _Atomic uint64_t messages_accepted, recipients_accepted, bytes_accepted;
+    struct histogram acceptance; // from the end of the content to the 250
     _Atomic uint64_t messages_refused, recipients_refused, recipients_suppressed;
     _Atomic uint64_t logins, logins_failed;
     _Atomic uint64_t not_kept; // messages that the spool refused since that began; 0: all is well

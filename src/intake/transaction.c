@@ -604,6 +604,7 @@ static void count_accepted(struct transaction *t)
 {
     struct intake_counters *c = t->intake->options.counters;
     const struct envelope *e = envelope_of(t);
+    histogram_add(&c->acceptance, sys_wall().us - e->accepted_at.us);
     intake_count(&c->messages_accepted, 1);
     intake_count(&c->recipients_accepted, e->recipients_count);
     intake_count(&c->bytes_accepted, e->header_bytes + e->body_bytes);

@@ -457,6 +457,7 @@ struct queue_lane_row {
     uint32_t connections, connecting, busy, connections_max;
     struct queue_remote remote;    // of the server spoken to last
     uint64_t hour_used, day_used;  // messages in the running windows
+    uint64_t deferred;             // recipients put off, since the lane is known
     struct wall backoff_until;     // 0: none
     char text[QUEUE_TEXT_MAX + 1]; // why it backs off
 };

@@ -281,6 +281,7 @@ static void fill_lane(struct queue_lane *l, struct queue_now now, struct queue_l
     row->busy = l->busy;
     row->connections_max = l->limits->connections;
     row->remote = l->remote;
+    row->deferred = l->deferred;
     row->hour_used = l->hour ? queue_window_used(l->hour, now.mono) : 0;
     row->day_used = l->day ? queue_window_used(l->day, now.mono) : 0;
     if (l->backoff_us > now.mono.us)

@@ -215,9 +215,11 @@ static void note_success(struct queue *q, struct queue_lane *l, const struct que
 {
     l->batches--;
     bool answered = false;
-    for (uint32_t i = 0; i < count; i++)
-        answered =
-            answered || results[i].outcome == QUEUE_DONE || results[i].outcome == QUEUE_DEFERRED;
+    for (uint32_t i = 0; i < count; i++) {
+        bool deferred = results[i].outcome == QUEUE_DEFERRED;
+        l->deferred += deferred;
+        answered = answered || deferred || results[i].outcome == QUEUE_DONE;
+    }
     if (answered && l->failures) {
         l->failures = 0;
         free(l->text);

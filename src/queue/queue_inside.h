@@ -183,6 +183,7 @@ struct queue_lane {
     uint32_t connecting[QUEUE_PROOFS], idle[QUEUE_PROOFS], woken[QUEUE_PROOFS];
     uint32_t busy, busy_low, failures, batches;  // batches: out, of this lane
     uint32_t used_up;                            // busy ones that wait to be closed
+    uint64_t deferred;                           // recipients, by answers over it so far
     struct queue_remote remote;                  // of the server spoken to last
     int64_t backoff_us;                          // no new connection before
     int64_t last_us[SHARES];                     // when the last message went; 0: none

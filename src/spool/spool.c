@@ -191,6 +191,7 @@ void spool_get_stats(const struct spool *spool, struct spool_stats *out)
     *out = (struct spool_stats){
         .flushes = s->flushes,
         .flush_failures = s->flush_failures,
+        .flush_us = s->flush_us,
         .frames = s->frames,
         .records = s->records,
         .written_bytes = s->written_bytes,
@@ -457,7 +458,9 @@ static void flush(struct spool *spool)
     sys_hand_over(); // this loop blocks now
     int err = commit_pending(spool);
     sys_hand_over(); // nobody waits for the housekeeping
-    spool->flush_mark = flush_mark_after(started, sys_mono_now());
+    struct mono ended = sys_mono_now();
+    spool->flush_mark = flush_mark_after(started, ended);
+    spool->stats.flush_us += (unsigned long long)(ended.us - started.us);
     if (err) {
         set_failing(spool, err);
     } else if (spool->failing) {

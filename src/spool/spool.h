@@ -188,6 +188,7 @@ bool spool_outcomes_blocked(const struct spool *spool);
 
 struct spool_stats {
     uint64_t flushes, flush_failures, frames, records, written_bytes;
+    uint64_t flush_us; // that the flushes took, with the writing before each
     uint64_t segments, free_segments, segment_bytes; // of all segment files, free ones included
     uint64_t live_messages, live_bytes;              // live_bytes: their records, without extents
     uint64_t extents, extent_bytes;

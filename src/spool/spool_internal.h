@@ -103,7 +103,7 @@ struct spool {
     atomic_ullong copied[SPOOL_FOLLOWERS];
     atomic_ullong extents, extent_bytes;
     struct spool_atomic_stats {
-        atomic_ullong flushes, flush_failures, frames, records, written_bytes, segments,
+        atomic_ullong flushes, flush_failures, flush_us, frames, records, written_bytes, segments,
             free_segments, segment_bytes, live_messages, live_bytes, compacted_bytes,
             damaged_records, sequence, table_message_bytes, table_recipient_bytes;
     } stats;

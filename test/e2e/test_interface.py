@@ -557,23 +557,41 @@ METRICS = """messages_accepted_total recipients_accepted_total bytes_accepted_to
     queue_recipients{state="queued"} queue_recipients{state="scheduled"} queue_recipients{state="held"}
     queue_recipients{state="active"} queue_messages queue_domains queue_lanes queue_connections queue_memory_bytes
     queue_stored_bytes queue_bytes{kind="message"} queue_bytes{kind="recipient"} queue_bytes{kind="domain"}
-    queue_loading history_sequence process_cpu_seconds_total""".split()
+    queue_loading history_sequence process_cpu_seconds_total acceptance_seconds_count
+    acceptance_seconds_bucket{le="+Inf"} delivery_seconds_count delivery_seconds_bucket{le="60"} connections_tls_total
+    lane_ready lane_deferred_total spool_flush_seconds_total spool_sequence certificate_not_after_seconds disk_free_ratio
+    dns_questions_total{result="answered"} dns_questions_total{result="failed"} process_resident_memory_bytes
+    process_open_fds process_max_fds start_time_seconds""".split()
+ON_DEMAND = {"lane_ready", "lane_deferred_total"}  # a line for each lane that has some
 
 
 def test_metrics(relay_, receiver_):
     ident = send(relay_)
     relay_.wait_state(ident, "delivered")
     metrics = relay_.metrics()
+    status, text = relay_.http("/metrics")
     for name in METRICS:
-        assert f"posthaste_{name}" in metrics, name
+        assert f"posthaste_{name}" in metrics or name in ON_DEMAND and f"# TYPE posthaste_{name} " in text, name
     assert metrics["posthaste_messages_accepted_total"] == 1 and metrics["posthaste_spool_flushes_total"] >= 1
     assert metrics['posthaste_recipients_total{outcome="delivered"}'] == 1 and metrics['posthaste_queue_recipients{state="queued"}'] == 0
-    status, text = relay_.http("/metrics")
+    assert metrics["posthaste_acceptance_seconds_count"] == metrics["posthaste_delivery_seconds_count"] == 1
+    assert metrics["posthaste_connections_opened_total"] == 1 and metrics["posthaste_connections_tls_total"] == 0
+    assert metrics["posthaste_process_resident_memory_bytes"] > 1e6
+    assert 10 < metrics["posthaste_process_open_fds"] < metrics["posthaste_process_max_fds"]
+    assert abs(metrics["posthaste_start_time_seconds"] - time.time()) < 600
     for line in text.splitlines():  # the text format, version 0.0.4
         assert re.fullmatch(r"# (HELP|TYPE) posthaste_[a-z_]+ .+|posthaste_[a-z_]+(\{[a-z_]+=\"[^\"]*\"\})? [0-9.]+", line), line
     documented = (pathlib.Path(__file__).parents[2] / "docs" / "INTERFACE.md").read_text()
-    for name in {name.partition("{")[0] for name in METRICS}:
+    for name in {re.sub(r"_seconds_(count|bucket)$", "_seconds", name.partition("{")[0]) for name in METRICS}:
         assert f"`posthaste_{name}" in documented, name
+
+
+def test_lanes_that_stand_out(relay_, receiver_):
+    """A lane whose site puts mail off is named."""
+    receiver_.script("rcpt", "451 4.7.1 later", times=1)
+    relay_.wait_state(send(relay_), "delivered", seconds=30)
+    lanes = {name: value for name, value in relay_.metrics().items() if name.startswith("posthaste_lane_deferred_total{")}
+    assert list(lanes.values()) == [1] and "example.org" in list(lanes)[0], lanes
 
 
 def test_health(relay_):
