@@ -24,6 +24,8 @@ WANTED = {
     "share/zsh/site-functions/_posthaste",
     "share/fish/vendor_completions.d/posthaste.fish",
     "share/doc/posthaste/examples/posthaste.yaml",
+    "share/doc/posthaste/examples/posthaste.rules.yml",
+    "share/doc/posthaste/examples/posthaste.json",
     "share/man/man5/posthaste.yaml.5",
 }
 
