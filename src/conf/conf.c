@@ -40,8 +40,8 @@ static int finish(struct conf *conf, struct conf_errors *found, struct conf **ou
     return E_SYNTAX;
 }
 
-int conf_load_text(struct bytes text, const char *name, const char *folder, struct conf **out,
-                   struct buf *errors)
+int conf_load_on(struct conf_host *host, struct bytes text, const char *name, const char *folder,
+                 struct conf **out, struct buf *errors)
 {
     struct conf *conf = mem_new(sizeof *conf);
     struct arena scratch = {0};
@@ -52,7 +52,7 @@ int conf_load_text(struct bytes text, const char *name, const char *folder, stru
     const struct conf_node *root = conf_yaml_parse(text, &conf->arena, &found);
     conf->given = root;
     if (root) {
-        conf_parse(root, folder, conf, &found);
+        conf_parse(root, folder, host, conf, &found);
         conf_check(root, conf, &found);
     }
     int err = finish(conf, &found, out, errors);
@@ -136,6 +136,7 @@ static const char *file_problem(int err)
 int conf_load(const char *path, struct conf **out, struct buf *errors)
 {
     char folder[PATH_MAX];
+    struct conf_host host = {0};
     struct buf text;
     *out = NULL;
     buf_init(&text, CONF_FILE_MAX + 65536 + 1);
@@ -147,10 +148,16 @@ int conf_load(const char *path, struct conf **out, struct buf *errors)
         buf_done(&text);
         return err;
     }
-    err = conf_load_text(path ? buf_bytes(&text) : conf_default_text(), path ? path : "default",
-                         folder, out, errors);
+    err = conf_load_on(&host, path ? buf_bytes(&text) : conf_default_text(),
+                       path ? path : "default", folder, out, errors);
     buf_done(&text);
     return err;
+}
+
+int conf_load_text(struct bytes text, const char *name, const char *folder, struct conf **out,
+                   struct buf *errors)
+{
+    return conf_load_on(NULL, text, name, folder, out, errors);
 }
 
 static void check_file(const struct conf *conf, const char *key, struct bytes path,

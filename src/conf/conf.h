@@ -18,6 +18,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/log.h"
+#include "conf/conf_host.h"
 
 #define CONF_FILE_MAX ((size_t)4 << 20)
 #define CONF_ITEMS_MAX 10000
@@ -229,9 +230,12 @@ struct conf {
 // large).
 int conf_load(const char *path, struct conf **out, struct buf *errors) MUST_USE;
 // The same from memory; `name` stands in the errors, `folder` (absolute) is where relative paths
-// start.
+// start; a text without `hostname` is an error.
 int conf_load_text(struct bytes text, const char *name, const char *folder, struct conf **out,
                    struct buf *errors) MUST_USE;
+// The same; where `hostname` is left out it is the name of `host`, which is looked for if need be.
+int conf_load_on(struct conf_host *host, struct bytes text, const char *name, const char *folder,
+                 struct conf **out, struct buf *errors) MUST_USE;
 // Can the files that it names be read by this process? E_DENIED with "FILE: error: KEY: PATH: why"
 // for each that can't.
 int conf_check_files(const struct conf *conf, struct buf *errors) MUST_USE;

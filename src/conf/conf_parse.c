@@ -376,15 +376,34 @@ static void read_section(struct parse *p, const struct conf_node *map, struct by
     check_required(p, map, section);
 }
 
-void conf_parse(const struct conf_node *root, const char *folder, struct conf *conf,
-                struct conf_errors *errors)
+// Where the file does not say it. A misspelt key has its error already.
+static void settle_hostname(struct parse *p, const struct conf_node *root, struct conf_host *host,
+                            struct conf *conf)
+{
+    const struct conf_param *param = conf_param_find(BYTES("hostname"));
+    struct buf accepted = {0};
+    if (conf_node_find(root, "hostname") || is_misspelt(root, BYTES(""), BYTES("hostname")))
+        return;
+    if (host && conf_host_find(host) &&
+        conf_value_hostname(bytes_cstr(host->name), p->arena, &conf->hostname) == OK)
+        return;
+    conf_param_describe(param, &accepted);
+    conf_errors_add(p->errors, root->place,
+                    "hostname is missing, and this host has no full name of its own: %s (%s)",
+                    param->help, buf_cstr(&accepted));
+    buf_done(&accepted);
+}
+
+void conf_parse(const struct conf_node *root, const char *folder, struct conf_host *host,
+                struct conf *conf, struct conf_errors *errors)
 {
     struct parse p = {.arena = &conf->arena, .errors = errors, .folder = folder};
     set_defaults(&p, BYTES(""), (char *)conf);
-    if (root->kind == CONF_NODE_MAP)
+    if (root->kind == CONF_NODE_MAP) {
         read_section(&p, root, BYTES(""), (char *)conf);
-    else if (is_null(root))
-        check_required(&p, root, BYTES(""));
-    else
+    } else if (!is_null(root)) {
         conf_errors_add(errors, root->place, "expected keys, such as 'hostname: mail.example.org'");
+        return;
+    }
+    settle_hostname(&p, root, host, conf);
 }

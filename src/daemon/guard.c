@@ -48,6 +48,7 @@
 // What the relay gets beside the sockets. `conf` NULL: there is none.
 struct setup {
     struct conf *conf;
+    struct conf_host host;
     struct buf text, certificate;
     uint32_t key; // the number of the certificate's
 };
@@ -215,7 +216,7 @@ static int load(struct guard *g)
     struct buf errors = {0};
     int err = read_config_text(g->config, &s->text);
     if (!err) {
-        err = relay_parse_config(buf_bytes(&s->text), g->config, &s->conf, &errors);
+        err = relay_parse_config(buf_bytes(&s->text), g->config, &s->host, &s->conf, &errors);
         if (errors.len)
             (void)!write(STDERR_FILENO, errors.at, errors.len);
     }
@@ -256,6 +257,8 @@ static int send_all(struct guard *g, const struct setup *s)
     int err = channel_send_contents(g->channel, CHANNEL_CONFIG, name, buf_bytes(&s->text));
     char key[16];
     snprintf(key, sizeof key, "%u", s->key);
+    if (!err)
+        err = channel_send(g->channel, CHANNEL_HOST, bytes_cstr(s->host.name), -1);
     if (!err && s->certificate.len)
         err = channel_send_contents(g->channel, CHANNEL_CERTIFICATE, bytes_cstr(key),
                                     buf_bytes(&s->certificate));

@@ -11,5 +11,5 @@ int relay_main(int channel);
 
 // Parses a configuration the same way in both processes: `path` gives the name in errors and the folder that
 // relative paths start from (NULL: the embedded default, relative to the working directory).
-int relay_parse_config(struct bytes text, const char *path, struct conf **out,
-                       struct buf *errors) MUST_USE;
+int relay_parse_config(struct bytes text, const char *path, struct conf_host *host,
+                       struct conf **out, struct buf *errors) MUST_USE;

@@ -15,7 +15,8 @@
 
 #define AUTHORITIES_MAX ((size_t)16 << 20)
 
-int relay_parse_config(struct bytes text, const char *path, struct conf **out, struct buf *errors)
+int relay_parse_config(struct bytes text, const char *path, struct conf_host *host,
+                       struct conf **out, struct buf *errors)
 {
     char folder[4096];
     if (!getcwd(folder, sizeof folder))
@@ -27,8 +28,8 @@ int relay_parse_config(struct bytes text, const char *path, struct conf **out, s
     ptrdiff_t slash = bytes_find_last(buf_bytes(&full), '/');
     if (path)
         buf_truncate(&full, slash > 0 ? (size_t)slash : 1);
-    int err =
-        conf_load_text(text, path ? path : "default", path ? buf_cstr(&full) : folder, out, errors);
+    int err = conf_load_on(host, text, path ? path : "default", path ? buf_cstr(&full) : folder,
+                           out, errors);
     buf_done(&full);
     return err;
 }
@@ -71,6 +72,9 @@ bool relay_parts_take(struct parts *p, struct channel_message *m)
     case CHANNEL_CONFIG:
         take_contents(m, CONF_FILE_MAX, &p->config);
         snprintf(p->name, sizeof p->name, "%s", m->text);
+        break;
+    case CHANNEL_HOST:
+        snprintf(p->host.name, sizeof p->host.name, "%.255s", m->text);
         break;
     case CHANNEL_CERTIFICATE:
         take_contents(m, CONF_FILE_MAX, &p->certificate);
@@ -197,7 +201,7 @@ static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
     char reason[NET_TLS_REASON];
     *p = (struct prepared){0};
     int err = relay_parse_config(buf_bytes(&parts->config), parts->name[0] ? parts->name : NULL,
-                                 &p->conf, errors);
+                                 &parts->host, &p->conf, errors);
     if (!err && r->snapshot)
         err = relay_folders_check(&r->folders, p->conf, errors);
     if (!err)

@@ -22,6 +22,7 @@
 struct parts {
     struct buf config, certificate;
     uint32_t key; // the number of the certificate's
+    struct conf_host host;
     struct relay_files files;
     char name[CHANNEL_TEXT_MAX];
     struct worker_listener listeners[256];

@@ -135,7 +135,7 @@ def test_schema_refuses_what_the_relay_refuses(validator, tmp_path):
             path.write_text(yaml.safe_dump(conf))
             taken = subprocess.run([BINARY, "config", "show", "--config", path], capture_output=True).returncode
             assert taken == 78, conf
-    assert list(validator.iter_errors({"spool": "/x"}))  # no hostname
+    assert list(validator.iter_errors({"hostname": "a.example", "listeners": [{"name": "x"}]}))  # no address
 
 
 def test_schema_knows_every_key(validator):

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import signal
+import smtplib
 import subprocess
 
 import pytest
@@ -78,17 +79,37 @@ def test_installed_program_serves(prefix, monkeypatch, tmp_path):
     assert relay.stop() == 0
 
 
+def on_host(name):
+    """What to put before a command so that it runs on a host of that name."""
+    root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    return ["unshare", *root, "--uts", "sh", "-ec", 'hostname "$1"; shift; exec "$@"', "sh", name]
+
+
 def test_example_configuration(prefix, tmp_path):
-    """As it comes it says what is missing; with that it is right."""
+    """As it comes it is right on a host with a full name; on others it says what is missing, and is right with that."""
     example = (prefix / "share/doc/posthaste/examples/posthaste.yaml").read_text()
     path = tmp_path / "posthaste.yaml"
-    program = prefix / "bin/posthaste"
+    check = (prefix / "bin/posthaste", "check-config", "--config", path)
     path.write_text(example)
-    refused = run(program, "check-config", "--config", path)
+    said = run(*on_host("relay.example.org"), *check)
+    assert said.returncode == 0, said.stderr
+    refused = run(*on_host("nameless-relay"), *check)
     assert refused.returncode == 78 and "hostname" in refused.stderr
     path.write_text(example.replace("#hostname:", "hostname:"))
-    said = run(program, "check-config", "--config", path)
+    said = run(*on_host("nameless-relay"), *check)
     assert said.returncode == 0, said.stderr
+
+
+def test_own_name_is_used(tmp_path):
+    """Guard and relay agree on it, before and after a reload."""
+    relay = Relay(tmp_path / "relay", {"hostname": None, "tls": {"self_signed": True}})
+    relay.start(wrapper=on_host("own.example.org"))
+    for changes in ({"log": {"format": "json"}}, {}):
+        with smtplib.SMTP(*relay.listener("trusted")) as client:
+            assert client.ehlo()[1].startswith(b"own.example.org")
+        relay.reload(changes)
+    assert "reload refused" not in relay.log()
+    assert relay.stop() == 0
 
 
 # ---- the unit ------------------------------------------------------------------------------------------
