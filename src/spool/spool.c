@@ -653,6 +653,30 @@ static bool file_exists(struct disk *disk, const char *name)
     return true;
 }
 
+// Before any mail is taken, and for good: nobody may believe it of a spool that died.
+static int remove_empty_mark(struct disk *disk)
+{
+    int err = disk_unlink(disk, SPOOL_EMPTY_FILE);
+    if (err)
+        return err == E_NOT_FOUND ? OK : err;
+    return disk_sync_dir(disk, "");
+}
+
+// For those who find the folder while nobody has it open. Without the mark there may be mail.
+static void make_empty_mark(const struct journal *j)
+{
+    struct disk_file *file;
+    if (j->table.count)
+        return;
+    list_each(link, &j->live)
+    {
+        if (list_get(link, struct segment, link)->unread)
+            return;
+    }
+    if (disk_file_open(j->disk, SPOOL_EMPTY_FILE, DISK_WRITE | DISK_CREATE, &file) == OK)
+        disk_file_close(file);
+}
+
 int spool_open(const struct spool_options *options, const struct spool_recovery *recovery,
                struct spool **out)
 {
@@ -660,6 +684,11 @@ int spool_open(const struct spool_options *options, const struct spool_recovery 
     int err = journal_open(options, recovery, &journal);
     if (err)
         return err;
+    err = remove_empty_mark(journal->disk);
+    if (err) {
+        journal_close(journal);
+        return err;
+    }
     struct spool *spool = mem_new(sizeof(*spool));
     spool->journal = journal;
     spool->options = *options;
@@ -742,6 +771,7 @@ void spool_close(struct spool *spool)
     CHECK(!spool->loop && list_is_empty(&spool->pending));
     compact_stop(spool);
     free(spool->remover.ids);
+    make_empty_mark(spool->journal);
     journal_close(spool->journal);
     free(spool);
 }

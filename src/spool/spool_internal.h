@@ -19,6 +19,8 @@
 #define SPOOL_LOT_TICKS 6
 // Marks a restored backup: nothing may be sent.
 #define SPOOL_HOLD_FILE "hold"
+// Left by a close that found no mail; gone while the spool is open.
+#define SPOOL_EMPTY_FILE "empty"
 #define SPOOL_TICK_MS 1000
 // Messages told in one turn of the loop, which is for commits first of all.
 #define SPOOL_TELL_SLICE 1000

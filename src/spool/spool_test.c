@@ -811,6 +811,50 @@ static void test_backup_is_one_cut_and_on_hold(void **state)
 
 // ---- restarts -----------------------------------------------------------------------------------
 
+static void look_for_mark(void *ctx)
+{
+    struct disk *disk;
+    struct disk_file *file;
+    assert_int_equal(disk_open(ROOT, &disk), OK);
+    *(bool *)ctx = disk_file_open(disk, SPOOL_EMPTY_FILE, DISK_READ, &file) == OK;
+    if (*(bool *)ctx)
+        disk_file_close(file);
+    disk_close(disk);
+}
+
+static bool is_marked_empty(void)
+{
+    bool marked;
+    assert_true(sim_host_call(host, look_for_mark, &marked));
+    return marked;
+}
+
+// The mark stands only while nobody has the spool open and no mail is in it, also after a crash.
+static void test_mark_of_an_empty_spool(void **state)
+{
+    begin(15);
+    assert_false(is_marked_empty());
+    stop_spool();
+    assert_true(is_marked_empty());
+    start_spool();
+    assert_false(is_marked_empty());
+    assert_int_equal(commit(accept_frame(1, 100)), OK);
+    stop_spool();
+    assert_false(is_marked_empty());
+    start_spool();
+    assert_int_equal(commit(settle_frame(1)), OK);
+    stop_spool();
+    assert_true(is_marked_empty());
+    start_spool();
+    assert_int_equal(commit(accept_frame(2, 100)), OK);
+    sim_host_crash(host, SIM_POWER);
+    sim_host_boot(host);
+    assert_false(is_marked_empty());
+    start_spool();
+    assert_int_equal(told_messages, 1);
+    end();
+}
+
 // Accepts, delivers, recycles and restarts: nothing was in flight, so nothing is told that was settled.
 static void test_many_restarts_tell_nothing_twice(void **state)
 {
@@ -987,6 +1031,7 @@ int main(void)
         cmocka_unit_test(test_reserve_is_not_for_intake),
         cmocka_unit_test(test_a_long_queue_is_told_later),
         cmocka_unit_test(test_many_restarts_tell_nothing_twice),
+        cmocka_unit_test(test_mark_of_an_empty_spool),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
