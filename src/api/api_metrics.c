@@ -266,10 +266,12 @@ static void lane_metrics(struct queue *queue, struct buf *out)
     free(shown);
 }
 
-static void queue_metrics(struct queue *queue, struct spool *spool, struct buf *out)
+static void queue_metrics(struct queue *queue, struct spool *spool, struct queue_now now,
+                          struct buf *out)
 {
     struct queue_counts c;
     struct spool_stats s;
+    queue_look_for_oldest(queue, now);
     queue_count(queue, &c);
     spool_get_stats(spool, &s);
     memory_metrics(&c, &s, out);
@@ -279,6 +281,11 @@ static void queue_metrics(struct queue *queue, struct spool *spool, struct buf *
     for (int i = 0; i < 4; i++)
         buf_printf(out, "posthaste_queue_recipients{state=\"%s\"} %llu\n",
                    queue_state_name((enum queue_state)i), (unsigned long long)c.recipients[i]);
+    head(out, "queue_oldest_seconds", "gauge",
+         "how long the oldest message waits that is neither held nor scheduled");
+    int64_t oldest_ms = c.oldest_at.us ? wall_ms_between(c.oldest_at, now.wall) : 0;
+    buf_printf(out, "posthaste_queue_oldest_seconds %.3f\n",
+               oldest_ms > 0 ? (double)oldest_ms / 1000 : 0);
     one(out, "queue_messages", "gauge", c.messages, "messages in the queue");
     one(out, "queue_domains", "gauge", c.domains, "recipient domains known");
     one(out, "queue_lanes", "gauge", c.lanes, "lanes known");
@@ -352,7 +359,7 @@ void api_metrics(struct api *api, struct buf *out)
     spool_metrics(api->options.port->spool, out);
     alert_metrics(api->options.alerts, out);
     suppress_metrics(api->options.port->suppress, out);
-    queue_metrics(api->options.port->queue, api->options.port->spool, out);
+    queue_metrics(api->options.port->queue, api->options.port->spool, api_now(), out);
     lane_metrics(api->options.port->queue, out);
     one(out, "history_sequence", "gauge", history_sequence(api->options.history),
         "the last record of the journal that is in the history");

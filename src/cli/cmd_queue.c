@@ -86,10 +86,11 @@ const struct cli_command cli_queue_list = {
 
 static int run_lanes(struct cli *cli)
 {
-    static const char *const headings[] = {"LANE", "READY",   "CONNECTIONS", "HOUR",
-                                           "DAY",  "BACKOFF", "TEXT",        NULL};
-    static const char *const keys[] = {"lane",     "ready",         "connections", "hour_used",
-                                       "day_used", "backoff_until", "text",        NULL};
+    static const char *const headings[] = {"LANE",   "READY",   "CONNECTIONS", "HOUR", "DAY",
+                                           "OLDEST", "BACKOFF", "TEXT",        NULL};
+    static const char *const keys[] = {"lane",          "ready",    "connections",
+                                       "hour_used",     "day_used", "oldest_at",
+                                       "backoff_until", "text",     NULL};
     struct rows rows = {.cli = cli, .keys = keys};
     cli_table_init(&rows.table, headings);
     int exit = cli_ask_lines(cli, "/v1/lanes", on_row, &rows);

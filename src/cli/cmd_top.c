@@ -39,6 +39,15 @@ static bool on_metric(void *ctx, struct bytes line)
     return true;
 }
 
+// How long ago that was (service and terminal share a clock); -1: null.
+static int64_t age_s(struct bytes at, struct wall now)
+{
+    struct wall then;
+    if (!at.len || wall_parse(at, &then) != OK)
+        return -1;
+    return now.us > then.us ? wall_ms_between(then, now) / 1000 : 0;
+}
+
 static bool on_lane(void *ctx, struct json_object *o)
 {
     struct top_look *look = ctx;
@@ -48,6 +57,7 @@ static bool on_lane(void *ctx, struct json_object *o)
         .name = arena_dup(&look->arena, cli_json_text(o, "lane")),
         .text = arena_dup(&look->arena, cli_json_text(o, "text")),
         .backoff_until = arena_dup(&look->arena, cli_json_text(o, "backoff_until")),
+        .oldest_s = age_s(cli_json_text(o, "oldest_at"), cli_store_now()),
         .ready = cli_json_number(o, "ready"),
         .connections = cli_json_number(o, "connections"),
         .connections_max = cli_json_number(o, "connections_max"),
@@ -91,7 +101,8 @@ static void print_json(const struct top_look *before, const struct top_look *now
                   {"queued", TOP_QUEUED},
                   {"active", TOP_ACTIVE},
                   {"scheduled", TOP_SCHEDULED},
-                  {"held", TOP_HELD}};
+                  {"held", TOP_HELD},
+                  {"oldest_seconds", TOP_OLDEST}};
     struct json_object *o = json_object_new_object(), *alerts = json_object_new_array();
     for (size_t i = 0; i < COUNT_OF(VALUES); i++)
         json_object_object_add(o, VALUES[i].name,
@@ -194,7 +205,9 @@ const struct cli_command cli_top = {
     .help = "watch what the service does: rates, queue, lanes and what binds them",
     .more =
         "A frame a second, until q or ^C. Rates are those since the frame before; lanes with the\n"
-        "most waiting mail come first. With --json one object a frame.\n",
+        "most waiting mail come first; OLDEST is how long its oldest message waits, without what "
+        "is\n"
+        "held or scheduled. With --json one object a frame.\n",
     .options = options,
     .run = run,
 };

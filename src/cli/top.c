@@ -23,6 +23,7 @@ static const char *const METRICS[TOP_COUNTERS] = {
     "posthaste_queue_recipients{state=\"scheduled\"}",
     "posthaste_queue_recipients{state=\"held\"}",
     "posthaste_queue_recipients{state=\"active\"}",
+    "posthaste_queue_oldest_seconds",
     "posthaste_spool_accepting",
     "posthaste_queue_loading",
 };
@@ -67,6 +68,25 @@ struct bytes top_binding(const struct top_lane *lane, struct arena *arena)
     return BYTES("-");
 }
 
+// "3d4h", "12m5s": the two largest units.
+static struct bytes age_text(int64_t seconds, struct arena *arena)
+{
+    static const struct {
+        int64_t seconds;
+        char unit;
+    } UNITS[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
+    if (seconds < 0)
+        return BYTES("-");
+    size_t i = 0;
+    while (i < COUNT_OF(UNITS) - 1 && seconds < UNITS[i].seconds)
+        i++;
+    long long large = seconds / UNITS[i].seconds, rest = seconds % UNITS[i].seconds;
+    if (i == COUNT_OF(UNITS) - 1)
+        return arena_printf(arena, "%llds", large);
+    return arena_printf(arena, "%lld%c%lld%c", large, UNITS[i].unit,
+                        rest / (long long)UNITS[i + 1].seconds, UNITS[i + 1].unit);
+}
+
 // ---- a frame -----------------------------------------------------------------------------------------
 
 // The most waiting mail first, then the busiest.
@@ -86,7 +106,7 @@ static void add_line(struct buf *out, struct bytes text, uint32_t width)
     buf_add_byte(out, '\n');
 }
 
-static void add_head(const struct top_look *before, const struct top_look *now, uint32_t width,
+static void add_head(const struct top_look *before, struct top_look *now, uint32_t width,
                      struct buf *out)
 {
     struct buf line = {0};
@@ -106,9 +126,13 @@ static void add_head(const struct top_look *before, const struct top_look *now, 
                top_rate(before, now, TOP_FLUSHES));
     add_line(out, buf_bytes(&line), width);
     buf_clear(&line);
-    buf_printf(&line, "queue%8.0f queued %8.0f active %8.0f scheduled %8.0f held%s",
+    buf_printf(&line, "queue%8.0f queued %8.0f active %8.0f scheduled %8.0f held",
                now->values[TOP_QUEUED], now->values[TOP_ACTIVE], now->values[TOP_SCHEDULED],
-               now->values[TOP_HELD], now->values[TOP_LOADING] > 0 ? "  (being loaded)" : "");
+               now->values[TOP_HELD]);
+    if (now->values[TOP_OLDEST] > 0)
+        buf_printf(&line, "  oldest %.*s",
+                   BYTES_FMT(age_text((int64_t)now->values[TOP_OLDEST], &now->arena)));
+    buf_add_cstr(&line, now->values[TOP_LOADING] > 0 ? "  (being loaded)" : "");
     add_line(out, buf_bytes(&line), width);
     buf_clear(&line);
     buf_add_cstr(&line, now->alerts_count ? "ALERTS " : "no alerts");
@@ -122,8 +146,8 @@ static void add_head(const struct top_look *before, const struct top_look *now, 
 void top_frame(const struct top_look *before, struct top_look *now, uint32_t width, uint32_t height,
                struct buf *out)
 {
-    static const char *const headings[] = {"LANE", "READY", "CONNECTIONS", "BUSY",
-                                           "HOUR", "BINDS", NULL};
+    static const char *const headings[] = {"LANE", "READY",  "CONNECTIONS", "BUSY",
+                                           "HOUR", "OLDEST", "BINDS",       NULL};
     struct cli_table table;
     struct buf frame = {0}, lanes = {0};
     add_head(before, now, width, &frame);
@@ -138,6 +162,7 @@ void top_frame(const struct top_look *before, struct top_look *now, uint32_t wid
                                    (unsigned long long)l->connections_max));
         cli_table_add(&table, arena_printf(&now->arena, "%llu", (unsigned long long)l->busy));
         cli_table_add(&table, arena_printf(&now->arena, "%llu", (unsigned long long)l->hour_used));
+        cli_table_add(&table, age_text(l->oldest_s, &now->arena));
         cli_table_add(&table, top_binding(l, &now->arena));
     }
     cli_table_format(&table, width, &lanes);

@@ -26,6 +26,7 @@ enum top_counter {
     TOP_SCHEDULED,
     TOP_HELD,
     TOP_ACTIVE,
+    TOP_OLDEST, // seconds
     TOP_ACCEPTING,
     TOP_LOADING,
     TOP_COUNTERS,
@@ -34,6 +35,7 @@ enum top_counter {
 struct top_lane {
     struct bytes name, text, backoff_until; // in the look's arena
     uint64_t ready, connections, connections_max, busy, hour_used;
+    int64_t oldest_s; // how long its oldest message waits; -1: nothing does
 };
 
 struct top_look {

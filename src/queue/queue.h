@@ -455,18 +455,24 @@ struct queue_lane_row {
     uint32_t worker, rule; // lanes[rule]
     uint64_t ready;        // recipients waiting in the lane
     uint32_t connections, connecting, busy, connections_max;
-    struct queue_remote remote;    // of the server spoken to last
-    uint64_t hour_used, day_used;  // messages in the running windows
-    uint64_t deferred;             // recipients put off, since the lane is known
-    struct wall backoff_until;     // 0: none
+    struct queue_remote remote;   // of the server spoken to last
+    uint64_t hour_used, day_used; // messages in the running windows
+    uint64_t deferred;            // recipients put off, since the lane is known
+    struct wall oldest_at;     // when its oldest message came, by the last look; 0: nothing waits
+    struct wall backoff_until; // 0: none
     char text[QUEUE_TEXT_MAX + 1]; // why it backs off
 };
 size_t queue_lanes(struct queue *q, uint64_t *cursor, struct queue_now now,
                    struct queue_lane_row *rows, size_t max);
 
+// Looks for the oldest message of each lane and of all, without what is held or scheduled, unless that was done just
+// now; rows and counts tell what the last look found. It takes the mutex for QUEUE_SCAN_MAX messages at a time.
+void queue_look_for_oldest(struct queue *q, struct queue_now now);
+
 struct queue_counts {
     uint64_t messages, recipients[4]; // by enum queue_state
     uint64_t domains, lanes, connections;
+    struct wall oldest_at; // of all that waits; 0: nothing does
     uint64_t stored_bytes; // bodies kept in memory
     uint64_t memory_bytes; // of the queue's own structures, of which:
     uint64_t message_bytes, recipient_bytes, domain_bytes;

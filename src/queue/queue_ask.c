@@ -282,6 +282,7 @@ static void fill_lane(struct queue_lane *l, struct queue_now now, struct queue_l
     row->connections_max = l->limits->connections;
     row->remote = l->remote;
     row->deferred = l->deferred;
+    row->oldest_at.us = l->oldest.told_us;
     row->hour_used = l->hour ? queue_window_used(l->hour, now.mono) : 0;
     row->day_used = l->day ? queue_window_used(l->day, now.mono) : 0;
     if (l->backoff_us > now.mono.us)
@@ -336,6 +337,7 @@ void queue_count(struct queue *q, struct queue_counts *out)
                                  .domains = q->domains.used,
                                  .lanes = q->lanes.used,
                                  .connections = q->connections,
+                                 .oldest_at = {q->oldest.told_us},
                                  .stored_bytes = q->stored_bytes,
                                  .message_bytes = message_bytes(q),
                                  .recipient_bytes = queue_pool_bytes(&q->bundles) +

@@ -600,6 +600,64 @@ static void moves_with_the_mx_set(void **state)
     world_done(&w);
 }
 
+// A lane's row, by its name.
+static struct queue_lane_row lane_row(struct world *w, const char *name)
+{
+    struct queue_lane_row row = {0};
+    uint64_t cursor = 0;
+    while (queue_lanes(w->queue, &cursor, w->now, &row, 1) == 1)
+        if (strcmp(row.name, name) == 0)
+            return row;
+    fail_msg("no lane %s", name);
+    return row;
+}
+
+// When the oldest of a lane came, and of all that waits, in seconds since the beginning; -1: nothing waits.
+static int64_t oldest(struct world *w, const char *lane, struct wall since)
+{
+    struct queue_counts counts;
+    queue_look_for_oldest(w->queue, w->now);
+    queue_count(w->queue, &counts);
+    struct wall at = lane ? lane_row(w, lane).oldest_at : counts.oldest_at;
+    return at.us ? (at.us - since.us + 500000) / 1000000 : -1;
+}
+
+static void tells_the_oldest_message(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, "retry: {first: 1h, factor: 1}\n");
+    world_site(&w, "slow")->reply = WORLD_DEFER;
+    world_site(&w, "dead")->refuses = true;
+    struct wall since = w.now.wall;
+    world_run(&w, 100000); // nothing is there yet
+    assert_int_equal(oldest(&w, NULL, since), -1);
+    struct wall began = w.now.wall;
+    struct message_id first =
+        world_add(&w, &(struct world_mail){.domain = "a.slow", .recipients = 1});
+    world_add(&w,
+              &(struct world_mail){.domain = "a.slow", .recipients = 1, .not_before_ms = 86400000});
+    world_run(&w, 60000);
+    world_add(&w, &(struct world_mail){.domain = "a.dead", .recipients = 1});
+    world_run(&w, 60000);
+    world_add(&w, &(struct world_mail){.domain = "b.slow", .recipients = 1});
+    world_run(&w, 5000);
+    assert_int_equal(oldest(&w, "slow", began), 0);
+    assert_int_equal(oldest(&w, "dead", began), 60);
+    assert_int_equal(oldest(&w, NULL, began), 0);
+    // what is on hold waits for nobody
+    assert_true(world_next_claim(&w, &(struct queue_filter){.by = QUEUE_SELECT_ID, .id = first},
+                                 QUEUE_HELD));
+    world_run(&w, 5000);
+    assert_int_equal(oldest(&w, "slow", began), 120);
+    assert_int_equal(oldest(&w, NULL, began), 60);
+    while (world_next_claim(&w, &(struct queue_filter){.by = QUEUE_SELECT_ALL}, QUEUE_DONE))
+        ;
+    world_run(&w, 5000);
+    assert_int_equal(oldest(&w, NULL, began), -1);
+    world_done(&w);
+}
+
 static void closes_used_up_connections(void **state)
 {
     (void)state;
@@ -709,6 +767,7 @@ int main(void)
         cmocka_unit_test(lists_in_pages),
         cmocka_unit_test(keeps_bodies_within_the_budget),
         cmocka_unit_test(moves_with_the_mx_set),
+        cmocka_unit_test(tells_the_oldest_message),
         cmocka_unit_test(closes_used_up_connections),
         cmocka_unit_test(respects_proof),
         cmocka_unit_test(urgent_mail_goes_first_in_its_accounts_turn),

@@ -190,6 +190,10 @@ struct queue_lane {
     int64_t bytes_us[SHARES];                    // no message before
     struct queue_window *second, *hour, *day;    // NULL: no such limit was ever set
     uint32_t tokens, reserved, taken_since_note; // messages that durable notes cover
+    struct {
+        int64_t told_us, found_us; // wall; 0: none
+        uint32_t sweep;            // in which found_us was
+    } oldest;                      // queue_oldest.c
     uint8_t worker, proof_turn;
     bool note_pending, note_kept, note_again; // being written; a value is saved; changed since
 };
@@ -224,6 +228,11 @@ struct queue {
     uint64_t kick;
     int64_t born_us; // the first time seen; what was sent before is not known
     uint64_t recipients[BUNDLE_STATES], scheduled; // scheduled: part of WAITING
+    struct {
+        int64_t told_us, found_us; // wall; 0: none
+        int64_t again_us;          // no sweep before
+        uint32_t sweep, next;      // next: of messages, the one to look at
+    } oldest;                      // queue_oldest.c
     // malloc'd: recipients' numbers, heaps of due times, names
     uint64_t numbers_bytes, waiting_bytes, names_bytes;
 };

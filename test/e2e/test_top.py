@@ -36,12 +36,17 @@ def busy(make_relay, dns):
 def test_once(busy):
     text = busy.run("top", "--once").stdout
     assert "\x1b" not in text
-    assert re.search(r"^queue +2 queued +0 active +0 scheduled +1 held$", text, re.M)
-    assert re.search(r"^LANE +READY +CONNECTIONS +BUSY +HOUR +BINDS$", text, re.M)
-    assert re.search(r"^\S*mx\.dead\.test +\d+ +\d+/20 +0 +\d+ +backs off until \d\d:\d\d:\d\d: ", text, re.M)
+    assert re.search(r"^queue +2 queued +0 active +0 scheduled +1 held  oldest \d+s$", text, re.M)
+    assert re.search(r"^LANE +READY +CONNECTIONS +BUSY +HOUR +OLDEST +BINDS$", text, re.M)
+    assert re.search(r"^\S*mx\.dead\.test +\d+ +\d+/20 +0 +\d+ +\d+m?\d*s +backs off until \d\d:\d\d:\d\d: ", text, re.M)
     assert "no alerts" in text and "/s accepted" in text
     one = json.loads(busy.run("top", "--once", "--json").stdout)
     assert one["queued"] == 2 and one["held"] == 1 and one["lanes"] == 1 and one["alerts"] == []
+    assert one["oldest_seconds"] > 0
+    lane = busy.cli("queue", "lanes")
+    waiting = sorted(row["id"] for row in busy.cli_list("queue", "list", "--domain", "dead.test"))
+    first, second = (busy.message(ident)["accepted_at"] for ident in waiting)
+    assert lane["oldest_at"] <= first < second  # when it began to come
     assert set(one) >= {"accepted_per_second", "delivered_per_second", "deferred_per_second", "sessions", "connections"}
 
 
