@@ -7,7 +7,6 @@
 #include "api/api.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,30 +20,9 @@
 
 #define CONNECTION_TIMEOUT_S 30
 #define CONNECTIONS_MAX 64
+#define STRANGERS_MAX 4 // who may do nothing here, at once
+#define STRANGER_TIMEOUT_S 2
 #define STOP_WAIT_MS 3000 // less than what the guard waits before it kills
-
-struct row {
-    const char *method, *path;
-    void (*handle)(struct api_request *r);
-};
-
-static const struct row ROWS[] = {
-    {"POST", "/v1/store", api_store_post},
-    {"GET", "/v1/message", api_message_get},
-    {"GET", "/v1/messages", api_messages_get},
-    {"GET", "/v1/why", api_why_get},
-    {"GET", "/v1/queue", api_queue_get},
-    {"GET", "/v1/lanes", api_lanes_get},
-    {"GET", "/v1/alerts", api_alerts_get},
-    {"POST", "/v1/queue", api_queue_post},
-    {"GET", "/v1/events", api_events_get},
-    {"POST", "/v1/backup", api_backup_post},
-    {"GET", "/v1/service", api_service_get},
-    {"POST", "/v1/suppress", api_suppress_post},
-    {"POST", "/v1/upgrade", api_upgrade_post},
-    {"POST", "/v1/dkim", api_dkim_post},
-    {"GET", "/v1/domain-check", api_domain_check_get},
-};
 
 // ---- answers ---------------------------------------------------------------------------------------------
 
@@ -56,6 +34,7 @@ const char *api_argument(const struct api_request *r, const char *name)
 void api_reply(struct api_request *r, struct json_object *object)
 {
     buf_clear(&r->answer);
+    api_audit_note(r, object);
     api_add_line(r, object);
     r->status = MHD_HTTP_OK;
 }
@@ -155,7 +134,9 @@ struct queue_now api_now(void)
 void api_suspend(struct api_request *r)
 {
     r->suspended = true;
-    atomic_fetch_add(&r->api->waiting, 1);
+    if (!r->counted)
+        atomic_fetch_add(&r->api->waiting, 1);
+    r->counted = true;
     MHD_suspend_connection(r->connection);
 }
 
@@ -169,31 +150,10 @@ void api_to_main(struct api_request *r, void (*run)(struct sys_task *task))
 void api_resume(struct api_request *r)
 {
     CHECK(r->status != 0);
-    struct api *api = r->api;
     MHD_resume_connection(r->connection); // r may be gone after this
-    atomic_fetch_sub(&api->waiting, 1);
 }
 
 // ---- requests --------------------------------------------------------------------------------------------
-
-// Who may use the control socket: root, and the user the relay runs as.
-static bool identify(struct api_request *r)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    struct ucred peer;
-    socklen_t len = sizeof peer;
-    if (!info || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == -1)
-        return false;
-    struct passwd entry, *found = NULL;
-    char space[4096];
-    if (getpwuid_r(peer.uid, &entry, space, sizeof space, &found) == 0 && found)
-        snprintf(r->actor_text, sizeof r->actor_text, "cli:%.64s", found->pw_name);
-    else
-        snprintf(r->actor_text, sizeof r->actor_text, "cli:uid %u", (unsigned)peer.uid);
-    r->actor = bytes_cstr(r->actor_text);
-    return peer.uid == 0 || peer.uid == geteuid();
-}
 
 static bool parse_body(struct api_request *r)
 {
@@ -241,29 +201,48 @@ static enum MHD_Result answer_health(struct api *api, struct MHD_Connection *con
     return result;
 }
 
-static const struct row *find_row(const char *method, const char *path)
+static void refuse(struct api_request *r, const char *method, const char *path)
 {
-    for (size_t i = 0; i < COUNT_OF(ROWS); i++)
-        if (strcmp(ROWS[i].method, method) == 0 && strcmp(ROWS[i].path, path) == 0)
-            return &ROWS[i];
-    return NULL;
+    const struct api_policy *policy = api_policy_of(r->api);
+    enum api_role needs = r->row && r->caller.role == API_NOBODY ? r->row->needs : API_OPERATOR;
+    struct buf who = {0};
+    api_policy_describe(policy, needs, &who);
+    if (r->caller.role == API_READER)
+        api_reply_error(r, E_DENIED, "%s only may do this; you may read", buf_cstr(&who));
+    else
+        api_reply_error(r, E_DENIED, "%s only may do this", buf_cstr(&who));
+    buf_done(&who);
+    api_audit_refused(r, method, path);
+}
+
+static void identify(struct api_request *r)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    r->fd = info ? info->connect_fd : -1;
+    (void)api_caller_find(r->fd, api_policy_of(r->api), &r->caller); // else it is nobody
+    r->actor = bytes_cstr(r->caller.actor);
 }
 
 static void handle(struct api_request *r, const char *method, const char *path)
 {
-    const struct row *row = find_row(method, path);
-    if (!row)
-        api_reply_error(r, E_NOT_FOUND, "no such request: %.20s %.200s", method, path);
+    bool parsed = r->body.err == OK && parse_body(r), known;
+    identify(r);
+    r->row = api_row_find(method, path, parsed ? r->args : NULL, &known);
+    if (r->caller.role < (r->row ? r->row->needs : API_READER))
+        refuse(r, method, path);
     else if (atomic_load(&r->api->stopping))
         api_reply_error(r, E_CLOSED, "the service is stopping");
-    else if (!identify(r))
-        api_reply_error(r, E_DENIED,
-                        "only root and the user the service runs as may use the control socket");
-    else if (r->body.err || !parse_body(r))
+    else if (!parsed)
         api_reply_error(r, E_SYNTAX, "the body is not a JSON object of at most %zu bytes",
                         API_BODY_MAX);
-    else
-        row->handle(r);
+    else if (!r->row && known)
+        api_reply_error(r, E_SYNTAX, "%s does not know this \"%s\"", path,
+                        strcmp(path, "/v1/queue") == 0 ? "action" : "op");
+    else if (!r->row)
+        api_reply_error(r, E_NOT_FOUND, "no such request: %.20s %.200s", method, path);
+    else if (api_audit_begin(r))
+        r->row->handle(r);
 }
 
 static bool is_health_path(const char *path)
@@ -306,6 +285,10 @@ static enum MHD_Result answer_control(void *cls, struct MHD_Connection *connecti
     }
     if (r->suspended)
         return MHD_YES; // it comes back here once resumed; the main loop may have r already
+    api_audit_end(r);
+    if (r->counted)
+        atomic_fetch_sub(&api->waiting, 1);
+    r->counted = false;
     return send_text(connection, r->status, "application/json", buf_bytes(&r->answer));
 }
 
@@ -318,6 +301,8 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **st
     struct api_request *r = *state;
     if (!r)
         return;
+    if (r->counted) // its client left
+        atomic_fetch_sub(&r->api->waiting, 1);
     json_object_put(r->args);
     buf_done(&r->body);
     buf_done(&r->answer);
@@ -344,6 +329,35 @@ static enum MHD_Result answer_http(void *cls, struct MHD_Connection *connection,
 
 // ---- life ------------------------------------------------------------------------------------------------
 
+// Where groups have roles everybody may connect, as a socket has one group and there are two of them: who it is is
+// looked at then (handle()).
+static mode_t mask_for(const struct api_policy *policy)
+{
+    return policy->operators >= 0 || policy->readers >= 0 ? 0111 : 0117;
+}
+
+// Who may do nothing here takes no place from others.
+static void on_connection(void *cls, struct MHD_Connection *connection, void **context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct api *api = cls;
+    struct api_caller caller;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+        api->strangers -= *context != NULL;
+        return;
+    }
+    *context = NULL;
+    if (!info || !api_caller_find(info->connect_fd, api_policy_of(api), &caller) ||
+        caller.role != API_NOBODY)
+        return;
+    *context = api;
+    MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, STRANGER_TIMEOUT_S);
+    if (++api->strangers > STRANGERS_MAX)
+        shutdown(info->connect_fd, SHUT_RDWR);
+}
+
 // E_BUSY when somebody listens there; a socket that nobody listens to is what a crash left.
 static int bind_control(struct api *api)
 {
@@ -365,7 +379,7 @@ static int bind_control(struct api *api)
     close(fd);
     (void)unlink(addr.sun_path);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    mode_t old = umask(0117); // rw-rw----
+    mode_t old = umask(mask_for(&api->options.policy));
     int rc = fd == -1 ? -1 : bind(fd, (struct sockaddr *)&addr, sizeof addr);
     umask(old);
     if (rc == -1 || listen(fd, 64) == -1) {
@@ -379,14 +393,16 @@ static int bind_control(struct api *api)
 }
 
 static struct MHD_Daemon *start_daemon(struct api *api, int fd, unsigned flags,
-                                       MHD_AccessHandlerCallback handler)
+                                       MHD_AccessHandlerCallback handler,
+                                       MHD_NotifyConnectionCallback connected)
 {
     // Without an ITC its end is told to the thread by shutting the socket down, which is the guard's too.
     return MHD_start_daemon(
         MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC | MHD_USE_EPOLL | MHD_USE_ERROR_LOG | flags,
         0, NULL, NULL, handler, api, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)CONNECTION_TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, connected,
+        api, MHD_OPTION_END);
 }
 
 int api_start(const struct api_options *options, struct conf_snapshot *snapshot, struct api **out)
@@ -394,15 +410,17 @@ int api_start(const struct api_options *options, struct conf_snapshot *snapshot,
     struct api *api = mem_new(sizeof *api);
     api->options = *options;
     api->snapshot = conf_snapshot_hold(snapshot);
+    api_set_policy(api, &options->policy);
     api->started = api_now();
     api->checks = sys_loop_start("checks");
     int err = bind_control(api);
     if (!err) {
-        api->control = start_daemon(api, api->control_fd, MHD_ALLOW_SUSPEND_RESUME, answer_control);
+        api->control = start_daemon(api, api->control_fd, MHD_ALLOW_SUSPEND_RESUME, answer_control,
+                                    on_connection);
         err = api->control ? OK : E_IO;
     }
     if (!err && options->http_fd != -1) {
-        api->http = start_daemon(api, options->http_fd, 0, answer_http);
+        api->http = start_daemon(api, options->http_fd, 0, answer_http, NULL);
         err = api->http ? OK : E_IO;
     }
     *out = api;
@@ -414,6 +432,23 @@ void api_set_snapshot(struct api *api, struct conf_snapshot *snapshot)
     struct conf_snapshot *old = api->snapshot;
     api->snapshot = conf_snapshot_hold(snapshot);
     conf_snapshot_release(old);
+}
+
+const struct api_policy *api_policy_of(struct api *api)
+{
+    return &atomic_load(&api->policy)->policy;
+}
+
+// The control thread may be looking at the old one: they are kept, as there is one a reload.
+void api_set_policy(struct api *api, const struct api_policy *policy)
+{
+    struct api_policy_kept *kept = mem_new(sizeof *kept);
+    kept->policy = *policy;
+    kept->before = atomic_load(&api->policy);
+    atomic_store(&api->policy, kept);
+    if (kept->before && chmod(api->control_path, 0777 & ~mask_for(policy)) != 0)
+        log_error("cannot change who may use the control socket",
+                  LOG_CSTR("path", api->control_path), LOG_CSTR("error", strerror(errno)));
 }
 
 bool api_stop(struct api *api)
@@ -430,6 +465,10 @@ bool api_stop(struct api *api)
     sys_loop_stop(api->checks);
     unlink(api->control_path);
     conf_snapshot_release(api->snapshot);
+    for (struct api_policy_kept *kept = atomic_load(&api->policy), *before; kept; kept = before) {
+        before = kept->before;
+        free(kept);
+    }
     free(api);
     return true;
 }

@@ -2,8 +2,8 @@
 //
 // api - HTTP for people's tools: the control socket, and metrics and health over TCP
 //
-// Two libmicrohttpd daemons with a thread each. The control socket is a Unix socket (caller known by
-// SO_PEERCRED: root, or the user the relay runs as); what it does to queue and spool happens on the main loop,
+// Two libmicrohttpd daemons with a thread each. The control socket is a Unix socket (who asks is known by
+// SO_PEERCRED: api_access.h); what it does to queue and spool happens on the main loop,
 // the request waiting suspended meanwhile. The TCP listener answers /metrics, /healthz and /readyz only.
 //
 // Control requests (docs/INTERFACE.md has the objects):
@@ -19,6 +19,7 @@
 #pragma once
 
 #include "api/alert.h"
+#include "api/api_access.h"
 #include "api/domain_check.h"
 #include "api/unsubscribe.h"
 #include "conf/conf_snapshot.h"
@@ -43,7 +44,8 @@ struct api_options {
     const struct unsubscribe_counters *unsubscribe_counters;
     const struct alerts *alerts; // changed on the main loop
     struct sys_process *process; // memory and descriptors
-    int landlock;                // the version that shuts the process in; 0: none does
+    struct api_policy policy;
+    int landlock; // the version that shuts the process in; 0: none does
     // The store has changed; on the control thread. The receiver owns the directory. done() is called once, on any
     // thread, when every session goes by it.
     void (*accounts_changed)(void *ctx, struct store_directory *directory,
@@ -64,6 +66,8 @@ int api_start(const struct api_options *options, struct conf_snapshot *snapshot,
               struct api **out) MUST_USE;
 // From now on requests see this snapshot. On the main loop.
 void api_set_snapshot(struct api *api, struct conf_snapshot *snapshot);
+// Who may do what, from now on. On the main loop.
+void api_set_policy(struct api *api, const struct api_policy *policy);
 // Answers what is under way, then ends. The main loop must still run. False: a request did not come to an end in
 // time; the API still runs, and nothing that it uses may be freed.
 bool api_stop(struct api *api);

@@ -163,7 +163,10 @@ static struct bytes json_text(struct json_object *object, const char *key, struc
 static int apply(struct api_request *r, const char *name, struct json_object *args,
                  struct store_answer *out, struct buf *error)
 {
-    struct store_op op = {name, args, r->actor, api_now().wall};
+    struct store_who who;
+    struct store_op op = api_audit_op(r, &who);
+    op.name = name;
+    op.args = args;
     int err = store_apply(r->api->options.store, &op, out, error);
     json_object_put(args);
     return err;
@@ -249,6 +252,10 @@ static void on_checked(struct api_request *r)
     const struct domain_finding *findings = d->check.findings;
     enum domain_state path = findings[DOMAIN_CHECK_RETURN_PATH].state;
     bool changed = false;
+    if (r->caller.role != API_OPERATOR) {
+        domain_request_free(d);
+        return;
+    }
     if (findings[DOMAIN_CHECK_OWNERSHIP].state == DOMAIN_OK && !d->verified)
         changed =
             note_finding(d, "domain.verified", domain_args(d->account, d->check.setup.domain));

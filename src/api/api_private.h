@@ -7,6 +7,7 @@
 #include <microhttpd.h>
 
 #include "api/api.h"
+#include "api/api_access.h"
 
 #define API_BODY_MAX ((size_t)1 << 20)
 #define API_PAGE 1000
@@ -21,7 +22,19 @@ struct api {
     atomic_int waiting;             // suspended requests
     atomic_bool stopping;
     struct queue_now started;
+    _Atomic(struct api_policy_kept *) policy;
+    // control thread
+    struct api_refusals refusals;
+    struct mono trimmed_at; // the audit log
+    int strangers;          // connected
 };
+
+struct api_policy_kept {
+    struct api_policy policy;
+    struct api_policy_kept *before;
+};
+// The one that holds now; stays what it is as long as the API lives.
+const struct api_policy *api_policy_of(struct api *api);
 
 // One request on the control socket, from its first byte to its answer.
 struct api_request {
@@ -29,12 +42,17 @@ struct api_request {
     struct MHD_Connection *connection;
     struct buf body;
     struct json_object *args; // the parsed body; NULL: none
-    struct bytes actor;       // "cli:root"
-    char actor_text[80];
-    unsigned status; // HTTP; 0: not answered yet
+    int fd;                   // of its connection, open until it is answered
+    struct api_caller caller;
+    struct bytes actor;        // the caller's
+    const struct api_row *row; // NULL: there is no such request
+    int64_t audit;             // the number of its row in the audit log; 0: it has none
+    const char *outcome;       // for that; NULL: by the status
+    char detail[512];          // for that
+    unsigned status;           // HTTP; 0: not answered yet
     struct buf answer;
-    bool started, suspended;
-    struct sys_task task; // for work on the main loop
+    bool started, suspended, counted; // counted: in api->waiting
+    struct sys_task task;             // for work on the main loop
     void (*finish)(struct api_request
                        *r); // on the control thread, once resumed; may be NULL, may suspend again
     void *own;              // the handler's
@@ -66,6 +84,16 @@ bool api_take_id(struct api_request *r, struct message_id *out);
 
 // The store has changed: the request is suspended until every session goes by it.
 void api_tell_change(struct api_request *r);
+
+// The audit log: a row before an action, false: answered instead; its end before the answer; a row that is whole at
+// once; one for what is refused; what came of it, from the answer.
+bool api_audit_begin(struct api_request *r);
+void api_audit_end(struct api_request *r);
+void api_audit_add(struct api_request *r, const char *outcome, struct bytes detail);
+void api_audit_refused(struct api_request *r, const char *method, const char *path);
+void api_audit_note(struct api_request *r, struct json_object *object);
+// What is asked, as an operation of the store; `who` must outlive it.
+struct store_op api_audit_op(const struct api_request *r, struct store_who *who);
 
 // Handlers.
 void api_store_post(struct api_request *r);

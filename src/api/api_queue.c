@@ -133,6 +133,7 @@ static struct json_object *remote_json(const struct queue_remote *remote)
 void api_lanes_get(struct api_request *r)
 {
     struct queue_lane_row rows[16];
+    queue_look_for_oldest(r->api->options.port->queue, api_now());
     uint64_t cursor = 0;
     size_t count;
     do {
@@ -142,6 +143,7 @@ void api_lanes_get(struct api_request *r)
             struct json_object *o = json_object_new_object();
             json_object_object_add(o, "lane", api_json_text(bytes_cstr(row->name)));
             json_object_object_add(o, "ready", json_object_new_uint64(row->ready));
+            json_object_object_add(o, "oldest_at", api_json_time(row->oldest_at));
             json_object_object_add(o, "connections", json_object_new_int64(row->connections));
             json_object_object_add(o, "connecting", json_object_new_int64(row->connecting));
             json_object_object_add(o, "busy", json_object_new_int64(row->busy));
@@ -534,7 +536,7 @@ void api_queue_post(struct api_request *r)
     struct act *a = mem_new(sizeof *a);
     a->request = r;
     a->action = action;
-    a->dry_run = flag_of(r, "dry_run");
+    a->dry_run = strcmp(r->row->op, "dry-run") == 0; // who may only look has come by that row
     bool ok = take_filter(r, id, domain, account, &a->domain, &a->filter);
     if (ok && recipient && select_by_address(a, bytes_cstr(recipient)) != OK) {
         api_reply_error(r, E_IO, "history not readable");

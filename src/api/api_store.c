@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "api/api_private.h"
+#include "store/store_audit.h"
 
 static void on_told(void *ctx)
 {
@@ -48,17 +49,15 @@ void api_store_post(struct api_request *r)
     struct json_object *name = NULL, *args = NULL;
     json_object_object_get_ex(r->args, "op", &name);
     json_object_object_get_ex(r->args, "args", &args);
-    if (!json_object_is_type(name, json_type_string)) {
-        api_reply_error(r, E_SYNTAX, "\"op\" must be the name of an operation");
-        return;
-    }
-    struct store_op op = {.name = json_object_get_string(name),
-                          .args = args,
-                          .actor = r->actor,
-                          .time = api_now().wall};
+    struct store_who who;
+    struct store_op op = api_audit_op(r, &who);
+    op.name = json_object_get_string(name);
+    op.args = args;
     struct store_answer answer;
     struct buf error = {0};
     int err = store_apply(r->api->options.store, &op, &answer, &error);
+    if (r->row->action && (err || !answer.changed))
+        api_audit_add(r, err ? STORE_AUDIT_FAILED : STORE_AUDIT_UNCHANGED, buf_bytes(&error));
     if (err) {
         // E_DENIED speaks of the account (it is closed), not of who asks.
         api_reply_error(r, err == E_DENIED ? E_EXISTS : err, "%.*s", BYTES_FMT(buf_bytes(&error)));

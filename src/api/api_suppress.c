@@ -40,12 +40,10 @@ static void on_main(struct sys_task *task)
 
 void api_suppress_post(struct api_request *r)
 {
-    struct json_object *name = NULL, *args = NULL;
-    json_object_object_get_ex(r->args, "op", &name);
-    if (!json_object_is_type(name, json_type_string) ||
-        (json_object_object_get_ex(r->args, "args", &args) && args &&
-         !json_object_is_type(args, json_type_object)))
-        api_reply_error(r, E_SYNTAX, "\"op\" must be the name of an operation, \"args\" an object");
+    struct json_object *args = NULL;
+    if (json_object_object_get_ex(r->args, "args", &args) && args &&
+        !json_object_is_type(args, json_type_object))
+        api_reply_error(r, E_SYNTAX, "\"args\" must be an object");
     else
         api_to_main(r, on_main);
 }

@@ -117,7 +117,8 @@ static int ask_service(const struct conf *conf, const char *op, struct json_obje
 static int apply_here(struct store *store, struct arena *arena, const char *op,
                       struct json_object *args, struct json_object **out_result)
 {
-    struct store_op operation = {op, args, cli_store_actor(arena), cli_store_now()};
+    const struct store_who who = {"files", geteuid(), getegid(), getpid()};
+    struct store_op operation = {op, args, cli_store_actor(arena), cli_store_now(), &who};
     struct store_answer answer;
     struct buf error = {0};
     int err = store_apply(store, &operation, &answer, &error);

@@ -3,11 +3,13 @@
 
 #include <json-c/json.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "cli/cli_control.h"
 #include "cli/cli_store.h"
 #include "store/store.h"
+#include "store/store_audit.h"
 #include "store/store_directory.h"
 #include "store/suppress_list.h"
 
@@ -51,6 +53,37 @@ void cli_suppress_close(struct cli_suppress *s)
     free(s);
 }
 
+static bool op_writes(const char *op)
+{
+    bool writes = true;
+    const char *name;
+    for (size_t i = 0; (name = suppress_list_op(i, &writes)); i++)
+        if (bytes_eq(bytes_cstr(name), bytes_cstr(op)))
+            return writes;
+    return true;
+}
+
+// As the service does it: a row in the audit log before, and its end.
+static int apply_recorded(struct cli_suppress *s, const struct suppress_op *op,
+                          struct json_object **out, struct buf *error)
+{
+    const struct store_who who = {"files", geteuid(), getegid(), getpid()};
+    const struct store_op audited = {op->name, op->args, op->actor, op->now, &who};
+    int64_t row = 0;
+    if (!op_writes(op->name))
+        return suppress_list_apply(s->list, op, out, error);
+    int err = store_audit_begin(s->store, &audited, &row);
+    if (err) {
+        buf_printf(error, "not done: the audit log cannot be written (%s)", err_text(err));
+        return err;
+    }
+    err = suppress_list_apply(s->list, op, out, error);
+    return store_audit_end(s->store, row, cli_store_now(),
+                           err ? STORE_AUDIT_FAILED : STORE_AUDIT_DONE, buf_bytes(error))
+               ? E_IO
+               : err;
+}
+
 static int apply_here(struct cli_suppress *s, const char *op, struct json_object *args,
                       struct json_object **out)
 {
@@ -60,7 +93,7 @@ static int apply_here(struct cli_suppress *s, const char *op, struct json_object
                                     .actor = cli_store_actor(&s->cli->arena),
                                     .now = cli_store_now(),
                                     .directory = s->directory};
-    int err = suppress_list_apply(s->list, &operation, out, &error);
+    int err = apply_recorded(s, &operation, out, &error);
     int exit = err ? cli_fail(cli_exit_of(err), "%s", buf_cstr(&error)) : CLI_OK;
     buf_done(&error);
     return exit;

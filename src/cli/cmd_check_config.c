@@ -5,6 +5,7 @@
 #include "bounce/bounce_rules.h"
 #include "cli/cli_commands.h"
 #include "cli/cli_store.h"
+#include "daemon/roles.h"
 #include "net/net_tls.h"
 #include "route/route.h"
 
@@ -103,10 +104,12 @@ static int check_contents(const struct conf *conf, struct buf *errors)
     int pair = check_pair(conf, errors);
     int clients = check_client_authorities(conf, errors);
     int rules = check_rules(conf, errors);
+    struct roles found;
+    int roles = roles_find(conf, &found, errors);
     int err = route_table_new(conf, NULL, 1, &routes, errors);
     if (!err)
         route_table_free(routes);
-    return pair ? pair : clients ? clients : rules ? rules : err;
+    return pair ? pair : clients ? clients : rules ? rules : roles ? roles : err;
 }
 
 static int run(struct cli *cli)

@@ -132,6 +132,12 @@ struct conf {
     struct bytes hostname; // our name in greeting, EHLO, Received, DSNs; lower case
     struct bytes spool, state;
     struct bytes control; // Unix socket of the control interface; default: STATE/control.sock
+    struct {
+        struct bytes operators, readers; // groups that may act, and read, there; not set: none
+    } roles;
+    struct {
+        int64_t keep_ms; // rows older than this are removed
+    } audit;
     struct bytes user; // the relay process becomes this user when started as root; not set: stays
     uint32_t workers;  // 0: one per core
     int64_t shutdown_grace_ms;

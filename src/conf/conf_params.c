@@ -41,6 +41,13 @@ const struct conf_param conf_params[] = {
 {"workers", "threads that hold connections; 0: one per core", CONF_COUNT, AT(conf, workers), .min = 0, .max = 64, .initial = "0"},
 {"shutdown_grace", "how long a stop waits for running transactions", CONF_DURATION, AT(conf, shutdown_grace_ms), .min = SECOND, .max = HOUR, .initial = "30s", RELOAD},
 
+{"roles", "who may use the control socket, besides root and the user that the service runs as", CONF_MAP, RELOAD},
+{"roles.operators", "members of this group may do all that root may there", CONF_NAME, AT(conf, roles.operators), .none = true, .shown_default = "none", RELOAD},
+{"roles.readers", "members of this group may look at everything there and change nothing", CONF_NAME, AT(conf, roles.readers), .none = true, .shown_default = "none", RELOAD},
+
+{"audit", "the log of who did what (`posthaste audit`)", CONF_MAP, RELOAD},
+{"audit.keep", "entries older than this are removed", CONF_DURATION, AT(conf, audit.keep_ms), .min = DAY, .max = 36500 * DAY, .initial = "365d", RELOAD},
+
 {"listeners", "where mail comes in", CONF_ENTRIES, LIST(conf, listeners), .shown_default = "with a certificate *:587 and *:465, else 127.0.0.1:587", RELOAD},
 {"listeners[].name", "what routes and logs call it", CONF_NAME, AT(conf_listener, name), .required = true, RELOAD},
 {"listeners[].address", "address and port; *:PORT is every address, port 0 lets the system choose", CONF_ENDPOINT, AT(conf_listener, address), .required = true, RELOAD},

@@ -18,7 +18,8 @@ enum channel_kind {
     CHANNEL_CERTIFICATE, // fd: PEM chain; text: the number of its key, which the guard keeps
     CHANNEL_LISTENER,    // fd: bound, listening socket; text: the listener's name
     CHANNEL_HTTP,        // fd: bound, listening socket; text: "", or which (guard_sockets.h)
-    CHANNEL_FILE, // fd: a file that the configuration names, none: not readable; text: its path
+    CHANNEL_FILE,  // fd: a file that the configuration names, none: not readable; text: its path
+    CHANNEL_ROLES, // text: who may use the control socket (roles.h)
     CHANNEL_COMMIT,
     CHANNEL_STOP,            // drain and exit; text: milliseconds for it, or "" for shutdown_grace
     CHANNEL_UPGRADE_REFUSED, // text: why

@@ -115,7 +115,7 @@ static bool apply_one(struct dkim_keeper *k, const struct work *w)
     } else {
         json_object_object_add(args, "number", json_object_new_int64(w->due.number));
     }
-    struct store_op op = {ops[w->due.what], args, BYTES("posthaste"), k->now};
+    struct store_op op = {ops[w->due.what], args, BYTES("posthaste"), k->now, NULL};
     int err = store_apply(k->options.store, &op, &answer, &error);
     if (err)
         log_debug("DKIM key not changed", LOG_CSTR("op", op.name), LOG_STR("domain", w->due.domain),

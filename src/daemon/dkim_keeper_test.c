@@ -93,7 +93,7 @@ static int by_name(const void *a, const void *b)
 static void expect(const char *want)
 {
     struct json_object *keys, *args = json_tokener_parse("{\"account\":\"acme\"}");
-    struct store_op operation = {"dkim.list", args, BYTES("test"), sim_wall()};
+    struct store_op operation = {"dkim.list", args, BYTES("test"), sim_wall(), NULL};
     struct store_answer answer;
     struct buf error = {0}, got = {0};
     char lines[ASKED_MAX][64];

@@ -30,6 +30,7 @@
 #include "daemon/guard_upgrade.h"
 #include "daemon/predecessor.h"
 #include "daemon/relay.h"
+#include "daemon/roles.h"
 #include "net/tls_certificate.h"
 
 #define SECRET_FILE_MAX ((size_t)1 << 20)
@@ -51,6 +52,7 @@ struct setup {
     struct conf_host host;
     struct buf text, certificate;
     uint32_t key; // the number of the certificate's
+    struct roles roles;
 };
 
 struct guard {
@@ -217,6 +219,8 @@ static int load(struct guard *g)
     int err = read_config_text(g->config, &s->text);
     if (!err) {
         err = relay_parse_config(buf_bytes(&s->text), g->config, &s->host, &s->conf, &errors);
+        if (!err)
+            err = roles_find(s->conf, &s->roles, &errors);
         if (errors.len)
             (void)!write(STDERR_FILENO, errors.at, errors.len);
     }
@@ -251,6 +255,15 @@ static void drop_next(struct guard *g)
     guard_sockets_revert(&g->sockets, g->good.conf);
 }
 
+static int send_roles(struct guard *g, const struct setup *s)
+{
+    struct buf text = {0};
+    roles_format(&s->roles, &text);
+    int err = channel_send(g->channel, CHANNEL_ROLES, buf_bytes(&text), -1);
+    buf_done(&text);
+    return err;
+}
+
 static int send_all(struct guard *g, const struct setup *s)
 {
     struct bytes name = bytes_cstr(g->config);
@@ -264,6 +277,8 @@ static int send_all(struct guard *g, const struct setup *s)
                                     buf_bytes(&s->certificate));
     if (!err)
         err = guard_files_send(g->channel, s->conf);
+    if (!err)
+        err = send_roles(g, s);
     for (int i = 0; i < g->sockets.count && !err; i++) {
         struct guard_socket *socket = &g->sockets.at[i];
         if (socket->wanted)

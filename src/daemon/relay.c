@@ -441,6 +441,7 @@ static int start_services(struct relay *r)
                                   .alerts = alert_watch_alerts(r->alerts),
                                   .control = conf->control,
                                   .store = r->store,
+                                  .policy = relay_policy(r),
                                   .port = &r->shared.port,
                                   .history = r->history,
                                   .main = r->main,
@@ -558,6 +559,7 @@ int relay_main(int channel)
     struct relay *r = mem_new(sizeof *r);
     r->channel = channel;
     r->parts.http = r->parts.unsubscribe = -1;
+    r->parts.roles = (struct roles){-1, -1};
     int err = pipe2(r->finished, O_CLOEXEC) == -1 ? E_IO : start(r);
     if (err)
         return exit_code_for(err);

@@ -47,7 +47,7 @@ void relay_parts_clear(struct parts *p)
         close(p->http);
     if (p->unsubscribe != -1)
         close(p->unsubscribe);
-    *p = (struct parts){.http = -1, .unsubscribe = -1};
+    *p = (struct parts){.http = -1, .unsubscribe = -1, .roles = {-1, -1}};
 }
 
 static void take_contents(struct channel_message *m, size_t max, struct buf *out)
@@ -91,6 +91,12 @@ bool relay_parts_take(struct parts *p, struct channel_message *m)
     case CHANNEL_HTTP:
         take_http(m->text[0] ? &p->unsubscribe : &p->http, m->fd);
         m->fd = -1;
+        break;
+    case CHANNEL_ROLES:
+        if (roles_parse(bytes_cstr(m->text), &p->roles) != OK) {
+            log_error("the guard sent no roles");
+            p->roles = (struct roles){-1, -1};
+        }
         break;
     case CHANNEL_FILE:
         relay_files_take(&p->files, m);
@@ -294,6 +300,20 @@ void relay_tell_guard(struct relay *r, enum channel_kind kind, struct bytes text
         log_error("the guard does not listen");
 }
 
+// By the parts that have just come.
+struct api_policy relay_policy(const struct relay *r)
+{
+    const struct conf *conf = r->snapshot->conf;
+    struct api_policy policy = {.operators = r->parts.roles.operators,
+                                .readers = r->parts.roles.readers,
+                                .audit_keep_ms = conf->audit.keep_ms};
+    snprintf(policy.operators_name, sizeof policy.operators_name, "%.*s",
+             BYTES_FMT(conf->roles.operators));
+    snprintf(policy.readers_name, sizeof policy.readers_name, "%.*s",
+             BYTES_FMT(conf->roles.readers));
+    return policy;
+}
+
 struct auth_guard_limits relay_guard_limits(const struct conf *conf)
 {
     return (struct auth_guard_limits){conf->limits.auth_failures, conf->limits.auth_window_ms,
@@ -320,6 +340,8 @@ void relay_reload(struct relay *r)
         relay_load_authorities(r);
         relay_apply_to_workers(r);
         api_set_snapshot(r->api, r->snapshot);
+        struct api_policy roles = relay_policy(r);
+        api_set_policy(r->api, &roles);
         dkim_keeper_set_snapshot(r->keeper, r->snapshot);
         relay_tell_guard(r, CHANNEL_APPLIED, conf->control);
     } else {

@@ -12,6 +12,7 @@
 #include "daemon/dkim_keeper.h"
 #include "daemon/relay.h"
 #include "daemon/relay_files.h"
+#include "daemon/roles.h"
 #include "daemon/worker.h"
 #include "store/store.h"
 #include "store/suppress.h"
@@ -24,6 +25,7 @@ struct parts {
     uint32_t key; // the number of the certificate's
     struct conf_host host;
     struct relay_files files;
+    struct roles roles;
     char name[CHANNEL_TEXT_MAX];
     struct worker_listener listeners[256];
     size_t count;
@@ -96,6 +98,7 @@ void relay_accounts_changed(void *relay, struct store_directory *directory,
 void relay_load_authorities(struct relay *r);
 void relay_apply_to_workers(struct relay *r);
 void relay_tell_guard(struct relay *r, enum channel_kind kind, struct bytes text);
+struct api_policy relay_policy(const struct relay *r);
 struct auth_guard_limits relay_guard_limits(const struct conf *conf);
 struct suppress_policy relay_suppress_policy(const struct conf *conf);
 // Looks after the DKIM keys from now on; and at once, when somebody asks (api.h).

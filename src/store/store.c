@@ -3,10 +3,7 @@
 
 #include <unistd.h>
 
-#include "base/check.h"
 #include "store/store_ops.h"
-
-#define AUDIT_ARGS_MAX 4096
 
 int store_open(struct bytes folder, struct store **out, struct buf *error)
 {
@@ -18,46 +15,6 @@ void store_close(struct store *store)
     store_db_close(store);
 }
 
-// Verifiers would let whoever reads the log try passwords at home; sealed keys are long and say nothing.
-static void add_audit_args(const struct store_op *op, struct buf *out)
-{
-    bool any = false;
-    buf_add_byte(out, '{');
-    struct json_object_iterator it = json_object_iter_begin(op->args);
-    struct json_object_iterator end = json_object_iter_end(op->args);
-    for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it)) {
-        const char *key = json_object_iter_peek_name(&it);
-        if (bytes_eq(bytes_cstr(key), BYTES("verifier")) ||
-            bytes_eq(bytes_cstr(key), BYTES("scram")) || bytes_eq(bytes_cstr(key), BYTES("sealed")))
-            continue;
-        buf_printf(out, "%s\"", any ? "," : "");
-        buf_add_json(out, bytes_cstr(key));
-        buf_printf(out, "\":%s",
-                   json_object_to_json_string_ext(json_object_iter_peek_value(&it),
-                                                  JSON_C_TO_STRING_PLAIN));
-        any = true;
-    }
-    buf_add_byte(out, '}');
-}
-
-static int write_audit(struct store_call *call)
-{
-    const struct store_op *op = call->op;
-    struct buf args;
-    buf_init(&args, AUDIT_ARGS_MAX);
-    if (op->args)
-        add_audit_args(op, &args);
-    else
-        buf_add_cstr(&args, "{}");
-    int err = args.err;
-    if (!err)
-        err =
-            store_db_run(call->store, "INSERT INTO audit (at, actor, op, args) VALUES (?, ?, ?, ?)",
-                         "ittt", op->time.us, op->actor, bytes_cstr(op->name), buf_bytes(&args));
-    buf_done(&args);
-    return err;
-}
-
 static int run_in_transaction(struct store_call *call, const struct store_op_row *row)
 {
     int err = store_db_run(call->store, row->writes ? "BEGIN IMMEDIATE" : "BEGIN", "");
@@ -65,7 +22,7 @@ static int run_in_transaction(struct store_call *call, const struct store_op_row
         return err;
     err = row->run(call);
     if (!err && call->out->changed)
-        err = write_audit(call);
+        err = store_audit_change(call);
     if (!err)
         err = store_db_run(call->store, "COMMIT", "");
     if (err && !sqlite3_get_autocommit(call->store->db)) {

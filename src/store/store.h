@@ -34,9 +34,13 @@
 //   dkim.remove        number                                           KEY, as it was
 //   dkim.list          account*, domain*, pairs* (also names without a  {"keys": [KEY...]}
 //                      key yet, of which there are to be CNAMEs)
+//   audit.list         since*, until* (times), user*, action*, max*,    {"entries": [ENTRY...], "next"}
+//                      before* (the last page's next, unless null)
 //
 //   ACCOUNT: {"account","number","class","any_sender","state","created_at"}; of show and set with
 //            "options": {NAME: VALUE...}, all of them, defaults included
+//   ENTRY:   {"number","at","ended_at","actor","uid","gid","pid","via","action","args","outcome","detail"}, the newest
+//            first (store_audit.h)
 //   DOMAIN:  {"account","domain","verified","return_path","records":[{"name","type","value","purpose"}]}
 //
 // Owner:    whoever holds the lock: one process at a time.
@@ -50,7 +54,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 
-#define STORE_VERSION 3 // version N opens a store of N - 1 and takes it further
+#define STORE_VERSION 4 // version N opens a store of N - 1 and takes it further
 #define STORE_ACCOUNTS_MAX 1000000
 #define STORE_CREDENTIALS_MAX 100 // of one account
 #define STORE_DOMAINS_MAX 10000   // of one account
@@ -65,11 +69,19 @@ struct store;
 int store_open(struct bytes folder, struct store **out, struct buf *error) MUST_USE;
 void store_close(struct store *store); // NULL is fine
 
+// The process that asked, and how.
+struct store_who {
+    const char
+        *via; // "control" (the socket), "files" (a command, the service being stopped), "signal"
+    int64_t uid, gid, pid; // pid 0: none of them is known
+};
+
 struct store_op {
     const char *name;         // "account.add"
     struct json_object *args; // borrowed; NULL: none
     struct bytes actor;       // who asked, for the audit log: "cli:root"
     struct wall time;
+    const struct store_who *who; // NULL: the service itself
 };
 struct store_answer {
     struct json_object *result; // json_object_put() by the caller; NULL on failure
@@ -78,6 +90,9 @@ struct store_answer {
 // On failure `error` gets a sentence for the person who asked.
 int store_apply(struct store *store, const struct store_op *op, struct store_answer *out,
                 struct buf *error) MUST_USE;
+
+// The operations there are, from 0; NULL beyond the last. *out_writes: it may change something.
+const char *store_op_name(size_t n, bool *out_writes);
 
 // The consistent copy for a backup: everything but the lock. E_EXISTS, E_FULL, E_IO.
 int store_copy(struct store *store, const char *path) MUST_USE;

@@ -81,8 +81,23 @@ static const char version_2[] = "ALTER TABLE domain ADD COLUMN return_path_at IN
 // Version 3 has no other tables, but credentials without a password (store_proof.h), which version 2 does not know.
 static const char version_3[] = "";
 
+// Version 4: who is behind an actor, and what became of it. Rows from before were written with the change itself.
+// outcome NULL: not yet, or never known. What has one stays as it is.
+static const char version_4[] =
+    "ALTER TABLE audit ADD COLUMN via TEXT;"
+    "ALTER TABLE audit ADD COLUMN uid INTEGER;"
+    "ALTER TABLE audit ADD COLUMN gid INTEGER;"
+    "ALTER TABLE audit ADD COLUMN pid INTEGER;"
+    "ALTER TABLE audit ADD COLUMN outcome TEXT;"
+    "ALTER TABLE audit ADD COLUMN detail TEXT;"
+    "ALTER TABLE audit ADD COLUMN ended_at INTEGER;"
+    "UPDATE audit SET outcome = 'done', ended_at = at;"
+    "CREATE INDEX audit_at ON audit(at);"
+    "CREATE TRIGGER audit_stays BEFORE UPDATE ON audit WHEN old.outcome IS NOT NULL "
+    "BEGIN SELECT RAISE(ABORT, 'the audit log is not changed'); END;";
+
 // steps[i] leads from version i to i + 1, in one transaction.
-static const char *const steps[] = {version_1, version_2, version_3};
+static const char *const steps[] = {version_1, version_2, version_3, version_4};
 _Static_assert(COUNT_OF(steps) == STORE_VERSION, "a step for each version");
 
 int store_db_err(int sqlite_code)

@@ -47,7 +47,7 @@ static int apply(const char *op, const char *args, struct buf *shown)
     for (const char *p = args; *p; p++)
         buf_add_byte(&quoted, *p == '\'' ? '"' : *p);
     struct json_object *parsed = json_tokener_parse(buf_cstr(&quoted));
-    struct store_op operation = {op, parsed, BYTES("test"), {now}};
+    struct store_op operation = {op, parsed, BYTES("test"), {now}, NULL};
     struct store_answer answer;
     buf_clear(shown);
     int err = store_apply(store, &operation, &answer, shown);

@@ -771,7 +771,16 @@ static const struct store_op_row rows[] = {
     {"dkim.rotate", true, store_op_dkim_rotate},
     {"dkim.remove", true, store_op_dkim_remove},
     {"dkim.list", false, store_op_dkim_list},
+    {"audit.list", false, store_op_audit_list},
 };
+
+const char *store_op_name(size_t n, bool *out_writes)
+{
+    if (n >= COUNT_OF(rows))
+        return NULL;
+    *out_writes = rows[n].writes;
+    return rows[n].name;
+}
 
 const struct store_op_row *store_op_find(const char *name)
 {

@@ -56,3 +56,7 @@ int store_op_dkim_seen(struct store_call *call) MUST_USE;
 int store_op_dkim_rotate(struct store_call *call) MUST_USE;
 int store_op_dkim_remove(struct store_call *call) MUST_USE;
 int store_op_dkim_list(struct store_call *call) MUST_USE;
+int store_op_audit_list(struct store_call *call) MUST_USE;
+
+// The audit log's row of an operation that has changed something, in its transaction (store_audit.h).
+int store_audit_change(struct store_call *call) MUST_USE;

@@ -16,6 +16,7 @@
 #include <sqlite3.h>
 
 #include "base/check.h"
+#include "store/store_audit.h"
 
 #define V1 "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define V2 "sha256:ffffffffffffffff0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -74,7 +75,7 @@ static void sql(const char *text)
 static int apply(struct store *store, const char *op, const char *args, struct buf *shown)
 {
     struct json_object *parsed = *args ? json_tokener_parse(args) : NULL;
-    struct store_op operation = {op, parsed, BYTES("test"), {1790000000000000}};
+    struct store_op operation = {op, parsed, BYTES("test"), {1790000000000000}, NULL};
     struct store_answer answer;
     buf_clear(shown);
     int err = store_apply(store, &operation, &answer, shown);
@@ -325,6 +326,93 @@ static void test_audit_has_no_verifiers(void **state)
     buf_done(&shown);
 }
 
+static struct store_op operation_of(const char *name, struct json_object *args)
+{
+    static const struct store_who who = {"control", 1000, 100, 4711};
+    return (struct store_op){name, args, BYTES("cli:joe"), {1790000000000000}, &who};
+}
+
+// A row for what is about to be done is on disk before it is done: the process that dies in it leaves it so.
+static void test_audit_survives_a_crash(void **state)
+{
+    struct buf shown = {0};
+    struct json_object *args =
+        json_tokener_parse("{\"all\":true,\"rows\":[1,2,3],\"password\":\"x\"}");
+    store_close(open_store());
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct store *store = open_store();
+        struct store_op op = operation_of("queue.delete", args);
+        int64_t number;
+        if (store_audit_begin(store, &op, &number) == OK)
+            raise(SIGKILL);
+        _exit(1);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    struct store *store = open_store();
+    apply(store, "audit.list", "{}", &shown);
+    assert_string_equal(
+        buf_cstr(&shown),
+        "{\"entries\":[{\"number\":1,\"at\":\"2026-09-21T14:13:20.000Z\",\"ended_at\":null,"
+        "\"actor\":\"cli:joe\",\"uid\":1000,\"gid\":100,\"pid\":4711,\"via\":\"control\","
+        "\"action\":\"queue.delete\",\"args\":{\"all\":true,\"rows\":3},\"outcome\":null,"
+        "\"detail\":null}],\"next\":null}");
+    store_close(store);
+    json_object_put(args);
+    buf_done(&shown);
+}
+
+static void test_audit_is_not_changed(void **state)
+{
+    struct store *store = open_store();
+    struct buf shown = {0};
+    struct store_op op = operation_of("backup", NULL);
+    int64_t number;
+    assert_int_equal(store_audit_begin(store, &op, &number), OK);
+    assert_int_equal(
+        store_audit_end(store, number, (struct wall){1790000001000000}, "done", BYTES("all of it")),
+        OK);
+    assert_int_not_equal(
+        store_audit_end(store, number, (struct wall){1790000002000000}, "failed", BYTES("no")), OK);
+    apply(store, "audit.list", "{\"action\":\"backup\"}", &shown);
+    assert_true(bytes_search(buf_bytes(&shown),
+                             BYTES("\"outcome\":\"done\",\"detail\":\"all of it\"")) > 0);
+    // it goes by age, and only so
+    assert_int_equal(store_audit_trim(store, (struct wall){1790000000000000}), OK);
+    assert_int_equal(count("audit"), 1);
+    assert_int_equal(store_audit_trim(store, (struct wall){1790000000000001}), OK);
+    assert_int_equal(count("audit"), 0);
+    assert_int_equal(store_audit_add(store, &op, "refused", BYTES_NONE), OK);
+    apply(store, "audit.list", "", &shown);
+    assert_true(bytes_search(buf_bytes(&shown), BYTES("\"number\":2")) > 0); // never used again
+    store_close(store);
+    buf_done(&shown);
+}
+
+// Long arguments are cut, many are left out; the row is written.
+static void test_audit_args_are_bounded(void **state)
+{
+    struct store *store = open_store();
+    struct json_object *args = json_object_new_object();
+    char text[3000], key[16];
+    memset(text, '"', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    for (int i = 0; i < 10; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        json_object_object_add(args, key, json_object_new_string(text));
+    }
+    json_object_object_add(args, "last", json_object_new_int(7));
+    struct store_op op = operation_of("suppress.add", args);
+    assert_int_equal(store_audit_add(store, &op, "done", bytes_cstr(text)), OK);
+    store_close(store);
+    sql("CREATE TABLE seen AS SELECT * FROM audit WHERE length(args) BETWEEN 2000 AND 4096 AND "
+        "json_valid(args) AND json_extract(args, '$.last') = 7 AND length(detail) = 1024");
+    assert_int_equal(count("seen"), 1);
+    json_object_put(args);
+}
+
 // ---- limits ------------------------------------------------------------------------------------------
 
 static void test_credentials_limit(void **state)
@@ -538,6 +626,9 @@ int main(void)
     const struct CMUnitTest all[] = {
         TEST(test_story),
         TEST(test_audit_has_no_verifiers),
+        TEST(test_audit_survives_a_crash),
+        TEST(test_audit_is_not_changed),
+        TEST(test_audit_args_are_bounded),
         TEST(test_credentials_limit),
         TEST(test_lock),
         TEST(test_newer_and_damaged),

@@ -26,7 +26,7 @@ static inline void test_store_apply(struct store *store, struct wall at, const c
     for (size_t i = 0; i <= len; i++)
         text[i] = args[i] == '\'' ? '"' : args[i];
     struct json_object *parsed = json_tokener_parse(text);
-    struct store_op operation = {op, parsed, BYTES("test"), at};
+    struct store_op operation = {op, parsed, BYTES("test"), at, NULL};
     struct store_answer answer;
     struct buf error = {0};
     assert_non_null(parsed);

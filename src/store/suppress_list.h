@@ -82,6 +82,8 @@ struct suppress_op {
     struct wall now;
     const struct store_directory *directory; // names of accounts
 };
+// The operations there are, from 0; NULL beyond the last. *out_writes: it may change something.
+const char *suppress_list_op(size_t n, bool *out_writes);
 int suppress_list_apply(struct suppress_list *l, const struct suppress_op *op,
                         struct json_object **out, struct buf *error) MUST_USE;
 

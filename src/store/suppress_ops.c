@@ -495,6 +495,14 @@ static const struct row {
     {"suppress.import", run_import, true},
 };
 
+const char *suppress_list_op(size_t n, bool *out_writes)
+{
+    if (n >= COUNT_OF(ROWS))
+        return NULL;
+    *out_writes = ROWS[n].writes;
+    return ROWS[n].name;
+}
+
 static const struct row *find_row(const char *name)
 {
     for (size_t i = 0; i < COUNT_OF(ROWS); i++)

@@ -145,7 +145,7 @@ def test_changes_hold_at_once(relay_, receiver_):
 
 
 def test_audit_log(make_relay):
-    """Who did what, once for each change, whichever way it went; no verifier in it."""
+    """Who did what and what became of it, whichever way it went; no verifier in it."""
     relay = make_relay(start=False)
     relay.cli("account", "add", "acme")
     relay.start()
@@ -153,10 +153,11 @@ def test_audit_log(make_relay):
     relay.cli("credential", "add", "acme", "--login", "joe", "--generate")
     assert relay.stop() == 0
     with sqlite3.connect(relay.folder / "state" / "accounts.db") as db:
-        rows = db.execute("SELECT op, args, actor FROM audit ORDER BY sequence").fetchall()
-    assert [row[0] for row in rows] == ["account.add", "credential.add"]
-    assert rows[1][1] == '{"account":"acme","login":"joe"}'
-    assert rows[0][2] == "cli:root" and rows[1][2]
+        rows = db.execute("SELECT op, outcome, via, args, actor FROM audit ORDER BY sequence").fetchall()
+    assert [row[:3] for row in rows] == [
+        ("account.add", "done", "files"), ("account.add", "unchanged", "control"), ("credential.add", "done", "control")]
+    assert rows[2][3] == '{"account":"acme","login":"joe"}'
+    assert rows[0][4] == "cli:root" and rows[1][4]
 
 
 def test_a_newer_store_is_refused(make_relay):

@@ -372,7 +372,7 @@ def test_queue_lists(slow_relay, receiver_):
         assert slow_relay.cli_list("queue", "list", *words) == rows
     assert slow_relay.cli_list("queue", "list", "--domain", "example.com") == []
     lane = slow_relay.cli_list("queue", "lanes")[0]
-    assert list(lane) == ["lane", "ready", "connections", "connecting", "busy", "connections_max", "hour_used", "day_used",
+    assert list(lane) == ["lane", "ready", "oldest_at", "connections", "connecting", "busy", "connections_max", "hour_used", "day_used",
                           "remote_limits", "backoff_until", "text"]
     assert "mx1.example.org" in lane["lane"] and lane["connections_max"] == 20
     assert ident in slow_relay.run("queue", "list").stdout and "mx1.example.org" in slow_relay.run("queue", "lanes").stdout
