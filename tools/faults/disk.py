@@ -9,6 +9,7 @@ import lab
 from faults.trial import MIB, Injection, check_codes, say
 
 
+LONG_RATE = 200  # messages a second on a disk that is full for MINUTES
 CASES = [("fdatasync", "EIO"), ("pwritev", "ENOSPC")]
 
 
@@ -130,11 +131,16 @@ def no_inodes(trial, number):
 
 
 def full_then_killed(trial, number, ballast):
-    """A full disk for a while under load, then kill -9; it starts while the disk is still full."""
-    load = trial.load(f"k{number}", 1000000, 20, 4096)
+    """A full disk under load, for seconds or, at a pace, for MINUTES, then kill -9; it starts while the disk is still full."""
+    pace = ["--rate", LONG_RATE] if trial.minutes else []
+    load = trial.load(f"k{number}", 1000000, 20, 4096, *pace)
     time.sleep(0.3)
     fill(ballast)
-    time.sleep(trial.random.uniform(1, 3))
+    end = time.monotonic() + (trial.minutes * 60 or trial.random.uniform(1, 3))
+    while time.monotonic() < end:
+        if trial.minutes and not mail_reply(trial).startswith(("250", "452 4.3.1")):
+            trial.troubles.append("on a full disk MAIL is answered neither 250 nor 452")
+        time.sleep(min(10, max(end - time.monotonic(), 0)))
     trial.books.crashed(trial.service.kill())
     report = trial.finish(load, stop=True)
     trial.start()

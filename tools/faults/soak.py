@@ -80,9 +80,10 @@ class Table:
 
 def run_soak(trial):
     """MINUTES of faults (default 20)."""
+    minutes = trial.minutes or 20
     trial.open()
     trial.start()
-    table, number, end = Table(), 0, time.monotonic() + 60 * trial.minutes
+    table, number, end = Table(), 0, time.monotonic() + 60 * minutes
     while time.monotonic() < end:
         fault = trial.random.choice(FAULTS) if number >= len(FAULTS) else FAULTS[number]
         loads = [trial.load(f"s{number}a", 1000000, trial.random.randint(2, 20), 4096, "--rate", 500),
@@ -98,7 +99,7 @@ def run_soak(trial):
         number += 1
     table.show()
     trial.rounds = number
-    trial.facts["minutes"] = trial.minutes
+    trial.facts["minutes"] = minutes
     for name, column in (("memory", 3), ("descriptors", 4), ("threads", 5)):
         growth = table.growth(column)
         trial.facts[f"{name}_growth"] = round(growth, 2)

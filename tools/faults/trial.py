@@ -31,7 +31,7 @@ class Trial:
         self.name, self.rounds = name, int(options["ROUNDS"])
         self.seed = int(options.get("SEED", random.SystemRandom().randrange(1 << 32)))
         self.random = random.Random(self.seed)
-        self.minutes = float(options.get("MINUTES", 20))
+        self.minutes = float(options.get("MINUTES", 0))
         self.fs = options.get("FS", "ext4")
         self.peer = options.get("PEER")
         self.folder = lab.TOP / "build" / "fault" / name
