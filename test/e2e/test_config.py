@@ -45,7 +45,7 @@ def examples(folder):
     folder.mkdir(exist_ok=True)
     found = []
     texts = {path.name: path.read_text(errors="replace") for path in CORPUS} | {"awkward.yaml": AWKWARD}
-    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", "".join(
+    for number, block in enumerate(re.findall(r"```yaml[^\n]*\n(.*?)```", "".join(
             path.read_text() for path in [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]), re.S)):
         texts[f"document{number}.yaml"] = block
     for name, text in texts.items():
