@@ -80,6 +80,9 @@ static void on_message(void *ctx, const struct history_message *m)
     struct json_object *o = s->object;
     json_object_object_add(o, "id", api_json_id(m->id));
     json_object_object_add(o, "account", m->account.len ? api_json_text(m->account) : NULL);
+    json_object_object_add(o, "credential",
+                           m->envelope->credential.len ? api_json_text(m->envelope->credential)
+                                                       : NULL);
     json_object_object_add(o, "class", api_json_text(m->class));
     json_object_object_add(o, "tag", m->tag.len ? api_json_text(m->tag) : NULL);
     json_object_object_add(o, "sender", api_json_text(m->sender));

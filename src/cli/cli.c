@@ -456,9 +456,21 @@ static int run_words(int argc, char **argv)
     return CLI_USAGE;
 }
 
+// The names by which other programs look for a mail service: links to this one.
+static const struct cli_command *called_as(const char *path)
+{
+    static const struct cli_command *const names[] = {&cli_sendmail, &cli_mailq, &cli_newaliases};
+    const char *slash = path ? strrchr(path, '/') : NULL, *name = slash ? slash + 1 : path;
+    for (size_t i = 0; name && i < COUNT_OF(names); i++)
+        if (strcmp(name, names[i]->name) == 0)
+            return names[i];
+    return NULL;
+}
+
 int cli_main(int argc, char **argv)
 {
-    int exit = run_words(argc - 1, argv + 1);
+    const struct cli_command *named = called_as(argc ? argv[0] : NULL);
+    int exit = named ? named->run_itself(argc, argv) : run_words(argc - 1, argv + 1);
     bool written = fflush(stdout) == 0 && !ferror(stdout);
     if (!written && errno != EPIPE && exit == CLI_OK) // EPIPE: the reader has seen enough
         return cli_fail(CLI_TEMPORARY, "cannot write to standard output");

@@ -63,6 +63,10 @@ const struct cli_command *const cli_commands[] = {
     &cli_upgrade,
     &cli_bounce_classify,
 
+    &cli_sendmail,
+    &cli_mailq,
+    &cli_newaliases,
+
     &cli_sink,
     &cli_load,
     &cli_help,

@@ -24,6 +24,7 @@ extern const struct cli_command cli_suppress_add_command, cli_suppress_remove_co
     cli_suppress_check_command, cli_suppress_list_command, cli_suppress_import_command,
     cli_suppress_export_command;
 extern const struct cli_command cli_bounce_classify;
+extern const struct cli_command cli_sendmail, cli_mailq, cli_newaliases;
 extern const struct cli_command cli_sink, cli_load;
 extern const struct cli_command cli_help, cli_version;
 

@@ -97,9 +97,9 @@ static void print_findings(struct json_object *list)
 
 static int run_show(struct cli *cli)
 {
-    static const char *const fields[] = {"id",          "account",    "class",    "tag",
-                                         "sender",      "message_id", "envid",    "size",
-                                         "accepted_at", "body",       "priority", "not_before"};
+    static const char *const fields[] = {
+        "id",    "account", "credential",  "class", "tag",      "sender",    "message_id",
+        "envid", "size",    "accepted_at", "body",  "priority", "not_before"};
     struct json_object *message;
     struct buf path = {0};
     buf_add_cstr(&path, "/v1/message");

@@ -68,7 +68,20 @@ struct conf_listener {
     uint32_t xclient_count;
     bool xclient_login;
     enum conf_client_certificates client_certificates;
+    bool is_local; // the Unix socket of sendmail(1): its clients are who the kernel says
 };
+
+// Whose mail is which account's, at the Unix socket and in the pickup directory. The first entry that matches holds.
+struct conf_user {
+    struct bytes user; // a name, a number, or "*"
+    struct bytes account;
+    bool is_any;
+    // What the name stands for on this host; not known: nobody. Set by who may ask (daemon/guard_users.h), before
+    // anybody reads it.
+    bool has_uid;
+    uint32_t uid;
+};
+#define CONF_LOCAL_LISTENER "sendmail" // what routes and logs call the Unix socket
 
 enum conf_via_kind {
     CONF_VIA_MX,        // mx, mx:PORT
@@ -165,6 +178,13 @@ struct conf {
     uint32_t routes_count;
     struct conf_lane *lanes; // the last one matches everything
     uint32_t lanes_count;
+    struct {
+        struct bytes socket; // Unix socket that sendmail(1) hands mail to; not set: none
+        struct bytes pickup; // folder whose files are sent; not set: none
+        struct conf_user *accounts;
+        uint32_t accounts_count;
+        struct conf_listener listener; // the socket as one
+    } sendmail;
     struct {
         int64_t first_ms, max_ms, lifetime_ms;
         int64_t warn_after_ms; // 0: no delayed-DSNs

@@ -134,6 +134,9 @@ static void check_twins(struct check *c, uint32_t n, const struct conf_node *nod
             conf_errors_add(c->errors, place_of(node, "address"),
                             "listener '%s' already has this address", other->name.at);
     }
+    if (is_set(c->conf->sendmail.socket) && bytes_eq(l->name, BYTES(CONF_LOCAL_LISTENER)))
+        conf_errors_add(c->errors, place_of(node, "name"),
+                        "'%s' is the name of sendmail.socket; choose another", l->name.at);
     if (l->port && bytes_eq(l->address, c->conf->http.address))
         conf_errors_add(c->errors, place_of(node, "address"), "http already has this address");
 }
@@ -228,7 +231,8 @@ static bool route_matches_all(const struct conf_route *route)
 
 static bool has_listener(const struct conf *conf, struct bytes name)
 {
-    if (bytes_eq(name, BYTES("*")))
+    if (bytes_eq(name, BYTES("*")) ||
+        (is_set(conf->sendmail.socket) && bytes_eq(name, BYTES(CONF_LOCAL_LISTENER))))
         return true;
     for (uint32_t i = 0; i < conf->listeners_count; i++)
         if (bytes_eq(conf->listeners[i].name, name))
@@ -384,6 +388,70 @@ static void check_limits(struct check *c)
                         "header_size is larger than message_size");
 }
 
+// A number is a user id; "*" is everybody; else it is a name, which is looked up where the service starts.
+static bool settle_user(struct conf_user *u)
+{
+    uint64_t uid;
+    u->is_any = bytes_eq(u->user, BYTES("*"));
+    if (bytes_to_u64(u->user, UINT32_MAX - 1, &uid) == OK) {
+        u->has_uid = true;
+        u->uid = (uint32_t)uid;
+    }
+    for (size_t i = 0; i < u->user.len && !u->is_any; i++)
+        if (!ascii_is_alnum(u->user.at[i]) && !strchr("._-$+@\\", u->user.at[i]))
+            return false;
+    return u->is_any || u->has_uid || !ascii_is_digit(u->user.at[0]);
+}
+
+static void check_users(struct check *c, const struct conf_node *list)
+{
+    struct conf *conf = c->conf;
+    bool all = false;
+    for (uint32_t i = 0; i < conf->sendmail.accounts_count; i++) {
+        struct conf_user *u = &conf->sendmail.accounts[i];
+        const struct conf_node *node = conf_node_nth(list, i);
+        if (!is_sound(c, node))
+            continue;
+        if (!settle_user(u))
+            conf_errors_add(c->errors, place_of(node, "user"),
+                            "'%s' is no user: expected a name, a user id or *", u->user.at);
+        if (all)
+            conf_errors_add(c->errors, node->place, "never reached: * above it is everybody");
+        all = all || u->is_any;
+    }
+}
+
+static void check_sendmail(struct check *c)
+{
+    struct conf *conf = c->conf;
+    const struct conf_node *node = conf_node_find(c->root, "sendmail");
+    if (!node || !is_sound(c, node))
+        return;
+    check_users(c, conf_node_find(node, "accounts"));
+    bool has_socket = is_set(conf->sendmail.socket);
+    if (!has_socket && (is_set(conf->sendmail.pickup) || conf->sendmail.accounts_count))
+        conf_errors_add(c->errors,
+                        place_of(node, is_set(conf->sendmail.pickup) ? "pickup" : "accounts"),
+                        "without sendmail.socket no mail is taken from users of this host");
+    if (has_socket && !conf->sendmail.accounts_count)
+        conf_errors_add(c->errors, place_of(node, "socket"),
+                        "nobody could send here: sendmail.accounts says who may, such as "
+                        "[{user: root, account: ops}]");
+    if (conf->sendmail.socket.len > UNIX_PATH_MAX)
+        conf_errors_add(c->errors, place_of(node, "socket"),
+                        "the socket's path is %zu bytes long; at most %d are possible",
+                        conf->sendmail.socket.len, UNIX_PATH_MAX);
+    if (has_socket && bytes_eq(conf->sendmail.socket, conf->control))
+        conf_errors_add(c->errors, place_of(node, "socket"), "this is the control socket");
+    if (has_socket)
+        conf->sendmail.listener = (struct conf_listener){
+            .name = BYTES(CONF_LOCAL_LISTENER),
+            .address = arena_printf(&conf->arena, "unix:%s", conf->sendmail.socket.at),
+            .tls = CONF_TLS_NONE,
+            .auth = CONF_AUTH_NONE,
+            .is_local = true};
+}
+
 static void settle_domains(struct conf *conf)
 {
     if (!is_set(conf->domains.dkim_zone))
@@ -448,4 +516,5 @@ void conf_check(const struct conf_node *root, struct conf *conf, struct conf_err
     settle_domains(conf);
     check_unsubscribe(&c);
     check_paths(&c);
+    check_sendmail(&c);
 }

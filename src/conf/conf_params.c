@@ -104,6 +104,13 @@ const struct conf_param conf_params[] = {
 {"lanes[].messages_per_connection", "messages before a connection is closed", CONF_COUNT, AT(conf_lane, messages_per_connection), .min = 1, .max = MILLION, .initial = "100", RELOAD},
 {"lanes[].recipients_per_transaction", "recipients of one message in one transaction", CONF_COUNT, AT(conf_lane, recipients_per_transaction), .min = 1, .max = 1000, .initial = "100", RELOAD},
 
+{"sendmail", "mail from programs of this host: sendmail(1) and the pickup directory", CONF_MAP, RELOAD},
+{"sendmail.socket", "Unix socket that sendmail(1) hands mail to; who connects is known by user id", CONF_PATH, AT(conf, sendmail.socket), .none = true, .shown_default = "none", RELOAD},
+{"sendmail.pickup", "folder whose files are sent: programs move them in; sendmail(1) does while the service is down. Mode 3733 lets all users drop and nobody look", CONF_PATH, AT(conf, sendmail.pickup), .none = true, .shown_default = "none"},
+{"sendmail.accounts", "as which account users of this host send; the first that matches holds, who is not named may not", CONF_ENTRIES, LIST(conf, sendmail.accounts), .shown_default = "[]", RELOAD},
+{"sendmail.accounts[].user", "user name, user id, or * for everybody", CONF_TEXT, AT(conf_user, user), .min = 1, .max = 64, .required = true, RELOAD},
+{"sendmail.accounts[].account", "the account", CONF_NAME, AT(conf_user, account), .required = true, RELOAD},
+
 {"retry", "when a delivery that failed for now is tried again", CONF_MAP, RELOAD},
 {"retry.first", "pause after the first failure", CONF_DURATION, AT(conf, retry.first_ms), .min = SECOND, .max = DAY, .initial = "5m", RELOAD},
 {"retry.factor", "each pause is this much longer than the last", CONF_DECIMAL, AT(conf, retry.factor_milli), .min = 1000, .max = 10000, .initial = "2", RELOAD},

@@ -20,6 +20,7 @@ static void build_file(const char *name, const char *value, struct buf *out)
 {
     struct bytes rest = bytes_cstr(name), part;
     int open = 0;
+    const char *closing[8];
     bool list = false;
     if (!bytes_eq(rest, BYTES("hostname")))
         buf_add_cstr(out, "hostname: mail.example.org\n");
@@ -29,7 +30,8 @@ static void build_file(const char *name, const char *value, struct buf *out)
         struct bytes key = entry ? bytes_first(part, part.len - 2) : part;
         bool last = rest.at == NULL;
         buf_printf(out, "%.*s: %s", BYTES_FMT(key), last ? "" : entry ? "[{" : "{");
-        open += !last;
+        if (!last)
+            closing[open++] = entry ? "}]" : "}";
     }
     buf_add_cstr(out, value);
     if (list) { // what the entry needs besides
@@ -38,7 +40,8 @@ static void build_file(const char *name, const char *value, struct buf *out)
         } needs[] = {
             {"listeners", "name", "test"},         {"listeners", "address", "127.0.0.1:0"},
             {"listeners", "tls", "none"},          {"listeners", "auth", "optional"},
-            {"listeners", "trusted", "127.0.0.1"}, {"routes", "via", "\"smtp://127.0.0.1:25\""}};
+            {"listeners", "trusted", "127.0.0.1"}, {"routes", "via", "\"smtp://127.0.0.1:25\""},
+            {"sendmail", "user", "root"},          {"sendmail", "account", "ops"}};
         if (bytes_starts(bytes_cstr(name), BYTES("routes[].match.")))
             buf_add_byte(out, '}'), open--;
         struct bytes key =
@@ -48,8 +51,8 @@ static void build_file(const char *name, const char *value, struct buf *out)
                 !bytes_eq(key, bytes_cstr(needs[i].key)))
                 buf_printf(out, ", %s: %s", needs[i].key, needs[i].value);
     }
-    for (; open; open--)
-        buf_add_cstr(out, open == 1 && list ? "}]" : "}");
+    while (open)
+        buf_add_cstr(out, closing[--open]);
     buf_add_byte(out, '\n');
 }
 

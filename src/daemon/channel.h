@@ -20,6 +20,7 @@ enum channel_kind {
     CHANNEL_HTTP,        // fd: bound, listening socket; text: "", or which (guard_sockets.h)
     CHANNEL_FILE,  // fd: a file that the configuration names, none: not readable; text: its path
     CHANNEL_ROLES, // text: who may use the control socket (roles.h)
+    CHANNEL_USER,  // text: which of sendmail.accounts, and its user id
     CHANNEL_COMMIT,
     CHANNEL_STOP,            // drain and exit; text: milliseconds for it, or "" for shutdown_grace
     CHANNEL_UPGRADE_REFUSED, // text: why

@@ -28,6 +28,7 @@
 #include "daemon/guard_signer.h"
 #include "daemon/guard_sockets.h"
 #include "daemon/guard_upgrade.h"
+#include "daemon/guard_users.h"
 #include "daemon/predecessor.h"
 #include "daemon/relay.h"
 #include "daemon/roles.h"
@@ -279,6 +280,8 @@ static int send_all(struct guard *g, const struct setup *s)
         err = guard_files_send(g->channel, s->conf);
     if (!err)
         err = send_roles(g, s);
+    if (!err)
+        err = guard_users_send(g->channel, s->conf);
     for (int i = 0; i < g->sockets.count && !err; i++) {
         struct guard_socket *socket = &g->sockets.at[i];
         if (socket->wanted)
@@ -333,6 +336,23 @@ static int own_directory(const char *path, const struct passwd *user)
         return err_from_errno(e);
     }
     return OK;
+}
+
+// A folder that is there stays as the operator made it. All may drop, nobody may look; what is dropped belongs to the
+// folder's group, so that the relay can read it.
+static int make_pickup(const struct conf *conf, const struct passwd *user)
+{
+    struct stat st;
+    const char *path = conf->sendmail.pickup.at;
+    if (!path || stat(path, &st) == 0)
+        return OK;
+    int err = own_directory(path, user);
+    if (!err && chmod(path, 03733) == -1 && chmod(path, 01733) == -1) {
+        log_error("cannot open directory to all users", LOG_CSTR("directory", path),
+                  LOG_CSTR("error", strerror(errno)));
+        err = E_DENIED;
+    }
+    return err;
 }
 
 static int find_user(const struct conf *conf, const struct passwd **out)
@@ -407,6 +427,8 @@ static int start_relay(struct guard *g)
         err = own_directory(g->good.conf->spool.at, user);
     if (!err)
         err = own_directory(g->good.conf->state.at, user);
+    if (!err)
+        err = make_pickup(g->good.conf, user);
     if (err || (err = channel_pair(fds)) != OK)
         return err;
     pid_t guard_pid = getpid(), pid = fork();

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "sys/sys_sockaddr.h"
@@ -54,6 +55,37 @@ static int set_up(int fd, const struct sys_addr *addr, bool both_families)
     return bind(fd, (struct sockaddr *)&sa, len) == -1 || listen(fd, BACKLOG) == -1 ? -1 : 0;
 }
 
+// A socket that nobody listens at is what the last service left.
+static bool is_abandoned(const struct sockaddr_storage *sa, socklen_t len)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool refused =
+        fd != -1 && connect(fd, (const struct sockaddr *)sa, len) == -1 && errno == ECONNREFUSED;
+    if (fd != -1)
+        close(fd);
+    return refused;
+}
+
+// The Unix socket that all users of this host may connect to: who they are tells the kernel.
+static int bind_path(const struct sys_addr *addr, int *out_fd)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = sys_addr_to_sockaddr(addr, &sa);
+    if (is_abandoned(&sa, len))
+        (void)unlink(addr->path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd != -1 && bind(fd, (struct sockaddr *)&sa, len) == 0 && chmod(addr->path, 0666) == 0 &&
+        listen(fd, BACKLOG) == 0) {
+        *out_fd = fd;
+        return 0;
+    }
+    int saved = errno;
+    if (fd != -1)
+        close(fd);
+    errno = saved;
+    return -1;
+}
+
 static int bind_address(struct sys_addr *addr, bool both_families, int *out_fd)
 {
     int family = addr->kind == SYS_ADDR_IP4 ? AF_INET : AF_INET6;
@@ -75,6 +107,8 @@ static int open_address(const char *text, bool any_family, struct sys_addr *addr
 {
     if (sys_addr_parse(bytes_cstr(text), addr) != OK)
         return -1;
+    if (addr->kind == SYS_ADDR_UNIX)
+        return bind_path(addr, out_fd);
     if (!any_family)
         return bind_address(addr, false, out_fd);
     uint16_t port = addr->port;
@@ -93,9 +127,11 @@ static const char *remedy(int errno_value)
     case EADDRINUSE:
         return "another program listens there: stop it, or choose another port";
     case EACCES:
-        return "ports below 1024 need root or CAP_NET_BIND_SERVICE";
+        return "ports below 1024 need root or CAP_NET_BIND_SERVICE, a socket a folder to write in";
     case EADDRNOTAVAIL:
         return "this host has no such address";
+    case ENOENT:
+        return "the socket's folder must exist";
     default:
         return "check the listener's address";
     }
@@ -175,6 +211,11 @@ int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf)
     for (uint32_t i = 0; i < conf->listeners_count; i++) {
         const struct conf_listener *l = &conf->listeners[i];
         int e = open_one(sockets, l->name, l->address, l->any_family);
+        err = err ? err : e;
+    }
+    if (conf->sendmail.socket.len) {
+        const struct conf_listener *l = &conf->sendmail.listener;
+        int e = open_one(sockets, l->name, l->address, false);
         err = err ? err : e;
     }
     if (conf->http.address.len) {

@@ -141,6 +141,18 @@ static void on_clock(struct sys_timer *timer)
     sys_timer_set(&r->clock, mono_add_ms(now.mono, WALL_JUMPS_LOOK_MS));
 }
 
+// Mail that programs leave in a folder.
+static void start_pickup(struct relay *r)
+{
+    const struct conf *conf = r->snapshot->conf;
+    struct pickup_options options = {.directory = conf->sendmail.pickup,
+                                     .socket = conf->sendmail.socket,
+                                     .message_size_max = conf->limits.message_size,
+                                     .counters = &r->pickup_counters};
+    if (options.directory.len && options.socket.len)
+        r->pickup = pickup_start(&options);
+}
+
 static void on_main_start(struct sys_task *task)
 {
     struct relay *r = container_of(task, struct relay, start);
@@ -152,6 +164,7 @@ static void on_main_start(struct sys_task *task)
     alert_watch_begin(r->alerts);
     relay_parts_clear(&r->parts);
     relay_tell_guard(r, CHANNEL_READY, r->snapshot->conf->control);
+    start_pickup(r);
     spool_tell_rest(r->spool); // the workers take it as it comes
 }
 
@@ -354,7 +367,8 @@ static void find_selves(struct relay *r)
     for (size_t i = 0; i < r->parts.count; i++) {
         struct sockaddr_storage sa;
         socklen_t len = sizeof sa;
-        if (getsockname(r->parts.listeners[i].fd, (struct sockaddr *)&sa, &len) == -1)
+        if (getsockname(r->parts.listeners[i].fd, (struct sockaddr *)&sa, &len) == -1 ||
+            (sa.ss_family != AF_INET && sa.ss_family != AF_INET6))
             continue;
         uint16_t port = ntohs(sa.ss_family == AF_INET ? ((struct sockaddr_in *)&sa)->sin_port
                                                       : ((struct sockaddr_in6 *)&sa)->sin6_port);
@@ -542,6 +556,7 @@ static void stop(struct relay *r)
 {
     if (!unsubscribe_stop(r->unsubscribe) || !api_stop(r->api))
         r->shared.cut = true;
+    pickup_stop(r->pickup); // its sessions have been told to end
     sys_loop_stop(r->main); // from here on nobody kicks a worker
     for (uint32_t i = 0; i < r->workers_count; i++)
         worker_free(r->workers[i]);

@@ -8,6 +8,7 @@
 
 #include "bounce/bounce_rules.h"
 #include "daemon/guard_files.h"
+#include "daemon/guard_users.h"
 #include "daemon/holds.h"
 #include "daemon/relay_inside.h"
 #include "daemon/signer.h"
@@ -41,6 +42,7 @@ void relay_parts_clear(struct parts *p)
     buf_done(&p->config);
     buf_done(&p->certificate);
     relay_files_done(&p->files);
+    buf_done(&p->users);
     for (size_t i = 0; i < p->count; i++)
         close(p->listeners[i].fd);
     if (p->http != -1)
@@ -100,6 +102,9 @@ bool relay_parts_take(struct parts *p, struct channel_message *m)
         break;
     case CHANNEL_FILE:
         relay_files_take(&p->files, m);
+        break;
+    case CHANNEL_USER:
+        buf_add_all(&p->users, bytes_cstr(m->text), BYTES("\n"));
         break;
     case CHANNEL_COMMIT:
         return true;
@@ -201,6 +206,13 @@ static int prepare_client_authorities(struct relay *r, struct prepared *p, struc
     return err;
 }
 
+static void take_users(struct relay *r, struct conf *conf)
+{
+    struct bytes rest = buf_bytes(&r->parts.users), line;
+    while (bytes_cut(&rest, '\n', &line))
+        guard_users_take(conf, line);
+}
+
 static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
 {
     struct parts *parts = &r->parts;
@@ -208,6 +220,8 @@ static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
     *p = (struct prepared){0};
     int err = relay_parse_config(buf_bytes(&parts->config), parts->name[0] ? parts->name : NULL,
                                  &parts->host, &p->conf, errors);
+    if (!err)
+        take_users(r, p->conf);
     if (!err && r->snapshot)
         err = relay_folders_check(&r->folders, p->conf, errors);
     if (!err)

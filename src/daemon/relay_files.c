@@ -98,7 +98,7 @@ int relay_folders_shut_in(struct relay_folders *folders, const struct conf *conf
 {
     net_tls_prepare();
     find_maildirs(folders, conf);
-    size_t count = 0, cap = conf->routes_count + 8;
+    size_t count = 0, cap = conf->routes_count + 9;
     struct sandbox_path *paths = mem_new(cap * sizeof *paths);
     struct arena arena = {0};
     struct bytes rest = buf_bytes(&folders->maildirs), root;
@@ -109,6 +109,8 @@ int relay_folders_shut_in(struct relay_folders *folders, const struct conf *conf
     }
     paths[count++] = (struct sandbox_path){conf->spool.at, SANDBOX_WRITE};
     paths[count++] = (struct sandbox_path){conf->state.at, SANDBOX_WRITE};
+    if (conf->sendmail.pickup.len)
+        paths[count++] = (struct sandbox_path){conf->sendmail.pickup.at, SANDBOX_PICKUP};
     ptrdiff_t slash = bytes_find_last(conf->control, '/');
     struct bytes control = bytes_first(conf->control, slash > 0 ? (size_t)slash : 1);
     paths[count++] = (struct sandbox_path){arena_dup(&arena, control).at, SANDBOX_SOCKETS};

@@ -14,6 +14,7 @@
 #include "daemon/relay_files.h"
 #include "daemon/roles.h"
 #include "daemon/worker.h"
+#include "intake/pickup.h"
 #include "store/store.h"
 #include "store/suppress.h"
 #include "sys/sys_process.h"
@@ -26,6 +27,7 @@ struct parts {
     struct conf_host host;
     struct relay_files files;
     struct roles roles;
+    struct buf users; // lines for guard_users_take()
     char name[CHANNEL_TEXT_MAX];
     struct worker_listener listeners[256];
     size_t count;
@@ -65,6 +67,8 @@ struct relay {
     struct api *api;
     struct unsubscribe *unsubscribe; // NULL: nobody asked for it
     struct unsubscribe_counters unsubscribe_counters;
+    struct pickup *pickup; // NULL: none
+    struct pickup_counters pickup_counters;
     // main loop
     struct dkim_keeper *keeper;
     struct sys_watch *watch;

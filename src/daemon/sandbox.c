@@ -55,14 +55,17 @@ struct port_rule {
     (READS | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR |                       \
      LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |  \
      LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REFER | FS_TRUNCATE)
+#define PICKUP (WRITES | LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_MAKE_FIFO)
 #define SOCKETS (LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE)
 #define ALL                                                                                        \
     (WRITES | LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR |                          \
      LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM |  \
      FS_IOCTL_DEV)
 
-static const uint64_t RIGHTS[] = {
-    [SANDBOX_READ] = READS, [SANDBOX_WRITE] = WRITES, [SANDBOX_SOCKETS] = SOCKETS};
+static const uint64_t RIGHTS[] = {[SANDBOX_READ] = READS,
+                                  [SANDBOX_WRITE] = WRITES,
+                                  [SANDBOX_PICKUP] = PICKUP,
+                                  [SANDBOX_SOCKETS] = SOCKETS};
 
 static int allow_path(int ruleset, uint64_t handled, const struct sandbox_path *p)
 {
@@ -192,6 +195,8 @@ static const char *const ALLOWED[] = {
     "umask",
     "sendfile",
     "copy_file_range",
+    "inotify_init1",
+    "inotify_add_watch",
     // memory
     "munmap",
     "mremap",

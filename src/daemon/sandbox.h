@@ -17,6 +17,7 @@
 enum sandbox_right {
     SANDBOX_READ,  // the file, or all files below the folder
     SANDBOX_WRITE, // files and folders below it: read, written, made, removed, renamed, sockets too
+    SANDBOX_PICKUP,  // as WRITE; links and pipes may be moved, too
     SANDBOX_SOCKETS, // sockets in the folder made, and names removed
 };
 

@@ -83,6 +83,8 @@ static const struct conf_listener *find_listener(const struct conf *conf, const 
     for (uint32_t i = 0; i < conf->listeners_count; i++)
         if (bytes_eq(conf->listeners[i].name, bytes_cstr(name)))
             return &conf->listeners[i];
+    if (conf->sendmail.socket.len && bytes_eq(conf->sendmail.listener.name, bytes_cstr(name)))
+        return &conf->sendmail.listener;
     return NULL;
 }
 

@@ -44,6 +44,7 @@ struct session {
     bool awaits_proxy; // its PROXY header comes first
     bool may_xclient;
     bool is_nobody;         // a proxy speaks for it and does not say where it comes from
+    uint32_t uid;           // at the Unix socket: whose mail it is
     bool told;              // by XCLIENT who it is: the certificate is the proxy's
     struct mono deaf_since; // the client does not take what it was sent; 0: it does
     enum net_admission admission;

@@ -167,7 +167,7 @@ const struct store_credential *session_known_as(const struct session *s,
     const struct conf_listener *l = s->gate->conf;
     const struct sys_addr *peer = net_conn_peer(s->conn);
     const struct store_credential *c = NULL;
-    if (l->role == CONF_ROLE_BOUNCES)
+    if (l->role == CONF_ROLE_BOUNCES || l->is_local)
         return NULL;
     if (l->client_certificates == CONF_CLIENT_CERTIFICATES_LOGIN)
         c = find_certificate(s, snapshot->accounts);
@@ -185,7 +185,8 @@ static struct smtp_server_rights rights_of(const struct session *s)
         .known = session_known_as(s, snapshot) != NULL,
         .external = find_certificate(s, snapshot->accounts) != NULL,
         .xclient = s->may_xclient,
-        .xclient_login = s->may_xclient && s->gate->conf->xclient_login,
+        .xclient_login =
+            s->may_xclient && (s->gate->conf->xclient_login || s->gate->conf->is_local),
     };
 }
 
@@ -227,9 +228,29 @@ static void tell_client(struct session *s, const struct sys_addr *peer,
     s->admission = net_limits_move(&s->place, peer, s->trusted);
 }
 
+static void set_user(struct session *s, uint32_t uid)
+{
+    s->uid = uid;
+    buf_clear(&s->login);
+    buf_printf(&s->login, "uid:%u", uid);
+}
+
+// The pickup directory, which is of this process, speaks for a file's owner.
+static bool take_user(struct session *s, struct bytes login)
+{
+    uint64_t uid;
+    if (!bytes_starts(login, BYTES("uid:")) ||
+        bytes_to_u64(bytes_skip(login, 4), UINT32_MAX, &uid) != OK)
+        return false;
+    set_user(s, (uint32_t)uid);
+    return true;
+}
+
 // The login that XCLIENT tells, or none.
 static bool take_login(struct session *s, struct bytes login)
 {
+    if (s->gate->conf->is_local)
+        return take_user(s, login);
     s->account = 0;
     buf_clear(&s->login);
     buf_add(&s->login, login);
@@ -492,8 +513,9 @@ static void begin(struct session *s, bool is_known)
     const struct conf_listener *l = s->gate->conf;
     bool implicit = l->tls == CONF_TLS_IMPLICIT;
     s->is_nobody = !is_known;
-    s->may_xclient =
-        is_known && net_cidr_any_has(l->xclient, l->xclient_count, net_conn_peer(s->conn));
+    if (!l->is_local)
+        s->may_xclient =
+            is_known && net_cidr_any_has(l->xclient, l->xclient_count, net_conn_peer(s->conn));
     smtp_server_set_rights(s->server, rights_of(s));
     if (s->admission != NET_ADMITTED) {
         intake_count(&s->gate->intake->options.counters->sessions_refused, 1);
@@ -540,6 +562,11 @@ static void on_accept(void *ctx, struct sys_stream *stream, bool is_trusted,
     list_push_back(&in->sessions, &s->link);
     intake_count(&in->options.counters->sessions, 1);
     atomic_fetch_add_explicit(&in->options.counters->sessions_open, 1, memory_order_relaxed);
+    uint32_t uid = UINT32_MAX; // nobody's
+    if (g->conf->is_local) {
+        (void)sys_stream_peer_user(stream, &uid, &s->may_xclient);
+        set_user(s, uid);
+    }
     s->conn = net_conn_accept(stream, &CONN_EVENTS, s);
     bool bounces = g->conf->role == CONF_ROLE_BOUNCES;
     s->server = smtp_server_new(&g->config, start_of(s, g->conf->tls == CONF_TLS_IMPLICIT),
@@ -587,10 +614,11 @@ void intake_open_gate(struct intake *in, const struct conf_listener *listener, i
         .message_size_max = conf->limits.message_size,
         .recipients_max = conf->limits.recipients,
         .mails_max = conf->limits.session_messages,
-        .text_line_max = listener->submission == CONF_SUBMISSION_OFF ? 0 : 998,
+        .text_line_max =
+            listener->submission == CONF_SUBMISSION_OFF || listener->is_local ? 0 : 998,
         .command_timeout_ms = conf->limits.command_timeout_ms,
         .scheduling = listener->role == CONF_ROLE_SUBMISSION,
-        .scheduling_for_all = listener->account.len > 0,
+        .scheduling_for_all = listener->account.len > 0 || listener->is_local,
         .hold_max_s = SUBMISSION_SEND_AT_MAX_MS / 1000,
         .deliver_by_min_s = (uint32_t)(conf->limits.deliver_by_ms / 1000),
         .wall = sys_wall,

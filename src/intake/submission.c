@@ -265,8 +265,10 @@ static void add_received(struct submission *s)
         buf_add_all(out, BYTES("from "), s->helo, ip6 ? BYTES(" ([IPv6:") : BYTES(" (["),
                     s->client_ip, BYTES("])\r\n\t"));
     }
-    buf_add_all(out, BYTES("by "), s->hostname, BYTES(" (posthaste) with "), s->protocol,
-                BYTES(" id "), bytes_cstr(id));
+    buf_add_all(out, BYTES("by "), s->hostname, BYTES(" (posthaste"));
+    if (s->is_local)
+        buf_printf(out, ", from userid %u", s->uid);
+    buf_add_all(out, BYTES(") with "), s->protocol, BYTES(" id "), bytes_cstr(id));
     if (s->tls.len)
         buf_add_all(out, BYTES("\r\n\t("), s->tls, BYTES(")"));
     if (s->single_recipient.len)

@@ -35,6 +35,8 @@ struct submission {
     struct bytes hostname;
     struct message_id id;
     // for Received (RFC 5321 4.4)
+    bool is_local;                 // from a user of this host, not over the net
+    uint32_t uid;                  // that user
     struct bytes helo, client_ip;  // client_ip empty: hidden
     struct bytes protocol;         // "ESMTPSA"
     struct bytes tls;              // "TLSv1.3 TLS_AES_128_GCM_SHA256", or empty

@@ -100,12 +100,36 @@ void transaction_drop(struct session *s)
 
 // ---- MAIL ------------------------------------------------------------------------------------------------
 
+// The account of a user of this host; NULL: sendmail.accounts does not name them.
+static const struct store_account *find_users(const struct session *s,
+                                              const struct conf_snapshot *snapshot,
+                                              enum smtp_reply_id *out_refusal)
+{
+    const struct conf *conf = snapshot->conf;
+    *out_refusal = SMTP_REPLY_USER_WITHOUT_ACCOUNT;
+    for (uint32_t i = 0; i < conf->sendmail.accounts_count; i++) {
+        const struct conf_user *u = &conf->sendmail.accounts[i];
+        if (!u->is_any && !(u->has_uid && u->uid == s->uid))
+            continue;
+        const struct store_account *found = store_directory_account(snapshot->accounts, u->account);
+        if (found)
+            *out_refusal = SMTP_REPLY_ACCOUNT_SUSPENDED;
+        return found;
+    }
+    return NULL;
+}
+
 // The account that a session acts as, and the credential that it has of it: its login's, its network's or its
 // certificate's, or the listener's account for clients without one. False: refused.
 static bool find_account(struct session *s, struct conf_snapshot *snapshot,
                          const struct store_account **out, struct bytes *out_credential,
                          enum smtp_reply_id *out_refusal)
 {
+    if (s->gate->conf->is_local) {
+        *out = find_users(s, snapshot, out_refusal);
+        *out_credential = buf_bytes(&s->login);
+        return store_account_is_active(*out);
+    }
     const struct store_credential *known = session_known_as(s, snapshot);
     bool has_login = smtp_server_is_authenticated(s->server);
     *out = NULL;
@@ -196,10 +220,12 @@ static void fill_envelope(struct transaction *t, const struct smtp_mail *mail,
     e->class = t->account ? t->account->class : MAIL_PERSONAL;
     e->credential = arena_dup(arena, credential);
     e->listener = arena_dup(arena, s->gate->conf->name);
-    e->client = arena_dup(arena, bytes_cstr(sys_addr_format(net_conn_peer(s->conn), client)));
+    e->client = s->gate->conf->is_local
+                    ? BYTES("unix")
+                    : arena_dup(arena, bytes_cstr(sys_addr_format(net_conn_peer(s->conn), client)));
     e->helo = arena_dup(arena, smtp_server_helo(s->server));
     e->envid = arena_dup(arena, mail->envid);
-    e->origin = ORIGIN_SMTP;
+    e->origin = s->gate->conf->is_local ? ORIGIN_SENDMAIL : ORIGIN_SMTP;
     e->body = mail->body;
     e->ret = mail->ret;
     e->smtputf8 = mail->smtputf8;
@@ -222,7 +248,7 @@ void transaction_on_mail(struct session *s, const struct smtp_mail *mail)
     struct bytes credential;
     enum smtp_reply_id refusal;
     if (!find_account(s, in->snapshot, &account, &credential, &refusal)) {
-        session_answer(s, refusal, BYTES_NONE);
+        session_answer(s, refusal, s->gate->conf->is_local ? buf_bytes(&s->login) : BYTES_NONE);
         return;
     }
     if (!spool_accepting(in->options.port->spool)) {
@@ -530,7 +556,9 @@ static void fill_submission(struct transaction *t, struct submission *sub)
         .hostname = t->snapshot->conf->hostname,
         .id = e->id,
         .helo = e->helo,
-        .client_ip = listener->hide_client
+        .is_local = listener->is_local,
+        .uid = s->uid,
+        .client_ip = listener->hide_client || listener->is_local
                          ? BYTES_NONE
                          : arena_dup(arena_of(t),
                                      bytes_cstr(sys_addr_format_ip(net_conn_peer(s->conn), ip))),

@@ -94,6 +94,7 @@ static const struct smtp_reply_row rows[SMTP_REPLY_COUNT] = {
     ROW(DISK_FULL, 452, "4.3.1", "No room for mail at the moment; try again later", DECISION, "MAIL, end of content"),
     ROW(LOCAL_ERROR, 451, "4.3.0", "Local error; the message was not taken, try again later", DECISION, "MAIL, RCPT, end of content"),
     ROW(ACCOUNT_SUSPENDED, 550, "5.7.1", "This account is suspended; ask the operator", DECISION, "AUTH, MAIL"),
+    ROW(USER_WITHOUT_ACCOUNT, 550, "5.7.1", "No account is set for %s, the user of this host that you are; ask the operator (sendmail.accounts)", DECISION, "MAIL at sendmail.socket"),
     ROW(SENDER_NOT_OWNED, 550, "5.7.1", "Your account may not send as %s; use one of its domains, or have this one added (posthaste domain add) and verified", DECISION, "MAIL"),
     ROW(SENDER_UNVERIFIED, 550, "5.7.1", "Domain %s is not verified yet; publish its TXT record and run posthaste domain verify", DECISION, "MAIL"),
     ROW(FROM_NOT_OWNED, 550, "5.7.1", "The From or Sender field names %s, which your account may not send as; use one of its domains, or have this one added (posthaste domain add) and verified", DECISION, "end of content"),

@@ -101,14 +101,15 @@ enum smtp_reply_id {
     SMTP_REPLY_DISK_FULL,
     SMTP_REPLY_LOCAL_ERROR,
     SMTP_REPLY_ACCOUNT_SUSPENDED,
-    SMTP_REPLY_SENDER_NOT_OWNED,  // slot: the domain
-    SMTP_REPLY_SENDER_UNVERIFIED, // slot: the domain
-    SMTP_REPLY_FROM_NOT_OWNED,    // slot: the domain
-    SMTP_REPLY_FROM_UNVERIFIED,   // slot: the domain
-    SMTP_REPLY_RELAY_DENIED,      // slot: the domain
-    SMTP_REPLY_UNKNOWN_USER,      // slot: the address
-    SMTP_REPLY_UNKNOWN_DOMAIN,    // slot: the domain
-    SMTP_REPLY_NULL_MX,           // slot: the domain
+    SMTP_REPLY_USER_WITHOUT_ACCOUNT, // slot: the user, "uid:33"
+    SMTP_REPLY_SENDER_NOT_OWNED,     // slot: the domain
+    SMTP_REPLY_SENDER_UNVERIFIED,    // slot: the domain
+    SMTP_REPLY_FROM_NOT_OWNED,       // slot: the domain
+    SMTP_REPLY_FROM_UNVERIFIED,      // slot: the domain
+    SMTP_REPLY_RELAY_DENIED,         // slot: the domain
+    SMTP_REPLY_UNKNOWN_USER,         // slot: the address
+    SMTP_REPLY_UNKNOWN_DOMAIN,       // slot: the domain
+    SMTP_REPLY_NULL_MX,              // slot: the domain
     SMTP_REPLY_ADDRESS_LITERAL,
     SMTP_REPLY_SUPPRESSED,     // slot: why, since when and for whom
     SMTP_REPLY_SUPPRESSED_ALL, // the same, of the first recipient

@@ -131,6 +131,9 @@ void sys_stream_shutdown(struct sys_stream *s);
 void sys_stream_close(struct sys_stream *s, bool abort);
 const struct sys_addr *sys_stream_peer(const struct sys_stream *s);
 const struct sys_addr *sys_stream_local(const struct sys_stream *s);
+// The user whose process is at the other end of a Unix socket, as the kernel knows; is it this very process? False: it
+// is no Unix socket.
+bool sys_stream_peer_user(const struct sys_stream *s, uint32_t *out_uid, bool *out_is_self);
 
 struct sys_listener;
 // Takes over a bound, listening descriptor (several loops may each hold a dup of it). on_accept

@@ -494,6 +494,19 @@ const struct sys_addr *sys_stream_local(const struct sys_stream *s)
     return &s->local;
 }
 
+bool sys_stream_peer_user(const struct sys_stream *s, uint32_t *out_uid, bool *out_is_self)
+{
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+    uv_os_fd_t fd;
+    if (s->peer.kind != SYS_ADDR_UNIX || uv_fileno(&s->uv.handle, &fd) != 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == -1)
+        return false;
+    *out_uid = peer.uid;
+    *out_is_self = peer.pid == getpid();
+    return true;
+}
+
 void sys_uv_abandon_streams(struct sys_loop *loop)
 {
     list_each(link, &loop->streams) destroy(list_get(link, struct sys_stream, link), false);

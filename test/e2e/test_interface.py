@@ -22,7 +22,7 @@ from lib.relay import BINARY, Refused, submit
 
 ALICE, BOB = "alice@client.test", "bob@example.org"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-MESSAGE_KEYS = ["id", "account", "class", "tag", "sender", "message_id", "envid", "size", "accepted_at", "body", "priority", "not_before", "deliver_by", "preflight", "recipients"]
+MESSAGE_KEYS = ["id", "account", "credential", "class", "tag", "sender", "message_id", "envid", "size", "accepted_at", "body", "priority", "not_before", "deliver_by", "preflight", "recipients"]
 RECIPIENT_KEYS = ["address", "state", "attempts", "next_attempt_at", "last"]
 LAST_KEYS = ["at", "mx", "ip", "tls", "code", "enhanced", "text", "reason", "hard"]
 EVENT_KEYS = ["cursor", "at", "type", "id", "recipient", "lane", "code", "enhanced", "text", "reason", "hard"]

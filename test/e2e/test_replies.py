@@ -26,6 +26,7 @@ def config(world):
                       {"name": "nologin", "address": "127.0.0.1:0", "tls": "none", "auth": "none", "trusted": ["127.0.0.0/8"]},
                       {"name": "submission", "address": "127.0.0.1:0", "tls": "starttls", "auth": "required"},
                       {"name": "bounces", "address": "127.0.0.1:0", "tls": "none", "role": "bounces"}],
+        "sendmail": {"socket": str(world.folder / "submit"), "accounts": [{"user": "1", "account": "alice"}]},
         "bounce": {"complaints": ["fbl@relay.test"], "rate": 3},
         "routes": [{"match": {"recipient": "local.test"}, "recipients": str(table), "via": "discard"}, {"match": {}, "via": f"mx:{world.receiver.port}"}],
         "limits": {"recipients": 100, "session_messages": 30, "message_size": "64KiB", "header_size": "16KiB", "received": 10, "sessions": 200,
@@ -259,6 +260,15 @@ SCENES = {
 }
 # Reached elsewhere: by a full disk, by a simulated peer, by more password checks at once than a test should make.
 ELSEWHERE = {name for name, scene in SCENES.items() if scene is None}
+
+
+def user_without_account(world):
+    with Raw(world.folder / "submit") as raw:
+        raw.ehlo()
+        return raw.ask(MAIL)
+
+
+SCENES["USER_WITHOUT_ACCOUNT"] = user_without_account
 
 
 def auth_in_transaction(world):

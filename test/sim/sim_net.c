@@ -415,6 +415,15 @@ const struct sys_addr *sys_stream_local(const struct sys_stream *s)
     return &s->local;
 }
 
+// There are no users in the simulated world.
+bool sys_stream_peer_user(const struct sys_stream *s, uint32_t *out_uid, bool *out_is_self)
+{
+    (void)s;
+    (void)out_uid;
+    (void)out_is_self;
+    return false;
+}
+
 // ---- connecting and accepting ------------------------------------------------------------------
 
 static struct port *port_find(const struct sys_addr *address)

@@ -38,8 +38,13 @@ class Raw:
     """A connection; the greeting is read unless the server is to be silent."""
 
     def __init__(self, where, source=None, timeout=10, context=None, greet=True, small=False):
-        self.socket = socket.create_connection(where, timeout, source_address=(source, 0) if source else None)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if isinstance(where, tuple):
+            self.socket = socket.create_connection(where, timeout, source_address=(source, 0) if source else None)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        else:  # the path of a Unix socket
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(timeout)
+            self.socket.connect(str(where))
         if small:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.kept = b""
