@@ -233,6 +233,17 @@ def suppress_10m(run):
             ("bytes_per_address", "resident_bytes_per_address", "load_s", "import_per_s")}}
 
 
+# ---- the history -----------------------------------------------------------------------------------
+
+def history_10m(run):
+    """bench/history_bench.c: the day files are filled once; each round asks each kind of question."""
+    count = max(run.scaled(10_000_000), 20_000)
+    done = subprocess.run([machine.TOP / "build" / "history_bench", run.lasting(f"history-{count}"), str(count)],
+                          check=True, capture_output=True, text=True)
+    got = json.loads(done.stdout)
+    return {"posthaste": got["worst_ms"], **got}
+
+
 # ---- one message at a time -------------------------------------------------------------------------
 
 class Stopwatch:

@@ -70,6 +70,10 @@ CASES = {
     "suppress_10m": Case("ns/lookup", "the suppression list with 10 million addresses, half of the lookups listed", False, [
         Check("ns of CPU a lookup", key("posthaste"), "<=", 1000),
         Check("bytes an address in memory", key("bytes_per_address"), "<=", 16)]),
+    "history_10m": Case("ms", "a page of 100 from a history of 10 million events in 30 days: the slowest kind of question", False, [
+        Check("ms, whatever is asked", key("posthaste"), "<=", 100),
+        Check("us of CPU an event is written in, its index included", key("fill_us_per_event"), "<=", 10),
+        Check("bytes of index an event", key("index_bytes_per_event"), "<=", 40)]),
     "idle_10k": Case("bytes/session", "10,000 idle sessions", True, [
         Check("bytes, plain", key("posthaste"), "<=", 8 * 1024),
         Check("bytes, TLS", key("tls"), "<=", 28 * 1024)]),

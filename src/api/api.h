@@ -10,6 +10,7 @@
 //     POST /v1/store {op, args}             GET /v1/message?id=         GET /v1/messages?recipient=...
 //     GET  /v1/why?id=&recipient=           GET /v1/queue?...           GET /v1/lanes
 //     POST /v1/queue {action, id|domain|account|recipient|all, dry_run}
+//     GET  /v1/history?recipient=...
 //     GET  /v1/events?after=&max=           POST /v1/backup {to}        GET /metrics /healthz /readyz
 //     GET  /v1/service                      POST /v1/upgrade              POST /v1/suppress {op, args}
 //     GET  /v1/domain-check?domain=&account=

@@ -6,9 +6,10 @@
 #include <stdlib.h>
 
 #include "api/api_private.h"
+#include "mail/mail_address.h"
 #include "mail/preflight.h"
 
-static struct bytes argument(struct api_request *r, const char *name)
+struct bytes api_text(const struct api_request *r, const char *name)
 {
     return bytes_cstr(api_argument(r, name));
 }
@@ -128,7 +129,7 @@ static const char *state_word(enum recipient_state state)
 }
 
 // Why it failed or was deferred; nulls where it did not.
-static void add_class(struct json_object *to, struct bounce_class class)
+void api_add_class(struct json_object *to, struct bounce_class class)
 {
     const char *name = bounce_reason_name(class.reason);
     json_object_object_add(to, "reason", name[0] ? json_object_new_string(name) : NULL);
@@ -145,11 +146,11 @@ static struct json_object *last_of(const struct history_event *e)
     json_object_object_add(last, "code", e->code ? json_object_new_int(e->code) : NULL);
     json_object_object_add(last, "enhanced", e->enhanced.len ? api_json_text(e->enhanced) : NULL);
     json_object_object_add(last, "text", e->text.len ? api_json_text(e->text) : NULL);
-    add_class(last, e->class);
+    api_add_class(last, e->class);
     return last;
 }
 
-static struct json_object *feedback_of(const struct history_event *e)
+struct json_object *api_feedback(const struct history_event *e)
 {
     const struct spool_feedback *f = e->feedback;
     struct json_object *o = json_object_new_object();
@@ -174,7 +175,7 @@ static void add_feedback(struct shown_recipient *row, const struct history_event
         list = json_object_new_array();
         json_object_object_add(row->object, "feedback", list);
     }
-    json_object_array_add(list, feedback_of(e));
+    json_object_array_add(list, api_feedback(e));
 }
 
 static void on_event(void *ctx, const struct history_event *e)
@@ -310,7 +311,7 @@ static void reply_settled(struct api_request *r, const struct why *w)
 void api_why_get(struct api_request *r)
 {
     struct message_id id;
-    struct bytes text = argument(r, "recipient");
+    struct bytes text = api_text(r, "recipient");
     struct why w = {0};
     struct history_reader reader = {&w, ignore_message, on_why_event};
     struct queue_reason reason;
@@ -350,28 +351,49 @@ static void on_found(void *ctx, struct message_id id)
         f->ids[f->count++] = id;
 }
 
-// People copy a Message-ID with or without its brackets.
-static void add_brackets(struct bytes *message_id, struct buf *space)
+// "@example.org" is everybody there; people may write it in letters of any kind.
+static void take_domain(struct bytes *recipient, struct arena *arena)
 {
-    if (!message_id->len || message_id->at[0] == '<')
-        return;
-    buf_printf(space, "<%.*s>", BYTES_FMT(*message_id));
-    *message_id = buf_bytes(space);
+    struct buf domain = {0};
+    if (bytes_starts(*recipient, BYTES("@")) &&
+        mail_domain_route(bytes_skip(*recipient, 1), &domain) == OK)
+        *recipient = arena_printf(arena, "@%.*s", BYTES_FMT(buf_bytes(&domain)));
+    buf_done(&domain);
+}
+
+void api_take_filter(struct api_request *r, struct history_filter *out, struct arena *arena)
+{
+    *out = (struct history_filter){.recipient = api_text(r, "recipient"),
+                                   .sender = api_text(r, "sender"),
+                                   .message_id = api_text(r, "message_id"),
+                                   .envid = api_text(r, "envid"),
+                                   .tag = api_text(r, "tag"),
+                                   .account = api_text(r, "account")};
+    // People copy a Message-ID with or without its brackets.
+    if (out->message_id.len && out->message_id.at[0] != '<')
+        out->message_id = arena_printf(arena, "<%.*s>", BYTES_FMT(out->message_id));
+    take_domain(&out->recipient, arena);
+}
+
+const char *api_take_times(struct api_request *r, struct history_filter *out)
+{
+    struct bytes since = api_text(r, "since"), until = api_text(r, "until");
+    if (since.len && wall_parse(since, &out->since) != OK)
+        return "since must be a time like 2026-11-22T05:57:00Z";
+    if (until.len && wall_parse(until, &out->until) != OK)
+        return "until must be a time like 2026-11-22T05:57:00Z";
+    return "";
 }
 
 void api_messages_get(struct api_request *r)
 {
-    struct buf space = {0};
-    struct history_filter filter = {.recipient = argument(r, "recipient"),
-                                    .sender = argument(r, "sender"),
-                                    .message_id = argument(r, "message_id"),
-                                    .envid = argument(r, "envid"),
-                                    .tag = argument(r, "tag")};
-    add_brackets(&filter.message_id, &space);
-    struct bytes since = argument(r, "since");
-    if (since.len && wall_parse(since, &filter.since) != OK) {
-        api_reply_error(r, E_SYNTAX, "since must be a time like 2026-11-22T05:57:00Z");
-        buf_done(&space);
+    struct arena arena = {0};
+    struct history_filter filter;
+    api_take_filter(r, &filter, &arena);
+    const char *wrong = api_take_times(r, &filter);
+    if (wrong[0]) {
+        api_reply_error(r, E_SYNTAX, "%s", wrong);
+        arena_done(&arena);
         return;
     }
     struct found *found = mem_new(sizeof *found);
@@ -390,100 +412,5 @@ void api_messages_get(struct api_request *r)
     else
         r->status = MHD_HTTP_OK;
     free(found);
-    buf_done(&space);
-}
-
-// ---- events ------------------------------------------------------------------------------------------------
-
-static struct json_object *event_line(const struct history_event *e, enum spool_event type,
-                                      struct bytes text)
-{
-    bool reply = type == e->type; // an attempt has none yet
-    struct json_object *o = json_object_new_object();
-    json_object_object_add(o, "cursor", json_object_new_uint64(e->cursor));
-    json_object_object_add(o, "at", api_json_time(e->at));
-    json_object_object_add(o, "type", json_object_new_string(spool_event_name(type)));
-    json_object_object_add(o, "id", api_json_id(e->id));
-    json_object_object_add(o, "recipient", e->address.len ? api_json_text(e->address) : NULL);
-    json_object_object_add(o, "lane", e->lane.len ? api_json_text(e->lane) : NULL);
-    json_object_object_add(o, "code", reply && e->code ? json_object_new_int(e->code) : NULL);
-    json_object_object_add(o, "enhanced",
-                           reply && e->enhanced.len ? api_json_text(e->enhanced) : NULL);
-    json_object_object_add(o, "text", text.len ? api_json_text(text) : NULL);
-    add_class(o, reply ? e->class : (struct bounce_class){0});
-    if (e->feedback)
-        json_object_object_add(o, "feedback", feedback_of(e));
-    return o;
-}
-
-// An attempt and what came of it are one record (law 8) with one cursor, told as two events.
-static void add_attempt_line(struct api_request *r, const struct history_event *e)
-{
-    struct buf text = {0};
-    buf_printf(&text, "%.*s [%.*s], TLS %.*s", BYTES_FMT(e->mx), BYTES_FMT(e->ip),
-               BYTES_FMT(e->tls.len ? e->tls : BYTES("none")));
-    api_add_line(r, event_line(e, SPOOL_EVENT_ATTEMPTED, buf_bytes(&text)));
-    buf_done(&text);
-}
-
-// What MAIL asked of the queue, if anything: "priority 3, not before TIME, by TIME or returned".
-static void add_asked(const struct envelope *e, struct buf *out)
-{
-    if (e->priority)
-        buf_printf(out, "priority %d", e->priority);
-    if (e->not_before.us) {
-        buf_add_cstr(out, out->len ? ", not before " : "not before ");
-        wall_format(e->not_before, out);
-    }
-    if (e->by_mode != BY_NONE) {
-        buf_add_cstr(out, out->len ? ", by " : "by ");
-        wall_format(e->deliver_by, out);
-        buf_add_cstr(out, e->by_mode == BY_RETURN ? " or returned" : " or its sender is told");
-    }
-}
-
-static void add_event_text(const struct history_event *e, struct buf *out)
-{
-    if (e->envelope) {
-        add_asked(e->envelope, out);
-    } else if (e->text.len) {
-        buf_add(out, e->text);
-    } else if (e->related.high) {
-        char id[MESSAGE_ID_CHARS + 1];
-        message_id_format(e->related, id);
-        buf_printf(out, "the sender is told by message %s", id);
-    } else {
-        buf_add(out, e->reason);
-    }
-    if (e->actor.len)
-        buf_printf(out, "%sby %.*s", out->len ? " " : "", BYTES_FMT(e->actor));
-}
-
-static void on_event_line(void *ctx, const struct history_event *e)
-{
-    struct api_request *r = ctx;
-    struct buf text = {0};
-    if (e->mx.len && e->type != SPOOL_EVENT_ATTEMPTED)
-        add_attempt_line(r, e);
-    add_event_text(e, &text);
-    api_add_line(r, event_line(e, e->type, buf_bytes(&text)));
-    buf_done(&text);
-}
-
-void api_events_get(struct api_request *r)
-{
-    uint64_t after = 0, max = API_PAGE, last;
-    struct bytes after_text = argument(r, "after"), max_text = argument(r, "max");
-    if ((after_text.len && bytes_to_u64(after_text, INT64_MAX, &after) != OK) ||
-        (max_text.len && bytes_to_u64(max_text, HISTORY_PAGE_MAX, &max) != OK)) {
-        api_reply_error(r, E_SYNTAX, "after and max must be numbers (max at most %d)",
-                        HISTORY_PAGE_MAX);
-        return;
-    }
-    history_wait(r->api->options.history);
-    int err = history_events(r->api->options.history, after, max, on_event_line, r, &last);
-    if (err)
-        api_reply_error(r, err, "history not readable: %s", err_text(err));
-    else
-        r->status = MHD_HTTP_OK;
+    arena_done(&arena);
 }

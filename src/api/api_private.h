@@ -60,6 +60,7 @@ struct api_request {
 
 // A query parameter, or NULL.
 const char *api_argument(const struct api_request *r, const char *name);
+struct bytes api_text(const struct api_request *r, const char *name); // empty: none
 // Answers with an object (taken over), one object a line from `answer`, or an error that says what is wrong.
 void api_reply(struct api_request *r, struct json_object *object);
 void api_reply_error(struct api_request *r, int err, const char *format, ...)
@@ -72,6 +73,15 @@ void api_suspend(struct api_request *r);
 
 // Both clocks, on the control thread.
 struct queue_now api_now(void);
+
+// What is looked for in the history, from the query; what it borrows lives in `arena`. The times are read by
+// api_take_times(): "", or what is wrong with them.
+void api_take_filter(struct api_request *r, struct history_filter *out, struct arena *arena);
+const char *api_take_times(struct api_request *r, struct history_filter *out);
+// Why it failed or was deferred; nulls where it did not.
+void api_add_class(struct json_object *to, struct bounce_class class);
+// What came back.
+struct json_object *api_feedback(const struct history_event *e);
 
 // Values for JSON.
 struct json_object *api_json_text(struct bytes text);
@@ -106,6 +116,7 @@ void api_queue_get(struct api_request *r);
 void api_lanes_get(struct api_request *r);
 void api_queue_post(struct api_request *r);
 void api_events_get(struct api_request *r);
+void api_history_get(struct api_request *r);
 void api_backup_post(struct api_request *r);
 void api_service_get(struct api_request *r);
 void api_alerts_get(struct api_request *r);

@@ -57,6 +57,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_queue_delete,
     &cli_top,
     &cli_events,
+    &cli_history,
     &cli_audit,
     &cli_backup,
     &cli_restore,

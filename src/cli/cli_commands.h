@@ -18,8 +18,8 @@ extern const struct cli_command cli_message_show, cli_message_find, cli_message_
     cli_message_check;
 extern const struct cli_command cli_queue_list, cli_queue_lanes, cli_queue_hold, cli_queue_release,
     cli_queue_retry, cli_queue_bounce, cli_queue_delete;
-extern const struct cli_command cli_events, cli_audit, cli_top, cli_backup, cli_restore,
-    cli_upgrade;
+extern const struct cli_command cli_events, cli_history, cli_audit, cli_top, cli_backup,
+    cli_restore, cli_upgrade;
 extern const struct cli_command cli_suppress_add_command, cli_suppress_remove_command,
     cli_suppress_check_command, cli_suppress_list_command, cli_suppress_import_command,
     cli_suppress_export_command;

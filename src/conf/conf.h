@@ -229,7 +229,8 @@ struct conf {
         struct bytes address; // as a listener's; not set: nobody answers them here
     } unsubscribe;
     struct {
-        int64_t keep_ms; // day files older than this are deleted
+        int64_t keep_ms;     // day files older than this are deleted
+        uint64_t size_bytes; // the oldest are deleted until the rest is no larger; 0: no matter
     } events;
     struct {
         bool hard_bounces;      // bad addresses come onto the suppression list by themselves

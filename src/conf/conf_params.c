@@ -156,6 +156,7 @@ const struct conf_param conf_params[] = {
 
 {"events", "the history of deliveries", CONF_MAP},
 {"events.keep", "day files older than this are deleted", CONF_DURATION, AT(conf, events.keep_ms), .min = DAY, .max = 3650 * DAY, .initial = "30d"},
+{"events.size", "bytes of all day files; where there are more, the oldest are deleted, but never the last", CONF_SIZE, AT(conf, events.size_bytes), .min = 64 * MIB, .max = 1024 * 1024 * GIB, .none = true, .initial = "none"},
 
 {"suppress", "the suppression list: addresses that no mail may go to", CONF_MAP, RELOAD},
 {"suppress.hard_bounces", "an address that a server refuses for good, or that bounces so, is suppressed for the account", CONF_BOOL, AT(conf, suppress.hard_bounces), .initial = "yes", RELOAD},

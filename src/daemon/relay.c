@@ -436,7 +436,8 @@ static int start_services(struct relay *r)
     r->shared.auth = auth_new(r->main, relay_guard_limits(conf));
     r->shared.limits = net_limits_new(conf->limits.sessions, conf->limits.sessions_per_address);
     spool_start(r->spool);
-    int err = history_start(conf->state, r->spool, conf->events.keep_ms, &r->history);
+    int err = history_start(conf->state, r->spool, conf->events.keep_ms, conf->events.size_bytes,
+                            &r->history);
     if (err) {
         log_error("cannot open the history", LOG_ERR(err));
         return err;

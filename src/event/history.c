@@ -88,22 +88,72 @@ static struct history_progress find_progress(const struct history *h)
     return last;
 }
 
+static uint64_t bytes_of_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+static uint64_t bytes_of_day(const struct history *h, const char *day)
+{
+    char path[HISTORY_PATH_BYTES], side[HISTORY_PATH_BYTES + 8];
+    history_path_of(h, day, path);
+    snprintf(side, sizeof side, "%s-wal", path);
+    return bytes_of_file(path) + bytes_of_file(side);
+}
+
+static void forget_day(const struct history *h, const char *day, const char *why)
+{
+    char path[HISTORY_PATH_BYTES], side[HISTORY_PATH_BYTES + 8];
+    history_path_of(h, day, path);
+    if (strcmp(day, h->day) == 0 || unlink(path) == -1)
+        return;
+    snprintf(side, sizeof side, "%s-wal", path);
+    unlink(side);
+    snprintf(side, sizeof side, "%s-shm", path);
+    unlink(side);
+    log_info("history of a day deleted", LOG_CSTR("day", day), LOG_CSTR("because", why));
+}
+
 static void forget_old_days(struct history *h)
 {
     char oldest[HISTORY_DAY_BYTES];
     history_day_of(wall_add_ms(sys_wall(), -h->keep_ms), oldest);
     struct history_days days = history_list_days(h);
-    for (size_t i = 0; i < days.count && strcmp(days.at[i], oldest) < 0; i++) {
-        char path[HISTORY_PATH_BYTES], side[HISTORY_PATH_BYTES + 8];
-        history_path_of(h, days.at[i], path);
-        if (strcmp(days.at[i], h->day) == 0 || unlink(path) == -1)
-            continue;
-        snprintf(side, sizeof side, "%s-wal", path);
-        unlink(side);
-        snprintf(side, sizeof side, "%s-shm", path);
-        unlink(side);
-        log_info("history of a day deleted", LOG_CSTR("day", days.at[i]));
+    uint64_t total = 0;
+    for (size_t i = 0; i < days.count; i++)
+        total += bytes_of_day(h, days.at[i]);
+    for (size_t i = 0; i < days.count; i++) {
+        bool old = strcmp(days.at[i], oldest) < 0, last = i + 1 == days.count;
+        bool large = h->bytes_max && total > h->bytes_max && !last;
+        total -= bytes_of_day(h, days.at[i]);
+        if (!old && !large)
+            break;
+        forget_day(h, days.at[i], old ? "it is too old" : "there is too much");
     }
+    free(days.at);
+}
+
+// The days that are over get their last sheet.
+static void seal_old_days(struct history *h)
+{
+    char today[HISTORY_DAY_BYTES];
+    history_day_of(sys_wall(), today);
+    struct history_days days = history_list_days(h);
+    for (size_t i = 0; i < days.count && strcmp(days.at[i], today) < 0; i++) {
+        char path[HISTORY_PATH_BYTES];
+        struct history_file file;
+        history_path_of(h, days.at[i], path);
+        if (strcmp(days.at[i], h->tidy) < 0 || strcmp(days.at[i], h->day) == 0 ||
+            history_file_open(path, &file) != OK)
+            continue;
+        int err = history_file_seal(&file);
+        if (err)
+            log_error("index of the history not written", LOG_CSTR("day", days.at[i]),
+                      LOG_ERR(err));
+        history_file_close(&file);
+    }
+    memcpy(h->tidy, today, sizeof h->tidy);
     free(days.at);
 }
 
@@ -163,6 +213,8 @@ static int open_day(struct history *h, struct wall at)
     if (err)
         return err;
     snprintf(h->day, sizeof h->day, "%s", day);
+    if (strcmp(day, h->tidy) < 0)
+        memcpy(h->tidy, day, sizeof h->tidy);
     h->day_begin.us = at.us - at.us % DAY_US;
     h->day_end.us = h->day_begin.us + DAY_US;
     return OK;
@@ -233,6 +285,36 @@ static bool is_wanted(const struct history *h, const struct spool_record *record
     return !record->copy || wall_ms_between(record->envelope->accepted_at, sys_wall()) < h->keep_ms;
 }
 
+// A message that `words` has forgotten: from what is committed.
+static const struct envelope *find_past(void *ctx, struct message_id id)
+{
+    struct history *h = ctx;
+    if (!h->past) {
+        h->past = mem_new(sizeof *h->past);
+        question_init(h->past, h);
+    }
+    const struct history_known *k = question_message(h->past, id);
+    return k ? k->record.envelope : NULL;
+}
+
+static void leave_past(struct history *h)
+{
+    if (h->past)
+        question_done(h->past);
+    free(h->past);
+    h->past = NULL;
+}
+
+static int add_row(struct history *h, const struct spool_record *record)
+{
+    buf_clear(&h->record_words);
+    history_words_add(&h->words, record, &h->record_words);
+    struct history_row row = {record, time_of(record),
+                              (const uint64_t *)(const void *)h->record_words.at,
+                              h->record_words.len / sizeof(uint64_t)};
+    return history_file_add(&h->file, &row);
+}
+
 static int copy_record(struct copy *c, const struct spool_record *record)
 {
     struct history *h = c->history;
@@ -242,7 +324,7 @@ static int copy_record(struct copy *c, const struct spool_record *record)
     if (is_wanted(h, record)) {
         err = copy_begin(c, time_of(record));
         if (!err)
-            err = history_file_add(&h->file, record);
+            err = add_row(h, record);
     }
     if (!err && !record->copy)
         c->upto = record->sequence;
@@ -279,6 +361,32 @@ static void start_over(struct history *h, int err)
     sys_timer_set(&h->gather, mono_add_ms(sys_mono(), RETRY_MS));
 }
 
+static void index_words(void *ctx, struct spool_record *record, struct buf *out_words)
+{
+    struct history *h = ctx;
+    struct stored_message *m = stored_message_new();
+    if (spool_record_decode(record, m) == OK)
+        history_words_add(&h->words, record, out_words);
+    stored_message_unref(m);
+}
+
+// A transaction of its own: what is committed is indexed, and nothing else is under way between two turns.
+static void index_again(struct history *h, const char *day)
+{
+    struct history_indexer indexer = {h, index_words};
+    struct history_file other, *file = strcmp(h->day, day) == 0 ? &h->file : &other;
+    char path[HISTORY_PATH_BYTES];
+    history_path_of(h, day, path);
+    int err = file == &other ? history_file_open(path, &other) : OK;
+    if (!err) {
+        err = history_file_reindex(file, &indexer);
+        if (file == &other)
+            history_file_close(&other);
+    }
+    leave_past(h);
+    log_error("index of the history damaged, made again", LOG_CSTR("day", day), LOG_ERR(err));
+}
+
 static void on_damage(struct sys_task *task)
 {
     struct history *h = container_of(task, struct history, damage);
@@ -286,23 +394,25 @@ static void on_damage(struct sys_task *task)
     history_path_of(h, h->damaged_day, path);
     if (h->stopping)
         return;
-    if (strcmp(h->day, h->damaged_day) == 0)
+    if (h->damaged_index)
+        index_again(h, h->damaged_day);
+    else if (strcmp(h->day, h->damaged_day) == 0)
         start_over(h, E_DAMAGED);
     else if (access(path, F_OK) == 0)
         set_day_aside(h, h->damaged_day, E_DAMAGED);
     atomic_store(&h->damage_told, false);
 }
 
-void history_tell_damage(struct history *h, const char *day)
+void history_tell_damage(struct history *h, const char *day, bool only_index)
 {
     if (atomic_exchange(&h->damage_told, true))
         return;
     snprintf(h->damaged_day, sizeof h->damaged_day, "%s", day);
+    h->damaged_index = only_index;
     sys_post(h->loop, &h->damage);
 }
 
-// Copies up to ROWS_A_TURN records. OK: there may be more; E_AGAIN: nothing more is flushed.
-static int copy_some(struct history *h)
+static int copy_turn(struct history *h)
 {
     struct copy c = {.history = h, .upto = h->progress.sequence};
     int err = OK;
@@ -328,6 +438,14 @@ static int copy_some(struct history *h)
         return committed;
     h->passed = spool_reader_sequence(h->reader);
     atomic_store(&h->position, spool_reader_position(h->reader));
+    return err;
+}
+
+// Copies up to ROWS_A_TURN records. OK: there may be more; E_AGAIN: nothing more is flushed.
+static int copy_some(struct history *h)
+{
+    int err = copy_turn(h);
+    leave_past(h);
     return err;
 }
 
@@ -405,6 +523,7 @@ static void on_retention(struct sys_timer *timer)
 {
     struct history *h = container_of(timer, struct history, retention);
     forget_old_days(h);
+    seal_old_days(h);
     sys_timer_set(&h->retention, mono_add_ms(sys_mono(), RETENTION_MS));
 }
 
@@ -425,11 +544,14 @@ static void on_start(struct sys_task *task)
 }
 
 int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_ms,
-                  struct history **out)
+                  uint64_t bytes_max, struct history **out)
 {
     struct history *h = mem_new(sizeof *h);
     h->spool = spool;
     h->keep_ms = keep_ms;
+    h->bytes_max = bytes_max;
+    h->words.find = find_past;
+    h->words.ctx = h;
     snprintf(h->folder, sizeof h->folder, "%.*s/events", BYTES_FMT(state_folder));
     if (mkdir(h->folder, 0700) == -1 && errno != EEXIST) {
         int err = err_from_errno(errno);
@@ -467,6 +589,8 @@ void history_stop(struct history *h)
     h->stop.run = on_stop;
     sys_post(h->loop, &h->stop);
     sys_loop_stop(h->loop);
+    history_words_done(&h->words);
+    buf_done(&h->record_words);
     free(h);
 }
 

@@ -17,10 +17,10 @@
 
 struct history;
 
-// Opens (and makes) the folder and starts to follow the journal. keep_ms: older day files are deleted. E_IO,
-// E_DENIED, E_DAMAGED, E_VERSION.
+// Opens (and makes) the folder and starts to follow the journal. keep_ms: older day files are deleted; bytes_max: the
+// oldest are, until the rest is no larger, but never the last (0: no matter). E_IO, E_DENIED, E_DAMAGED, E_VERSION.
 int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_ms,
-                  struct history **out) MUST_USE;
+                  uint64_t bytes_max, struct history **out) MUST_USE;
 // Copies what is flushed, then ends. Before spool_close().
 void history_stop(struct history *h);
 // Sequence number of the last record copied; any thread.
@@ -58,6 +58,7 @@ struct history_event {
     struct bounce_class class; // why it failed or was deferred
     struct message_id related;
     const struct envelope *envelope;       // SPOOL_EVENT_ACCEPTED; else NULL
+    const struct envelope *message;        // of its message; NULL: not known
     const struct spool_feedback *feedback; // SPOOL_EVENT_FEEDBACK; else NULL
 };
 
@@ -74,13 +75,27 @@ int history_show(struct history *h, struct message_id id,
 int history_envelope(struct history *h, struct message_id id,
                      void (*found)(void *ctx, const struct envelope *envelope), void *ctx) MUST_USE;
 
-// Messages that match all that is set, the newest first, at most `max`.
+// What records are looked for by; all that is set must hold. Text is compared without case, but for Message-ID, ENVID and tag.
 struct history_filter {
-    struct bytes recipient, sender, message_id, envid, tag;
-    struct wall since; // 0: as far back as there is
+    struct bytes recipient; // an address, or "@" and a domain as A-labels: everybody there
+    struct bytes sender;    // "<>": the null sender
+    struct bytes message_id, envid, tag, account;
+    struct wall since, until; // not before the one, before the other; 0: no matter
+    bool typed;               // only events of this type:
+    enum spool_event type;
 };
+// Messages that were accepted and match, the newest first, at most `max`. The type does not matter.
 int history_find(struct history *h, const struct history_filter *filter, size_t max,
                  void (*found)(void *ctx, struct message_id id), void *ctx) MUST_USE;
+
+// Events that match, the newest first (by day, then by sequence number). `before` is where the last page ended
+// (history_cursor_format() of its last event), or empty. A page has about `max` events: the recipients of one
+// acceptance stay together. E_SYNTAX: no such cursor.
+#define HISTORY_CURSOR_BYTES 32
+void history_cursor_format(const struct history_event *event, char out[HISTORY_CURSOR_BYTES]);
+int history_search(struct history *h, const struct history_filter *filter, struct bytes before,
+                   size_t max, void (*on_event)(void *ctx, const struct history_event *event),
+                   void *ctx) MUST_USE;
 
 // Events with a cursor above `after`, in order, at least one cursor's worth and about `max` in all; *out_last is
 // the cursor to go on from (`after` when there was none).

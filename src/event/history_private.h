@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// history_private - what the writer (history.c) and the questions (history_ask.c) share: the folder and how far it goes
+// history_private - what the writer (history.c) and the questions (history_ask.c, history_search.c) share
 #pragma once
 
 #include <stdatomic.h>
 
 #include "event/history_file.h"
+#include "event/history_words.h"
 
 #define HISTORY_DAY_BYTES 9 // "20260131"
 #define HISTORY_PATH_BYTES 4200
@@ -17,8 +18,13 @@ struct history {
     struct spool_watch watch;
     char folder[4096];
     int64_t keep_ms;
-    struct history_file file;         // being written
-    char day[HISTORY_DAY_BYTES];      // its date; empty: none is open
+    uint64_t bytes_max;           // of all files; 0: no matter
+    struct history_file file;     // being written
+    struct history_words words;   // what its records are found by
+    struct buf record_words;      // of the record at hand
+    struct question *past;        // asked for messages that `words` does not know any more; or NULL
+    char tidy[HISTORY_DAY_BYTES]; // days before this one have no notes left
+    char day[HISTORY_DAY_BYTES];  // its date; empty: none is open
     struct wall day_begin, day_end;   // its first moment, that of the next
     struct history_progress progress; // in committed transactions
     uint64_t passed;                  // sequence number up to which there is nothing left to copy
@@ -32,11 +38,12 @@ struct history {
     struct sys_task damage;
     atomic_bool damage_told;
     char damaged_day[HISTORY_DAY_BYTES];
+    bool damaged_index; // only its index
     bool watching, caught_up, failing, stopping;
 };
 
-// From a question: this day's file does not hold any more; the writer moves it out of the way.
-void history_tell_damage(struct history *h, const char *day);
+// From a question: this day's file does not hold any more; the writer moves it out of the way, or makes its index anew.
+void history_tell_damage(struct history *h, const char *day, bool only_index);
 
 // Names of days: "YYYYMMDD", in UTC.
 void history_day_of(struct wall at, char out[HISTORY_DAY_BYTES]);
@@ -48,3 +55,39 @@ struct history_days {
 };
 // The days there are files of, oldest first. The caller frees `at`.
 struct history_days history_list_days(const struct history *h);
+
+// ---- questions: one opens the days' files that it needs ----------------------------------------------------
+
+#define HISTORY_KNOWN_MESSAGES 256
+
+// A message taken apart.
+struct history_known {
+    struct stored_message *message; // NULL: none
+    struct spool_record record;     // its slices borrow from `message` and `meta`
+    struct buf meta;
+};
+
+struct question {
+    struct history *history;
+    struct history_days days;
+    struct history_view *views; // of each day; db NULL: not opened
+    bool *failed;               // opened in vain
+    struct history_known known[HISTORY_KNOWN_MESSAGES];
+    const struct history_reader *reader;
+    size_t told; // events
+};
+
+void question_init(struct question *q, struct history *h);
+void question_done(struct question *q);
+// NULL: it can't be read (it was just deleted, or is none), and is passed over.
+struct history_view *question_view(struct question *q, size_t day);
+// What came of reading a day: OK for a damaged one, which is passed over from here on.
+int question_read(struct question *q, size_t day, int err);
+// The first day that may have records of this time.
+size_t question_first_day(const struct question *q, struct wall at);
+// The message, or NULL. It is remembered until another takes its place.
+const struct history_known *question_message(struct question *q, struct message_id id);
+// The same, of a record that is at hand.
+const struct history_known *question_know(struct question *q, const struct spool_record *record);
+// Tells its events to q->reader.
+void question_tell(struct question *q, struct spool_record *record);

@@ -27,6 +27,7 @@ static struct spool *spool;
 static struct history *history;
 static struct sys_loop *client;
 static struct wall midnight; // between two days of the past
+static uint64_t size_max;    // events.size
 
 // ---- the world ---------------------------------------------------------------------------------------------
 
@@ -42,7 +43,7 @@ static void open_all(void)
     struct spool_recovery recovery = {NULL, ignore_summary, NULL};
     assert_int_equal(spool_open(&options, &recovery, &spool), OK);
     spool_start(spool);
-    assert_int_equal(history_start(bytes_cstr(state_path), spool, KEEP_MS, &history), OK);
+    assert_int_equal(history_start(bytes_cstr(state_path), spool, KEEP_MS, size_max, &history), OK);
     client = sys_loop_start("client");
 }
 
@@ -597,6 +598,33 @@ static void test_find(void **state)
     free(t);
 }
 
+// What happens after a restart is found by what its message is found by, however long ago that was accepted.
+static void test_search_after_a_restart(void **state)
+{
+    (void)state;
+    struct message_id id = accept(4, wall_add_ms(midnight, -10), 2);
+    struct telling *t = mem_new(sizeof *t);
+    struct history_filter filters[] = {{.recipient = BYTES("r4.2@example.net")},
+                                       {.recipient = BYTES("@example.net")},
+                                       {.sender = BYTES("sender4@example.org")},
+                                       {.tag = BYTES("tag1")},
+                                       {.message_id = BYTES("<4@example.org>")}};
+    wait_for_all();
+    close_all();
+    open_all();
+    happen(id, 2, wall_add_ms(midnight, 86400000), RECIPIENT_QUEUED, SPOOL_EVENT_DEFERRED);
+    wait_for_all();
+    for (size_t i = 0; i < COUNT_OF(filters); i++) {
+        t->count = 0;
+        filters[i].typed = true;
+        filters[i].type = SPOOL_EVENT_DEFERRED;
+        assert_int_equal(history_search(history, &filters[i], BYTES_NONE, 10, on_event, t), OK);
+        assert_number("found", t->count, 1);
+        assert_true(message_id_eq(t->at[0].id, id));
+    }
+    free(t);
+}
+
 // More than a block's worth: nothing is lost or told twice at their seams, and what is found comes newest first.
 static void test_blocks(void **state)
 {
@@ -681,6 +709,33 @@ static void test_forgetting(void **state)
     free(t);
 }
 
+static void test_forgetting_by_size(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t max;
+        bool kept;
+    } ROWS[] = {{1 << 30, true}, {2000000, false}, {1, false}};
+    char path[200], name[16], today[16];
+    time_t yesterday = (time_t)(midnight.us / SECOND) - 86400;
+    strftime(today, sizeof today, "%Y%m%d.db", gmtime(&(time_t){midnight.us / SECOND}));
+    strftime(name, sizeof name, "%Y%m%d.db", gmtime(&yesterday));
+    snprintf(path, sizeof path, "%s/events/%s", state_path, name);
+    accept(1, midnight, 1);
+    touch(name);
+    assert_int_equal(truncate(path, 3000000), 0);
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        close_all();
+        size_max = ROWS[i].max;
+        open_all();
+        accept(2 + (uint32_t)i, midnight, 1);
+        wait_for_all(); // the writer has started, so it has looked
+        assert_number("yesterday", is_there(name), ROWS[i].kept);
+        assert_true(is_there(today)); // never the last
+    }
+    size_max = 0;
+}
+
 // A day's file that is none is passed over, not taken for an empty day that hides others.
 static void test_damaged_day(void **state)
 {
@@ -735,6 +790,51 @@ static void test_damaged_today(void **state)
     free(t);
 }
 
+static int64_t number_of(const char *path, const char *sql)
+{
+    sqlite3 *db;
+    sqlite3_stmt *st = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, 5000);
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
+    int64_t number = sqlite3_step(st) == SQLITE_ROW ? sqlite3_column_int64(st, 0) : -1;
+    sqlite3_finalize(st);
+    sqlite3_close(db);
+    return number;
+}
+
+// An index that does not hold is no reason to tell less, and the writer makes it again.
+static void test_damaged_index(void **state)
+{
+    (void)state;
+    char day[16], path[160];
+    struct telling *t = mem_new(sizeof *t);
+    struct history_filter filter = {.recipient = BYTES("r1.1@example.net")};
+    time_t today = (time_t)(midnight.us / SECOND);
+    strftime(day, sizeof day, "%Y%m%d", gmtime(&today));
+    snprintf(path, sizeof path, "%s/events/%s.db", state_path, day);
+    accept(1, midnight, 1);
+    wait_for_all();
+    assert_number("left", number_of(path, "UPDATE notes SET data = x'' RETURNING 7"), 7);
+    log_capture(swallow, NULL);
+    assert_int_equal(history_search(history, &filter, BYTES_NONE, 10, on_event, t), OK);
+    assert_number("found", t->count, 1);
+    int64_t sheets = 0;
+    for (int i = 0; i < 3000 && !sheets; i++) {
+        usleep(10000);
+        sheets = number_of(path, "SELECT count(*) FROM sheet");
+    }
+    log_capture(NULL, NULL);
+    assert_number("sheets", sheets, 1);
+    accept(2, midnight, 1);
+    wait_for_all();
+    t->count = 0;
+    filter.recipient = BYTES("@example.net");
+    assert_int_equal(history_search(history, &filter, BYTES_NONE, 10, on_event, t), OK);
+    assert_number("found", t->count, 2);
+    free(t);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_show, setup, teardown),
     cmocka_unit_test_setup_teardown(test_feedback, setup, teardown),
@@ -745,10 +845,13 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_lost_and_compacted, setup, teardown),
     cmocka_unit_test_setup_teardown(test_power_cut_at_a_day_change, setup, teardown),
     cmocka_unit_test_setup_teardown(test_find, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_search_after_a_restart, setup, teardown),
     cmocka_unit_test_setup_teardown(test_blocks, setup, teardown),
     cmocka_unit_test_setup_teardown(test_forgetting, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_forgetting_by_size, setup, teardown),
     cmocka_unit_test_setup_teardown(test_damaged_day, setup, teardown),
     cmocka_unit_test_setup_teardown(test_damaged_today, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_damaged_index, setup, teardown),
 };
 
 RUN_TESTS(tests)

@@ -13,7 +13,7 @@ import report  # noqa: E402
 
 PLAIN = ["relay_4k", "accept_4k", "queue_1m_memory", "queue_1m_restart", "queue_1m_accept", "relay_100k", "latency_idle", "start"]
 OTHERS = ["slow_disk", "tls_reuse", "tls_new", "fanout_1000", "idle_10k"]
-SIGNATURES = ["relay_4k_rsa", "relay_4k_ed25519", "dkim_verify", "suppress_10m"]
+SIGNATURES = ["relay_4k_rsa", "relay_4k_ed25519", "dkim_verify", "suppress_10m", "history_10m"]
 KEYS = ["id", "unit", "rounds", "posthaste", "postfix", "ratio", "target", "met", "cpu_us_per_msg", "flushes_per_msg",
         "rss_peak_bytes"]
 
@@ -35,7 +35,7 @@ def test_every_case_is_measured(cases, tmp_path):
         assert case["posthaste"]["min"] >= 0 and len(case["rounds"]) == 1
         assert set(case["target"]) == {"op", "value"} and case["rss_peak_bytes"] > 0
         assert case["met"] in (True, False) or case["rounds"][0]["bound_by_load"]
-        assert case["id"].startswith(("queue_1m", "idle", "start", "relay_4k_", "dkim", "suppress")) or case["postfix"]["median"] > 0
+        assert case["id"].startswith(("queue_1m", "idle", "start", "relay_4k_", "dkim", "suppress", "history")) or case["postfix"]["median"] > 0
         assert all(what[1] != "-" for what in report.check_rows(case)), "a target without a measurement"
 
 

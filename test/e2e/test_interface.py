@@ -327,6 +327,48 @@ def test_message_find(slow_relay, receiver_):
     assert len(table.splitlines()) == 3 and "x@example.org and 1 more" in table
 
 
+HISTORY_KEYS = [*EVENT_KEYS, "mx", "ip", "tls", "sender", "message_id", "account", "tag"]
+
+
+def test_history(slow_relay, receiver_, dns):
+    dns.domain("sub.example.org", receiver_)
+    receiver_.script("rcpt", "550 5.1.1 no such user", when="bob@")
+    one = send(slow_relay, ["x@example.org", BOB], mail_options=["ENVID=first"], X_Posthaste_Tag="red")
+    two = send(slow_relay, "y@sub.example.org", mail_options=["ENVID=second"], X_Posthaste_Tag="blue")
+    for ident, address in (one, "x@example.org"), (one, BOB), (two, "y@sub.example.org"):
+        wait_attempt(slow_relay, ident, address)
+
+    def history(*words):
+        found = slow_relay.cli_list("history", *words)
+        assert all(set(event) - {"feedback"} == set(HISTORY_KEYS) for event in found)
+        return [(event["id"], event["type"], event["recipient"]) for event in found]
+    to_x = [(one, "delivered", "x@example.org"), (one, "accepted", "x@example.org")]
+    assert history("--recipient", "X@Example.ORG") == to_x
+    assert history("--recipient", "x@example.org", "--type", "accepted") == to_x[1:]
+    assert {found[0] for found in history("--recipient", "@example.org")} == {one}, "a domain is not those below it"
+    assert history("--recipient", "@Sub.Example.org", "--type", "delivered") == [(two, "delivered", "y@sub.example.org")]
+    assert history("--type", "bounced", "--sender", ALICE) == [(one, "bounced", BOB)]
+    assert {found[0] for found in history("--tag", "blue")} == {found[0] for found in history("--envid", "second")} == {two}
+    report = slow_relay.cli_list("history", "--sender", "<>", "--type", "accepted")
+    assert [event["recipient"] for event in report] == [ALICE]
+    assert history("--account", "nobody") == [] and len(history("--account", "alice", "--type", "accepted")) == 4
+    assert len(history("--sender", ALICE, "--until", "1h")) == 0 < len(history("--sender", ALICE, "--since", "1h"))
+    accepted = slow_relay.message(two)["accepted_at"]
+    assert {found[0] for found in history("--sender", ALICE, "--type", "accepted", "--since", accepted)} == {two}
+    ident = slow_relay.message(one)["message_id"]
+    assert history("--message-id", ident.strip("<>")) == history("--message-id", ident) != []
+    everything, paged = slow_relay.cli_list("history"), []
+    while page := slow_relay.cli_list("history", "--limit", "1", *(["--before", paged[-1]["cursor"]] if paged else [])):
+        paged += page
+    assert paged == everything and [event["at"] for event in paged] == sorted((event["at"] for event in paged), reverse=True)
+    table = slow_relay.run("history", "--recipient", BOB).stdout
+    assert table.split()[:2] == ["AT", "EVENT"] and "550 5.1.1 no such user" in table
+    for words, says in ((["--type", "lost"], "must be one of"), (["--since", "noon"], "must be a time"), (["--before", "x"], "cursor")):
+        wrong = slow_relay.run("history", *words, check=False)
+        assert wrong.returncode == 64 + 1 and says in wrong.stderr, wrong
+    assert slow_relay.run("history", "--limit", "0", check=False).returncode == 64
+
+
 def test_message_why(slow_relay, receiver_, dns):
     receiver_.script("rcpt", "451 4.7.1 come back later", when="bob@")
 
