@@ -122,7 +122,7 @@ static const struct cli_option options[] = {
     {"tag", "TAG", "with this X-Posthaste-Tag"},
     {"account", "NAME", "of this account"},
     {"type", "TYPE", "only events of this type", .words = TYPES},
-    {"since", "TIME", "at or after this time, such as 2026-11-22T05:57:00Z; or how long ago: 2h"},
+    {"since", "TIME", "from this time on, such as 2026-11-22T05:57:00Z, or how long ago: 2h"},
     {"until", "TIME", "before this time, or so long ago"},
     {"limit", "N", "at most about so many, 1 to 10000; default: 100"},
     {"before", "CURSOR", "go on behind the event with this cursor, the last of an earlier page"},

@@ -350,7 +350,7 @@ static int write_leaf(struct sealing *s, int64_t at, struct bytes data)
     sqlite3_stmt *st = s->file->add_leaf;
     sqlite3_bind_int64(st, 1, at);
     sqlite3_bind_int64(st, 2, history_sql_sum(at, data));
-    sqlite3_bind_blob64(st, 3, data.at, data.len, SQLITE_STATIC);
+    sqlite3_bind_blob64(st, 3, data.at ? data.at : "", data.len, SQLITE_STATIC);
     int err = history_sql_step(st);
     sqlite3_clear_bindings(st);
     return err;
@@ -363,11 +363,14 @@ static int write_leaves(struct sealing *s, int64_t sheet, unsigned bits)
     struct buf leaf = {0};
     int err = OK;
     history_entries_sort(entries, left);
-    while (left && !err) {
-        int64_t at = sheet << HISTORY_LEAF_BITS_MAX | history_leaf_of(entries->word, bits);
+    for (uint32_t i = 0; i < 1u << bits && !err;
+         i++) { // empty ones too: one that is missing is damage
+        bool mine = left && history_leaf_of(entries->word, bits) == i;
         buf_clear(&leaf);
-        size_t taken = history_leaf_write(entries, left, bits, (uint64_t)s->first, &leaf);
-        err = leaf.err ? leaf.err : write_leaf(s, at, buf_bytes(&leaf));
+        size_t taken =
+            mine ? history_leaf_write(entries, left, bits, (uint64_t)s->first, &leaf) : 0;
+        err = leaf.err ? leaf.err
+                       : write_leaf(s, sheet << HISTORY_LEAF_BITS_MAX | i, buf_bytes(&leaf));
         entries += taken;
         left -= taken;
     }

@@ -200,7 +200,7 @@ static int find_one(struct history_view *v, const struct history_sheet *sheet, u
         return err;
     sqlite3_bind_int64(st, 1, at);
     int rc = sqlite3_step(st);
-    err = history_sql_error(rc);
+    err = rc == SQLITE_DONE ? E_DAMAGED : history_sql_error(rc);
     if (rc == SQLITE_ROW) {
         struct bytes leaf = history_sql_blob(st, 0);
         err = history_sql_sum(at, leaf) == sqlite3_column_int64(st, 1)
