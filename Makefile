@@ -5,7 +5,7 @@ SETUP_ASAN = -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -D
              -Dc_args=-fno-sanitize-recover=all
 SETUP_TSAN = -Db_sanitize=thread -Db_lundef=false -Doptimization=1 -Dwerror=false
 
-.PHONY: all asan tsan install demo run check check-long lint format bench fault sim fuzz mutants newcomer deps clean help
+.PHONY: all asan tsan install deb demo run check check-long lint format bench fault sim fuzz mutants deb-test newcomer deps clean help
 
 all: build/build.ninja ## build build/posthaste, optimised
 	ninja -C build
@@ -21,6 +21,10 @@ install: build/build.ninja ## install what docs/PACKAGING.md lists: make install
 	ninja -C build
 	meson install -C build --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
+deb: ## build Debian packages into build/deb
+	tools/deps build deb
+	tools/deb
+
 demo: ## install what the build needs, build, and watch one message travel
 	tools/deps build
 	@$(MAKE) --no-print-directory all
@@ -34,7 +38,7 @@ check: ## install what the tests need, build, and run them all (under 15 minutes
 	tools/check
 
 check-long: ## what check does, and the tests that take longer
-	tools/deps build check bench fuzz
+	tools/deps build check bench fuzz deb deb-test
 	tools/check --long
 
 lint: build/build.ninja ## layout, clang-tidy, layers, undocumented functions, banned calls
@@ -59,6 +63,7 @@ fault: ## one fault test, or check for all: make fault T=kill ROUNDS=100 FS=xfs 
 	@tools/fault $(T) $(foreach o,ROUNDS FS SEED MINUTES PEER,$(if $($o),$o=$($o)))
 
 sim: all ## the simulator's laws over many seeds: make sim SEEDS=500 SEED0=1
+	@ninja -C build sim
 	@build/sim --json --seeds $(or $(SEEDS),500) --seed0 $(or $(SEED0),1)
 
 fuzz: ## fuzz every parser and session, T seconds each: make fuzz T=60 [ONLY=smtp_model]
@@ -67,6 +72,10 @@ fuzz: ## fuzz every parser and session, T seconds each: make fuzz T=60 [ONLY=smt
 
 mutants: all ## plant bugs that break the laws; each must be caught
 	tools/mutants
+
+deb-test: ## the packages judged, and lived with in a fresh Debian root
+	tools/deps build check deb deb-test
+	tools/deb-test
 
 newcomer: ## both README commands in a fresh Debian root, as proof
 	tools/newcomer

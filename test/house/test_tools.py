@@ -76,6 +76,21 @@ def test_dependencies_have_no_server():
     assert len(rows) > 30 and not SERVERS & {name for name, _ in rows}
 
 
+# ---- debian/ -----------------------------------------------------------------------------------------
+
+def test_deb_builds_with_what_is_listed():
+    """debian/control asks for the libraries and tools that docs/DEPENDENCIES.md lists, and no others; the versions agree."""
+    rows = re.findall(r"^\| `([^`]+)` \| build \|", (TOP / "docs" / "DEPENDENCIES.md").read_text(), re.M)
+    control = (TOP / "debian" / "control").read_text()
+    wanted = set(re.findall(r"[a-z0-9][a-z0-9.+-]+(?= *(?:\(|,|$))", control.split("Build-Depends:")[1].split("\nStandards")[0], re.M))
+    assert wanted - {"debhelper-compat", "dh-sequence-installsysusers"} == set(rows) - {
+        "gcc", "libc6-dev", "python3",  # build-essential, and what meson brings
+        "dns-root-data", "ca-certificates"}  # to run it
+    assert {"dns-root-data", "ca-certificates"} < set(re.findall(r"[a-z-]+", control.split("\nDepends:")[1].split("\n")[0]))
+    version = re.search(r"^project\([^)]*?[ (]version: '([^']+)'", (TOP / "meson.build").read_text(), re.M).group(1)
+    assert (TOP / "debian" / "changelog").read_text().startswith(f"posthaste ({version}) ")
+
+
 # ---- tools/lint, tools/check-layers ------------------------------------------------------------------
 
 GOOD_H = "// SPDX-License-Identifier: MIT\n//\n// a - nothing\n#pragma once\n\n// Does nothing.\nint a_do(void);\nint a_more(void);\n"
