@@ -301,6 +301,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **st
     struct api_request *r = *state;
     if (!r)
         return;
+    api_audit_end(r);
     if (r->counted) // its client left
         atomic_fetch_sub(&r->api->waiting, 1);
     json_object_put(r->args);
@@ -410,6 +411,7 @@ int api_start(const struct api_options *options, struct conf_snapshot *snapshot,
     struct api *api = mem_new(sizeof *api);
     api->options = *options;
     api->snapshot = conf_snapshot_hold(snapshot);
+    list_init(&api->works);
     api_set_policy(api, &options->policy);
     api->started = api_now();
     api->checks = sys_loop_start("checks");

@@ -92,6 +92,7 @@ const struct api_row api_rows[] = {
     READS("GET", "/v1/events", api_events_get),
     READS("GET", "/v1/history", api_history_get),
     READS("GET", "/v1/service", api_service_get),
+    READS("GET", "/v1/work", api_work_get),
     READS("GET", "/v1/domain-check", api_domain_check_get), // what a reader finds is not kept
     ACTS("/v1/backup", api_backup_post, "backup"),
     ACTS("/v1/upgrade", api_upgrade_post, "upgrade"),

@@ -8,6 +8,7 @@
 
 #include "api/api.h"
 #include "api/api_access.h"
+#include "base/list.h"
 
 #define API_BODY_MAX ((size_t)1 << 20)
 #define API_PAGE 1000
@@ -19,6 +20,7 @@ struct api {
     char control_path[108];
     struct sys_loop *checks;        // where checks of domains wait for the DNS
     struct conf_snapshot *snapshot; // the current; main loop only
+    struct list works;              // struct api_work; main loop only
     atomic_int waiting;             // suspended requests
     atomic_bool stopping;
     struct queue_now started;
@@ -92,6 +94,21 @@ void api_add_line(struct api_request *r, struct json_object *object);
 // "id" of the query, or an error is answered.
 bool api_take_id(struct api_request *r, struct message_id *out);
 
+// Work of a request that takes long: told by GET /v1/work while it lasts. Main loop; done and of are also counted
+// elsewhere.
+struct api_work {
+    struct list link;
+    struct api_request *request;
+    const char *unit; // "messages"
+    struct wall began;
+    _Atomic uint64_t done, of; // of 0: not known
+    uint64_t changed;
+};
+void api_work_begin(struct api_work *work, struct api_request *r, const char *unit);
+void api_work_end(struct api_work *work);
+// Nobody waits for the answer any more. Any thread, while the request is suspended.
+bool api_client_is_gone(const struct api_request *r);
+
 // The store has changed: the request is suspended until every session goes by it.
 void api_tell_change(struct api_request *r);
 
@@ -119,6 +136,7 @@ void api_events_get(struct api_request *r);
 void api_history_get(struct api_request *r);
 void api_backup_post(struct api_request *r);
 void api_service_get(struct api_request *r);
+void api_work_get(struct api_request *r);
 void api_alerts_get(struct api_request *r);
 void api_upgrade_post(struct api_request *r);
 void api_suppress_post(struct api_request *r);

@@ -9,6 +9,7 @@
 #include "deliver/batch_load.h"
 #include "deliver/report.h"
 #include "mail/mail_address.h"
+#include "store/store_audit.h"
 #include "store/suppress.h"
 
 #define IN_FLIGHT_MAX 64    // leased batches whose records are not flushed yet
@@ -195,6 +196,8 @@ struct act {
     uint64_t cursor;
     bool no_more;
     uint64_t matched, changed;
+    struct api_work work;
+    bool stopped; // who asked is gone
     uint32_t in_flight;
     bool posted;              // on_more() is on its way
     bool going;               // in act_claim(): what is answered at once must not enter it again
@@ -305,12 +308,16 @@ static void act_finish(struct act *a)
 {
     struct api_request *r = a->request;
     struct json_object *o = json_object_new_object();
+    api_work_end(&a->work);
+    if (a->stopped)
+        r->outcome = STORE_AUDIT_STOPPED;
     json_object_object_add(o, "matched", json_object_new_uint64(a->matched));
     json_object_object_add(o, "changed", json_object_new_uint64(a->changed));
     json_object_object_add(o, "dry_run", json_object_new_boolean(a->dry_run));
     log_info("operator", LOG_STR("actor", r->actor),
              LOG_CSTR("action", ACTION_ROWS[a->action].name), LOG_INT("matched", a->matched),
-             LOG_INT("changed", a->changed), LOG_INT("dry_run", a->dry_run));
+             LOG_INT("changed", a->changed), LOG_INT("dry_run", a->dry_run),
+             LOG_INT("stopped", a->stopped));
     api_reply(r, o);
     conf_snapshot_release(a->snapshot);
     free(a->selected);
@@ -341,9 +348,20 @@ static void on_look(struct sys_timer *timer)
     act_go_on(container_of(timer, struct act, look));
 }
 
+// How far the search is. A client that left wants no more: what is claimed comes to its end, the rest stays as it is.
+static void look_around(struct act *a)
+{
+    atomic_store(&a->work.done, a->selected ? a->selected_next : a->cursor);
+    atomic_store(&a->work.of, a->selected ? a->selected_count : queue_scan_end(port_of(a)->queue));
+    a->work.changed = a->changed;
+    if (!a->no_more && api_client_is_gone(a->request))
+        a->stopped = a->no_more = true;
+}
+
 // Claims until enough is under way. True: others on this loop first.
 static bool act_claim(struct act *a)
 {
+    look_around(a);
     for (int steps = 0; !a->no_more && a->in_flight < IN_FLIGHT_MAX; steps++) {
         if (steps == IN_FLIGHT_MAX)
             return true;
@@ -427,6 +445,7 @@ static void on_act(struct sys_task *task)
     }
     a->snapshot = conf_snapshot_hold(a->request->api->snapshot); // a reload may replace it
     a->reporter = (struct reporter){.port = port_of(a), .snapshot = a->snapshot};
+    api_work_begin(&a->work, a->request, "messages");
     set_rules(a);
     // What ends mail is not for mail to come, least of all for the notifications that it makes.
     if (a->action == ACTION_BOUNCE || a->action == ACTION_DELETE)
@@ -563,6 +582,24 @@ void api_queue_post(struct api_request *r)
 
 // ---- backup --------------------------------------------------------------------------------------------------
 
+#define BACKUP_LOOK_MS 200
+
+struct backup_work {
+    struct api_work work;
+    struct spool_backup_watch watch;
+    struct sys_timer look;
+};
+
+static void on_backup_look(struct sys_timer *timer)
+{
+    struct backup_work *b = container_of(timer, struct backup_work, look);
+    atomic_store(&b->work.done, atomic_load(&b->watch.copied));
+    atomic_store(&b->work.of, atomic_load(&b->watch.size));
+    if (api_client_is_gone(b->work.request))
+        atomic_store(&b->watch.stop, true);
+    sys_timer_set(&b->look, mono_add_ms(sys_mono(), BACKUP_LOOK_MS));
+}
+
 // On the control thread again. The accounts come last: no message of the copy belongs to an account it lacks.
 static void copy_accounts(struct api_request *r)
 {
@@ -597,8 +634,14 @@ static void on_backed_up(void *ctx, int err)
 {
     struct api_request *r = ctx;
     struct suppress *suppress = r->api->options.port->suppress;
+    struct backup_work *b = r->own;
     struct buf path = {0};
     r->status = MHD_HTTP_OK;
+    sys_timer_stop(&b->look);
+    api_work_end(&b->work);
+    if (atomic_load(&b->watch.stop))
+        r->outcome = STORE_AUDIT_STOPPED;
+    free(b);
     if (err) {
         api_reply_error(r, err, "the spool is not copied to %.400s: %s", text_of(r, "to"),
                         err_text(err));
@@ -614,8 +657,12 @@ static void on_backup(struct sys_task *task)
 {
     struct api_request *r = container_of(task, struct api_request, task);
     struct buf path = {0};
+    struct backup_work *b = r->own = mem_new(sizeof *b);
+    api_work_begin(&b->work, r, "bytes");
+    b->look.fire = on_backup_look;
+    sys_timer_set(&b->look, mono_add_ms(sys_mono(), BACKUP_LOOK_MS));
     buf_printf(&path, "%s/spool", text_of(r, "to"));
-    spool_backup(r->api->options.port->spool, buf_cstr(&path), on_backed_up, r);
+    spool_backup(r->api->options.port->spool, buf_cstr(&path), &b->watch, on_backed_up, r);
     buf_done(&path);
 }
 

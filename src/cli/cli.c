@@ -30,6 +30,7 @@ const struct cli_exit_row cli_exits[] = {
     {CLI_TEMPORARY, "not now: try again later"},
     {CLI_PERMISSION, "no permission"},
     {CLI_CONFIG, "the configuration is wrong"},
+    {CLI_INTERRUPTED, "interrupted (^C, SIGTERM), at a safe place"},
     {0, NULL},
 };
 

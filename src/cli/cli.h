@@ -22,6 +22,7 @@ enum cli_exit {
     CLI_TEMPORARY = 75,   // may work later
     CLI_PERMISSION = 77,
     CLI_CONFIG = 78,
+    CLI_INTERRUPTED = 130, // by ^C or SIGTERM, at a safe place
 };
 
 #define CLI_OPTIONS_MAX 24   // of one command, the common ones included

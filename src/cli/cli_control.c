@@ -2,7 +2,9 @@
 #include "cli/cli_control.h"
 
 #include <json-c/json.h>
+#include <unistd.h>
 
+#include "cli/cli_progress.h"
 #include "cli/control_client.h"
 
 // What could not even be asked.
@@ -22,11 +24,28 @@ static int fail_reply(const struct control_reply *reply)
     return exit;
 }
 
-typedef int request_function(struct bytes socket, const char *path, struct json_object *body,
-                             struct control_reply *out, struct buf *error);
+// *out is the answer, or the reason is told.
+static int take_answer(int err, const struct control_reply *reply, struct buf *error,
+                       struct json_object **out)
+{
+    int exit = CLI_OK;
+    if (err) {
+        exit = fail_transport(err, error);
+        buf_done(error);
+        return exit;
+    }
+    buf_done(error);
+    if (reply->status != 200)
+        exit = fail_reply(reply);
+    else if (!reply->body)
+        exit = cli_fail(CLI_TEMPORARY, "posthaste answered what is no JSON");
+    else
+        *out = json_object_get(reply->body);
+    json_object_put(reply->body);
+    return exit;
+}
 
-static int ask(struct cli *cli, request_function *request, const char *path,
-               struct json_object *body, struct json_object **out)
+int cli_ask(struct cli *cli, const char *path, struct json_object *body, struct json_object **out)
 {
     const struct conf *conf = cli_conf(cli);
     struct control_reply reply;
@@ -34,30 +53,128 @@ static int ask(struct cli *cli, request_function *request, const char *path,
     *out = NULL;
     if (!conf)
         return CLI_CONFIG;
-    int err = request(conf->control, path, body, &reply, &error);
-    int exit = err ? fail_transport(err, &error) : CLI_OK;
-    buf_done(&error);
-    if (err)
-        return exit;
-    if (reply.status != 200)
-        exit = fail_reply(&reply);
-    else if (!reply.body)
-        exit = cli_fail(CLI_TEMPORARY, "posthaste answered what is no JSON");
-    else
-        *out = json_object_get(reply.body);
-    json_object_put(reply.body);
-    return exit;
-}
-
-int cli_ask(struct cli *cli, const char *path, struct json_object *body, struct json_object **out)
-{
-    return ask(cli, control_request, path, body, out);
+    return take_answer(control_request(conf->control, path, body, &reply, &error), &reply, &error,
+                       out);
 }
 
 int cli_ask_long(struct cli *cli, const char *path, struct json_object *body,
                  struct json_object **out)
 {
-    return ask(cli, control_request_long, path, body, out);
+    const struct conf *conf = cli_conf(cli);
+    struct control_reply reply;
+    struct buf error = {0};
+    *out = NULL;
+    if (!conf)
+        return CLI_CONFIG;
+    int err = control_request_long(conf->control, path, body, NULL, NULL, &reply, &error);
+    return take_answer(err, &reply, &error, out);
+}
+
+// ---- work --------------------------------------------------------------------------------------------
+
+#define WORK_LOOK_S 0.5
+#define WORK_STOP_LOOKS 300 // a tenth of a second apart
+
+struct work {
+    struct cli *cli;
+    struct cli_progress progress;
+    double looked;
+    bool there; // at the last look
+    uint64_t done, of;
+};
+
+// Our work among all that the service does: known by our process id.
+static void look_at_work(struct work *w)
+{
+    struct control_reply reply = {0};
+    struct buf error = {0};
+    w->there = false;
+    if (control_request(cli_conf(w->cli)->control, "/v1/work", NULL, &reply, &error) == OK) {
+        struct json_object *list = cli_json_field(reply.body, "work");
+        size_t count =
+            json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+        for (size_t i = 0; i < count; i++) {
+            struct json_object *one = json_object_array_get_idx(list, i);
+            if (cli_json_number(one, "pid") != (uint64_t)getpid())
+                continue;
+            const char *unit = json_object_get_string(cli_json_field(one, "unit"));
+            w->progress.unit = unit ? arena_dup(&w->cli->arena, bytes_cstr(unit)).at : "";
+            w->done = cli_json_number(one, "done");
+            w->of = cli_json_number(one, "of");
+            w->there = true;
+        }
+        json_object_put(reply.body);
+    }
+    buf_done(&error);
+}
+
+static bool on_tick(void *ctx)
+{
+    struct work *w = ctx;
+    double now = cli_progress_seconds(&w->progress);
+    if (cli_interrupted())
+        return false;
+    if ((!w->progress.terminal && !w->progress.lines) || now - w->looked < WORK_LOOK_S)
+        return true;
+    look_at_work(w);
+    w->looked = cli_progress_seconds(&w->progress);
+    if (w->there)
+        cli_progress_show(&w->progress, w->done, w->of);
+    return true;
+}
+
+// What the audit log says of it, once it has an end.
+static void tell_what_was_done(struct work *w)
+{
+    struct json_object *request = json_object_new_object(), *args = json_object_new_object();
+    struct control_reply reply = {0};
+    struct buf error = {0};
+    json_object_object_add(request, "op", json_object_new_string("audit.list"));
+    json_object_object_add(args, "max", json_object_new_int(100));
+    json_object_object_add(request, "args", args);
+    const char *detail = NULL;
+    if (control_request(cli_conf(w->cli)->control, "/v1/store", request, &reply, &error) == OK) {
+        struct json_object *list = cli_json_field(reply.body, "entries");
+        size_t count =
+            json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+        for (size_t i = 0; i < count && !detail; i++) {
+            struct json_object *one = json_object_array_get_idx(list, i);
+            if (cli_json_number(one, "pid") == (uint64_t)getpid())
+                detail = json_object_get_string(cli_json_field(one, "detail"));
+        }
+    }
+    cli_fail(CLI_INTERRUPTED, "interrupted: %s; the rest is as it was",
+             detail ? detail : "`posthaste audit` has what was done");
+    json_object_put(reply.body);
+    json_object_put(request);
+    buf_done(&error);
+}
+
+int cli_ask_work(struct cli *cli, const char *path, struct json_object *body,
+                 struct json_object **out)
+{
+    const struct conf *conf = cli_conf(cli);
+    struct control_reply reply;
+    struct buf error = {0};
+    struct work w = {.cli = cli};
+    *out = NULL;
+    if (!conf)
+        return CLI_CONFIG;
+    cli_interrupt_catch();
+    cli_progress_begin(cli, &w.progress, "");
+    int err = control_request_long(conf->control, path, body, on_tick, &w, &reply, &error);
+    cli_progress_end(&w.progress, w.done, w.of);
+    if (err != E_AGAIN)
+        return take_answer(err, &reply, &error, out);
+    buf_done(&error);
+    w.there = true;
+    for (int i = 0; w.there && i < WORK_STOP_LOOKS; i++) {
+        if (i)
+            usleep(100000);
+        look_at_work(&w);
+    }
+    tell_what_was_done(&w);
+    return CLI_INTERRUPTED;
 }
 
 // ---- lists -------------------------------------------------------------------------------------------

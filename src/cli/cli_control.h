@@ -15,6 +15,11 @@ int cli_ask(struct cli *cli, const char *path, struct json_object *body, struct 
 int cli_ask_long(struct cli *cli, const char *path, struct json_object *body,
                  struct json_object **out);
 
+// Work that takes long: shows how far it is, and ends it when it is interrupted (cli_progress.h). Then the service has
+// stopped it, at a safe place, when this returns CLI_INTERRUPTED; what was done then, is told.
+int cli_ask_work(struct cli *cli, const char *path, struct json_object *body,
+                 struct json_object **out);
+
 // A question whose answer is one object a line: on_object() for each, borrowed; false ends it.
 int cli_ask_lines(struct cli *cli, const char *path,
                   bool (*on_object)(void *ctx, struct json_object *object), void *ctx);

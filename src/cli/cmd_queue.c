@@ -115,6 +115,7 @@ static const struct cli_option action_options[] = {
     {"recipient", "ADDRESS", "recipients with this address"},
     {"all", NULL, "everything"},
     {"dry-run", NULL, "say how many match, change nothing"},
+    {"progress", NULL, "say each second how far it is, also when that is no terminal"},
     {NULL},
 };
 
@@ -150,7 +151,7 @@ static int act(struct cli *cli, const char *action)
                               "%s: give exactly one of --id, --domain, --account, --recipient "
                               "and --all",
                               cli->command->name);
-    int exit = cli_ask(cli, "/v1/queue", request, &answer);
+    int exit = cli_ask_work(cli, "/v1/queue", request, &answer);
     json_object_put(request);
     if (exit)
         return exit;

@@ -7,17 +7,15 @@
 // on from the line it names, or from the beginning.
 #include <errno.h>
 #include <json-c/json.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "cli/cli_commands.h"
 #include "cli/cli_control.h"
+#include "cli/cli_progress.h"
 #include "cli/cli_store.h"
 #include "cli/cli_suppress.h"
 #include "cli/csv.h"
@@ -26,56 +24,10 @@
 #define BATCH_BYTES 700000 // of JSON; a request has at most a megabyte
 #define ROW_BYTES 60       // of JSON around a row's texts
 #define LINE_BYTES_MAX 65536
-#define PROGRESS_S 1.0
 
 static const char *const COLUMNS[] = {"address", "scope", "account", "stream",
                                       "reason",  "since", "expires", "note"};
 enum { ADDRESS, SCOPE, ACCOUNT, COLUMNS_COUNT = COUNT_OF(COLUMNS) };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-// ---- progress --------------------------------------------------------------------------------------------
-
-struct progress {
-    bool shown;
-    double began, last;
-};
-
-static void progress_begin(struct cli *cli, struct progress *p)
-{
-    p->shown = cli_flag(cli, "progress") || isatty(STDERR_FILENO);
-    p->began = p->last = seconds();
-}
-
-static void progress_show(struct progress *p, uint64_t count, const char *what, bool end)
-{
-    double now = seconds();
-    if (!p->shown || (!end && now - p->last < PROGRESS_S))
-        return;
-    p->last = now;
-    fprintf(stderr, "%llu %s, %.0f/s\n", (unsigned long long)count, what,
-            (double)count / (now - p->began > 0 ? now - p->began : 1));
-}
 
 // ---- import: lines ---------------------------------------------------------------------------------------
 
@@ -95,7 +47,7 @@ struct import {
     char *text;
     size_t text_cap;
     struct buf record;
-    struct progress progress;
+    struct cli_progress progress;
 };
 
 static void tell_error(struct import *im, uint64_t line, const char *what)
@@ -269,23 +221,24 @@ static int import_all(struct import *im)
 {
     int exit = CLI_OK;
     bool more = true;
-    while (!exit && more && !interrupted) {
+    while (!exit && more && !cli_interrupted()) {
         more = read_record(im);
         if (!more || json_object_array_length(im->rows) == BATCH_ROWS ||
             im->rows_bytes > BATCH_BYTES) {
             exit = send_batch(im);
-            progress_show(&im->progress, im->done, "lines", !more);
+            cli_progress_show(&im->progress, im->done, 0);
         }
     }
-    if (!exit && interrupted)
+    if (!exit && cli_interrupted())
         exit = send_batch(im);
+    cli_progress_end(&im->progress, im->done, 0);
     return exit;
 }
 
 static int report_import(struct import *im, int exit)
 {
-    double took = seconds() - im->progress.began;
-    bool whole = !exit && !interrupted;
+    double took = cli_progress_seconds(&im->progress);
+    bool whole = !exit && !cli_interrupted();
     if (im->cli->json) {
         struct json_object *o = json_object_new_object();
         json_object_object_add(o, "lines", json_object_new_uint64(im->done));
@@ -302,7 +255,7 @@ static int report_import(struct import *im, int exit)
                (unsigned long long)im->unchanged, (unsigned long long)im->errors);
     }
     if (!whole)
-        return cli_fail(exit ? exit : CLI_TEMPORARY,
+        return cli_fail(exit ? exit : CLI_INTERRUPTED,
                         "interrupted behind line %llu; go on with --from-line %llu",
                         (unsigned long long)im->done, (unsigned long long)im->done + 1);
     return im->errors ? CLI_DATA : CLI_OK;
@@ -321,10 +274,10 @@ static int run_import(struct cli *cli)
                         im.name, strerror(errno));
     int exit = cli_suppress_open(cli, &im.list);
     if (!exit) {
-        catch_signals();
+        cli_interrupt_catch();
         im.rows = json_object_new_array();
         buf_init(&im.record, (size_t)4 * LINE_BYTES_MAX);
-        progress_begin(cli, &im.progress);
+        cli_progress_begin(cli, &im.progress, "lines");
         exit = report_import(&im, import_all(&im));
         json_object_put(im.rows);
         buf_done(&im.record);
@@ -365,12 +318,12 @@ static bool write_out(FILE *file, struct buf *text)
 static int export_pages(struct cli *cli, struct cli_suppress *list, struct json_object *args,
                         uint64_t *out_count)
 {
-    struct progress progress;
+    struct cli_progress progress;
     struct json_object *page, *next = NULL;
     struct buf text = {0};
     bool plain = cli_flag(cli, "list");
     int exit = CLI_OK;
-    progress_begin(cli, &progress);
+    cli_progress_begin(cli, &progress, "entries");
     if (!plain)
         add_heading(&text);
     do {
@@ -387,8 +340,11 @@ static int export_pages(struct cli *cli, struct cli_suppress *list, struct json_
         json_object_put(page);
         if (!write_out(stdout, &text))
             exit = cli_fail(CLI_TEMPORARY, "cannot write: %s", strerror(errno));
-        progress_show(&progress, *out_count, "entries", !next);
+        cli_progress_show(&progress, *out_count, 0);
+        if (cli_interrupted() && next && !exit)
+            exit = cli_fail(CLI_INTERRUPTED, "interrupted: what was printed is not the whole list");
     } while (next && !exit);
+    cli_progress_end(&progress, *out_count, 0);
     buf_done(&text);
     return exit;
 }
@@ -407,6 +363,7 @@ static int run_export(struct cli *cli)
             cli_json_add(args, options[i], bytes_cstr(cli_value(cli, options[i])));
     if (cli_flag(cli, "service"))
         json_object_object_add(args, "service", json_object_new_boolean(true));
+    cli_interrupt_catch();
     exit = export_pages(cli, list, args, &count);
     if (!exit && fflush(stdout) != 0)
         exit = cli_fail(CLI_TEMPORARY, "cannot write: %s", strerror(errno));

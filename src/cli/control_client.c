@@ -18,6 +18,7 @@ struct transfer {
     CURL *curl;
     struct buf received; // the body; of a stream, the line under way
     bool (*on_line)(void *ctx, struct bytes line);
+    bool (*on_tick)(void *ctx);
     void *ctx;
     bool ended;   // by on_line
     bool is_long; // no time-out
@@ -43,6 +44,17 @@ static size_t on_data(char *at, size_t size, size_t count, void *ctx)
     return t->received.err || t->ended ? 0 : size * count;
 }
 
+static int on_progress(void *ctx, curl_off_t down, curl_off_t down_now, curl_off_t up,
+                       curl_off_t up_now)
+{
+    struct transfer *t = ctx;
+    (void)down;
+    (void)down_now;
+    (void)up;
+    (void)up_now;
+    return t->on_tick(t->ctx) ? 0 : 1;
+}
+
 static int explain(CURLcode code, struct bytes socket, struct buf *error)
 {
     if (code == CURLE_COULDNT_CONNECT && access(socket.at, W_OK) != 0 && errno == EACCES) {
@@ -56,6 +68,10 @@ static int explain(CURLcode code, struct bytes socket, struct buf *error)
     if (code == CURLE_OPERATION_TIMEDOUT) {
         buf_printf(error, "posthaste does not answer within %d s", CONTROL_TIMEOUT_S);
         return E_TIMEOUT;
+    }
+    if (code == CURLE_ABORTED_BY_CALLBACK) {
+        buf_add_cstr(error, "interrupted");
+        return E_AGAIN;
     }
     buf_printf(error, "talking to posthaste failed: %s", curl_easy_strerror(code));
     return E_IO;
@@ -72,6 +88,11 @@ static void set_up(struct transfer *t, const char *socket, const char *url)
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 10L);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, t);
+    if (t->on_tick) {
+        curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+        curl_easy_setopt(curl, CURLOPT_XFERINFODATA, t);
+    }
     if (!t->on_line && !t->is_long)
         curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)CONTROL_TIMEOUT_S);
 }
@@ -129,9 +150,10 @@ int control_request(struct bytes socket, const char *path, struct json_object *b
 }
 
 int control_request_long(struct bytes socket, const char *path, struct json_object *body,
-                         struct control_reply *out, struct buf *error)
+                         bool (*on_tick)(void *ctx), void *ctx, struct control_reply *out,
+                         struct buf *error)
 {
-    struct transfer t = {.is_long = true};
+    struct transfer t = {.is_long = true, .on_tick = on_tick, .ctx = ctx};
     return run(&t, CONTROL_REPLY_MAX, socket, path, body, out, error);
 }
 

@@ -23,9 +23,11 @@ struct control_reply {
 int control_request(struct bytes socket, const char *path, struct json_object *body,
                     struct control_reply *out, struct buf *error) MUST_USE;
 
-// The same without a limit of time.
+// The same without a limit of time. on_tick() (may be NULL) is called several times a second while it lasts, and may ask
+// other things; false there ends it: E_AGAIN.
 int control_request_long(struct bytes socket, const char *path, struct json_object *body,
-                         struct control_reply *out, struct buf *error) MUST_USE;
+                         bool (*on_tick)(void *ctx), void *ctx, struct control_reply *out,
+                         struct buf *error) MUST_USE;
 
 // A GET that answers with one JSON object a line: on_line() for each line, without its newline;
 // return false there to end. 0 when the stream ended or was ended. A status other than 200 comes as

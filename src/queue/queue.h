@@ -433,6 +433,9 @@ struct queue_place {
 int queue_find(struct queue *q, struct message_id id, uint32_t number, struct queue_now now,
                struct queue_place *out) MUST_USE;
 
+// What the cursor of a search by anything but an id ends at, about: how far it is.
+uint64_t queue_scan_end(struct queue *q);
+
 struct queue_row { // a bundle
     struct message_id id;
     uint32_t account;

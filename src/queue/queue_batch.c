@@ -373,6 +373,14 @@ bool queue_claim(struct queue *q, const struct queue_filter *filter, uint64_t *c
     return more;
 }
 
+uint64_t queue_scan_end(struct queue *q)
+{
+    queue_lock(q);
+    uint64_t end = q->messages.made;
+    queue_unlock(q, NULL, NULL);
+    return end;
+}
+
 static uint64_t count_message(const struct queue_message *m, const struct queue_filter *filter)
 {
     uint64_t count = 0;

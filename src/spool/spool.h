@@ -23,6 +23,8 @@
 // Never:  calls done() from inside the call that asked.
 #pragma once
 
+#include <stdatomic.h>
+
 #include "spool/feedback.h"
 #include "spool/outcome.h"
 #include "spool/stored_message.h"
@@ -229,8 +231,13 @@ void spool_read(struct spool *spool, struct spool_read *read);
 
 // Copies one consistent cut of the spool into the new or empty directory `to` (copied string) and
 // marks it as on hold. done() on the asking loop: OK, E_EXISTS (not empty), E_BUSY (one is
-// running), E_FULL, E_IO. Nothing is freed while it runs.
-void spool_backup(struct spool *spool, const char *to, void (*done)(void *ctx, int err), void *ctx);
+// running), E_FULL, E_IO, E_CLOSED (stopped). Nothing is freed while it runs. `watch` (may be NULL) stays until done().
+struct spool_backup_watch {
+    _Atomic bool stop;             // set by who asked: the copy ends soon and is not whole
+    _Atomic uint64_t copied, size; // bytes
+};
+void spool_backup(struct spool *spool, const char *to, struct spool_backup_watch *watch,
+                  void (*done)(void *ctx, int err), void *ctx);
 
 // For reading files of this spool (reader, extents); thread-safe as disk.h says.
 struct disk *spool_disk(struct spool *spool);

@@ -28,6 +28,7 @@ struct backup {
     char *to;
     void (*done)(void *ctx, int err);
     void *ctx;
+    struct spool_backup_watch *watch; // may be NULL
     int err;
     struct disk *from, *disk;
     struct part *parts;
@@ -134,6 +135,8 @@ static int copy_piece(struct backup *b, bool *out_end)
     if (!err && got)
         err = disk_pwritev(b->out, &iov, 1, b->at);
     b->at += got;
+    if (b->watch)
+        atomic_fetch_add(&b->watch->copied, got);
     *out_end = got < want || got == left;
     return err;
 }
@@ -219,7 +222,8 @@ static void tell(struct backup *b)
 static void on_worked(struct sys_job *job)
 {
     struct backup *b = container_of(job, struct backup, job);
-    if (!b->err && !b->finished && b->spool->stopping)
+    if (!b->err && !b->finished &&
+        (b->spool->stopping || (b->watch && atomic_load(&b->watch->stop))))
         b->err = E_CLOSED;
     if (!b->err && !b->finished) {
         sys_offload(&b->job);
@@ -249,6 +253,8 @@ void backup_consider(struct spool *spool)
     {
         struct segment *s = list_get(link, struct segment, link);
         add_segment(b, s, s == j->open);
+        if (b->watch)
+            atomic_fetch_add(&b->watch->size, s == j->open ? s->end : s->size);
     }
     b->from = j->disk;
     b->job = (struct sys_job){.kind = SYS_JOB_DISK, .run = run_work, .done = on_worked};
@@ -278,13 +284,15 @@ static void run_begin(struct sys_task *task)
     backup_consider(spool);
 }
 
-void spool_backup(struct spool *spool, const char *to, void (*done)(void *ctx, int err), void *ctx)
+void spool_backup(struct spool *spool, const char *to, struct spool_backup_watch *watch,
+                  void (*done)(void *ctx, int err), void *ctx)
 {
     CHECK(spool->loop);
     struct backup *b = mem_new(sizeof(*b));
     size_t len = strlen(to) + 1;
     b->spool = spool;
     b->home = sys_loop_self();
+    b->watch = watch;
     b->done = done;
     b->ctx = ctx;
     b->to = mem_new(len);

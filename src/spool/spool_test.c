@@ -775,7 +775,7 @@ static void test_freed_segments_are_kept_for_the_pace(void **state)
 
 static void do_backup(void *ctx)
 {
-    spool_backup(spool, "/copy", on_committed, ctx);
+    spool_backup(spool, "/copy", NULL, on_committed, ctx);
 }
 
 static void test_backup_is_one_cut_and_on_hold(void **state)

@@ -180,7 +180,7 @@ static void on_backup(void *ctx, int err)
 
 static void start_backup(void *ctx)
 {
-    spool_backup(spool, copy, on_backup, ctx);
+    spool_backup(spool, copy, NULL, on_backup, ctx);
 }
 
 static void test_threads(void **state)

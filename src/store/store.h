@@ -55,6 +55,8 @@
 #include "base/clock.h"
 
 #define STORE_VERSION 4 // version N opens a store of N - 1 and takes it further
+// A file in the folder while a backup is being restored there: no store is opened then.
+#define STORE_RESTORE_MARK "restore-incomplete"
 #define STORE_ACCOUNTS_MAX 1000000
 #define STORE_CREDENTIALS_MAX 100 // of one account
 #define STORE_DOMAINS_MAX 10000   // of one account
@@ -64,7 +66,7 @@ struct store;
 
 // Opens (and makes, where it is not) FOLDER/accounts.db and takes the lock FOLDER/lock, which a
 // running daemon holds. E_BUSY (another process holds it), E_VERSION (made by a newer release),
-// E_NOT_FOUND (the folder), E_DENIED, E_DAMAGED, E_IO. `error` gets a line that says what is wrong
+// E_NOT_FOUND (the folder), E_DENIED, E_DAMAGED (also: a restore did not end), E_IO. `error` gets a line that says what is wrong
 // with which file.
 int store_open(struct bytes folder, struct store **out, struct buf *error) MUST_USE;
 void store_close(struct store *store); // NULL is fine

@@ -306,6 +306,13 @@ static void explain(struct bytes folder, int err, struct buf *error)
         buf_printf(error, "cannot open the store in %.*s: %s", BYTES_FMT(folder), err_text(err));
 }
 
+static bool has_restore_mark(const char *root)
+{
+    char mark[PATH_MAX];
+    return snprintf(mark, sizeof mark, "%s/" STORE_RESTORE_MARK, root) < (int)sizeof mark &&
+           access(mark, F_OK) == 0;
+}
+
 int store_db_open(struct bytes folder, struct store **out, struct buf *error)
 {
     char lock[PATH_MAX], path[PATH_MAX], root[PATH_MAX];
@@ -320,6 +327,11 @@ int store_db_open(struct bytes folder, struct store **out, struct buf *error)
         err = snprintf(path, sizeof path, "%s/accounts.db", root) >= (int)sizeof path ? E_LIMIT : 0;
     if (!err && stat(root, &st) != 0)
         err = err_from_errno(errno);
+    if (!err && has_restore_mark(root)) {
+        buf_printf(error, "a restore into %s was cut short: run `posthaste restore` again", root);
+        store_db_close(store);
+        return E_DAMAGED;
+    }
     if (!err)
         err = take_lock(store, lock, &st);
     if (!err)

@@ -294,7 +294,7 @@ def test_import_is_resumed(relay, receiver_, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     first = json.loads(out)
-    assert process.returncode == 75 and not first["complete"] and 0 < first["added"] < 300000
+    assert process.returncode == 130 and not first["complete"] and 0 < first["added"] < 300000
     assert f"--from-line {first['lines'] + 1}" in err
     rest = relay.cli("suppress", "import", source, "--from-line", first["lines"] + 1)
     assert rest["complete"] and first["added"] + rest["added"] == 300000 and rest["unchanged"] == 0
