@@ -17,7 +17,7 @@ def keys(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=JUDGES)
 def judge(request, keys, tmp_path_factory):
-    if request.param == "mailauth" and not judges.mailauth_root():
+    if request.param == "mailauth" and not judges.npm_root():
         pytest.skip("mailauth is not installed: run tools/npm")
     if request.param == "opendkim" and not (network.PRIVATE and shutil.which("opendkim-testmsg")):
         pytest.skip("needs root and opendkim-tools: opendkim-testmsg asks the DNS server of resolv.conf")

@@ -166,7 +166,7 @@ def judge(scene, transaction):
     assert header["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     domain = transaction.mail_from.rpartition("@")[2]
     assert domain == f"bounces.{DOMAIN}" and f"ip4:{scene.address}".encode() in scene.text_of(domain)
-    if judges.mailauth_root():
+    if judges.npm_root():
         names = [f"{re.search(r's=([^;]+)', re.sub(chr(92) + 's', '', value)).group(1)}._domainkey.{DOMAIN}" for value in signatures]
         mailauth = judges.MailAuth(types.SimpleNamespace(records={name: scene.text_of(name).decode() for name in names}), None)
         results = mailauth._ask(message, what="verify")

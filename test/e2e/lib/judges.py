@@ -192,7 +192,7 @@ async function answer(ask) {
 """
 
 
-def mailauth_root():
+def npm_root():
     """Where npm's packages are, or None if they are not installed."""
     found = subprocess.run([TOP / "tools" / "npm", "--path"], capture_output=True, text=True)
     return found.stdout.strip() or None
@@ -202,7 +202,7 @@ class MailAuth:
     name = "mailauth"
 
     def __init__(self, keys, dns):
-        self.process = subprocess.Popen(["node", "-e", MAILAUTH, mailauth_root(), json.dumps(keys.records)], stdin=subprocess.PIPE,
+        self.process = subprocess.Popen(["node", "-e", MAILAUTH, npm_root(), json.dumps(keys.records)], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, preexec_fn=die_with_parent)
 
     def _ask(self, message, **more):
