@@ -213,7 +213,8 @@ static void show_entries(const struct show *s, const struct conf_param *param, c
     uint32_t count = *(const uint32_t *)(const void *)(base + param->count_offset);
     char section[64];
     snprintf(section, sizeof section, "%s[].", param->name);
-    buf_printf(out, "%*s%.*s:\n", (int)indent, "", BYTES_FMT(conf_param_key(param)));
+    buf_printf(out, "%*s%.*s:%s\n", (int)indent, "", BYTES_FMT(conf_param_key(param)),
+               count ? "" : " []");
     for (uint32_t i = 0; i < count; i++) {
         const struct conf_node *item = given ? conf_node_nth(given, i) : NULL;
         const struct show all = {s->conf, true};
