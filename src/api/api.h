@@ -57,6 +57,9 @@ struct api_options {
     // OK when this relay is about to end for it, else why not.
     void (*upgrade)(void *ctx, void (*decided)(void *decided_ctx, int err, struct bytes why),
                     void *decided_ctx);
+    // Has the configuration read again; on the main loop. decided() as above.
+    void (*reload)(void *ctx, void (*decided)(void *decided_ctx, int err, struct bytes why),
+                   void *decided_ctx);
     // Looks after the DKIM keys now (daemon/dkim_keeper.h); on the main loop. done() follows.
     void (*look_after_keys)(void *ctx, void (*done)(void *done_ctx), void *done_ctx);
     void *ctx;

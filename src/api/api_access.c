@@ -96,6 +96,7 @@ const struct api_row api_rows[] = {
     READS("GET", "/v1/domain-check", api_domain_check_get), // what a reader finds is not kept
     ACTS("/v1/backup", api_backup_post, "backup"),
     ACTS("/v1/upgrade", api_upgrade_post, "upgrade"),
+    ACTS("/v1/reload", api_reload_post, "config.reload"),
     ACTS("/v1/dkim", api_dkim_post, "keys.look"),
 };
 // clang-format on

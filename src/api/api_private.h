@@ -138,6 +138,7 @@ void api_backup_post(struct api_request *r);
 void api_service_get(struct api_request *r);
 void api_work_get(struct api_request *r);
 void api_alerts_get(struct api_request *r);
+void api_reload_post(struct api_request *r);
 void api_upgrade_post(struct api_request *r);
 void api_suppress_post(struct api_request *r);
 void api_metrics(struct api *api, struct buf *out);

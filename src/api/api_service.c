@@ -77,3 +77,30 @@ void api_upgrade_post(struct api_request *r)
 {
     api_to_main(r, on_upgrade);
 }
+
+// ---- reload ----------------------------------------------------------------------------------------------
+
+static void on_reload_decided(void *ctx, int err, struct bytes why)
+{
+    struct api_request *r = ctx;
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "reloaded", json_object_new_boolean(true));
+    if (err) {
+        json_object_put(o);
+        api_reply_error(r, err, "%.*s", BYTES_FMT(why));
+    } else {
+        api_reply(r, o);
+    }
+    api_resume(r);
+}
+
+static void on_reload(struct sys_task *task)
+{
+    struct api_request *r = container_of(task, struct api_request, task);
+    r->api->options.reload(r->api->options.ctx, on_reload_decided, r);
+}
+
+void api_reload_post(struct api_request *r)
+{
+    api_to_main(r, on_reload);
+}

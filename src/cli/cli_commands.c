@@ -12,6 +12,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_check_config,
     &cli_config_show,
     &cli_config_schema,
+    &cli_config_reload,
     &cli_import_postfix,
     &cli_doctor,
 

@@ -6,7 +6,7 @@
 #include "cli/cli.h"
 
 extern const struct cli_command cli_serve, cli_check_config, cli_config_show, cli_config_schema,
-    cli_import_postfix, cli_doctor;
+    cli_config_reload, cli_import_postfix, cli_doctor;
 extern const struct cli_command cli_account_add, cli_account_list, cli_account_show,
     cli_account_set, cli_account_suspend, cli_account_activate, cli_account_close;
 extern const struct cli_command cli_credential_add, cli_credential_list, cli_credential_remove;

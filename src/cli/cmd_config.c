@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include <json-c/json.h>
 #include <stdio.h>
 
 #include "cli/cli_commands.h"
+#include "cli/cli_control.h"
 #include "conf/conf_show.h"
 
 static int print(struct buf *out)
@@ -37,6 +39,31 @@ const struct cli_command cli_config_show = {
             "running service has it once it was started, or got SIGHUP, after the last change.\n",
     .options = show_options,
     .run = run_show,
+};
+
+static int run_reload(struct cli *cli)
+{
+    struct json_object *answer, *request = json_object_new_object();
+    int exit = cli_ask_long(cli, "/v1/reload", request, &answer); // reads the file itself, first
+    json_object_put(request);
+    if (exit)
+        return exit == CLI_DATA ? CLI_CONFIG : exit;
+    if (cli->json)
+        cli_print_json(answer);
+    else
+        printf("the configuration is read again\n");
+    json_object_put(answer);
+    return CLI_OK;
+}
+
+const struct cli_command cli_config_reload = {
+    .name = "config reload",
+    .help = "have the service read its configuration again, and say whether it took it",
+    .more =
+        "As SIGHUP does: the configuration and all files that it names, certificates too. If\n"
+        "anything is wrong with them the old ones go on, and the exit code is 78. What needs a\n"
+        "restart holds after one.\n",
+    .run = run_reload,
 };
 
 static int run_schema(struct cli *cli)

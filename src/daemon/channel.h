@@ -24,12 +24,14 @@ enum channel_kind {
     CHANNEL_COMMIT,
     CHANNEL_STOP,            // drain and exit; text: milliseconds for it, or "" for shutdown_grace
     CHANNEL_UPGRADE_REFUSED, // text: why
+    CHANNEL_RELOADED,        // a reload has ended; text: by whom, how, why (relay_reload.c)
     // relay to guard
     CHANNEL_READY,   // serving; text: path of the control socket
     CHANNEL_APPLIED, // a COMMIT after the first was taken over
     CHANNEL_REFUSED, // it was not; text: why
     CHANNEL_SIGN, // fd: a worker's line to the private keys (sign_wire.h); the guard hands it on to the signer
     CHANNEL_UPGRADE, // asks for the installed program: STOP or UPGRADE_REFUSED follows
+    CHANNEL_RELOAD,  // asks for a reload; text: what RELOADED is to begin with
     CHANNEL_ALERT,   // text: a line of JSON for alerts.command
     // guard to signer, beside SIGN
     CHANNEL_KEY, // fd: the private key of a certificate, in DER; text: its number

@@ -61,6 +61,7 @@ struct guard {
     struct setup good,
         next;   // what the relay works with; what it has been sent and not answered yet
     bool again; // a reload was asked for meanwhile
+    char reload_by[64], again_by[64]; // whose reload it is: what CHANNEL_RELOADED begins with
     struct guard_signer signer;
     struct timespec certificate_changed, key_changed;
     struct guard_sockets sockets;
@@ -212,18 +213,18 @@ static int wait_for_predecessor(const struct conf *conf)
     return err;
 }
 
-// Reads file and certificates and opens the sockets: g->next, if all of that works. Errors have been shown.
-static int load(struct guard *g)
+// Reads file and certificates and opens the sockets: g->next, if all of that works. Errors have been shown; `errors` has
+// those of the file.
+static int load(struct guard *g, struct buf *errors)
 {
     struct setup *s = &g->next;
-    struct buf errors = {0};
     int err = read_config_text(g->config, &s->text);
     if (!err) {
-        err = relay_parse_config(buf_bytes(&s->text), g->config, &s->host, &s->conf, &errors);
+        err = relay_parse_config(buf_bytes(&s->text), g->config, &s->host, &s->conf, errors);
         if (!err)
-            err = roles_find(s->conf, &s->roles, &errors);
-        if (errors.len)
-            (void)!write(STDERR_FILENO, errors.at, errors.len);
+            err = roles_find(s->conf, &s->roles, errors);
+        if (errors->len)
+            (void)!write(STDERR_FILENO, errors->at, errors->len);
     }
     if (!err) {
         if (!g->good.conf)
@@ -234,7 +235,6 @@ static int load(struct guard *g)
         err = wait_for_predecessor(s->conf);
     if (!err)
         err = guard_sockets_open(&g->sockets, s->conf);
-    buf_done(&errors);
     if (err)
         setup_done(s);
     return err;
@@ -292,30 +292,56 @@ static int send_all(struct guard *g, const struct setup *s)
     return err ? err : channel_send(g->channel, CHANNEL_COMMIT, BYTES_NONE, -1);
 }
 
-static void reload(struct guard *g, const char *why)
+#define RELOAD_ASKED "asked"             // by the relay, which waits for the answer
+#define RELOAD_CERTIFICATE "certificate" // has changed
+
+// The relay keeps the audit log, and may have asked.
+static void tell_reloaded(struct guard *g, bool done, struct bytes why)
 {
+    struct buf text = {0};
+    if (!g->reload_by[0] || g->channel == -1)
+        return;
+    buf_printf(&text, "%s\n%s\n%.*s", g->reload_by, done ? "done" : "failed", BYTES_FMT(why));
+    if (channel_send(g->channel, CHANNEL_RELOADED, buf_bytes(&text), -1) != OK)
+        log_error("the relay does not listen");
+    g->reload_by[0] = 0;
+    buf_done(&text);
+}
+
+static void reload(struct guard *g, const char *why, const char *by)
+{
+    struct buf errors = {0};
     if (g->stopping)
         return;
-    g->again = g->next.conf || !g->serving;
-    if (g->again)
-        return; // once the relay has answered
+    if (g->next.conf || !g->serving) { // once the relay has answered
+        if (!g->again || strcmp(g->again_by, RELOAD_ASKED) != 0)
+            snprintf(g->again_by, sizeof g->again_by, "%s", by);
+        g->again = true;
+        return;
+    }
+    g->again = false;
+    snprintf(g->reload_by, sizeof g->reload_by, "%s", by);
     log_info("reloading", LOG_CSTR("because", why));
     guard_notify_reloading();
-    int err = load(g);
+    int err = load(g, &errors);
     if (err) {
         log_error("reload refused, the old configuration goes on", LOG_ERR(err));
+        tell_reloaded(g, false, errors.len ? buf_bytes(&errors) : BYTES("its log says why"));
         guard_notify_ready(RELOAD_REFUSED);
     } else if (send_all(g, &g->next) != OK) {
         log_error("the relay does not take the new configuration");
         drop_next(g);
         guard_notify_ready(RELOAD_REFUSED);
     }
+    buf_done(&errors);
 }
 
 static void reload_again(struct guard *g)
 {
+    char by[sizeof g->again_by];
+    snprintf(by, sizeof by, "%s", g->again_by);
     if (g->again)
-        reload(g, "asked for meanwhile");
+        reload(g, "asked for meanwhile", by);
 }
 
 // ---- the relay process ---------------------------------------------------------------------------------
@@ -590,11 +616,13 @@ static void on_message(struct guard *g, const struct channel_message *m)
         write_ready_file(g, m->text);
         guard_notify_ready("running");
         log_info("reloaded");
+        tell_reloaded(g, true, BYTES_NONE);
         reload_again(g);
         break;
     case CHANNEL_REFUSED:
         log_error("reload refused, the old configuration goes on", LOG_CSTR("because", m->text));
         drop_next(g);
+        tell_reloaded(g, false, bytes_cstr(m->text));
         guard_notify_ready(RELOAD_REFUSED);
         reload_again(g);
         break;
@@ -604,6 +632,9 @@ static void on_message(struct guard *g, const struct channel_message *m)
         return;
     case CHANNEL_UPGRADE:
         upgrade(g);
+        break;
+    case CHANNEL_RELOAD:
+        reload(g, "asked for", RELOAD_ASKED);
         break;
     case CHANNEL_ALERT:
         guard_hook_add(&g->hook, bytes_cstr(m->text));
@@ -686,7 +717,9 @@ static void on_signal(struct guard *g)
     if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
         stop(g);
     } else if (info.ssi_signo == SIGHUP) {
-        reload(g, "SIGHUP");
+        char by[64];
+        snprintf(by, sizeof by, "signal %u %u", info.ssi_uid, info.ssi_pid);
+        reload(g, "SIGHUP", by);
     } else if (info.ssi_signo == SIGCHLD) {
         int status; // one signal may tell of both
         if (g->relay && waitpid(g->relay, &status, WNOHANG) == g->relay)
@@ -720,7 +753,7 @@ static void on_time(struct guard *g)
     if (!g->stopping)
         start_hook(g);
     if (!g->stopping && certificate_changed(g))
-        reload(g, "certificate changed");
+        reload(g, "certificate changed", RELOAD_CERTIFICATE);
 }
 
 static int poll_timeout(const struct guard *g)
@@ -793,7 +826,9 @@ int guard_main(const char *config, const char *ready_file)
     guard_signer_init(&g->signer);
     guard_upgrade_init(&g->next_program, config, ready_file);
     guard_upgrade_take(&g->sockets);
-    int err = g->signals == -1 ? E_IO : load(g);
+    struct buf errors = {0};
+    int err = g->signals == -1 ? E_IO : load(g, &errors);
+    buf_done(&errors);
     if (!err) {
         accept_next(g); // there is no other
         err = start_relay(g);

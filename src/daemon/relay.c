@@ -104,6 +104,8 @@ static void drain(struct relay *r, struct bytes grace)
     if (grace.len && bytes_to_u64(grace, INT32_MAX, &grace_ms) != OK)
         log_error("the guard sent no grace time");
     upgrade_decided(r, OK, BYTES_NONE);
+    if (r->reload_decided)
+        relay_reloaded(r, BYTES("asked\nfailed\nthe service is stopping"));
     r->grace.fire = on_grace_over;
     sys_timer_set(&r->grace, mono_add_ms(sys_mono(), (int64_t)grace_ms));
     for (uint32_t i = 0; i < r->workers_count; i++)
@@ -122,6 +124,8 @@ static void on_channel(void *ctx)
         drain(r, bytes_cstr(message.text));
     else if (message.kind == CHANNEL_UPGRADE_REFUSED)
         upgrade_decided(r, E_SYNTAX, bytes_cstr(message.text));
+    else if (message.kind == CHANNEL_RELOADED)
+        relay_reloaded(r, bytes_cstr(message.text));
     else if (relay_parts_take(&r->parts, &message))
         relay_reload(r);
 }
@@ -468,6 +472,7 @@ static int start_services(struct relay *r)
                                   .landlock = r->folders.landlock,
                                   .accounts_changed = relay_accounts_changed,
                                   .upgrade = ask_for_upgrade,
+                                  .reload = relay_ask_for_reload,
                                   .certificate = tell_certificate,
                                   .look_after_keys = relay_look_after_keys,
                                   .ctx = r};

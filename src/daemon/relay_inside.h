@@ -77,6 +77,8 @@ struct relay {
     struct sys_timer grace, clock;
     void (*upgrade_decided)(void *ctx, int err, struct bytes why); // NULL: nobody waits
     void *upgrade_ctx;
+    void (*reload_decided)(void *ctx, int err, struct bytes why); // NULL: nobody waits
+    void *reload_ctx;
     struct sys_task start;
     struct recovery recovery;
     uint32_t drained;
@@ -105,6 +107,14 @@ void relay_tell_guard(struct relay *r, enum channel_kind kind, struct bytes text
 struct api_policy relay_policy(const struct relay *r);
 struct auth_guard_limits relay_guard_limits(const struct conf *conf);
 struct suppress_policy relay_suppress_policy(const struct conf *conf);
+// ---- relay_reload.c: on the main loop -------------------------------------------------------------------------
+
+// The API's hook (api.h).
+void relay_ask_for_reload(void *relay, void (*decided)(void *ctx, int err, struct bytes why),
+                          void *decided_ctx);
+// The guard tells how a reload has ended.
+void relay_reloaded(struct relay *r, struct bytes text);
+
 // Looks after the DKIM keys from now on; and at once, when somebody asks (api.h).
 void relay_start_keeper(struct relay *r);
 void relay_look_after_keys(void *relay, void (*done)(void *ctx), void *done_ctx);

@@ -173,6 +173,27 @@ def test_roles_follow_a_reload(place):
     assert done.returncode == 78 and "there is no group nosuchgroup" in done.stderr
 
 
+def test_reload(place):
+    """`config reload` says what became of it; it is in the audit log, and so is who sent a SIGHUP."""
+    relay = place.relay
+    assert relay.cli("config", "reload") == {"reloaded": True}
+    assert place.operator.run("config", "reload").returncode == 0
+    assert place.reader.run("config", "reload").returncode == 77
+    good = relay.config_file.read_text()
+    relay.config_file.write_text(good.replace("hostname:", "hostnme:"))
+    result = relay.run("config", "reload", check=False)
+    assert result.returncode == 78 and "did you mean 'hostname'" in result.stderr
+    relay.config_file.write_text(good)
+    relay.write_config({"roles": {"readers": "nosuchgroup"}})
+    result = relay.run("config", "reload", check=False)
+    assert result.returncode == 78 and "there is no group nosuchgroup" in result.stderr
+    relay.reload({"roles": {"readers": READERS[0]}})
+    wait_until(lambda: place.audit("--action", "config")[0]["via"] == "signal", 30, "the row of the signal")
+    rows = [(row["actor"], row["outcome"]) for row in place.audit("--action", "config.reload")]
+    assert rows == [("signal:root", "done"), ("cli:root", "failed"), ("cli:uid 21002", "refused"), ("cli:uid 21001", "done"), ("cli:root", "done")]
+    assert place.audit("--action", "config.reload")[0]["pid"] == os.getpid()
+
+
 def test_refusals_do_not_fill_the_disk(place):
     for _ in range(60):
         assert place.reader.ask("POST", "/v1/queue", {"action": "delete", "all": True})[0] == 403
