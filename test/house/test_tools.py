@@ -174,12 +174,18 @@ def test_lint_tidy_remembers(tree):
 
 # ---- tools/check -------------------------------------------------------------------------------------
 
+def tool(name):
+    """tools/NAME as a module."""
+    loader = importlib.machinery.SourceFileLoader(f"{name}_tool", str(TOP / "tools" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def check(tmp_path):
     """tools/check as a module that believes in another tree."""
-    loader = importlib.machinery.SourceFileLoader("check_tool", str(TOP / "tools" / "check"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("check_tool", loader))
-    loader.exec_module(module)
+    module = tool("check")
     module.TOP, module.OUT = tmp_path, tmp_path / "build" / "check"
     module.OUT.mkdir(parents=True)
     (tmp_path / "docs").mkdir()
@@ -243,3 +249,13 @@ def test_check_names_pytest_cases(check, tmp_path):
         "test_x.py::TestC::test_m[1]": "passed", "test_x.py::TestC::test_m[2]": "failed", "test_x.py::test_s": "skipped"}
     assert found["test_x.py::test_s"].reason == "because"
     assert "assert 2 == 1" in found["test_x.py::TestC::test_m[2]"].reason
+
+
+# ---- tools/mutants -----------------------------------------------------------------------------------
+
+def test_mutants_fit_the_source():
+    """Each change of test/mutants/ is one of the source as it is now."""
+    mutants = tool("mutants")
+    unfit = [f"{path.name}: {file}" for path in sorted((TOP / "test" / "mutants").iterdir())
+             for file, old, new in mutants.parse(path)[3] if (TOP / file).read_text().count(old) != 1 or old == new]
+    assert not unfit
