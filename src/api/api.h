@@ -38,6 +38,7 @@ struct api_options {
     struct store *store;
     struct intake_port *port;
     struct history *history;
+    struct trace *trace; // the dialogues of last attempts (deliver/trace.h)
     struct sys_loop *main;
     struct net_limits *limits;
     const struct intake_counters *intake_counters;

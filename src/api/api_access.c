@@ -36,6 +36,10 @@
     {                                                                                              \
         "POST", "/v1/suppress", op, API_OPERATOR, api_suppress_post, op, false                     \
     }
+#define TRACE_ACTS(op)                                                                             \
+    {                                                                                              \
+        "POST", "/v1/trace", op, API_OPERATOR, api_trace_post, op, false                           \
+    }
 #define QUEUE_ACTS(op)                                                                             \
     {                                                                                              \
         "POST", "/v1/queue", op, API_OPERATOR, api_queue_post, "queue." op, false                  \
@@ -91,6 +95,10 @@ const struct api_row api_rows[] = {
     READS("GET", "/v1/alerts", api_alerts_get),
     READS("GET", "/v1/events", api_events_get),
     READS("GET", "/v1/history", api_history_get),
+    READS("GET", "/v1/trace", api_trace_get),
+    READS("GET", "/v1/traces", api_traces_get),
+    TRACE_ACTS("trace.add"),
+    TRACE_ACTS("trace.remove"),
     READS("GET", "/v1/service", api_service_get),
     READS("GET", "/v1/work", api_work_get),
     READS("GET", "/v1/domain-check", api_domain_check_get), // what a reader finds is not kept

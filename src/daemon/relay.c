@@ -19,6 +19,7 @@
 #include "daemon/predecessor.h"
 #include "daemon/secret_file.h"
 #include "daemon/signer.h"
+#include "deliver/trace.h"
 #include "event/history.h"
 #include "route/route.h"
 
@@ -447,6 +448,7 @@ static int start_services(struct relay *r)
         return err;
     }
     r->shared.history = r->history;
+    r->shared.trace = trace_new(conf->limits.trace_memory);
     struct suppress_policy policy = relay_suppress_policy(conf);
     err = suppress_start(r->suppress, r->spool, &policy);
     if (err) {
@@ -463,6 +465,7 @@ static int start_services(struct relay *r)
                                   .policy = relay_policy(r),
                                   .port = &r->shared.port,
                                   .history = r->history,
+                                  .trace = r->shared.trace,
                                   .main = r->main,
                                   .limits = r->shared.limits,
                                   .intake_counters = &r->shared.intake_counters,
@@ -568,6 +571,8 @@ static void stop(struct relay *r)
         worker_free(r->workers[i]);
     spool_stop(r->spool);
     history_stop(r->history);
+    if (!r->shared.cut)
+        trace_free(r->shared.trace);
     suppress_stop(r->suppress);
     // With its index the open segment needs no scan at the next start. What was cut may still hold on to it.
     if (!r->shared.cut)

@@ -71,6 +71,7 @@ static void begin(struct worker *w, struct conf_snapshot *snapshot)
                                   .authorities = s->authorities,
                                   .return_key = &s->return_key,
                                   .history = s->history,
+                                  .trace = s->trace,
                                   .counters = &s->deliver_counters,
                                   .selves = s->selves,
                                   .selves_count = s->selves_count};

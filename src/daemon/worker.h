@@ -23,6 +23,7 @@ struct worker_shared {
     int channel; // to the guard
     struct net_tls_authorities *authorities;
     struct history *history;
+    struct trace *trace;
     struct intake_counters intake_counters;
     struct deliver_counters deliver_counters;
     struct rate_groups returns_rates;

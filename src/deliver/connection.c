@@ -14,9 +14,11 @@
 #include <stdlib.h>
 
 #include "deliver/deliver_private.h"
+#include "deliver/dialogue.h"
 #include "deliver/extras.h"
 #include "deliver/render.h"
 #include "deliver/signature.h"
+#include "deliver/trace.h"
 #include "net/net_conn.h"
 #include "route/route.h"
 #include "store/store_directory.h"
@@ -44,6 +46,7 @@ struct connection {
     struct smtp_client *client;
     struct smtp_client_config config;
     char trouble[VERDICT_TEXT_MAX + 1]; // the last thing that went wrong
+    struct dialogue dialogue;
     bool ready, done, reusable, failed; // noted by handlers
     bool in_pump, pump_again;
 
@@ -75,6 +78,18 @@ static void note_trouble(struct connection *c, const char *format, ...)
     va_start(args, format);
     vsnprintf(c->trouble, sizeof c->trouble, format, args);
     va_end(args);
+}
+
+static void note(struct connection *c, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static void note(struct connection *c, const char *format, ...)
+{
+    char text[DIALOGUE_LINE_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    dialogue_add(&c->dialogue, sys_mono(), DIALOGUE_NOTE, bytes_cstr(text));
 }
 
 static struct queue *queue_of(struct connection *c)
@@ -189,6 +204,7 @@ static void connection_free(struct connection *c)
     arena_done(&c->arena);
     buf_done(&c->reverse_path);
     buf_done(&c->added);
+    dialogue_done(&c->dialogue);
     free(c);
 }
 
@@ -256,6 +272,7 @@ static void on_failed(void *ctx, const struct smtp_outcome *why)
                      why->reply->text.at ? why->reply->text.at : "");
     else if (why->err != E_TLS || !c->trouble[0])
         note_trouble(c, "%.100s at %s: %s", host, smtp_step_name(why->step), err_text(why->err));
+    note(c, "%s", c->trouble);
     // Hung up on, or answered with nonsense: as broken as a handshake that fails.
     if (why->step == SMTP_STEP_STARTTLS && !why->reply && !c->without_tls)
         remember_broken_tls(c);
@@ -266,8 +283,13 @@ static void on_bindings(void *ctx, struct sasl_bindings *out)
     net_conn_bindings(((struct connection *)ctx)->conn, out);
 }
 
-static const struct smtp_client_handlers CLIENT_HANDLERS = {on_ready, on_outcome, on_done,
-                                                            on_failed, on_bindings};
+static void on_line(void *ctx, enum smtp_client_line kind, uint64_t number, struct bytes text)
+{
+    dialogue_add_line(&((struct connection *)ctx)->dialogue, sys_mono(), kind, number, text);
+}
+
+static const struct smtp_client_handlers CLIENT_HANDLERS = {on_ready,  on_outcome,  on_done,
+                                                            on_failed, on_bindings, on_line};
 
 // ---- events of the connection ------------------------------------------------------------------------------
 
@@ -295,8 +317,11 @@ static enum smtp_client_tls tls_wish(const struct connection *c)
 static void on_connected(void *ctx)
 {
     struct connection *c = ctx;
+    char addr[SYS_ADDR_TEXT];
     c->state = OPENING;
     c->config.tls = tls_wish(c);
+    note(c, "connected to %.*s, %s", BYTES_FMT(c->address->host),
+         sys_addr_format(&c->address->addr, addr));
     c->client = smtp_client_new(&c->config, &CLIENT_HANDLERS, c, sys_mono());
     pump(c);
 }
@@ -329,6 +354,8 @@ static void on_tls_done(void *ctx, const struct net_tls_result *result)
 {
     struct connection *c = ctx;
     if (result->err == OK) {
+        note(c, "TLS: %s %s %s", result->protocol, result->cipher,
+             result->proof == NET_TLS_VERIFIED ? "verified" : "unverified");
         smtp_client_tls_started(c->client, sys_mono());
     } else {
         note_trouble(c, "TLS with %.*s failed: %s", BYTES_FMT(c->address->host), result->reason);
@@ -390,6 +417,7 @@ static void open_next(struct connection *c)
     if (c->address != previous)
         c->without_tls = broken_tls_has(c->deliver, c->address->host);
     c->state = CONNECTING;
+    dialogue_begin(&c->dialogue, sys_mono());
     c->conn = net_conn_connect(&c->address->addr, NULL, &CONN_EVENTS, c);
     net_conn_deadline(c->conn, mono_add_ms(sys_mono(), DELIVER_CONNECT_MS));
 }
@@ -438,6 +466,66 @@ static void tls_text(const struct connection *c, struct buf *out)
                tls.proof == NET_TLS_VERIFIED ? "verified" : "unverified");
 }
 
+static enum trace_result result_of(const struct connection *c)
+{
+    uint32_t taken = 0, failed = 0, count = c->batch->count;
+    for (uint32_t i = 0; i < count; i++) {
+        taken += c->verdicts[i].kind <= VERDICT_PASSED;
+        failed += c->verdicts[i].kind == VERDICT_FAILED || c->verdicts[i].kind == VERDICT_EXPIRED;
+    }
+    return taken == count        ? TRACE_DELIVERED
+           : failed == count     ? TRACE_FAILED
+           : taken + failed == 0 ? TRACE_DEFERRED
+                                 : TRACE_MIXED;
+}
+
+// What was decided here, and not by the server.
+static void note_verdict(struct connection *c)
+{
+    const struct verdict *v = &c->verdicts[0];
+    if (!v->remote && v->text[0])
+        note(c, "%s%s%s", v->enhanced, v->enhanced[0] ? " " : "", v->text);
+    else if (v->kind == VERDICT_UNTRIED)
+        note(c, "not tried: %s", c->trouble[0] ? c->trouble : "the connection was not ready");
+}
+
+static void keep_dialogue(struct connection *c, const struct report_facts *facts)
+{
+    uint32_t numbers[TRACE_NUMBERS_MAX], count = 0;
+    if (!c->deliver->options.trace)
+        return;
+    note_verdict(c);
+    for (; count < c->batch->count && count < TRACE_NUMBERS_MAX; count++)
+        numbers[count] = c->batch->recipients[count].number;
+    struct trace_attempt attempt = {.id = c->batch->id,
+                                    .at = sys_wall(),
+                                    .result = result_of(c),
+                                    .recorded = c->dialogue.all,
+                                    .left_out = c->dialogue.left_out,
+                                    .numbers = numbers,
+                                    .numbers_count = count,
+                                    .lane = facts->lane,
+                                    .mx = facts->mx,
+                                    .ip = facts->ip,
+                                    .tls = facts->tls,
+                                    .opening = buf_bytes(&c->dialogue.opening),
+                                    .first = buf_bytes(&c->dialogue.first),
+                                    .last = buf_bytes(&c->dialogue.last)};
+    trace_keep(c->deliver->options.trace, &attempt);
+}
+
+static bool is_watched(const struct connection *c)
+{
+    struct trace *t = c->deliver->options.trace;
+    bool is = false;
+    for (uint32_t i = 0; t && i < c->batch->count && !is; i++) {
+        const struct recipient *r =
+            report_recipient(c->message->envelope, c->batch->recipients[i].number);
+        is = r && trace_is_watched(t, r->address, r->domain, sys_wall());
+    }
+    return is;
+}
+
 static void report(struct connection *c)
 {
     struct buf tls = {0};
@@ -451,6 +539,7 @@ static void report(struct connection *c)
     count(&counters->transactions, 1);
     for (uint32_t i = 0; i < c->batch->count; i++)
         count(&counters->recipients[c->verdicts[i].kind], 1);
+    keep_dialogue(c, &facts);
     report_batch(&c->deliver->reporter, c->batch, c->message, c->verdicts, &facts);
     buf_done(&tls);
     drop_transaction(c);
@@ -716,6 +805,8 @@ static void on_loaded(struct batch_load *load, struct stored_message *message)
 {
     struct connection *c = container_of(load, struct connection, load);
     c->message = message;
+    if (message)
+        dialogue_next(&c->dialogue, is_watched(c));
     if (!message) {
         c->batch = NULL; // batch_load has settled it
         c->state = FREE;

@@ -34,6 +34,7 @@ struct deliver_counters {
 };
 
 struct history; // event/history.h
+struct trace;   // deliver/trace.h
 
 struct deliver_options {
     struct intake_port *port;
@@ -42,6 +43,7 @@ struct deliver_options {
     struct net_tls_authorities *authorities; // NULL: nothing can be verified
     const struct return_key *return_key;     // of return paths and unsubscribe links
     struct history *history;                 // asked for the last answers; NULL: nobody to ask
+    struct trace *trace;                     // keeps the dialogues; NULL: nobody
     struct deliver_counters *counters;
     // Addresses and ports that are ours: mail must not be sent there (5.4.6). Borrowed.
     const struct sys_addr *selves;

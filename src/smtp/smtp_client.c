@@ -235,6 +235,8 @@ static void build_bdat(struct smtp_client *c, uint32_t rcpt)
 static void end_content(struct smtp_client *c)
 {
     c->is_streaming = false;
+    if (c->handlers->on_line)
+        c->handlers->on_line(c->ctx, SMTP_LINE_CONTENT, c->content_sent, BYTES_NONE);
     if (c->uses_bdat)
         return;
     smtp_stuffer_end(&c->stuffer, &c->out);
@@ -303,7 +305,9 @@ static void pump(struct smtp_client *c)
         enum smtp_step step = step_at(c, c->sent, &rcpt);
         if (c->sent == c->acked)
             c->waiting_since = c->now;
+        size_t from = c->out.len;
         steps[step].build(c, rcpt);
+        client_tell_sent(c, from);
         c->sent++;
     }
     if (c->t && ends_without_content(c)) {
@@ -457,11 +461,18 @@ static void take_early_reply(struct smtp_client *c, const struct smtp_reply *rep
     client_fail(c, refusal ? OK : E_SYNTAX, reply);
 }
 
+static void take_unasked_reply(struct smtp_client *c, const struct smtp_reply *reply)
+{
+    client_tell_reply(c, smtp_client_step(c), reply);
+    take_early_reply(c, reply);
+}
+
 static void take_reply(struct smtp_client *c, const struct smtp_reply *reply)
 {
     uint32_t rcpt = 0;
     c->waiting_since = c->now;
     enum smtp_step step = c->t ? step_at(c, c->acked, &rcpt) : smtp_client_step(c);
+    client_tell_reply(c, step, reply);
     if (c->t && (c->acked == c->sent || (c->is_streaming && step == SMTP_STEP_FINAL))) {
         take_early_reply(c, reply);
         return;
@@ -505,7 +516,7 @@ void smtp_client_feed(struct smtp_client *c, struct bytes in, struct mono now)
         if (result == SMTP_PARSE_MORE)
             continue;
         if (due == 0)
-            take_early_reply(c, &c->parser.reply);
+            take_unasked_reply(c, &c->parser.reply);
         else
             take_reply(c, &c->parser.reply);
         due -= due > 0;
@@ -657,7 +668,9 @@ void smtp_client_quit(struct smtp_client *c, struct mono now)
 {
     c->now = now;
     if (smtp_client_is_ready(c)) {
+        size_t from = c->out.len;
         buf_add_cstr(&c->out, "QUIT\r\n");
+        client_tell_sent(c, from);
         client_await(c, SMTP_STEP_QUIT);
     } else if (c->session_step != SMTP_STEP_QUIT || c->t) {
         client_fail(c, E_CLOSED, NULL);

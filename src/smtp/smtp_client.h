@@ -128,6 +128,9 @@ struct smtp_outcome {
     const struct smtp_reply *reply; // valid until the handler returns; NULL: none
 };
 
+// What on_line tells of: a command without its CRLF, a reply (code and text), or the octets of content that were sent.
+enum smtp_client_line { SMTP_LINE_SENT, SMTP_LINE_REPLY, SMTP_LINE_CONTENT };
+
 struct smtp_client_handlers {
     // The session is open (or open again after a transaction's on_done): smtp_client_send() may be
     // called. Called once, when opened.
@@ -141,6 +144,10 @@ struct smtp_client_handlers {
     void (*on_failed)(void *ctx, const struct smtp_outcome *why);
     // What the TLS connection can bind a login to; asked under TLS only. NULL: nothing, so there is no PLUS.
     void (*on_bindings)(void *ctx, struct sasl_bindings *out);
+    // All that is said, for who keeps the dialogue; NULL: nobody. Secrets are replaced by "***": what AUTH sends and is
+    // asked, replies that have the password, and words of a refused login that may be such. `number`: the reply's code,
+    // or how much content.
+    void (*on_line)(void *ctx, enum smtp_client_line kind, uint64_t number, struct bytes text);
 };
 
 enum smtp_client_wants {

@@ -23,11 +23,13 @@ void client_drop_sasl(struct smtp_client *c)
 
 void client_send_hello(struct smtp_client *c)
 {
+    size_t from = c->out.len;
     buf_printf(&c->out, "%s %.*s\r\n",
                c->config->lmtp ? "LHLO"
                : c->tried_helo ? "HELO"
                                : "EHLO",
                BYTES_FMT(c->config->helo_name));
+    client_tell_sent(c, from);
     client_await(c, SMTP_STEP_HELLO);
 }
 
@@ -142,7 +144,9 @@ static void after_hello(struct smtp_client *c)
     if (c->tls || tls == SMTP_CLIENT_TLS_NEVER) {
         after_tls(c);
     } else if (c->caps.starttls) {
+        size_t from = c->out.len;
         buf_add_cstr(&c->out, "STARTTLS\r\n");
+        client_tell_sent(c, from);
         client_await(c, SMTP_STEP_STARTTLS);
     } else if (tls == SMTP_CLIENT_TLS_REQUIRED) {
         client_fail_at(c, SMTP_STEP_STARTTLS, E_TLS, NULL);
@@ -174,7 +178,9 @@ void client_on_starttls(struct smtp_client *c, const struct smtp_reply *reply, u
         after_tls(c); // opportunistic: an offer that is not kept is no offer
 }
 
-static void send_auth_line(struct smtp_client *c, const char *prefix, struct bytes challenge)
+// `from`: where the line begins in the output.
+static void send_auth_line(struct smtp_client *c, size_t from, const char *prefix,
+                           struct bytes challenge)
 {
     struct buf response = {0};
     int err = sasl_client_feed(c->sasl, challenge, &response);
@@ -184,6 +190,7 @@ static void send_auth_line(struct smtp_client *c, const char *prefix, struct byt
             buf_add_byte(&c->out, '='); // RFC 4954 section 4: an empty initial response
         mail_base64_encode(buf_bytes(&response), &c->out);
         buf_add_cstr(&c->out, "\r\n");
+        client_tell_sent(c, from);
         client_await(c, SMTP_STEP_AUTH);
     }
     if (response.at)
@@ -236,11 +243,13 @@ static void begin_auth(struct smtp_client *c)
     sasl_client_init(c->sasl, mechanism, c->config->login, c->config->password, buf_bytes(&nonce),
                      &bindings);
     buf_done(&nonce);
+    size_t from = c->out.len;
     buf_printf(&c->out, "AUTH %s", sasl_mechanism_name(mechanism));
     if (sasl_client_has_initial(c->sasl)) {
-        send_auth_line(c, " ", BYTES_NONE);
+        send_auth_line(c, from, " ", BYTES_NONE);
     } else {
         buf_add_cstr(&c->out, "\r\n");
+        client_tell_sent(c, from);
         client_await(c, SMTP_STEP_AUTH);
     }
 }
@@ -254,7 +263,7 @@ void client_on_auth(struct smtp_client *c, const struct smtp_reply *reply, uint3
         if (err)
             client_fail(c, err, reply);
         else
-            send_auth_line(c, "", buf_bytes(&challenge));
+            send_auth_line(c, c->out.len, "", buf_bytes(&challenge));
         buf_done(&challenge);
     } else if (reply->code == 235) {
         int err = sasl_client_finish(c->sasl);

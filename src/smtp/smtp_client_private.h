@@ -50,6 +50,13 @@ void client_fail(struct smtp_client *c, int err, const struct smtp_reply *reply)
 void client_fail_at(struct smtp_client *c, enum smtp_step step, int err,
                     const struct smtp_reply *reply);
 
+// ---- smtp_client_line.c: on_line()
+
+// What stands in the output from there on has been said; hides AUTH's answers.
+void client_tell_sent(const struct smtp_client *c, size_t from);
+void client_tell_reply(const struct smtp_client *c, enum smtp_step step,
+                       const struct smtp_reply *reply);
+
 // ---- smtp_client_open.c
 
 void client_send_hello(struct smtp_client *c);

@@ -470,7 +470,7 @@ struct fixture {
     size_t at;      // of the content
     unsigned piece; // longest piece the content is given in
     int rounds;
-    struct buf log;
+    struct buf log, told;
     struct mono now;
 };
 
@@ -552,8 +552,19 @@ static void random_octets(void *ctx, void *out, size_t n)
     memset(out, 'r', n);
 }
 
-static const struct smtp_client_handlers handlers = {on_ready, on_outcome, on_done, on_failed,
-                                                     on_bindings};
+static void on_line(void *ctx, enum smtp_client_line kind, uint64_t number, struct bytes text)
+{
+    struct fixture *f = ctx;
+    if (kind == SMTP_LINE_SENT)
+        buf_printf(&f->told, "> %.*s\n", BYTES_FMT(text));
+    else if (kind == SMTP_LINE_REPLY)
+        buf_printf(&f->told, "< %llu %.*s\n", (unsigned long long)number, BYTES_FMT(text));
+    else
+        buf_printf(&f->told, "= %llu\n", (unsigned long long)number);
+}
+
+static const struct smtp_client_handlers handlers = {on_ready,  on_outcome,  on_done,
+                                                     on_failed, on_bindings, on_line};
 
 static enum smtp_client_tls tls_mode(unsigned setup)
 {
@@ -626,6 +637,16 @@ static void feed(struct fixture *f, struct bytes in, unsigned cuts, struct buf *
     }
 }
 
+// What a dialogue must never have: the password, alone and among others, in base64 at each offset.
+static void check_no_secret(const struct fixture *f, const char *name)
+{
+    static const char *const SECRETS[] = {"secret",  "c2VjcmV0", "NlY3JldA",
+                                          "zZWNyZX", "AHVzZXIA", "bj11c2Vy"};
+    for (size_t i = 0; i < COUNT_OF(SECRETS); i++)
+        if (bytes_search(buf_bytes(&f->told), bytes_cstr(SECRETS[i])) >= 0)
+            fail_msg("%s: a secret is told:\n%.*s", name, BYTES_FMT(buf_bytes(&f->told)));
+}
+
 static void run(const struct row *row, unsigned cuts)
 {
     struct fixture f;
@@ -643,8 +664,84 @@ static void run(const struct row *row, unsigned cuts)
         smtp_client_hangup(f.client, E_CLOSED);
     if (row->want && strcmp(buf_cstr(&f.log), row->want) != 0)
         fail_msg("%s, cuts %u\nwant: %s\ngot: %s", row->name, cuts, row->want, buf_cstr(&f.log));
+    check_no_secret(&f, row->name);
     smtp_client_free(f.client);
     buf_done(&f.log);
+    buf_done(&f.told);
+}
+
+// What on_line() tells of a session, its secrets hidden.
+static void test_told(void **state)
+{
+    static const struct {
+        struct row row;
+        const char *want;
+    } cases[] = {
+        {{"mail",
+          0,
+          2,
+          "S: x\r\n\r\nThe body\r\n",
+          {HELLO,
+           {"250-mx\r\n250 DSN\r\n", NULL},
+           {"250 2.1.0 ok\r\n", NULL},
+           {"250 ok\r\n", NULL},
+           {"550-5.1.1 no\r\n550 5.1.1 such user\r\n", NULL},
+           {"354 go\r\n", NULL},
+           {"250 2.0.0 taken\r\n", NULL}},
+          NULL},
+         "< 220 mx ESMTP\n> EHLO relay.example\n< 250 mx\nDSN\n"
+         "> MAIL FROM:<a@b.c> RET=HDRS ENVID=e+2Bv\n< 250 2.1.0 ok\n"
+         "> RCPT TO:<r0@d.e> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;o@d.e\n< 250 ok\n"
+         "> RCPT TO:<r1@d.e> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;o@d.e\n"
+         "< 550 5.1.1 no\nsuch user\n> DATA\n< 354 go\n= 18\n< 250 2.0.0 taken\n"},
+        {{"PLAIN",
+          TLS_ACTIVE | LOGIN,
+          0,
+          "",
+          {HELLO, {"250-mx\r\n250 AUTH PLAIN\r\n", NULL}, {"235 2.7.0 welcome\r\n", NULL}},
+          NULL},
+         "< 220 mx ESMTP\n> EHLO relay.example\n< 250 mx\nAUTH PLAIN\n> AUTH PLAIN ***\n< 235 "
+         "2.7.0 ***\n"},
+        {{"LOGIN",
+          TLS_ACTIVE | LOGIN,
+          0,
+          "",
+          {HELLO,
+           {"250-mx\r\n250 AUTH LOGIN\r\n", NULL},
+           {"334 VXNlcm5hbWU6\r\n", NULL},
+           {"334 UGFzc3dvcmQ6\r\n", NULL},
+           {"535 5.7.8 authentication of user failed: c2VjcmV0 https://example.org/login\r\n",
+            NULL}},
+          NULL},
+         "< 220 mx ESMTP\n> EHLO relay.example\n< 250 mx\nAUTH LOGIN\n> AUTH LOGIN\n< 334 ***\n> "
+         "***\n"
+         "< 334 ***\n> ***\n"
+         "< 535 5.7.8 authentication of user failed: *** https://example.org/login\n"},
+        {{"a password said aloud",
+          TLS_ACTIVE | LOGIN,
+          0,
+          "",
+          {HELLO, {"250-mx\r\n250 AUTH PLAIN\r\n", NULL}, {"535 5.7.8 what is secret?\r\n", NULL}},
+          NULL},
+         "< 220 mx ESMTP\n> EHLO relay.example\n< 250 mx\nAUTH PLAIN\n> AUTH PLAIN ***\n< 535 "
+         "5.7.8 ***\n"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct fixture f;
+        const struct row *row = &cases[i].row;
+        setup(&f, row);
+        for (size_t k = 0; k < COUNT_OF(row->turns) && row->turns[k].server; k++) {
+            struct buf got = {0};
+            feed(&f, bytes_cstr(row->turns[k].server), 0, &got);
+            buf_done(&got);
+        }
+        check_no_secret(&f, row->name);
+        if (strcmp(buf_cstr(&f.told), cases[i].want) != 0)
+            fail_msg("%s\nwant: %s\ngot: %s", row->name, cases[i].want, buf_cstr(&f.told));
+        smtp_client_free(f.client);
+        buf_done(&f.log);
+        buf_done(&f.told);
+    }
 }
 
 static void test_rows(void **state)
@@ -703,6 +800,7 @@ static void test_slow_reply(void **state)
     assert_string_equal(buf_cstr(&f.log), "failed: greeting -8\n");
     smtp_client_free(f.client);
     buf_done(&f.log);
+    buf_done(&f.told);
 }
 
 static void open_session(struct fixture *f, const struct row *row, const char *ehlo,
@@ -730,6 +828,7 @@ static void test_quit(void **state)
     assert_string_equal(buf_cstr(&f.log), "ready\n");
     smtp_client_free(f.client);
     buf_done(&f.log);
+    buf_done(&f.told);
     buf_done(&got);
 }
 
@@ -764,6 +863,7 @@ static void test_caps(void **state)
                      SMTP_CARRY_NEEDS_SMTPUTF8);
     smtp_client_free(f.client);
     buf_done(&f.log);
+    buf_done(&f.told);
     buf_done(&got);
 }
 
@@ -817,6 +917,7 @@ static void test_hangup_after_dot(void **state)
                         "ready\n0: end of content -7\ndone 0\nfailed: end of content -7\n");
     smtp_client_free(f.client);
     buf_done(&f.log);
+    buf_done(&f.told);
     buf_done(&got);
 }
 
@@ -824,13 +925,10 @@ int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_time_outs),
-        cmocka_unit_test(test_slow_reply),
-        cmocka_unit_test(test_quit),
-        cmocka_unit_test(test_caps),
-        cmocka_unit_test(test_early_replies),
-        cmocka_unit_test(test_hangup_after_dot),
+        cmocka_unit_test(test_rows),          cmocka_unit_test(test_told),
+        cmocka_unit_test(test_time_outs),     cmocka_unit_test(test_slow_reply),
+        cmocka_unit_test(test_quit),          cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_early_replies), cmocka_unit_test(test_hangup_after_dot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
