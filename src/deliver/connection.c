@@ -13,12 +13,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "deliver/attempt.h"
 #include "deliver/deliver_private.h"
-#include "deliver/dialogue.h"
 #include "deliver/extras.h"
 #include "deliver/render.h"
 #include "deliver/signature.h"
-#include "deliver/trace.h"
 #include "net/net_conn.h"
 #include "route/route.h"
 #include "store/store_directory.h"
@@ -466,66 +465,6 @@ static void tls_text(const struct connection *c, struct buf *out)
                tls.proof == NET_TLS_VERIFIED ? "verified" : "unverified");
 }
 
-static enum trace_result result_of(const struct connection *c)
-{
-    uint32_t taken = 0, failed = 0, count = c->batch->count;
-    for (uint32_t i = 0; i < count; i++) {
-        taken += c->verdicts[i].kind <= VERDICT_PASSED;
-        failed += c->verdicts[i].kind == VERDICT_FAILED || c->verdicts[i].kind == VERDICT_EXPIRED;
-    }
-    return taken == count        ? TRACE_DELIVERED
-           : failed == count     ? TRACE_FAILED
-           : taken + failed == 0 ? TRACE_DEFERRED
-                                 : TRACE_MIXED;
-}
-
-// What was decided here, and not by the server.
-static void note_verdict(struct connection *c)
-{
-    const struct verdict *v = &c->verdicts[0];
-    if (!v->remote && v->text[0])
-        note(c, "%s%s%s", v->enhanced, v->enhanced[0] ? " " : "", v->text);
-    else if (v->kind == VERDICT_UNTRIED)
-        note(c, "not tried: %s", c->trouble[0] ? c->trouble : "the connection was not ready");
-}
-
-static void keep_dialogue(struct connection *c, const struct report_facts *facts)
-{
-    uint32_t numbers[TRACE_NUMBERS_MAX], count = 0;
-    if (!c->deliver->options.trace)
-        return;
-    note_verdict(c);
-    for (; count < c->batch->count && count < TRACE_NUMBERS_MAX; count++)
-        numbers[count] = c->batch->recipients[count].number;
-    struct trace_attempt attempt = {.id = c->batch->id,
-                                    .at = sys_wall(),
-                                    .result = result_of(c),
-                                    .recorded = c->dialogue.all,
-                                    .left_out = c->dialogue.left_out,
-                                    .numbers = numbers,
-                                    .numbers_count = count,
-                                    .lane = facts->lane,
-                                    .mx = facts->mx,
-                                    .ip = facts->ip,
-                                    .tls = facts->tls,
-                                    .opening = buf_bytes(&c->dialogue.opening),
-                                    .first = buf_bytes(&c->dialogue.first),
-                                    .last = buf_bytes(&c->dialogue.last)};
-    trace_keep(c->deliver->options.trace, &attempt);
-}
-
-static bool is_watched(const struct connection *c)
-{
-    struct trace *t = c->deliver->options.trace;
-    bool is = false;
-    for (uint32_t i = 0; t && i < c->batch->count && !is; i++) {
-        const struct recipient *r =
-            report_recipient(c->message->envelope, c->batch->recipients[i].number);
-        is = r && trace_is_watched(t, r->address, r->domain, sys_wall());
-    }
-    return is;
-}
-
 static void report(struct connection *c)
 {
     struct buf tls = {0};
@@ -539,7 +478,8 @@ static void report(struct connection *c)
     count(&counters->transactions, 1);
     for (uint32_t i = 0; i < c->batch->count; i++)
         count(&counters->recipients[c->verdicts[i].kind], 1);
-    keep_dialogue(c, &facts);
+    attempt_keep(c->deliver->options.trace, &c->dialogue,
+                 &(struct attempt){c->batch, c->verdicts, &facts, c->trouble});
     report_batch(&c->deliver->reporter, c->batch, c->message, c->verdicts, &facts);
     buf_done(&tls);
     drop_transaction(c);
@@ -806,7 +746,8 @@ static void on_loaded(struct batch_load *load, struct stored_message *message)
     struct connection *c = container_of(load, struct connection, load);
     c->message = message;
     if (message)
-        dialogue_next(&c->dialogue, is_watched(c));
+        dialogue_next(&c->dialogue,
+                      attempt_is_watched(c->deliver->options.trace, c->batch, message->envelope));
     if (!message) {
         c->batch = NULL; // batch_load has settled it
         c->state = FREE;

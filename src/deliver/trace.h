@@ -17,7 +17,7 @@
 #include "mail/message_id.h"
 
 #define TRACE_WATCHES_MAX 100
-#define TRACE_NUMBERS_MAX 64
+#define TRACE_NUMBERS_MAX 1000
 #define TRACE_PATTERN_MAX 320
 
 enum trace_result { TRACE_DELIVERED, TRACE_FAILED, TRACE_DEFERRED, TRACE_MIXED };
