@@ -334,7 +334,7 @@ static enum MHD_Result answer_http(void *cls, struct MHD_Connection *connection,
 // looked at then (handle()).
 static mode_t mask_for(const struct api_policy *policy)
 {
-    return policy->operators >= 0 || policy->readers >= 0 ? 0111 : 0117;
+    return policy->operators >= 0 || policy->readers >= 0 || policy->users ? 0111 : 0117;
 }
 
 // Who may do nothing here takes no place from others.

@@ -13,7 +13,7 @@
 //     GET  /v1/history?recipient=...
 //     GET  /v1/events?after=&max=           POST /v1/backup {to}        GET /metrics /healthz /readyz
 //     GET  /v1/service                      POST /v1/upgrade              POST /v1/suppress {op, args}
-//     GET  /v1/domain-check?domain=&account=
+//     GET  /v1/domain-check?domain=&account=  GET /v1/mailq?cursor=
 //     POST /v1/dkim                         GET /v1/alerts
 //
 // Owner: the daemon. Thread: start and stop outside the loops; api_set_snapshot() on the main loop.

@@ -23,6 +23,7 @@ enum api_role { API_NOBODY, API_READER, API_OPERATOR };
 struct api_policy {
     int64_t operators, readers; // groups; -1: none
     char operators_name[64], readers_name[64];
+    bool users; // who has no role may ask for the mail that he sent (sendmail.socket)
     int64_t audit_keep_ms;
 };
 

@@ -220,7 +220,7 @@ static void add_places(struct show *s)
     }
 }
 
-static int show_message(struct api_request *r, struct message_id id, struct json_object **out)
+int api_message_object(struct api_request *r, struct message_id id, struct json_object **out)
 {
     struct show s = {.request = r,
                      .id = id,
@@ -243,7 +243,7 @@ void api_message_get(struct api_request *r)
         return;
     struct json_object *object;
     history_wait(r->api->options.history);
-    int err = show_message(r, id, &object);
+    int err = api_message_object(r, id, &object);
     if (!err) {
         api_reply(r, object);
         return;
@@ -401,7 +401,7 @@ void api_messages_get(struct api_request *r)
     int err = history_find(r->api->options.history, &filter, API_PAGE, on_found, found);
     for (size_t i = 0; i < found->count && !err; i++) {
         struct json_object *object;
-        err = show_message(r, found->ids[i], &object);
+        err = api_message_object(r, found->ids[i], &object);
         if (!err)
             api_add_line(r, object);
         else

@@ -122,6 +122,10 @@ void api_audit_note(struct api_request *r, struct json_object *object);
 // What is asked, as an operation of the store; `who` must outlive it.
 struct store_op api_audit_op(const struct api_request *r, struct store_who *who);
 
+// What `message show` prints, or as much of it as there is; json_object_put(). As history_show().
+int api_message_object(struct api_request *r, struct message_id id,
+                       struct json_object **out) MUST_USE;
+
 // Handlers.
 void api_store_post(struct api_request *r);
 void api_domain_check_get(struct api_request *r);
@@ -130,6 +134,7 @@ void api_message_get(struct api_request *r);
 void api_messages_get(struct api_request *r);
 void api_why_get(struct api_request *r);
 void api_queue_get(struct api_request *r);
+void api_mailq_get(struct api_request *r);
 void api_lanes_get(struct api_request *r);
 void api_queue_post(struct api_request *r);
 void api_events_get(struct api_request *r);

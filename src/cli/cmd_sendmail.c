@@ -50,20 +50,6 @@ const struct cli_command cli_sendmail = {
     .run_itself = run_sendmail,
 };
 
-static int run_mailq(int argc, char **argv)
-{
-    (void)argc;
-    (void)argv;
-    char *words[] = {(char *)"posthaste", (char *)"queue", (char *)"list", NULL};
-    return cli_main(3, words);
-}
-
-const struct cli_command cli_mailq = {
-    .name = "mailq",
-    .help = "list the queue as Postfix's mailq does",
-    .run_itself = run_mailq,
-};
-
 static int run_newaliases(int argc, char **argv)
 {
     (void)argc;

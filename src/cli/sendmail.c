@@ -181,13 +181,15 @@ int sendmail_find_places(const char *config, struct arena *arena, struct sendmai
     if (err && config)
         fputs(buf_cstr(&errors), stderr);
     if (!err)
-        *out = (struct sendmail_places){arena_dup(arena, conf->sendmail.socket),
-                                        arena_dup(arena, conf->sendmail.pickup),
-                                        arena_dup(arena, conf->hostname)};
+        *out = (struct sendmail_places){.socket = arena_dup(arena, conf->sendmail.socket),
+                                        .pickup = arena_dup(arena, conf->sendmail.pickup),
+                                        .hostname = arena_dup(arena, conf->hostname),
+                                        .control = arena_dup(arena, conf->control)};
     else // not ours to read, or being edited: what the packages use
         *out = (struct sendmail_places){
-            BYTES(SENDMAIL_SOCKET),
-            access(SENDMAIL_PICKUP, F_OK) == 0 ? BYTES(SENDMAIL_PICKUP) : BYTES_NONE, BYTES_NONE};
+            .socket = BYTES(SENDMAIL_SOCKET),
+            .pickup = access(SENDMAIL_PICKUP, F_OK) == 0 ? BYTES(SENDMAIL_PICKUP) : BYTES_NONE,
+            .control = BYTES(SENDMAIL_CONTROL)};
     if (!out->hostname.len && gethostname(name, sizeof name - 1) == 0)
         out->hostname = arena_dup(arena, bytes_cstr(name));
     conf_free(conf);

@@ -13,6 +13,7 @@
 
 #define SENDMAIL_SOCKET "/run/posthaste/submit.sock" // where the configuration can't be read
 #define SENDMAIL_PICKUP "/var/spool/posthaste-pickup"
+#define SENDMAIL_CONTROL "/run/posthaste/control.sock"
 #define SENDMAIL_BODY_KEPT ((size_t)1 << 20) // of a body in memory; more goes to a temporary file
 
 enum sendmail_mode {
@@ -49,6 +50,7 @@ int sendmail_parse(int argc, char **argv, struct sendmail *out);
 // Where mail is handed over, of the configuration if this user may read it.
 struct sendmail_places {
     struct bytes socket, pickup, hostname; // empty: none
+    struct bytes control;
 };
 // EX_CONFIG only where `config` was asked for and is none.
 int sendmail_find_places(const char *config, struct arena *arena, struct sendmail_places *out);

@@ -320,7 +320,8 @@ struct api_policy relay_policy(const struct relay *r)
     const struct conf *conf = r->snapshot->conf;
     struct api_policy policy = {.operators = r->parts.roles.operators,
                                 .readers = r->parts.roles.readers,
-                                .audit_keep_ms = conf->audit.keep_ms};
+                                .audit_keep_ms = conf->audit.keep_ms,
+                                .users = conf->sendmail.socket.len > 0};
     snprintf(policy.operators_name, sizeof policy.operators_name, "%.*s",
              BYTES_FMT(conf->roles.operators));
     snprintf(policy.readers_name, sizeof policy.readers_name, "%.*s",

@@ -2,6 +2,7 @@
 """sendmail(1), newaliases and the pickup folder: mail from programs of this host, as what their user's account may send."""
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -23,7 +24,7 @@ class Place:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="ph-"))
         self.folder.chmod(0o755)
         self.socket, self.pickup, self.config = self.folder / "submit.sock", self.folder / "pickup", self.folder / "p.yaml"
-        for name in ("sendmail", "mailq", "newaliases"):
+        for name in ("sendmail", "mailq", "newaliases", "posthaste"):
             (self.folder / name).symlink_to(BINARY.resolve())
 
 
@@ -39,7 +40,7 @@ def place():
 
 def config(world):
     it = PLACE["it"]
-    return {"workers": 1, "sendmail": {"socket": str(it.socket), "pickup": str(it.pickup), "accounts": [
+    return {"workers": 1, "control": str(it.folder / "control"), "sendmail": {"socket": str(it.socket), "pickup": str(it.pickup), "accounts": [
         {"user": "root", "account": "ops"}, {"user": str(NOBODY), "account": "web"}, {"user": "no-such-user-here", "account": "ops"}]},
         "limits": {"message_size": "4MiB"}}
 
@@ -182,6 +183,39 @@ def test_the_envelope_says_who_it_was(world):
     assert "listener=sendmail" in world.relay.log()
 
 
+# ---- the queue -----------------------------------------------------------------------------------------------------
+
+def listed(**kwargs):
+    done = call(name="mailq", **kwargs)
+    assert done.returncode == 0, done.err
+    return done.out
+
+
+def test_mailq(world):
+    """In the form that programs know; reasons, states and what belongs to whom."""
+    world.receiver.script("rcpt", "451 4.2.1 come back later", when="slow@example.org", times=None)
+    world.relay.run("queue", "hold", "--domain", "held.test")
+    world.dns.domain("held.test", world.receiver)
+    ours = call("-v", "-f", "a@ops.test", "slow@example.org", "x@held.test", stdin="From: a@ops.test\n\nx\n").out.split()[-1]
+    wait_until(lambda: "come back later" in listed(), 30, "the reason")
+    lines = listed().splitlines()
+    assert lines[0].split() == ["------Queue", "ID-------", "--Size--", "---Arrival", "Time----", "--Sender/Recipient------"]
+    assert re.fullmatch(rf"{ours}\*? +\d+ [A-Z][a-z]{{2}} [A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d +a@ops.test", lines[1]), lines
+    assert re.fullmatch(r" *\(.*come back later.*\)", lines[2]) and lines[3].strip() == "slow@example.org"
+    assert re.fullmatch(r" *\(held until released\)", lines[4]) and lines[5].strip() == "x@held.test", lines
+    assert lines[6:] == ["", "-- 0 Kbytes in 1 Request."]
+    assert call("-bp").out == listed()
+    if os.geteuid() == 0:
+        assert listed(uid=NOBODY) == "Mail queue is empty\n"
+        theirs = call("-v", "-f", "a@web.test", "y@held.test", stdin="From: a@web.test\n\nx\n", uid=NOBODY).out.split()[-1]
+        assert theirs in listed(uid=NOBODY) and ours not in listed(uid=NOBODY) and theirs in listed() and ours in listed()
+        assert f"{theirs}!" in listed(uid=NOBODY)
+        assert call("queue", "list", name="posthaste", uid=NOBODY).returncode == 77
+    world.relay.run("queue", "delete", "--all")
+    world.relay.run("queue", "release", "--domain", "held.test")
+    assert listed() == "Mail queue is empty\n"
+
+
 # ---- the pickup folder ---------------------------------------------------------------------------------------------
 
 def drop(name, text, uid=None):
@@ -269,7 +303,7 @@ def test_while_the_service_is_down(world):
     assert done.returncode == 0, done.err
     left = [path for path in it.pickup.iterdir() if path.is_file() and not path.name.startswith(".")]
     assert len(left) == 1 and left[0].stat().st_mode & 0o777 == 0o640 if uid is None else 0o644
-    assert call("-bs").returncode == 75
+    assert call("-bs").returncode == 75 and call(name="mailq").returncode == 69
     other = it.folder / "without.yaml"
     other.write_text("\n".join(line for line in it.config.read_text().splitlines() if "pickup:" not in line))
     done = call("-C", other, "bob@example.org", stdin="Subject: lost\n\n")
