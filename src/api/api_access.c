@@ -91,7 +91,7 @@ const struct api_row api_rows[] = {
     READS("GET", "/v1/messages", api_messages_get),
     READS("GET", "/v1/why", api_why_get),
     READS("GET", "/v1/queue", api_queue_get),
-    {"GET", "/v1/mailq", NULL, API_NOBODY, api_mailq_get, NULL, false}, // each sees the own
+    {"GET", "/v1/mailq", NULL, API_ANYBODY, api_mailq_get, NULL, false}, // each sees the own
     READS("GET", "/v1/lanes", api_lanes_get),
     READS("GET", "/v1/alerts", api_alerts_get),
     READS("GET", "/v1/events", api_events_get),

@@ -17,7 +17,9 @@
 
 struct api_request;
 
-enum api_role { API_NOBODY, API_READER, API_OPERATOR };
+// What a request needs is READER or OPERATOR; or ANYBODY, where the handler itself looks at who asks. A row that says
+// nothing has NOBODY, which the tests refuse.
+enum api_role { API_ANYBODY = -1, API_NOBODY, API_READER, API_OPERATOR };
 
 // What the configuration says of it.
 struct api_policy {

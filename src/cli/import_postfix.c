@@ -372,6 +372,7 @@ int import_postfix(struct import *im)
                 im->main_file);
     import_hostname(im);
     import_listeners(im);
+    import_sendmail(im);
     int err = import_routes(im);
     import_retry(im);
     import_limits(im);

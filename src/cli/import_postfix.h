@@ -41,8 +41,9 @@ struct bytes import_yaml(struct import *im, struct bytes text);
 // The rest of main.cf, and of the services' own settings: by a table of what is known of Postfix's parameters.
 void import_the_rest(struct import *im);
 
-// import_postfix_listeners.c: listeners, tls
+// import_postfix_listeners.c: listeners, tls; sendmail
 void import_listeners(struct import *im);
+void import_sendmail(struct import *im);
 // import_postfix_routes.c: routes, lanes. E_IO.
 int import_routes(struct import *im) MUST_USE;
 

@@ -42,6 +42,7 @@ static void take_chain(struct import *im)
 static void import_tls(struct import *im)
 {
     struct bytes authorities = postfix_get(&im->cf, NULL, "smtp_tls_CAfile");
+    struct bytes clients = postfix_get(&im->cf, NULL, "smtpd_tls_CAfile");
     take_chain(im);
     take_pair(im, "smtpd_tls_cert_file", "smtpd_tls_key_file");
     take_pair(im, "smtpd_tls_eccert_file", "smtpd_tls_eckey_file");
@@ -52,10 +53,16 @@ static void import_tls(struct import *im)
                         "set certificate and key");
         import_line(im, "  self_signed: yes");
     }
-    if (!authorities.len)
+    if (!authorities.len && !clients.len)
         return;
     if (!im->has_certificate && !im->needs_certificate)
         import_line(im, "\ntls:");
+    if (clients.len) {
+        import_from(im, "smtpd_tls_CAfile", 2);
+        import_line(im, "  client_authorities: %.*s", BYTES_FMT(import_yaml(im, clients)));
+    }
+    if (!authorities.len)
+        return;
     import_from(im, "smtp_tls_CAfile", 2);
     import_line(im, "  authorities: %.*s", BYTES_FMT(import_yaml(im, authorities)));
 }
@@ -163,6 +170,8 @@ static uint16_t port_of(struct bytes name)
 struct listener {
     const struct postfix_service *service; // NULL: there is no master.cf
     struct bytes name, tls, trusted;
+    struct bytes proxy, xclient; // networks; empty: none
+    const char *certificates;    // client_certificates; NULL: not asked for
     const char *auth;
     uint16_t port;
 };
@@ -186,6 +195,16 @@ static void print_listener(struct import *im, const struct listener *l, struct b
     import_line(im, "    auth: %s", l->auth);
     if (l->trusted.len)
         import_line(im, "    trusted: [%.*s]", BYTES_FMT(l->trusted));
+    if (l->proxy.len) {
+        import_line(im,
+                    "    # Postfix believed every client that began with a PROXY header: put the "
+                    "proxies' own addresses here");
+        import_line(im, "    proxy: [%.*s]", BYTES_FMT(l->proxy));
+    }
+    if (l->xclient.len)
+        import_line(im, "    xclient: [%.*s]", BYTES_FMT(l->xclient));
+    if (l->certificates)
+        import_line(im, "    client_certificates: %s", l->certificates);
 }
 
 // One listener for each of inet_interfaces.
@@ -257,6 +276,35 @@ static struct bytes tls_of(struct import *im, const struct postfix_service *s, b
     return (level.len && !bytes_eq(level, BYTES("none"))) || on ? BYTES("starttls") : BYTES("none");
 }
 
+// Who may tell of clients: those whom a PROXY header is expected from, and those who may say XCLIENT.
+static void take_tellers(struct import *im, struct listener *l)
+{
+    struct buf list = {0}, lost = {0};
+    bool screened = l->service && bytes_eq(l->service->command, BYTES("postscreen"));
+    struct bytes proxied = postfix_get(&im->cf, l->service,
+                                       screened ? "postscreen_upstream_proxy_protocol"
+                                                : "smtpd_upstream_proxy_protocol");
+    if (proxied.len)
+        l->proxy = l->trusted.len ? l->trusted : BYTES("\"127.0.0.0/8\"");
+    add_networks(im, postfix_get(&im->cf, l->service, "smtpd_authorized_xclient_hosts"), &list,
+                 &lost);
+    l->xclient = arena_dup(&im->cf.arena, buf_bytes(&list));
+    if (lost.len)
+        import_line(
+            im, "    # of smtpd_authorized_xclient_hosts not taken over, as it is no network: %s",
+            buf_cstr(&lost));
+    buf_done(&list);
+    buf_done(&lost);
+}
+
+// Certificates that may relay are logins here; which account each is must be said.
+static const char *certificates_of(struct import *im, const struct postfix_service *s)
+{
+    bool asks = postfix_flag(&im->cf, s, "smtpd_tls_ask_ccert", false) ||
+                postfix_flag(&im->cf, s, "smtpd_tls_req_ccert", false);
+    return asks ? "login" : NULL;
+}
+
 static void take_service(struct import *im, const struct postfix_service *s, struct bytes name)
 {
     ptrdiff_t colon = bytes_find_last(name, ':');
@@ -284,6 +332,9 @@ static void take_service(struct import *im, const struct postfix_service *s, str
         import_line(im, "    # Postfix took logins here without TLS");
         l.tls = BYTES("starttls");
     }
+    take_tellers(im, &l);
+    if (!bytes_eq(l.tls, BYTES("none")))
+        l.certificates = certificates_of(im, s);
     print_service(im, &l, host);
 }
 
@@ -302,9 +353,72 @@ static void tell_network_params(struct import *im)
                                         "smtpd_tls_security_level",
                                         "smtpd_use_tls",
                                         "smtpd_enforce_tls",
-                                        "smtpd_tls_wrappermode"};
+                                        "smtpd_tls_wrappermode",
+                                        "smtpd_upstream_proxy_protocol",
+                                        "postscreen_upstream_proxy_protocol",
+                                        "smtpd_authorized_xclient_hosts",
+                                        "smtpd_tls_ask_ccert",
+                                        "smtpd_tls_req_ccert"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         import_from(im, names[i], 0);
+}
+
+// "posthaste credential add" for each certificate that could relay; hashes other than SHA-256 name none here.
+static void tell_certificates(struct import *im)
+{
+    const char *why = NULL;
+    struct buf text = {0};
+    if (!postfix_is_set(&im->cf, NULL, "relay_clientcerts"))
+        return;
+    const struct import_entry *e =
+        import_table(im, postfix_get(&im->cf, NULL, "relay_clientcerts"), &why);
+    for (; e; e = e->next) {
+        size_t digits = 0;
+        for (size_t i = 0; i < e->key.len; i++)
+            digits += e->key.at[i] != ':';
+        buf_printf(&text,
+                   digits == 64 ? "\n#     posthaste credential add ACCOUNT --certificate %.*s"
+                                : "\n#     %.*s is no SHA-256: ask its owner for that",
+                   BYTES_FMT(bytes_first(e->key, 200)));
+    }
+    import_left(im, "relay_clientcerts", "%s%s",
+                why ? why : "a certificate is a login of an account:", buf_cstr(&text));
+    buf_done(&text);
+}
+
+// "root, www-data", "static:anyone", "!news, static:all".
+static bool print_user(struct import *im, struct bytes word)
+{
+    bool all = bytes_starts(word, BYTES("static:"));
+    struct bytes name;
+    if (!all && conf_value_name(word, &im->cf.arena, &name) != OK)
+        return false;
+    import_line(im, "    - {user: %.*s, account: local}",
+                BYTES_FMT(all ? BYTES("\"*\"") : import_yaml(im, word)));
+    return true;
+}
+
+void import_sendmail(struct import *im)
+{
+    bool set = postfix_is_set(&im->cf, NULL, "authorized_submit_users"), has = !im->cf.services;
+    struct bytes list = postfix_get(&im->cf, NULL, "authorized_submit_users"), word;
+    for (const struct postfix_service *s = im->cf.services; s; s = s->next)
+        has = has || bytes_eq(s->command, BYTES("pickup"));
+    if (!has || (set && !list.len)) {
+        import_replaced(im, "authorized_submit_users", "without pickup nobody used sendmail(1)");
+        return;
+    }
+    import_line(im, "\n# sendmail(1): which account users of this host are (posthaste account add "
+                    "local); see also sendmail.pickup");
+    import_line(im, "sendmail:\n  socket: /run/posthaste/submit.sock");
+    import_from(im, "authorized_submit_users", 2);
+    import_line(im, "  accounts:");
+    size_t before = im->out.len;
+    for (list = set ? list : BYTES("static:anyone"); postfix_word(&list, &word);)
+        if (!print_user(im, word))
+            import_line(im, "    # not taken over: %.*s", BYTES_FMT(word));
+    if (bytes_search(bytes_skip(buf_bytes(&im->out), before), BYTES("- {user")) < 0)
+        import_line(im, "    - {user: root, account: local}");
 }
 
 static void find_needs(struct import *im)
@@ -320,6 +434,7 @@ void import_listeners(struct import *im)
 {
     size_t before;
     find_needs(im);
+    tell_certificates(im);
     import_tls(im);
     buf_add_byte(&im->out, '\n');
     tell_network_params(im);

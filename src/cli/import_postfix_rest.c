@@ -122,8 +122,11 @@ static const struct row {
     {"smtpd_tls_*protocols", REPLACED, "TLS 1.2 and 1.3, nothing older"},
     {"smtpd_tls_*ciphers", REPLACED, "ciphers with forward secrecy and authentication only"},
     {"smtpd_tls_dh*", REPLACED, "parameters are chosen by the key's size"},
-    {"smtpd_tls_CA*", LEFT, "clients' certificates are not asked for"},
-    {"smtpd_tls_*ccert*", LEFT, "clients' certificates are not asked for"},
+    {"smtpd_tls_CApath", LEFT,
+     "authorities of clients' certificates are one file: tls.client_authorities"},
+    {"smtpd_tls_ccert_verifydepth", REPLACED,
+     "chains of certificates are as long as OpenSSL allows"},
+    {"smtpd_tls_fingerprint_digest", REPLACED, "certificates are known by SHA-256"},
     {"smtpd_tls_dcert_file", GONE, "nobody has DSA any more"},
     {"smtpd_tls_dkey_file", GONE, "nobody has DSA any more"},
     {"smtpd_tls_*", REPLACED, "settings of TLS are fixed: TLS 1.2 and 1.3, modern ciphers"},
@@ -168,11 +171,7 @@ static const struct row {
     {"smtpd_forbid_*", REPLACED,
      "only CRLF.CRLF ends a message; commands sent too early are refused"},
     {"smtpd_discard_ehlo_*", LEFT, "what EHLO offers can't be changed"},
-    {"smtpd_upstream_proxy_protocol", LEFT,
-     "a listener behind a proxy says which proxies may tell addresses: see listeners[] in help "
-     "configuration"},
-    {"smtpd_authorized_xclient_hosts", LEFT,
-     "see listeners[] in help configuration for proxies that may say XCLIENT"},
+    {"smtpd_authorized_xforward_hosts", GONE, "nobody filters mail behind us"},
     {"smtpd_*", REPLACED,
      "only logins and trusted networks may send; what else it set needs no setting"},
     {"disable_vrfy_command", REPLACED, "VRFY is always answered 252"},
@@ -284,6 +283,11 @@ static bool is_of_listener(struct bytes name)
                                         "smtpd_relay_restrictions",
                                         "smtpd_recipient_restrictions",
                                         "smtpd_use_tls",
+                                        "smtpd_upstream_proxy_protocol",
+                                        "postscreen_upstream_proxy_protocol",
+                                        "smtpd_authorized_xclient_hosts",
+                                        "smtpd_tls_ask_ccert",
+                                        "smtpd_tls_req_ccert",
                                         "smtpd_enforce_tls"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         if (bytes_eq(name, bytes_cstr(names[i])))

@@ -92,16 +92,18 @@ static int set_retry(struct sendmail *s, const char *arg)
     return 0;
 }
 
+// What is no value is told and left out: the mail counts more.
 static int set_dsn(struct sendmail *s, int option, const char *arg)
 {
     if (option == 'N' && !is_notify(bytes_cstr(arg)))
-        return complain(EX_USAGE,
-                        "-N %s: expected never, or success, failure and delay with commas", arg);
-    if (option == 'R' && strcasecmp(arg, "full") != 0 && strcasecmp(arg, "hdrs") != 0)
-        return complain(EX_USAGE, "-R %s: expected full or hdrs", arg);
-    if (option == 'V' && (!arg[0] || strlen(arg) > ENVID_MAX))
-        return complain(EX_USAGE, "-V: an envelope id has 1 to %d characters", ENVID_MAX);
-    *(option == 'N' ? &s->notify : option == 'R' ? &s->ret : &s->envid) = arg;
+        complain(0, "-N %s ignored: expected never, or success, failure and delay with commas",
+                 arg);
+    else if (option == 'R' && strcasecmp(arg, "full") != 0 && strcasecmp(arg, "hdrs") != 0)
+        complain(0, "-R %s ignored: expected full or hdrs", arg);
+    else if (option == 'V' && (!arg[0] || strlen(arg) > ENVID_MAX))
+        complain(0, "-V ignored: an envelope id has 1 to %d characters", ENVID_MAX);
+    else
+        *(option == 'N' ? &s->notify : option == 'R' ? &s->ret : &s->envid) = arg;
     return 0;
 }
 
@@ -158,11 +160,15 @@ int sendmail_parse(int argc, char **argv, struct sendmail *out)
             argv[i] = (char *)(uintptr_t) "-q0";
     int option, code = 0;
     while (!code &&
-           (option = getopt(argc, argv, "A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:r:q:tvx")) != -1)
+           (option = getopt(argc, argv, "+A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:r:q:tvx")) != -1)
         code = option == 'q' && strcmp(optarg, "0") == 0 ? set_retry(out, "")
                                                          : set_option(out, option, optarg);
+    bool ended = optind > 1 && strcmp(argv[optind - 1], "--") == 0;
     out->recipients = argv + optind;
     out->recipients_count = argc - optind;
+    for (int i = 0; i < out->recipients_count && !code && !ended; i++)
+        if (out->recipients[i][0] == '-')
+            code = complain(EX_USAGE, "%s: options come before the recipients", out->recipients[i]);
     return code;
 }
 

@@ -100,6 +100,11 @@ static void m_mail_held_too_long(struct model *m)
     mail(m, m->logged_in ? 501 : 555);
 }
 
+static void m_mail_by_too_short(struct model *m)
+{
+    mail(m, 555); // RFC 2852 section 2: 55z; and where nothing is offered, too
+}
+
 static void rcpt(struct model *m, int code)
 {
     if (!m->hello || !m->mail || m->chunks) {
@@ -296,7 +301,7 @@ static const struct {
     {"MAIL FROM:<a@example.com> BODY=BINARYMIME\r\n", NULL, m_mail_binary, 5},
     {"MAIL FROM:<a@example.com> HOLDFOR=10 BY=60;RT MT-PRIORITY=-3\r\n", NULL, m_mail_scheduled, 6},
     {"MAIL FROM:<a@example.com> HOLDFOR=1001\r\n", NULL, m_mail_held_too_long, 1},
-    {"MAIL FROM:<a@example.com> BY=9;R\r\n", NULL, m_mail_held_too_long, 1},
+    {"MAIL FROM:<a@example.com> BY=9;R\r\n", NULL, m_mail_by_too_short, 1},
     {"MAIL FROM:<refused@example.com>\r\n", NULL, m_mail_refused, 2},
     {"MAIL FROM:<busy@example.com>\r\n", NULL, m_mail_busy, 2},
     {"MAIL FROM:<a@example.com> SIZE=99999999999\r\n", NULL, m_mail_large, 1},

@@ -242,7 +242,7 @@ static const struct dialogue dialogues[] = {
                 M("HOLDUNTIL=1999-01-01T00:00:00Z") M("BY=-999999999;N"),
         G "250 mx.example.org\r\n501 5.5.4 Messages are held at most 1000 seconds here\r\n" RSET_OUT
           "501 5.5.4 Messages are held at most 1000 seconds here\r\n" RSET_OUT
-          "501 5.5.4 BY=...;R needs at least 10 seconds here\r\n" RSET_OUT MAIL_OUT RSET_OUT
+          "555 5.5.4 BY=...;R needs at least 10 seconds here\r\n" RSET_OUT MAIL_OUT RSET_OUT
               MAIL_OUT RSET_OUT MAIL_OUT RSET_OUT MAIL_OUT RSET_OUT),
 
     // Parameters

@@ -261,6 +261,43 @@ CASES = {
 }
 
 
+def test_proxies_xclient_and_certificates(etc, tmp_path):
+    """What a listener says of who speaks for clients, and of certificates that are logins."""
+    sha256 = ":".join(f"{n:02X}" for n in range(32))
+    main, master = etc("""
+        myhostname = mx.example.org
+        mydestination =
+        mynetworks = 10.0.0.0/8
+        smtpd_tls_cert_file = @CERT@
+        smtpd_tls_key_file = @KEY@
+        smtpd_tls_CAfile = @CA@
+        smtpd_tls_security_level = may
+        smtpd_authorized_xclient_hosts = 127.0.0.1 [::1], filter.example.org
+        relay_clientcerts = hash:/etc/postfix/clients
+        authorized_submit_users = !news, root, www-data
+        """, """
+smtp      inet  n       -       y       -       -       smtpd
+  -o smtpd_upstream_proxy_protocol=haproxy
+submission inet n       -       y       -       -       smtpd
+  -o smtpd_sasl_auth_enable=yes -o smtpd_tls_ask_ccert=yes -o smtpd_authorized_xclient_hosts=
+pickup    unix  n       -       y       60      1       pickup
+""")
+    (main.parent / "clients").write_text(f"{sha256} robot\nAA:BB:CC old\n")
+    text = convert([main, master])
+    conf = yaml.safe_load(text)
+    first, second = conf["listeners"]
+    assert first["proxy"] == ["10.0.0.0/8"] and first["xclient"] == ["127.0.0.1/32", "::1/128"] and "filter.example.org" in text
+    assert "client_certificates" not in first and second["client_certificates"] == "login" and "xclient" not in second
+    assert conf["tls"]["client_authorities"].endswith(".pem") or conf["tls"]["client_authorities"]
+    assert f"posthaste credential add ACCOUNT --certificate {sha256}" in text and "AA:BB:CC is no SHA-256" in text
+    assert conf["sendmail"] == {"socket": "/run/posthaste/submit.sock", "accounts": [
+        {"user": "root", "account": "local"}, {"user": "www-data", "account": "local"}]} and "not taken over: !news" in text
+    path = tmp_path / "posthaste.yaml"
+    path.write_text(text.replace("user: posthaste", "user: none"))
+    checked = subprocess.run([BINARY, "check-config", "--config", path], capture_output=True, text=True, timeout=30)
+    assert checked.returncode == 0, checked.stderr + text
+
+
 @pytest.fixture
 def etc(tmp_path, authority, pair):
     """etc(main.cf, master.cf): a folder like /etc/postfix; its two files."""

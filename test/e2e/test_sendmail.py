@@ -132,8 +132,8 @@ def test_smtp_over_standard_input(world):
     (["-t"], "Subject: x\n\n", 65, "no recipients"),
     (["-Z", "bob@example.org"], "", 64, "unknown option -Z"),
     (["-bx"], "", 64, "-bx"),
-    (["-N", "sometimes", "bob@example.org"], "", 64, "-N"),
-    (["-R", "half", "bob@example.org"], "", 64, "-R"),
+    (["bob@example.org", "-f", "x@ops.test"], "Subject: x\n\n", 64, "before the recipients"),
+    (["-N", "sometimes", "-R", "half", "-bh"], "", 0, "ignored"),
     (["-f", "a, b", "bob@example.org"], "", 64, "not one address"),
     (["two words"], "", 64, "no list of addresses"),
     (["bob@nowhere.test"], "Subject: x\n\n", 67, "nowhere.test"),
@@ -298,7 +298,7 @@ def test_while_the_service_is_down(world):
     assert world.relay.stop() == 0
     uid = NOBODY if os.geteuid() == 0 else None
     sender = "www@web.test" if uid else "a@ops.test"
-    done = call("-N", "never", "-f", sender, "bob@example.org", "-F", "X Y", uid=uid,
+    done = call("-N", "never", "-f", sender, "-F", "X Y", "bob@example.org", uid=uid,
                 stdin=f"X-Receiver: decoy@example.org\nFrom: {sender}\nSubject: kept-meanwhile\n\n" + "z\n" * 700000)
     assert done.returncode == 0, done.err
     left = [path for path in it.pickup.iterdir() if path.is_file() and not path.name.startswith(".")]
