@@ -27,6 +27,7 @@
 #include "deliver/deliver.h"
 #include "event/history.h"
 #include "intake/intake.h"
+#include "intake/pickup.h"
 #include "store/store.h"
 #include "sys/sys_process.h"
 
@@ -44,6 +45,7 @@ struct api_options {
     const struct intake_counters *intake_counters;
     const struct deliver_counters *deliver_counters;
     const struct unsubscribe_counters *unsubscribe_counters;
+    const struct pickup_counters *pickup_counters;
     const struct alerts *alerts; // changed on the main loop
     struct sys_process *process; // memory and descriptors
     struct api_policy policy;

@@ -342,6 +342,14 @@ static void process_metrics(const struct api *api, struct buf *out)
     buf_printf(out, "posthaste_build_info{version=\"%s\"} 1\n", POSTHASTE_VERSION);
 }
 
+static void pickup_metrics(const struct pickup_counters *c, struct buf *out)
+{
+    one(out, "pickup_taken_total", "counter", load(&c->taken), "files of the pickup folder sent");
+    one(out, "pickup_refused_total", "counter", load(&c->refused), "files moved to its bad/");
+    one(out, "pickup_waiting", "gauge", load(&c->waiting),
+        "files that could not be taken when they were last tried");
+}
+
 static void unsubscribe_metrics(const struct unsubscribe_counters *c, struct buf *out)
 {
     one(out, "unsubscribe_pages_total", "counter", load(&c->shown), "pages shown to people");
@@ -356,6 +364,7 @@ void api_metrics(struct api *api, struct buf *out)
     intake_metrics(api->options.intake_counters, out);
     deliver_metrics(api->options.deliver_counters, out);
     unsubscribe_metrics(api->options.unsubscribe_counters, out);
+    pickup_metrics(api->options.pickup_counters, out);
     spool_metrics(api->options.port->spool, out);
     alert_metrics(api->options.alerts, out);
     suppress_metrics(api->options.port->suppress, out);

@@ -252,6 +252,18 @@ static void test_sense(void **state)
         {HOST "unsubscribe: {address: '127.0.0.1:8026'}\n", "need unsubscribe.url"},
         {HOST "unsubscribe: {url: 'https://m.example/u/', address: '127.0.0.1:8025'}\n",
          "http already has"},
+        {HOST "sendmail: {socket: /s}\n", "nobody could send here"},
+        {HOST "sendmail: {pickup: /p}\n", "without sendmail.socket"},
+        {HOST "sendmail: {socket: /s, accounts: [{user: 'a b', account: x}]}\n", "is no user"},
+        {HOST "sendmail: {socket: /s, accounts: [{user: 0x, account: x}]}\n", "is no user"},
+        {HOST
+         "sendmail: {socket: /s, accounts: [{user: '*', account: x}, {user: a, account: x}]}\n",
+         "never reached: * above it"},
+        {HOST "control: /s\nsendmail: {socket: /s, accounts: [{user: '*', account: x}]}\n",
+         "this is the control socket"},
+        {HOST SELF "listeners: [{name: sendmail, address: '*:25'}]\n"
+                   "sendmail: {socket: /s, accounts: [{user: '*', account: x}]}\n",
+         "is the name of sendmail.socket"},
         {HOST "routes: [{via: mx}, {match: {recipient: a.b}, via: discard}]\n", "never reached"},
         {HOST "routes: [{match: {listener: nope}, via: mx}]\n", "no listener is named 'nope'"},
         {HOST "routes: [{via: 'lmtp:/x', tls: verify}]\n", "no TLS on the way"},

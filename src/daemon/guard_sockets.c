@@ -66,11 +66,25 @@ static bool is_abandoned(const struct sockaddr_storage *sa, socklen_t len)
     return refused;
 }
 
-// The Unix socket that all users of this host may connect to: who they are tells the kernel.
+// The folder that it stands in, where that is the only one missing: after a boot /run is empty.
+static void make_folder(const struct sys_addr *addr)
+{
+    char folder[sizeof addr->path];
+    snprintf(folder, sizeof folder, "%s", addr->path);
+    char *slash = strrchr(folder, '/');
+    if (slash && slash != folder) {
+        *slash = '\0';
+        if (mkdir(folder, 0755) == 0)
+            (void)chmod(folder, 0755); // whatever the umask
+    }
+}
+
+// The Unix socket that all users of this host may connect to: who they are the kernel tells.
 static int bind_path(const struct sys_addr *addr, int *out_fd)
 {
     struct sockaddr_storage sa;
     socklen_t len = sys_addr_to_sockaddr(addr, &sa);
+    make_folder(addr);
     if (is_abandoned(&sa, len))
         (void)unlink(addr->path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -131,7 +145,7 @@ static const char *remedy(int errno_value)
     case EADDRNOTAVAIL:
         return "this host has no such address";
     case ENOENT:
-        return "the socket's folder must exist";
+        return "make the folder that the socket is to stand in";
     default:
         return "check the listener's address";
     }

@@ -4,7 +4,10 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -178,12 +181,73 @@ static void test_left_and_taken(void **state)
     buf_done(&text);
 }
 
+// Opens the socket of sendmail(1) alone.
+static int open_socket(const char *path)
+{
+    struct buf text = {0}, errors = {0};
+    struct conf *conf;
+    buf_printf(&text,
+               "hostname: relay.example\nspool: /nowhere/spool\nstate: /nowhere/state\n"
+               "listeners: [{name: a, address: \"127.0.0.1:0\", tls: none, auth: none, trusted: "
+               "[127.0.0.1]}]\nsendmail: {socket: \"%s\", accounts: [{user: \"*\", account: a}]}\n"
+               "http: {address: none}\n",
+               path);
+    if (conf_load_text(buf_bytes(&text), "test", "/", &conf, &errors) != OK)
+        fail_msg("%s", buf_cstr(&errors));
+    int err = guard_sockets_open(&sockets, conf);
+    conf_free(conf);
+    buf_done(&text);
+    buf_done(&errors);
+    return err;
+}
+
+static int connects(const char *path)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    snprintf(addr.sun_path, sizeof addr.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    int rc = connect(fd, (struct sockaddr *)&addr, sizeof addr);
+    close(fd);
+    return rc;
+}
+
+// All may connect to it, whatever the umask; what a crash left is in nobody's way, what is in use is.
+static void test_local(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/guard_sockets_XXXXXX", path[64];
+    struct stat st;
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/made/submit", folder);
+    mode_t old = umask(0077);
+    assert_int_equal(open_socket(path), OK);
+    umask(old);
+    assert_int_equal(sockets.count, 2);
+    assert_string_equal(sockets.at[1].name, CONF_LOCAL_LISTENER);
+    assert_true(stat(path, &st) == 0 && (st.st_mode & 0777) == 0666);
+    assert_int_equal(connects(path), 0);
+    assert_int_equal(open_socket(path), OK); // a reload keeps it
+    assert_int_equal(sockets.count, 2);
+    struct guard_sockets ours = sockets;
+    sockets.count = 0;
+    assert_int_equal(open_socket(path), E_BUSY);
+    guard_sockets_close(&ours);
+    assert_int_equal(connects(path), -1); // still there, and nobody behind it
+    assert_int_equal(open_socket(path), OK);
+    assert_int_equal(connects(path), 0);
+    unlink(path);
+    *strrchr(path, '/') = '\0';
+    rmdir(path);
+    rmdir(folder);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_open, setup, teardown),
     cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
     cmocka_unit_test_setup_teardown(test_renamed, setup, teardown),
     cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
     cmocka_unit_test_setup_teardown(test_left_and_taken, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_local, setup, teardown),
 };
 
 RUN_TESTS(tests)

@@ -471,6 +471,7 @@ static int start_services(struct relay *r)
                                   .intake_counters = &r->shared.intake_counters,
                                   .deliver_counters = &r->shared.deliver_counters,
                                   .unsubscribe_counters = &r->unsubscribe_counters,
+                                  .pickup_counters = &r->pickup_counters,
                                   .process = r->process,
                                   .landlock = r->folders.landlock,
                                   .accounts_changed = relay_accounts_changed,

@@ -288,6 +288,7 @@ def test_what_is_no_file_is_not_read(world):
 def test_a_file_is_its_owners(world):
     drop("theirs", "From: a@web.test\nTo: bob@example.org\nSubject: theirs\n\nx\n", uid=NOBODY)
     assert b"from userid 65534" in world.receiver.wait_for(b"Subject: theirs", 30).data
+    assert world.relay.metrics()["posthaste_pickup_taken_total"] > 0 and world.relay.metrics()["posthaste_pickup_refused_total"] > 0
     drop("nobodys", "From: a@web.test\nTo: bob@example.org\n\nx\n", uid=STRANGER)
     assert "uid:65533" in reason("nobodys")
 

@@ -101,8 +101,8 @@ def test_j_refuses_what_postfix_refuses(world, postfix, arguments, stdin):  # no
     assert theirs.returncode == 75 and call(*arguments, stdin=stdin).returncode in (64, 65)
 
 
-def test_j_perl_and_python_open_a_pipe(world):  # noqa: F811
-    """As programs of both languages have done for decades."""
+def test_j_perl_opens_a_pipe(world):  # noqa: F811
+    """As programs have done for decades."""
     path = str(PLACE["it"].folder / "sendmail")
     script = ('open(my $m, "|-", $ARGV[0], "-t", "-oi", "-oem") or die; print $m "From: a\\@ops.test\\nTo: bob\\@example.org\\n'
               'Subject: by-perl\\n\\n.\\nhi\\n"; close($m) or exit 1;')
