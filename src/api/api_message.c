@@ -220,19 +220,28 @@ static void add_places(struct show *s)
     }
 }
 
-int api_message_object(struct api_request *r, struct message_id id, struct json_object **out)
+static int show_message(struct api_request *r, struct history_asking *asking, struct message_id id,
+                        struct json_object **out)
 {
     struct show s = {.request = r,
                      .id = id,
                      .object = json_object_new_object(),
                      .recipients = json_object_new_array()};
     struct history_reader reader = {&s, on_message, on_event};
-    int err = history_show(r->api->options.history, id, &reader);
+    int err = history_show_next(asking, id, &reader);
     json_object_object_add(s.object, "recipients", s.recipients);
     if (!err)
         add_places(&s);
     free(s.rows);
     *out = s.object;
+    return err;
+}
+
+int api_message_object(struct api_request *r, struct message_id id, struct json_object **out)
+{
+    struct history_asking *asking = history_begin(r->api->options.history);
+    int err = show_message(r, asking, id, out);
+    history_end(asking);
     return err;
 }
 
@@ -399,14 +408,16 @@ void api_messages_get(struct api_request *r)
     struct found *found = mem_new(sizeof *found);
     history_wait(r->api->options.history);
     int err = history_find(r->api->options.history, &filter, API_PAGE, on_found, found);
+    struct history_asking *asking = history_begin(r->api->options.history);
     for (size_t i = 0; i < found->count && !err; i++) {
         struct json_object *object;
-        err = api_message_object(r, found->ids[i], &object);
+        err = show_message(r, asking, found->ids[i], &object);
         if (!err)
             api_add_line(r, object);
         else
             json_object_put(object);
     }
+    history_end(asking);
     if (err)
         api_reply_error(r, err, "history not readable: %s", err_text(err));
     else

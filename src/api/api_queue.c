@@ -506,11 +506,13 @@ static int select_by_address(struct act *a, struct bytes address)
     a->selected = mem_new(SELECTED_MAX * sizeof *a->selected);
     history_wait(h);
     int err = history_find(h, &filter, FOUND_MAX, on_id, &ids);
+    struct history_asking *asking = history_begin(h);
     for (size_t i = 0; i < ids.count && !err; i++) {
         struct selection s = {a, address, ids.at[i]};
         struct history_reader reader = {&s, on_selected_message, on_selected_event};
-        err = history_show(h, ids.at[i], &reader);
+        err = history_show_next(asking, ids.at[i], &reader);
     }
+    history_end(asking);
     free(ids.at);
     return err;
 }

@@ -70,6 +70,12 @@ struct history_reader {
 };
 int history_show(struct history *h, struct message_id id,
                  const struct history_reader *reader) MUST_USE;
+// The same for many, which opens each day's file but once. Between begin and end on one thread.
+struct history_asking;
+struct history_asking *history_begin(struct history *h);
+int history_show_next(struct history_asking *a, struct message_id id,
+                      const struct history_reader *reader) MUST_USE;
+void history_end(struct history_asking *a);
 
 // The envelope of a message that was accepted, borrowed for the call. E_NOT_FOUND.
 int history_envelope(struct history *h, struct message_id id,

@@ -235,22 +235,50 @@ static bool on_shown(void *ctx, struct spool_record *record)
     return true;
 }
 
-int history_show(struct history *h, struct message_id id, const struct history_reader *reader)
+static int show(struct question *q, struct message_id id, const struct history_reader *reader)
 {
-    struct question q;
-    question_init(&q, h);
-    q.reader = reader;
-    const struct history_known *k = question_message(&q, id);
+    q->reader = reader;
+    const struct history_known *k = question_message(q, id);
     int err = k ? OK : E_NOT_FOUND;
     if (k)
         tell_message(k, reader);
-    for (size_t i = question_first_day(&q, message_id_time(id)); i < q.days.count && !err; i++) {
-        struct history_view *view = question_view(&q, i);
-        struct history_rows rows = {on_shown, &q};
+    for (size_t i = question_first_day(q, message_id_time(id)); i < q->days.count && !err; i++) {
+        struct history_view *view = question_view(q, i);
+        struct history_rows rows = {on_shown, q};
         if (view)
-            err = question_read(&q, i, history_view_of(view, id, &rows));
+            err = question_read(q, i, history_view_of(view, id, &rows));
     }
-    question_done(&q);
+    return err;
+}
+
+struct history_asking {
+    struct question question;
+};
+
+struct history_asking *history_begin(struct history *h)
+{
+    struct history_asking *a = mem_new(sizeof *a);
+    question_init(&a->question, h);
+    return a;
+}
+
+int history_show_next(struct history_asking *a, struct message_id id,
+                      const struct history_reader *reader)
+{
+    return show(&a->question, id, reader);
+}
+
+void history_end(struct history_asking *a)
+{
+    question_done(&a->question);
+    free(a);
+}
+
+int history_show(struct history *h, struct message_id id, const struct history_reader *reader)
+{
+    struct history_asking *a = history_begin(h);
+    int err = history_show_next(a, id, reader);
+    history_end(a);
     return err;
 }
 
