@@ -781,6 +781,7 @@ static void test_time_outs(void **state)
         assert_non_null(strstr(buf_cstr(&f.log), "failed: "));
         smtp_client_free(f.client);
         buf_done(&f.log);
+        buf_done(&f.told);
         buf_done(&got);
     }
 }
@@ -899,6 +900,7 @@ static void test_early_replies(void **state)
         assert_int_equal(smtp_client_wants(f.client), SMTP_CLIENT_CLOSE);
         smtp_client_free(f.client);
         buf_done(&f.log);
+        buf_done(&f.told);
         buf_done(&got);
     }
 }
