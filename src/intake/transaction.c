@@ -229,7 +229,6 @@ static void fill_envelope(struct transaction *t, const struct smtp_mail *mail,
     e->body = mail->body;
     e->ret = mail->ret;
     e->smtputf8 = mail->smtputf8;
-    e->priority = mail->priority;
     e->by_mode = mail->by_mode;
     e->by_trace = mail->by_trace;
     e->not_before = mail->hold_until;
@@ -239,6 +238,25 @@ static void fill_envelope(struct transaction *t, const struct smtp_mail *mail,
     t->by_s = mail->by_s;
     t->mail_at = sys_wall();
     e->tls = net_conn_proof(s->conn) != NET_TLS_NONE;
+}
+
+// RFC 6710 section 4.1: what the account may not ask for is lowered, and the client told.
+static int8_t allowed_priority(const struct store_account *account, int8_t wanted)
+{
+    uint8_t may = account ? account->options[STORE_OPTION_PRIORITY] : (uint8_t)STORE_PRIORITY_ANY;
+    if (may == STORE_PRIORITY_OFF || (may == STORE_PRIORITY_NORMAL && wanted > 0))
+        return 0;
+    return wanted;
+}
+
+static void answer_mail(struct transaction *t, const struct smtp_mail *mail)
+{
+    struct envelope *e = envelope_of(t);
+    e->priority = allowed_priority(t->account, mail->priority);
+    if (e->priority == mail->priority)
+        answer(t, SMTP_REPLY_MAIL_OK, BYTES_NONE);
+    else
+        answer(t, SMTP_REPLY_PRIORITY_LOWERED, BYTES("0"));
 }
 
 void transaction_on_mail(struct session *s, const struct smtp_mail *mail)
@@ -261,7 +279,7 @@ void transaction_on_mail(struct session *s, const struct smtp_mail *mail)
     if (refusal == SMTP_REPLY_NONE) {
         t->may_relay = s->trusted || credential.len > 0;
         fill_envelope(t, mail, credential);
-        answer(t, SMTP_REPLY_MAIL_OK, BYTES_NONE);
+        answer_mail(t, mail);
     } else {
         intake_count(&in->options.counters->messages_refused, 1);
         transaction_free(t);

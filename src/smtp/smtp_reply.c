@@ -85,6 +85,7 @@ static const struct smtp_reply_row rows[SMTP_REPLY_COUNT] = {
     ROW(AUTH_UNAVAILABLE, 454, "4.7.0", "Logins can't be checked at the moment; try again later", DECISION, "AUTH"),
     ROW(XCLIENT_LOGIN, 550, "5.7.8", "XCLIENT names a login that no active account has: %s", DECISION, "XCLIENT"),
     ROW(MAIL_OK, 250, "2.1.0", "Ok", DECISION, "MAIL"),
+    ROW(PRIORITY_LOWERED, 250, "2.3.6", "Ok, with priority %s: more than your account may ask for", DECISION, "MAIL (MT-PRIORITY=)"),
     ROW(RCPT_OK, 250, "2.1.5", "Ok", DECISION, "RCPT"),
     ROW(ACCEPTED, 250, "2.0.0", "Ok: queued as %s", DECISION, "end of content"),
     ROW(NOTED, 250, "2.0.0", "Ok: noted", DECISION, "end of content, of a report to a listener for bounces"),

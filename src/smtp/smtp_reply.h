@@ -92,6 +92,7 @@ enum smtp_reply_id {
     SMTP_REPLY_AUTH_UNAVAILABLE,
     SMTP_REPLY_XCLIENT_LOGIN, // slot: the login
     SMTP_REPLY_MAIL_OK,
+    SMTP_REPLY_PRIORITY_LOWERED, // slot: the priority that it has now; the transaction is open
     SMTP_REPLY_RCPT_OK,
     SMTP_REPLY_ACCEPTED, // slot: the message id
     SMTP_REPLY_NOTED,

@@ -23,6 +23,11 @@ static const struct store_option_row rows[STORE_OPTIONS_COUNT] = {
                                  "recorded as removed",
                                  {"refuse", "remove"},
                                  STORE_SUPPRESSED_REFUSE},
+    [STORE_OPTION_PRIORITY] = {"priority",
+                               "how urgent its mail may call itself by MT-PRIORITY: as it likes, "
+                               "0 at most, or always 0",
+                               {"any", "normal", "off"},
+                               STORE_PRIORITY_ANY},
 };
 
 const struct store_option_row *store_option_row(enum store_option option)

@@ -14,8 +14,9 @@ enum store_option {
     STORE_OPTION_UNSUBSCRIBE, // add a one-click List-Unsubscribe to bulk mail
     STORE_OPTION_RETURN_PATH, // bounces come to us
     STORE_OPTION_SUPPRESSED,  // what becomes of mail to an address on the suppression list
+    STORE_OPTION_PRIORITY,    // how urgent its mail may call itself (MT-PRIORITY, RFC 6710)
 };
-#define STORE_OPTIONS_COUNT 4
+#define STORE_OPTIONS_COUNT 5
 
 enum store_preflight {
     STORE_PREFLIGHT_OFF,
@@ -25,6 +26,11 @@ enum store_preflight {
 };
 enum store_unsubscribe { STORE_UNSUBSCRIBE_OFF, STORE_UNSUBSCRIBE_BULK };
 enum store_suppressed { STORE_SUPPRESSED_REFUSE, STORE_SUPPRESSED_REMOVE };
+enum store_priority {
+    STORE_PRIORITY_ANY,
+    STORE_PRIORITY_NORMAL, // 0 and less
+    STORE_PRIORITY_OFF,    // always 0
+};
 enum store_return_path {
     STORE_RETURN_PATH_OFF,
     STORE_RETURN_PATH_MESSAGE,   // recipients that share a transaction share it

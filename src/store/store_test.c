@@ -241,7 +241,7 @@ static const struct step story[] = {
     {"account.activate", ACME, 1, "\"state\":\"active\""},
     {"account.show", ACME, 1,
      "\"options\":{\"preflight\":\"warn\",\"unsubscribe\":\"off\",\"return_path\":\"message\","
-     "\"suppressed\":\"refuse\"}}"},
+     "\"suppressed\":\"refuse\",\"priority\":\"any\"}}"},
     {"account.set", "{'account':'acme','option':'preflight','value':'hold'}", 0,
      "\"number\":1,\"class\":\"bulk\",\"any_sender\":false,\"state\":\"active\","
      "\"created_at\":\"2026-09-21T14:13:20.000Z\",\"options\":{\"preflight\":\"hold\""},
@@ -255,7 +255,7 @@ static const struct step story[] = {
     {"account.set", "{'account':'acme','option':'unsubscribe','value':'on'}", E_SYNTAX,
      "off or bulk"},
     {"account.set", "{'account':'acme','option':'colour','value':'red'}", E_SYNTAX,
-     "no option 'colour' (there are: preflight, unsubscribe, return_path, suppressed)"},
+     "no option 'colour' (there are: preflight, unsubscribe, return_path, suppressed, priority)"},
     {"account.set", "{'account':'acme','option':'preflight'}", E_SYNTAX, "'' is no value"},
     {"account.set", ACME, E_SYNTAX, "no option ''"},
     {"account.set", "{'account':'nobody','option':'preflight','value':'warn'}", E_NOT_FOUND,

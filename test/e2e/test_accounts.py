@@ -53,7 +53,7 @@ def test_account_options(either):
     """account set and account show: every option with its value, at once and for ever."""
     either.cli("account", "add", "acme")
     shown = either.cli("account", "show", "acme")
-    assert shown["options"] == {"preflight": "warn", "unsubscribe": "off", "return_path": "message", "suppressed": "refuse"}
+    assert shown["options"] == {"preflight": "warn", "unsubscribe": "off", "return_path": "message", "suppressed": "refuse", "priority": "any"}
     changed = either.cli("account", "set", "acme", "preflight", "refuse")
     assert changed["options"]["preflight"] == "refuse" and changed["account"] == "acme"
     assert either.cli("account", "show", "ACME") == changed

@@ -257,6 +257,16 @@ def test_priority(make_relay, make_receiver, dns):
     assert b"\r\n\tPRIORITY -4;" in knows.messages()[0].data
 
 
+def test_priority_that_an_account_may_ask_for(make_relay, receiver_):
+    """Less than normal always; more is lowered, the client told, and nothing of it is in the envelope."""
+    relay = sending_relay(make_relay)
+    account = relay.cli_list("account", "list")[0]["account"]
+    relay.cli("queue", "hold", "--all")
+    for option, wanted, kept in (("any", 9, 9), ("normal", 9, 0), ("normal", -4, -4), ("off", -4, 0), ("off", 9, 0)):
+        relay.cli("account", "set", account, "priority", option)
+        assert relay.message(send(relay, "bob@example.org", mail_options=[f"MT-PRIORITY={wanted}"]))["priority"] == kept, option
+
+
 def test_urgent_mail_first(make_relay, receiver_):
     relay = sending_relay(make_relay, ONE)
     relay.cli("queue", "hold", "--all")

@@ -42,6 +42,7 @@ def fill(world):
     world.dns.null_mx("nomail.test")
     world.relay.add_account("picky", domains=["nomail.test", "picky.test"])
     world.relay.cli("account", "set", "picky", "preflight", "refuse")
+    world.relay.cli("account", "set", "picky", "priority", "normal")
     world.dns.domain("picky.test", world.receiver)
     world.relay.cli("suppress", "add", "bounced@example.org")
     world.relay.cli("suppress", "add", "b@example.org", "--account", "alice", "--stream", "news")
@@ -269,6 +270,7 @@ def user_without_account(world):
 
 
 SCENES["USER_WITHOUT_ACCOUNT"] = user_without_account
+SCENES["PRIORITY_LOWERED"] = ask("MAIL FROM:<x@picky.test> MT-PRIORITY=4", login="picky")
 
 
 def auth_in_transaction(world):
