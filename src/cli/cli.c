@@ -205,11 +205,21 @@ struct bytes cli_argument(const struct cli *cli, int n)
     return n < cli->arguments_count ? bytes_cstr(cli->arguments[n]) : BYTES_NONE;
 }
 
+// What was typed, or stands in a file, may have bytes that a terminal would act on.
+static void print_plain(struct buf *text)
+{
+    for (size_t i = 0; i < text->len; i++)
+        if (((unsigned char)text->at[i] < ' ' && text->at[i] != '\n' && text->at[i] != '\t') ||
+            text->at[i] == 0x7f)
+            text->at[i] = '?';
+    fputs(buf_cstr(text), stderr);
+}
+
 const struct conf *cli_conf(struct cli *cli)
 {
     struct buf errors = {0};
     if (!cli->conf && conf_load(cli->config, &cli->conf, &errors))
-        fputs(buf_cstr(&errors), stderr);
+        print_plain(&errors);
     buf_done(&errors);
     return cli->conf;
 }
@@ -223,7 +233,7 @@ static void complain(const char *format, va_list args)
     struct buf line = {0};
     vsnprintf(text, sizeof text, format, args);
     buf_printf(&line, "posthaste: %s\n", text);
-    fputs(buf_cstr(&line), stderr);
+    print_plain(&line);
     buf_done(&line);
 }
 

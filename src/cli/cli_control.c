@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "cli/cli_control.h"
+#include "cli/cli_store.h"
 
 #include <json-c/json.h>
 #include <unistd.h>
@@ -91,8 +92,7 @@ static void look_at_work(struct work *w)
     w->there = false;
     if (control_request(cli_conf(w->cli)->control, "/v1/work", NULL, &reply, &error) == OK) {
         struct json_object *list = cli_json_field(reply.body, "work");
-        size_t count =
-            json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+        size_t count = cli_json_count(list);
         for (size_t i = 0; i < count; i++) {
             struct json_object *one = json_object_array_get_idx(list, i);
             if (cli_json_number(one, "pid") != (uint64_t)getpid())
@@ -135,8 +135,7 @@ static void tell_what_was_done(struct work *w)
     const char *detail = NULL;
     if (control_request(cli_conf(w->cli)->control, "/v1/store", request, &reply, &error) == OK) {
         struct json_object *list = cli_json_field(reply.body, "entries");
-        size_t count =
-            json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+        size_t count = cli_json_count(list);
         for (size_t i = 0; i < count && !detail; i++) {
             struct json_object *one = json_object_array_get_idx(list, i);
             if (cli_json_number(one, "pid") == (uint64_t)getpid())

@@ -14,7 +14,7 @@ struct json_object *cli_domain_proof(struct json_object *domain)
 {
     struct json_object *records = NULL;
     if (!json_object_object_get_ex(domain, "records", &records) ||
-        !json_object_is_type(records, json_type_array) || !json_object_array_length(records))
+        !json_object_is_type(records, json_type_array) || !cli_json_count(records))
         return NULL;
     return json_object_array_get_idx(records, 0);
 }
@@ -38,7 +38,7 @@ static struct json_object *record_json(const struct domain_record *record)
 
 static size_t take_keys(struct json_object *list, struct domain_key keys[DOMAIN_KEYS_MAX])
 {
-    size_t count = list ? json_object_array_length(list) : 0;
+    size_t count = cli_json_count(list);
     for (size_t i = 0; i < count && i < DOMAIN_KEYS_MAX; i++) {
         struct json_object *key = json_object_array_get_idx(list, i);
         keys[i] = (struct domain_key){cli_json_text(key, "selector"), cli_json_text(key, "record")};
@@ -108,7 +108,7 @@ void cli_domain_print_records(struct json_object *domain)
     struct json_object *records = cli_json_field(domain, "records");
     struct json_object *notes = cli_json_field(domain, "notes");
     struct bytes before = BYTES_NONE;
-    for (size_t i = 0; i < json_object_array_length(records); i++) {
+    for (size_t i = 0; i < cli_json_count(records); i++) {
         struct json_object *record = json_object_array_get_idx(records, i);
         struct bytes purpose = cli_json_text(record, "purpose");
         if (!bytes_eq(purpose, before))
@@ -116,6 +116,6 @@ void cli_domain_print_records(struct json_object *domain)
         print_record(record);
         before = purpose;
     }
-    for (size_t i = 0; notes && i < json_object_array_length(notes); i++)
+    for (size_t i = 0; i < cli_json_count(notes); i++)
         printf("\nNote: %s.\n", json_object_get_string(json_object_array_get_idx(notes, i)));
 }

@@ -25,6 +25,11 @@ struct bytes cli_json_text(struct json_object *object, const char *key)
     return bytes_of(json_object_get_string(value), (size_t)json_object_get_string_len(value));
 }
 
+size_t cli_json_count(struct json_object *list)
+{
+    return json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+}
+
 void cli_json_add(struct json_object *object, const char *key, struct bytes text)
 {
     json_object_object_add(object, key,

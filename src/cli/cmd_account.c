@@ -65,7 +65,7 @@ static void print_accounts(struct json_object *list)
     static const char *const headings[] = {"ACCOUNT", "STATE", "CLASS", "SENDERS", "CREATED", NULL};
     struct cli_table table;
     cli_table_init(&table, headings);
-    for (size_t i = 0; i < json_object_array_length(list); i++) {
+    for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *account = json_object_array_get_idx(list, i);
         cli_table_add(&table, cli_json_text(account, "account"));
         cli_table_add(&table, cli_json_text(account, "state"));
@@ -87,7 +87,7 @@ static int run_list(struct cli *cli)
     if (!json_object_object_get_ex(result, "accounts", &list))
         exit = cli_fail(CLI_TEMPORARY, "the answer has no accounts");
     else if (cli->json)
-        for (size_t i = 0; i < json_object_array_length(list); i++)
+        for (size_t i = 0; i < cli_json_count(list); i++)
             cli_print_json(json_object_array_get_idx(list, i));
     else
         print_accounts(list);

@@ -71,7 +71,8 @@ static void add_row(struct cli_table *table, struct json_object *entry)
     cli_table_add(table, cli_json_field(entry, "outcome") ? cli_json_cell(entry, "outcome", arena)
                                                           : BYTES("not known"));
     cli_table_add(table, cli_json_cell(entry, "detail", arena));
-    cli_table_add(table, args ? words_of(args, arena) : BYTES_NONE);
+    cli_table_add(table,
+                  json_object_is_type(args, json_type_object) ? words_of(args, arena) : BYTES_NONE);
 }
 
 // A page; *out_next: where the next begins, 0: there is none.
@@ -81,7 +82,7 @@ static int show_page(struct cli *cli, struct json_object *page, uint64_t *out_ne
                                            "DETAIL", "ARGUMENTS", NULL};
     struct json_object *entries = cli_json_field(page, "entries");
     struct cli_table table;
-    size_t count = json_object_array_length(entries);
+    size_t count = cli_json_count(entries);
     cli_table_init(&table, headings);
     for (size_t i = 0; i < count; i++) {
         struct json_object *entry = json_object_array_get_idx(entries, i);

@@ -248,7 +248,7 @@ static void print_credentials(struct json_object *list)
     static const char *const headings[] = {"ACCOUNT", "LOGIN", "PASSWORD", "CREATED", NULL};
     struct cli_table table;
     cli_table_init(&table, headings);
-    for (size_t i = 0; i < json_object_array_length(list); i++) {
+    for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *credential = json_object_array_get_idx(list, i);
         cli_table_add(&table, cli_json_text(credential, "account"));
         cli_table_add(&table, cli_json_text(credential, "login"));
@@ -271,7 +271,7 @@ static int run_list(struct cli *cli)
     if (!json_object_object_get_ex(result, "credentials", &list))
         exit = cli_fail(CLI_TEMPORARY, "the answer has no credentials");
     else if (cli->json)
-        for (size_t i = 0; i < json_object_array_length(list); i++)
+        for (size_t i = 0; i < cli_json_count(list); i++)
             cli_print_json(json_object_array_get_idx(list, i));
     else
         print_credentials(list);

@@ -67,7 +67,7 @@ int cli_dkim_published(struct cli *cli, struct bytes account, struct bytes domai
     if (exit)
         return exit;
     *out_keys = json_object_new_array();
-    for (size_t i = 0; i < json_object_array_length(all); i++) {
+    for (size_t i = 0; i < cli_json_count(all); i++) {
         struct json_object *key = json_object_array_get_idx(all, i);
         if (bytes_eq(cli_json_text(key, "account"), account)) // null: the service's
             json_object_array_add(*out_keys, json_object_get(key));
@@ -84,7 +84,7 @@ static void print_keys(struct json_object *keys)
                                            "STATE",  "SINCE",   NULL};
     struct cli_table table;
     cli_table_init(&table, headings);
-    for (size_t i = 0; i < json_object_array_length(keys); i++) {
+    for (size_t i = 0; i < cli_json_count(keys); i++) {
         struct json_object *key = json_object_array_get_idx(keys, i);
         struct bytes account = cli_json_text(key, "account"), state = cli_json_text(key, "state");
         const char *since = bytes_eq(state, BYTES("new"))      ? "created_at"
@@ -107,7 +107,7 @@ static void show_keys(struct cli *cli, struct json_object *keys)
         print_keys(keys);
         return;
     }
-    for (size_t i = 0; i < json_object_array_length(keys); i++)
+    for (size_t i = 0; i < cli_json_count(keys); i++)
         cli_print_json(json_object_array_get_idx(keys, i));
 }
 
@@ -262,7 +262,7 @@ static int run_zone(struct cli *cli)
     int exit = cli_dkim_look_after(cli);
     if (!exit)
         exit = list_keys(cli, BYTES_NONE, BYTES_NONE, false, &keys);
-    for (size_t i = 0; !exit && i < json_object_array_length(keys); i++)
+    for (size_t i = 0; !exit && i < cli_json_count(keys); i++)
         print_record(cli, json_object_array_get_idx(keys, i));
     json_object_put(keys);
     return exit;

@@ -72,7 +72,7 @@ static int find_domain(struct cli *cli, struct json_object **out_domain)
     int exit = cli_store_apply(cli, "domain.show", domain_args(cli), &result);
     if (exit)
         return exit;
-    if (json_object_object_get_ex(result, "domains", &list) && json_object_array_length(list) == 1)
+    if (json_object_object_get_ex(result, "domains", &list) && cli_json_count(list) == 1)
         *out_domain = json_object_get(json_object_array_get_idx(list, 0));
     json_object_put(result);
     return *out_domain ? CLI_OK : cli_fail(CLI_TEMPORARY, "the answer has no domain");
@@ -141,7 +141,7 @@ static void print_domains(struct json_object *list)
     static const char *const headings[] = {"ACCOUNT", "DOMAIN", "STATE", "TXT RECORD", NULL};
     struct cli_table table;
     cli_table_init(&table, headings);
-    for (size_t i = 0; i < json_object_array_length(list); i++) {
+    for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *domain = json_object_array_get_idx(list, i);
         cli_table_add(&table, cli_json_text(domain, "account"));
         cli_table_add(&table, cli_json_text(domain, "domain"));
@@ -165,7 +165,7 @@ static int run_list(struct cli *cli)
     if (!json_object_object_get_ex(result, "domains", &list))
         exit = cli_fail(CLI_TEMPORARY, "the answer has no domains");
     else if (cli->json)
-        for (size_t i = 0; i < json_object_array_length(list); i++) {
+        for (size_t i = 0; i < cli_json_count(list); i++) {
             cli_domain_complete(cli, json_object_array_get_idx(list, i));
             cli_print_json(json_object_array_get_idx(list, i));
         }

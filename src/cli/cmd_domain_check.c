@@ -29,7 +29,7 @@ static void print_line(const char *name, struct bytes text)
 // What is wrong, with what there should be and what to do.
 static void print_fixes(struct json_object *checks)
 {
-    for (size_t i = 0; i < json_object_array_length(checks); i++) {
+    for (size_t i = 0; i < cli_json_count(checks); i++) {
         struct json_object *check = json_object_array_get_idx(checks, i);
         if (is_ok(check))
             continue;
@@ -46,7 +46,7 @@ static void print_checks(struct json_object *checks)
     static const char *const headings[] = {"CHECK", "STATE", "FOUND", NULL};
     struct cli_table table;
     cli_table_init(&table, headings);
-    for (size_t i = 0; i < json_object_array_length(checks); i++) {
+    for (size_t i = 0; i < cli_json_count(checks); i++) {
         struct json_object *check = json_object_array_get_idx(checks, i);
         cli_table_add(&table, cli_json_text(check, "id"));
         cli_table_add(&table, cli_json_text(check, "state"));

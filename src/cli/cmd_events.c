@@ -55,8 +55,12 @@ static int ask_page(struct events *e)
 {
     char path[128];
     e->count = 0;
+    uint64_t before = e->cursor;
     snprintf(path, sizeof path, "/v1/events?max=" PAGE "&after=%" PRIu64, e->cursor);
-    return cli_ask_lines(e->cli, path, on_event, e);
+    int exit = cli_ask_lines(e->cli, path, on_event, e);
+    if (!exit && e->count && e->cursor <= before)
+        return cli_fail(CLI_TEMPORARY, "posthaste answered with events that were told before");
+    return exit;
 }
 
 static int run(struct cli *cli)

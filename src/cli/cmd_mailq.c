@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "cli/cli_commands.h"
 #include "cli/cli_control.h"
+#include "cli/cli_store.h"
 #include "cli/sendmail.h"
 
 #define REASON_WIDTH 76
@@ -49,7 +50,7 @@ static const char *shown(struct listing *l, struct json_object *object, const ch
 static void print_recipients(struct listing *l, struct json_object *list)
 {
     const char *before = "";
-    for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+    for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *one = json_object_array_get_idx(list, i);
         const char *reason = shown(l, one, "reason");
         int width = REASON_WIDTH - (int)strlen(reason);

@@ -43,7 +43,7 @@ static void print_recipients(struct cli *cli, struct json_object *list)
     static const char *const headings[] = {"RECIPIENT", "STATE", "ATTEMPTS", "NEXT", "LAST", NULL};
     struct cli_table table;
     cli_table_init(&table, headings);
-    for (size_t i = 0; i < json_object_array_length(list); i++) {
+    for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *recipient = json_object_array_get_idx(list, i);
         cli_table_add(&table, cli_json_text(recipient, "address"));
         cli_table_add(&table, cli_json_text(recipient, "state"));
@@ -62,10 +62,10 @@ static void print_feedback(struct cli *cli, struct json_object *list)
     struct cli_table table;
     size_t count = 0;
     cli_table_init(&table, headings);
-    for (size_t i = 0; i < json_object_array_length(list); i++) {
+    for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *recipient = json_object_array_get_idx(list, i);
         struct json_object *feedback = cli_json_field(recipient, "feedback");
-        size_t n = feedback ? json_object_array_length(feedback) : 0;
+        size_t n = cli_json_count(feedback);
         for (size_t k = 0; k < n; k++, count++) {
             struct json_object *one = json_object_array_get_idx(feedback, k);
             cli_table_add(&table, cli_json_text(recipient, "address"));
@@ -85,7 +85,7 @@ static void print_feedback(struct cli *cli, struct json_object *list)
 // What preflight has found, if anything.
 static void print_findings(struct json_object *list)
 {
-    for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+    for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *one = json_object_array_get_idx(list, i);
         struct buf text = {0};
         buf_printf(&text, "%.*s (%.*s): %.*s", BYTES_FMT(cli_json_text(one, "id")),
@@ -154,7 +154,7 @@ static struct bytes states_cell(struct json_object *list, struct arena *arena)
 {
     static const char *const states[] = {"queued", "held",    "delivered",
                                          "failed", "expired", "removed"};
-    size_t total = json_object_array_length(list);
+    size_t total = cli_json_count(list);
     struct buf text = {0};
     for (size_t k = 0; k < COUNT_OF(states); k++) {
         size_t n = 0;
@@ -179,7 +179,7 @@ static bool on_found(void *ctx, struct json_object *message)
         return true;
     }
     struct json_object *list = cli_json_field(message, "recipients");
-    size_t count = json_object_array_length(list);
+    size_t count = cli_json_count(list);
     struct bytes first =
         count ? cli_json_text(json_object_array_get_idx(list, 0), "address") : BYTES("-");
     cli_table_add(&f->table, cli_json_text(message, "id"));

@@ -26,7 +26,7 @@ static int ask_store(struct cli *cli, const char *op, struct json_object **out)
 static bool has_domain(struct json_object *list, const char *flag, const char *wanted,
                        struct bytes domain)
 {
-    for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+    for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *one = json_object_array_get_idx(list, i);
         struct json_object *value = cli_json_field(one, flag);
         if (value && bytes_eq(bytes_cstr(json_object_get_string(value)), bytes_cstr(wanted)) &&

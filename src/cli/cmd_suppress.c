@@ -115,16 +115,16 @@ static void print_check(struct cli *cli, struct json_object *result)
 {
     struct json_object *entries = cli_json_field(result, "entries");
     struct json_object *changes = cli_json_field(result, "changes");
-    for (size_t i = 0; i < json_object_array_length(entries); i++)
+    for (size_t i = 0; i < cli_json_count(entries); i++)
         print_entry(cli, json_object_array_get_idx(entries, i));
-    if (json_object_array_length(entries) == 0)
+    if (cli_json_count(entries) == 0)
         printf("%.*s: not suppressed\n", BYTES_FMT(cli_json_cell(result, "address", &cli->arena)));
     static const char *const headings[] = {"AT",      "ACTOR",  "CHANGE", "SCOPE",
                                            "ACCOUNT", "STREAM", "REASON", NULL};
     static const char *const keys[] = {"at", "actor", "op", "scope", "account", "stream", "reason"};
     struct cli_table table;
     cli_table_init(&table, headings);
-    for (size_t i = 0; i < json_object_array_length(changes); i++)
+    for (size_t i = 0; i < cli_json_count(changes); i++)
         for (size_t k = 0; k < COUNT_OF(keys); k++)
             cli_table_add(
                 &table, cli_json_cell(json_object_array_get_idx(changes, i), keys[k], &cli->arena));
@@ -158,7 +158,7 @@ static void print_page(struct cli *cli, struct json_object *entries)
                                            "REASON",  "EXPIRES", "NOTE",    NULL};
     struct cli_table table;
     cli_table_init(&table, headings);
-    for (size_t i = 0; i < json_object_array_length(entries); i++)
+    for (size_t i = 0; i < cli_json_count(entries); i++)
         for (size_t k = 0; k < COUNT_OF(COLUMNS); k++)
             cli_table_add(&table, cli_json_cell(json_object_array_get_idx(entries, i), COLUMNS[k],
                                                 &table.arena));
@@ -182,7 +182,7 @@ static int run_list(struct cli *cli)
         if (exit)
             break;
         struct json_object *entries = cli_json_field(page, "entries");
-        for (size_t i = 0; cli->json && i < json_object_array_length(entries); i++)
+        for (size_t i = 0; cli->json && i < cli_json_count(entries); i++)
             cli_print_json(json_object_array_get_idx(entries, i));
         if (!cli->json)
             print_page(cli, entries);

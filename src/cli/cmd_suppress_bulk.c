@@ -187,7 +187,7 @@ static void take_answer(struct import *im, struct json_object *answer)
     struct json_object *errors = cli_json_field(answer, "errors");
     im->added += cli_json_number(answer, "added");
     im->unchanged += cli_json_number(answer, "unchanged");
-    for (size_t i = 0; i < json_object_array_length(errors); i++) {
+    for (size_t i = 0; i < cli_json_count(errors); i++) {
         struct json_object *error = json_object_array_get_idx(errors, i);
         const char *text = json_object_get_string(cli_json_field(error, "error"));
         tell_error(im, cli_json_number(error, "line"), text ? text : "");
@@ -203,7 +203,7 @@ static int send_batch(struct import *im)
             cli_json_add(args, options[i], bytes_cstr(cli_value(im->cli, options[i])));
     cli_json_add(args, "source", bytes_cstr(im->name));
     json_object_object_add(args, "rows", im->rows); // the arguments' now
-    int exit = json_object_array_length(im->rows)
+    int exit = cli_json_count(im->rows)
                    ? cli_suppress_apply(im->list, "suppress.import", args, &answer)
                    : CLI_OK;
     if (!exit && answer)
@@ -223,8 +223,7 @@ static int import_all(struct import *im)
     bool more = true;
     while (!exit && more && !cli_interrupted()) {
         more = read_record(im);
-        if (!more || json_object_array_length(im->rows) == BATCH_ROWS ||
-            im->rows_bytes > BATCH_BYTES) {
+        if (!more || cli_json_count(im->rows) == BATCH_ROWS || im->rows_bytes > BATCH_BYTES) {
             exit = send_batch(im);
             cli_progress_show(&im->progress, im->done, 0);
         }
@@ -331,7 +330,7 @@ static int export_pages(struct cli *cli, struct cli_suppress *list, struct json_
         if (exit)
             break;
         struct json_object *entries = cli_json_field(page, "entries");
-        size_t count = json_object_array_length(entries);
+        size_t count = cli_json_count(entries);
         for (size_t i = 0; i < count; i++)
             add_export_line(json_object_array_get_idx(entries, i), plain, &text);
         *out_count += count;

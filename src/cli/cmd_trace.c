@@ -45,7 +45,7 @@ static void print_line(struct json_object *line)
 
 static void print_recipients(struct json_object *list)
 {
-    for (size_t i = 0; i < json_object_array_length(list); i++) {
+    for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *one = json_object_array_get_idx(list, i);
         print_field("recipient",
                     bytes_of(json_object_get_string(one), (size_t)json_object_get_string_len(one)));
@@ -67,7 +67,7 @@ static void print_trace(struct cli *cli, struct json_object *trace)
         return;
     }
     printf("\n%8s\n", "ms");
-    for (size_t i = 0; i < json_object_array_length(lines); i++)
+    for (size_t i = 0; i < cli_json_count(lines); i++)
         print_line(json_object_array_get_idx(lines, i));
     if (left_out)
         printf("\n%llu lines in the middle are left out.\n", (unsigned long long)left_out);

@@ -97,6 +97,14 @@ static void set_up(struct transfer *t, const char *socket, const char *url)
         curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)CONTROL_TIMEOUT_S);
 }
 
+// The service always says how long its answer is; else it died in it, or is somebody else.
+static bool is_whole(struct transfer *t)
+{
+    curl_off_t length = -1;
+    curl_easy_getinfo(t->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    return t->ended || length >= 0;
+}
+
 static void take_reply(struct transfer *t, struct control_reply *out)
 {
     curl_easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &out->status);
@@ -122,6 +130,10 @@ static int perform(struct transfer *t, struct bytes socket, const char *path,
     }
     CURLcode code = curl_easy_perform(t->curl);
     int err = code == CURLE_OK || t->ended ? 0 : explain(code, socket, error);
+    if (!err && !is_whole(t)) {
+        buf_add_cstr(error, "talking to posthaste failed: its answer was cut short");
+        err = E_IO;
+    }
     if (!err)
         take_reply(t, out);
     curl_slist_free_all(headers);

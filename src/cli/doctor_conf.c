@@ -112,7 +112,7 @@ static struct json_object *list_of(struct doctor *d, const char *op, const char 
 
 static bool has_verified(struct json_object *domains, struct bytes account)
 {
-    for (size_t i = 0; domains && i < json_object_array_length(domains); i++) {
+    for (size_t i = 0; i < cli_json_count(domains); i++) {
         struct json_object *one = json_object_array_get_idx(domains, i);
         if (bytes_eq(cli_json_text(one, "account"), account) &&
             json_object_get_boolean(cli_json_field(one, "verified")))
@@ -156,7 +156,7 @@ static void check_accounts(struct doctor *d)
     struct json_object *domains = list_of(d, "domain.list", "domains", &domains_result);
     struct names without = {0}, off = {0};
     uint32_t active = 0;
-    for (size_t i = 0; accounts && i < json_object_array_length(accounts); i++) {
+    for (size_t i = 0; i < cli_json_count(accounts); i++) {
         struct json_object *one = json_object_array_get_idx(accounts, i);
         struct bytes name = cli_json_text(one, "account");
         if (!bytes_eq(cli_json_text(one, "state"), BYTES("active")))

@@ -224,7 +224,7 @@ static void check_alerts(struct doctor *d)
 {
     struct json_object *list = cli_json_field(d->alerts, "alerts");
     bool any = false;
-    for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+    for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *one = json_object_array_get_idx(list, i);
         if (!json_object_get_boolean(cli_json_field(one, "raised")))
             continue;
