@@ -135,12 +135,14 @@ const struct cli_command cli_message_show = {
 // ---- find --------------------------------------------------------------------------------------------
 
 static const struct cli_option find_options[] = {
-    {"recipient", "ADDRESS", "to this address"},
-    {"sender", "ADDRESS", "with this reverse-path"},
+    {"recipient", "ADDRESS", "to this address; @example.org: to anybody there"},
+    {"sender", "ADDRESS", "with this reverse-path; <>: the null sender"},
     {"message-id", "ID", "with this Message-ID field"},
     {"envid", "ENVID", "with this ENVID (RFC 3461)"},
     {"tag", "TAG", "with this X-Posthaste-Tag"},
+    {"account", "NAME", "of this account"},
     {"since", "TIME", "accepted at or after this time, such as 2026-11-22T05:57:00Z"},
+    {"until", "TIME", "accepted before this time"},
     {NULL},
 };
 
@@ -197,11 +199,8 @@ static int run_find(struct cli *cli)
     static const char *const headings[] = {"ID", "ACCEPTED", "SENDER", "RECIPIENTS", "STATE", NULL};
     static const struct {
         const char *option, *query;
-    } filters[] = {{"recipient", "recipient"},
-                   {"sender", "sender"},
-                   {"message-id", "message_id"},
-                   {"envid", "envid"},
-                   {"tag", "tag"}};
+    } filters[] = {{"recipient", "recipient"}, {"sender", "sender"}, {"message-id", "message_id"},
+                   {"envid", "envid"},         {"tag", "tag"},       {"account", "account"}};
     struct buf path = {0};
     buf_add_cstr(&path, "/v1/messages");
     for (size_t i = 0; i < COUNT_OF(filters); i++)
@@ -210,10 +209,12 @@ static int run_find(struct cli *cli)
     if (bytes_find(buf_bytes(&path), '?') < 0) {
         buf_done(&path);
         return cli_fail_usage(cli, "message find: say what to look for: --recipient, --sender, "
-                                   "--message-id, --envid or --tag");
+                                   "--message-id, --envid, --tag or --account");
     }
     if (cli_value(cli, "since"))
         cli_add_query(&path, "since", bytes_cstr(cli_value(cli, "since")));
+    if (cli_value(cli, "until"))
+        cli_add_query(&path, "until", bytes_cstr(cli_value(cli, "until")));
     struct found found = {.cli = cli};
     cli_table_init(&found.table, headings);
     int exit = cli_ask_lines(cli, buf_cstr(&path), on_found, &found);

@@ -134,26 +134,28 @@ static void forget_old_days(struct history *h)
     free(days.at);
 }
 
+static void seal_day(const struct history *h, const char *day)
+{
+    char path[HISTORY_PATH_BYTES];
+    struct history_file file;
+    history_path_of(h, day, path);
+    if (strcmp(day, h->day) == 0 || history_file_is_sealed(path) ||
+        history_file_open(path, &file) != OK)
+        return;
+    int err = history_file_seal(&file);
+    if (err)
+        log_error("index of the history not written", LOG_CSTR("day", day), LOG_ERR(err));
+    history_file_close(&file);
+}
+
 // The days that are over get their last sheet.
-static void seal_old_days(struct history *h)
+static void seal_old_days(const struct history *h)
 {
     char today[HISTORY_DAY_BYTES];
     history_day_of(sys_wall(), today);
     struct history_days days = history_list_days(h);
-    for (size_t i = 0; i < days.count && strcmp(days.at[i], today) < 0; i++) {
-        char path[HISTORY_PATH_BYTES];
-        struct history_file file;
-        history_path_of(h, days.at[i], path);
-        if (strcmp(days.at[i], h->tidy) < 0 || strcmp(days.at[i], h->day) == 0 ||
-            history_file_open(path, &file) != OK)
-            continue;
-        int err = history_file_seal(&file);
-        if (err)
-            log_error("index of the history not written", LOG_CSTR("day", days.at[i]),
-                      LOG_ERR(err));
-        history_file_close(&file);
-    }
-    memcpy(h->tidy, today, sizeof h->tidy);
+    for (size_t i = 0; i < days.count && strcmp(days.at[i], today) < 0; i++)
+        seal_day(h, days.at[i]);
     free(days.at);
 }
 
@@ -213,8 +215,6 @@ static int open_day(struct history *h, struct wall at)
     if (err)
         return err;
     snprintf(h->day, sizeof h->day, "%s", day);
-    if (strcmp(day, h->tidy) < 0)
-        memcpy(h->tidy, day, sizeof h->tidy);
     h->day_begin.us = at.us - at.us % DAY_US;
     h->day_end.us = h->day_begin.us + DAY_US;
     return OK;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "event/history_file.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "event/history_sql.h"
@@ -445,6 +447,17 @@ int history_file_seal(struct history_file *f)
     if (!err) // not while somebody reads it: the next time, then
         (void)!history_sql_run(f->db, "PRAGMA journal_mode=DELETE");
     return err;
+}
+
+// Byte 18 of a database is 2 where it has a log beside it (SQLite's file format, 1.3), as all have that are written.
+bool history_file_is_sealed(const char *path)
+{
+    char version = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    bool read = fd >= 0 && pread(fd, &version, 1, 18) == 1;
+    if (fd >= 0)
+        close(fd);
+    return read && version == 1;
 }
 
 // The notes of one block, made again.

@@ -53,6 +53,8 @@ int history_file_flush(struct history_file *f) MUST_USE;
 // Each outside of a transaction. For a day that is over: puts all notes on a sheet, and leaves a file that is opened
 // without a log beside it, which makes that cheap.
 int history_file_seal(struct history_file *f) MUST_USE;
+// Has it been, and was it not opened for writing since? False where it can't be read.
+bool history_file_is_sealed(const char *path);
 // Makes the index of all blocks anew; words() tells those of a record (spool_record_decode() takes the rest of it).
 struct history_indexer {
     void *ctx;

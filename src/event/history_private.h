@@ -18,13 +18,12 @@ struct history {
     struct spool_watch watch;
     char folder[4096];
     int64_t keep_ms;
-    uint64_t bytes_max;           // of all files; 0: no matter
-    struct history_file file;     // being written
-    struct history_words words;   // what its records are found by
-    struct buf record_words;      // of the record at hand
-    struct question *past;        // asked for messages that `words` does not know any more; or NULL
-    char tidy[HISTORY_DAY_BYTES]; // days before this one have no notes left
-    char day[HISTORY_DAY_BYTES];  // its date; empty: none is open
+    uint64_t bytes_max;          // of all files; 0: no matter
+    struct history_file file;    // being written
+    struct history_words words;  // what its records are found by
+    struct buf record_words;     // of the record at hand
+    struct question *past;       // asked for messages that `words` does not know any more; or NULL
+    char day[HISTORY_DAY_BYTES]; // its date; empty: none is open
     struct wall day_begin, day_end;   // its first moment, that of the next
     struct history_progress progress; // in committed transactions
     uint64_t passed;                  // sequence number up to which there is nothing left to copy

@@ -465,6 +465,29 @@ static void test_index_made_again(void **state)
     ask_many(40);
 }
 
+// A day that is over is opened without a log, until something more is written.
+static void test_sealed(void **state)
+{
+    (void)state;
+    struct history_days days = history_list_days(history);
+    struct history_file file;
+    char path[HISTORY_PATH_BYTES];
+    history_path_of(history, days.at[2], path);
+    open_day(days.at[2], &file);
+    assert_false(history_file_is_sealed(path));
+    assert_int_equal(history_file_seal(&file), OK);
+    history_file_close(&file);
+    assert_true(history_file_is_sealed(path));
+    assert_number("notes", count_of(days.at[2], "SELECT count(*) FROM notes"), 0);
+    ask_many(10);
+    assert_true(history_file_is_sealed(path));
+    open_day(days.at[2], &file);
+    history_file_close(&file);
+    assert_false(history_file_is_sealed(path));
+    assert_false(history_file_is_sealed("/nonexistent"));
+    free(days.at);
+}
+
 static void test_cursors(void **state)
 {
     (void)state;
@@ -486,6 +509,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_damaged_index, setup, teardown),
     cmocka_unit_test_setup_teardown(test_damaged_block, setup, teardown),
     cmocka_unit_test_setup_teardown(test_index_made_again, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_sealed, setup, teardown),
     cmocka_unit_test_setup_teardown(test_cursors, setup, teardown),
 };
 

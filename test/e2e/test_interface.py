@@ -322,7 +322,8 @@ def test_message_find(slow_relay, receiver_):
     assert find("--recipient", BOB, "--tag", "blue") == [two]
     assert find("--recipient", "nobody@example.org") == []
     accepted = slow_relay.message(two)["accepted_at"]
-    assert find("--recipient", BOB, "--since", accepted) == [two]
+    assert find("--recipient", BOB, "--since", accepted) == [two] == find("--recipient", "@example.org", "--tag", "blue")
+    assert find("--account", "alice", "--until", accepted) == [one]
     table = slow_relay.run("message", "find", "--sender", ALICE).stdout
     assert len(table.splitlines()) == 3 and "x@example.org and 1 more" in table
 
