@@ -246,3 +246,19 @@ def test_tour_names_what_is_there():
             near = [text for path, text in sources.items() if path in files] or sources.values()
             assert any(called.search(text) for text in near), f"{name}(): not in {[str(f.relative_to(TOP)) for f in files]}"
     assert "LAYERS" in page and (TOP / "LAYERS").exists()
+
+
+# ---- links -----------------------------------------------------------------------------------------------
+
+def anchors(page):
+    """Of a page's headings, as those who show Markdown make them."""
+    return {re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)", page.read_text(), re.M)}
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for link in re.findall(r"\]\((?!https?:)([^)]+)\)", FENCE.sub("", page.read_text())):
+            file, _, anchor = link.partition("#")
+            target = (page.parent / file).resolve() if file else page
+            assert target.exists(), f"{page.name}: {link}"
+            assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
