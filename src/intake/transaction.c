@@ -114,6 +114,10 @@ static const struct store_account *find_users(const struct session *s,
         const struct store_account *found = store_directory_account(snapshot->accounts, u->account);
         if (found)
             *out_refusal = SMTP_REPLY_ACCOUNT_SUSPENDED;
+        else
+            log_warn("sendmail.accounts names an account that does not exist",
+                     LOG_STR("account", u->account), LOG_INT("uid", s->uid),
+                     LOG_CSTR("remedy", "posthaste account add"));
         return found;
     }
     return NULL;
