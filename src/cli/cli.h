@@ -45,6 +45,9 @@ struct cli_command {
     const char *more;                 // further help, or NULL; lines end in \n
     const struct cli_option *options; // or NULL
     int arguments_min, arguments_max;
+    // Words that may stand as an argument, for completion: with `before` NULL those that others follow, else what may
+    // follow that one, separated by spaces; NULL: it takes no such words.
+    void (*argument_words)(const char *before, struct buf *out);
     bool no_config;              // takes no --config
     int (*run)(struct cli *cli); // returns an enum cli_exit
     // Instead of run: parses its options by itself, and knows of the common ones only --help, which does not get

@@ -172,15 +172,30 @@ const struct cli_command cli_account_show = {
     .arguments_max = 1,
     .run = run_show,
 };
+static void option_words(const char *before, struct buf *out)
+{
+    for (int i = 0; i < STORE_OPTIONS_COUNT; i++) {
+        const struct store_option_row *row = store_option_row((enum store_option)i);
+        if (!before)
+            buf_printf(out, "%s%s", out->len ? " " : "", row->name);
+        for (int v = 0; before && strcmp(before, row->name) == 0 && v < STORE_OPTION_VALUES_MAX &&
+                        row->values[v];
+             v++)
+            buf_printf(out, "%s%s", v ? " " : "", row->values[v]);
+    }
+}
+
 const struct cli_command cli_account_set = {
     .name = "account set",
     .arguments = "NAME OPTION VALUE",
     .help = "choose an option of an account",
-    .more = "Options: preflight off|warn|hold|refuse, unsubscribe off|bulk,\n"
-            "return_path off|message|recipient;\n"
-            "`account show` says what they do. Holds for messages that begin from now on.\n",
+    .more =
+        "Options: preflight off|warn|hold|refuse, unsubscribe off|bulk,\n"
+        "return_path off|message|recipient, suppressed refuse|remove, priority any|normal|off;\n"
+        "`account show` says what they do. Holds for messages that begin from now on.\n",
     .arguments_min = 3,
     .arguments_max = 3,
+    .argument_words = option_words,
     .run = run_set,
 };
 const struct cli_command cli_account_suspend = {

@@ -51,6 +51,27 @@ static void add_quoted(struct buf *out, const char *text, const char *also, cons
 #define QUOTE_SH "'\\''"
 #define QUOTE_FISH "\\'"
 
+// Calls `add` for each of a command's words, with those that may follow it.
+static void each_argument_word(const struct cli_command *command, struct buf *out,
+                               void (*add)(const struct cli_command *command, struct bytes word,
+                                           struct bytes after, struct buf *out))
+{
+    struct buf words = {0}, after = {0}, one = {0};
+    if (command->argument_words)
+        command->argument_words(NULL, &words);
+    struct bytes rest = buf_bytes(&words), word;
+    while (rest.len && bytes_cut(&rest, ' ', &word)) {
+        buf_clear(&one);
+        buf_add(&one, word);
+        buf_clear(&after);
+        command->argument_words(buf_cstr(&one), &after);
+        add(command, word, buf_bytes(&after), out);
+    }
+    buf_done(&words);
+    buf_done(&after);
+    buf_done(&one);
+}
+
 // ---- bash --------------------------------------------------------------------------------------------
 
 static void add_words(struct buf *out, const char *const *words)
@@ -63,6 +84,13 @@ static void bash_option(const struct cli_command *command, const struct cli_opti
                         struct buf *out)
 {
     buf_printf(out, " --%s", option->name);
+}
+
+static void bash_argument(const struct cli_command *command, struct bytes word, struct bytes after,
+                          struct buf *out)
+{
+    buf_printf(out, "    '%s %.*s') words='%.*s' ;;\n", command->name, BYTES_FMT(word),
+               BYTES_FMT(after));
 }
 
 static void bash_value(const struct cli_command *command, const struct cli_option *option,
@@ -150,13 +178,19 @@ void completion_bash(struct buf *out)
     for (int i = 0; i < cli_commands_count; i++) {
         buf_printf(out, "    '%s') words='", cli_commands[i]->name);
         each_option(cli_commands[i], out, bash_option);
+        if (cli_commands[i]->argument_words) {
+            buf_add_byte(out, ' ');
+            cli_commands[i]->argument_words(NULL, out);
+        }
         bool files = is_file(cli_commands[i]->arguments);
         buf_printf(out, "'%s ;;\n",
                    files ? "; [ \"${cur:0:1}\" = - ] || { words=''; files=yes; }" : "");
     }
     buf_add_cstr(out, "    esac\n    case \"$command $prev\" in\n");
-    for (int i = 0; i < cli_commands_count; i++)
+    for (int i = 0; i < cli_commands_count; i++) {
         each_option(cli_commands[i], out, bash_value);
+        each_argument_word(cli_commands[i], out, bash_argument);
+    }
     buf_add_cstr(out, "    esac\n"
                       "    if [ -n \"$files\" ]; then\n"
                       "        compopt -o filenames 2>/dev/null\n"
@@ -213,6 +247,26 @@ static void zsh_names(struct bytes group, struct buf *out)
     buf_add_cstr(out, "        )\n        _describe -t commands command names\n        return\n");
 }
 
+static void zsh_argument(const struct cli_command *command, struct bytes word, struct bytes after,
+                         struct buf *out)
+{
+    (void)command;
+    buf_printf(out, "(%.*s) compadd -- %.*s;; ", BYTES_FMT(word), BYTES_FMT(after));
+}
+
+static void zsh_arguments(const struct cli_command *command, struct buf *out)
+{
+    if (!command->argument_words) {
+        buf_printf(out, " \\\n            '*: :%s'", is_file(command->arguments) ? "_files" : " ");
+        return;
+    }
+    buf_add_cstr(out, " \\\n            '*: :{ case $words[CURRENT-1] in ");
+    each_argument_word(command, out, zsh_argument);
+    buf_add_cstr(out, "(*) compadd -- ");
+    command->argument_words(NULL, out);
+    buf_add_cstr(out, ";; esac }'");
+}
+
 void completion_zsh(struct buf *out)
 {
     buf_add_cstr(out, "#compdef posthaste\n"
@@ -240,8 +294,7 @@ void completion_zsh(struct buf *out)
         buf_printf(out, "    '%s')\n        _arguments", cli_commands[i]->name);
         each_option(cli_commands[i], out, zsh_option);
         if (cli_commands[i]->arguments_max)
-            buf_printf(out, " \\\n            '*: :%s'",
-                       is_file(cli_commands[i]->arguments) ? "_files" : " ");
+            zsh_arguments(cli_commands[i], out);
         buf_add_cstr(out, "\n        ;;\n");
     }
     buf_add_cstr(out, "esac\n");
@@ -274,6 +327,20 @@ static void fish_name(struct bytes behind, struct bytes name, const char *help, 
     buf_add_cstr(out, "'\n");
 }
 
+// What may follow the word; and the word itself, behind none of them.
+static void fish_argument(const struct cli_command *command, struct bytes word, struct bytes after,
+                          struct buf *out)
+{
+    buf_printf(out, "complete -c posthaste -n '__posthaste_in %s; and not __posthaste_behind ",
+               command->name);
+    command->argument_words(NULL, out);
+    buf_printf(out, "' -a %.*s\n", BYTES_FMT(word));
+    buf_printf(out,
+               "complete -c posthaste -n '__posthaste_in %s; and __posthaste_behind %.*s' "
+               "-a '%.*s'\n",
+               command->name, BYTES_FMT(word), BYTES_FMT(after));
+}
+
 void completion_fish(struct buf *out)
 {
     buf_add_cstr(out,
@@ -294,6 +361,11 @@ void completion_fish(struct buf *out)
                  "    test (count $words) -ge (count $argv)\n"
                  "    and test \"$begin\" = \"$argv\"\n"
                  "end\n\n"
+                 "# Is the last word so far one of these?\n"
+                 "function __posthaste_behind\n"
+                 "    set -l words (commandline -opc)\n"
+                 "    contains -- \"$words[-1]\" $argv\n"
+                 "end\n\n"
                  "complete -c posthaste -f\n");
     for (int i = 0; i < cli_commands_count; i++) {
         const struct cli_command *command = cli_commands[i];
@@ -302,6 +374,7 @@ void completion_fish(struct buf *out)
             fish_name(BYTES_NONE, group, "commands, of which TAB shows more", out);
         fish_name(group, last_word(command), command->help, out);
         each_option(command, out, fish_option);
+        each_argument_word(command, out, fish_argument);
         if (is_file(command->arguments))
             buf_printf(out, "complete -c posthaste -n '__posthaste_in %s' -F\n", command->name);
     }
