@@ -254,8 +254,12 @@ static void change(struct api_request *r, bool add, struct bytes pattern, struct
     int err = add ? trace_watch_add(t, pattern, until) : trace_watch_remove(t, pattern);
     if (err == E_FULL) {
         api_reply_error(r, err, "at most %d addresses can be traced at a time", TRACE_WATCHES_MAX);
-    } else if (err) {
+    } else if (err == E_NOT_FOUND && !add) {
         api_reply_error(r, err, "this address is not traced");
+    } else if (err) {
+        api_reply_error(r, err,
+                        "it holds only until the service ends: the file was not written: %s",
+                        err_text(err));
     } else {
         struct json_object *o = json_object_new_object();
         json_object_object_add(o, "address", api_json_text(pattern));

@@ -152,9 +152,9 @@ const struct cli_command cli_trace_add = {
     .name = "trace add",
     .arguments = "ADDRESS|@DOMAIN",
     .help = "record all that is said when mail goes to this address",
-    .more = "From the next attempt on, in full, for `message trace` and into the log. It ends by "
-            "itself,\n"
-            "and when the service does.\n",
+    .more = "From the next attempt on, in full, for `message trace` and into the log, until its "
+            "time is\n"
+            "over.\n",
     .options = add_options,
     .arguments_min = 1,
     .arguments_max = 1,

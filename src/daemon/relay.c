@@ -434,6 +434,15 @@ static int answer_unsubscribe(struct relay *r)
     return err;
 }
 
+static void make_trace(struct relay *r, const struct conf *conf)
+{
+    struct buf path = {0};
+    buf_add_all(&path, conf->state, BYTES("/traces"));
+    r->shared.trace = trace_new(conf->limits.trace_memory);
+    trace_keep_watches(r->shared.trace, buf_bytes(&path));
+    buf_done(&path);
+}
+
 static int start_services(struct relay *r)
 {
     const struct conf *conf = r->snapshot->conf;
@@ -448,7 +457,7 @@ static int start_services(struct relay *r)
         return err;
     }
     r->shared.history = r->history;
-    r->shared.trace = trace_new(conf->limits.trace_memory);
+    make_trace(r, conf);
     struct suppress_policy policy = relay_suppress_policy(conf);
     err = suppress_start(r->suppress, r->spool, &policy);
     if (err) {

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "deliver/trace.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/list.h"
@@ -34,6 +37,7 @@ struct trace {
     struct trace_watch watches[TRACE_WATCHES_MAX];
     size_t watches_count;
     atomic_size_t watched; // watches_count, to be asked without the lock
+    char path[4096];       // of the file that has them; empty: none
 };
 
 const char *trace_result_name(enum trace_result result)
@@ -200,6 +204,53 @@ static size_t place_of(const struct trace *t, struct bytes pattern)
     return i;
 }
 
+// In place of the file that was: a line each, "UNTIL PATTERN".
+static int write_whole(const char *path, struct bytes text)
+{
+    char made[4200];
+    snprintf(made, sizeof made, "%s.new", path);
+    int fd = open(made, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool ok = fd >= 0 && write(fd, text.at, text.len) == (ssize_t)text.len && fdatasync(fd) == 0;
+    int err = ok ? OK : err_from_errno(errno);
+    if (fd >= 0)
+        close(fd);
+    return err || rename(made, path) == 0 ? err : err_from_errno(errno);
+}
+
+static int save_watches(struct trace *t)
+{
+    struct buf text = {0};
+    if (!t->path[0])
+        return OK;
+    pthread_mutex_lock(&t->lock);
+    for (size_t i = 0; i < t->watches_count; i++)
+        buf_printf(&text, "%lld %s\n", (long long)t->watches[i].until.us, t->watches[i].pattern);
+    pthread_mutex_unlock(&t->lock);
+    int err = write_whole(t->path, bytes_of(text.at ? text.at : "", text.len));
+    buf_done(&text);
+    return err;
+}
+
+static void take_watch(struct trace *t, struct bytes line)
+{
+    struct bytes until;
+    uint64_t us;
+    if (bytes_cut(&line, ' ', &until) && bytes_to_u64(until, INT64_MAX, &us) == OK && line.len)
+        (void)!trace_watch_add(t, line, (struct wall){(int64_t)us});
+}
+
+void trace_keep_watches(struct trace *t, struct bytes path)
+{
+    char line[TRACE_PATTERN_MAX + 32], name[4096];
+    snprintf(name, sizeof name, "%.*s", BYTES_FMT(path));
+    FILE *f = fopen(name, "re");
+    while (f && fgets(line, sizeof line, f))
+        take_watch(t, bytes_trim(bytes_cstr(line)));
+    if (f)
+        fclose(f);
+    memcpy(t->path, name, sizeof t->path);
+}
+
 int trace_watch_add(struct trace *t, struct bytes pattern, struct wall until)
 {
     if (pattern.len > TRACE_PATTERN_MAX)
@@ -214,7 +265,7 @@ int trace_watch_add(struct trace *t, struct bytes pattern, struct wall until)
         atomic_store(&t->watched, t->watches_count);
     }
     pthread_mutex_unlock(&t->lock);
-    return err;
+    return err ? err : save_watches(t);
 }
 
 int trace_watch_remove(struct trace *t, struct bytes pattern)
@@ -225,7 +276,7 @@ int trace_watch_remove(struct trace *t, struct bytes pattern)
     if (!err)
         remove_at(t, i);
     pthread_mutex_unlock(&t->lock);
-    return err;
+    return err ? err : save_watches(t);
 }
 
 size_t trace_watches(struct trace *t, struct wall now, struct trace_watch *out)

@@ -53,9 +53,13 @@ struct trace_watch {
     char pattern[TRACE_PATTERN_MAX + 1]; // an address, or "@" and a domain; compared without case
     struct wall until;
 };
-// Replaces the one of the same pattern. E_FULL, E_LIMIT (the pattern is too long).
-int trace_watch_add(struct trace *t, struct bytes pattern, struct wall until);
-int trace_watch_remove(struct trace *t, struct bytes pattern); // E_NOT_FOUND
+// From now on they are kept in this file, over restarts; those in it hold again until they end. A file that can't
+// be read has none. Before any other call; the file is written by who changes the watches, one thread at a time.
+void trace_keep_watches(struct trace *t, struct bytes path);
+// Replaces the one of the same pattern. E_FULL, E_LIMIT (the pattern is too long); E_IO...: it holds, but only until a
+// restart.
+int trace_watch_add(struct trace *t, struct bytes pattern, struct wall until) MUST_USE;
+int trace_watch_remove(struct trace *t, struct bytes pattern) MUST_USE; // E_NOT_FOUND, E_IO...
 // Those that hold now. At most TRACE_WATCHES_MAX; returns how many.
 size_t trace_watches(struct trace *t, struct wall now, struct trace_watch *out);
 // Is all to be recorded that goes to this address (`domain`: its own, as A-labels)? Costs next to nothing where nobody

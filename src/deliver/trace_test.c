@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // Dialogues within their bounds; shelves that forget their oldest and nothing else; who is watched.
+#include <stdlib.h>
+#include <unistd.h>
+
 #include "base/check.h"
 #include "base/log.h"
 #include "base/test_base.h"
@@ -193,10 +196,46 @@ static void test_watches(void **state)
     trace_free(t);
 }
 
+// Who is watched still is after a restart, but for those whose time was over; a damaged file names nobody.
+static void test_watches_over_restarts(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/trace_test.XXXXXX";
+    struct trace_watch list[TRACE_WATCHES_MAX];
+    close(mkstemp(path));
+    struct trace *t = trace_new(1 << 20);
+    trace_keep_watches(t, bytes_cstr(path));
+    assert_int_equal(trace_watch_add(t, BYTES("bob@example.org"), (struct wall){100}), OK);
+    assert_int_equal(trace_watch_add(t, BYTES("\"a b\"@example.org"), (struct wall){300}), OK);
+    assert_int_equal(trace_watch_add(t, BYTES("@example.net"), (struct wall){200}), OK);
+    assert_int_equal(trace_watch_add(t, BYTES("@gone.example"), (struct wall){200}), OK);
+    assert_int_equal(trace_watch_remove(t, BYTES("@gone.example")), OK);
+    trace_free(t);
+    t = trace_new(1 << 20);
+    trace_keep_watches(t, bytes_cstr(path));
+    assert_number("watches", trace_watches(t, (struct wall){150}, list), 2);
+    assert_string_equal(list[1].pattern, "\"a b\"@example.org");
+    assert_number("until", list[0].until.us, 200);
+    trace_free(t);
+    FILE *f = fopen(path, "we");
+    fputs("x y\n\n99999999999999999999 a@b\n 5\n", f);
+    fclose(f);
+    t = trace_new(1 << 20);
+    trace_keep_watches(t, bytes_cstr(path));
+    assert_number("watches", trace_watches(t, (struct wall){1}, list), 0);
+    trace_free(t);
+    unlink(path);
+    t = trace_new(1 << 20);
+    trace_keep_watches(t, BYTES("/nonexistent/traces"));
+    assert_int_equal(trace_watch_add(t, BYTES("@example.net"), (struct wall){200}), E_NOT_FOUND);
+    assert_number("watches", trace_watches(t, (struct wall){1}, list), 1);
+    trace_free(t);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_lines),   cmocka_unit_test(test_bounds),
     cmocka_unit_test(test_shelves), cmocka_unit_test(test_last_attempt),
-    cmocka_unit_test(test_watches),
+    cmocka_unit_test(test_watches), cmocka_unit_test(test_watches_over_restarts),
 };
 
 RUN_TESTS(tests)
