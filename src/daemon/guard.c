@@ -826,6 +826,7 @@ int guard_main(const char *config, const char *ready_file)
     guard_signer_init(&g->signer);
     guard_upgrade_init(&g->next_program, config, ready_file);
     guard_upgrade_take(&g->sockets);
+    guard_sockets_take_activated(&g->sockets, GUARD_NOTIFY_SOCKETS, guard_notify_sockets());
     struct buf errors = {0};
     int err = g->signals == -1 ? E_IO : load(g, &errors);
     buf_done(&errors);

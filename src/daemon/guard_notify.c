@@ -65,3 +65,16 @@ void guard_notify_stopping(int64_t at_most_ms)
              (long long)at_most_ms * 1000);
     send_text(text);
 }
+
+int guard_notify_sockets(void)
+{
+    const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+    uint64_t for_whom, sockets = 0;
+    if (!pid || !count || bytes_to_u64(bytes_cstr(pid), INT32_MAX, &for_whom) != OK ||
+        for_whom != (uint64_t)getpid() || bytes_to_u64(bytes_cstr(count), 1000, &sockets) != OK)
+        sockets = 0;
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    return (int)sockets;
+}

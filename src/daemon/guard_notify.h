@@ -14,3 +14,6 @@ void guard_notify_ready(const char *status);
 void guard_notify_reloading(void);
 // The end begins, and takes at most so long.
 void guard_notify_stopping(int64_t at_most_ms);
+// How many sockets the manager has left from descriptor GUARD_NOTIFY_SOCKETS on (sd_listen_fds(3)). Once: later none.
+#define GUARD_NOTIFY_SOCKETS 3
+int guard_notify_sockets(void);

@@ -13,6 +13,7 @@
 #include "sys/sys_sockaddr.h"
 
 #define BACKLOG 4096
+#define ACTIVATED "/activated" // no name of a listener
 
 static socklen_t to_sockaddr(const struct sys_addr *addr, struct sockaddr_storage *out)
 {
@@ -177,9 +178,18 @@ static bool take_from_renamed(struct guard_sockets *sockets, struct guard_socket
     return s->fd != -1;
 }
 
+// A socket of the service manager's is that of whoever has its address.
+static void adopt_activated(struct guard_sockets *sockets, struct bytes name, struct bytes asked)
+{
+    struct guard_socket *s = find(sockets, BYTES(ACTIVATED), asked);
+    if (s && !find(sockets, name, asked))
+        snprintf(s->name, sizeof s->name, "%.*s", BYTES_FMT(name));
+}
+
 static int open_one(struct guard_sockets *sockets, struct bytes name, struct bytes asked,
                     bool any_family)
 {
+    adopt_activated(sockets, name, asked);
     struct guard_socket *s = find(sockets, name, asked);
     if (s) {
         s->wanted = true;
@@ -205,6 +215,15 @@ static int open_one(struct guard_sockets *sockets, struct bytes name, struct byt
     return OK;
 }
 
+static void leave_one(const struct guard_socket *s)
+{
+    if (strcmp(s->name, ACTIVATED) == 0)
+        log_warn(
+            "the service manager listens where no listener is", LOG_CSTR("address", s->asked),
+            LOG_CSTR("remedy", "let the addresses of the socket unit be those of `listeners`"));
+    close(s->fd);
+}
+
 void guard_sockets_settle(struct guard_sockets *sockets)
 {
     int kept = 0;
@@ -212,7 +231,7 @@ void guard_sockets_settle(struct guard_sockets *sockets)
         if (sockets->at[i].wanted)
             sockets->at[kept++] = sockets->at[i];
         else
-            close(sockets->at[i].fd);
+            leave_one(&sockets->at[i]);
     }
     sockets->count = kept;
 }
@@ -298,6 +317,34 @@ void guard_sockets_take(struct guard_sockets *sockets, struct bytes text)
             sockets->count++;
         else if (line.len)
             log_warn("not a listening socket", LOG_STR("left_as", line));
+    }
+}
+
+static bool take_activated(struct guard_socket *s, int fd)
+{
+    struct sockaddr_storage sa;
+    socklen_t sa_len = sizeof sa, len = sizeof(int);
+    int is_listening = 0;
+    *s = (struct guard_socket){.fd = fd, .name = ACTIVATED};
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &len) == -1 || !is_listening ||
+        getsockname(fd, (struct sockaddr *)&sa, &sa_len) == -1 ||
+        (sa.ss_family != AF_INET && sa.ss_family != AF_INET6) || listen(fd, BACKLOG) == -1 ||
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == -1 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) == -1)
+        return false;
+    sys_addr_from_sockaddr(&sa, sa_len, &s->address);
+    sys_addr_format(&s->address, s->asked);
+    return true;
+}
+
+void guard_sockets_take_activated(struct guard_sockets *sockets, int first, int count)
+{
+    for (int fd = first; fd < first + count && sockets->count < GUARD_SOCKETS_MAX; fd++) {
+        if (take_activated(&sockets->at[sockets->count], fd))
+            sockets->count++;
+        else
+            log_warn("the service manager's socket is not for IP, or does not listen",
+                     LOG_INT("descriptor", fd));
     }
 }
 

@@ -41,6 +41,9 @@ int guard_sockets_leave(const struct guard_sockets *sockets, struct buf *out) MU
 void guard_sockets_keep(const struct guard_sockets *sockets);
 // Takes over what the text names; what is no listening socket of ours is left alone, with a warning.
 void guard_sockets_take(struct guard_sockets *sockets, struct bytes text);
+// Takes over `count` sockets from descriptor `first` on that a service manager has opened (sd_listen_fds(3)), for whom
+// `conf` gives their addresses to; the others are closed by guard_sockets_settle(), with a warning.
+void guard_sockets_take_activated(struct guard_sockets *sockets, int first, int count);
 // Back to `conf`, whose sockets are all still open: closes the others.
 void guard_sockets_revert(struct guard_sockets *sockets, const struct conf *conf);
 // Closes what is not wanted.

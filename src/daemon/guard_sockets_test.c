@@ -212,6 +212,48 @@ static int connects(const char *path)
 }
 
 // All may connect to it, whatever the umask; what a crash left is in nobody's way, what is in use is.
+// Listens as a service manager would; the descriptor.
+static int listen_for(uint16_t *out_port)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof in;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_true(fd != -1 && bind(fd, (struct sockaddr *)&in, sizeof in) == 0 && listen(fd, 1) == 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &len), 0);
+    *out_port = ntohs(in.sin_port);
+    return fd;
+}
+
+// What the manager has opened is the listener's with that address, whatever it is called, also after a reload; what
+// nobody has the address of is closed, and no socket at all is left alone.
+static void test_activated(void **state)
+{
+    char a[32], b[32];
+    uint16_t port, other_port;
+    int fd = listen_for(&port), other = listen_for(&other_port), none[2];
+    (void)state;
+    snprintf(a, sizeof a, "127.0.0.1:%u", port);
+    snprintf(b, sizeof b, "127.0.0.1:%u", other_port);
+    assert_int_equal(pipe(none), 0);
+    guard_sockets_take_activated(&sockets, fd, 1);
+    guard_sockets_take_activated(&sockets, other, 1);
+    guard_sockets_take_activated(&sockets, none[0], 1);
+    assert_int_equal(sockets.count, 2);
+    const char *const listeners[][2] = {{"in", a}, {"any", "127.0.0.1:0"}, {NULL, NULL}};
+    assert_int_equal(open_these(listeners, "127.0.0.1:0"), OK);
+    assert_int_equal(sockets.count, 3);
+    assert_int_equal(sockets.at[0].fd, fd);
+    assert_string_equal(sockets.at[0].name, "in");
+    assert_int_equal(sockets.at[0].address.port, port);
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    assert_int_equal(fcntl(other, F_GETFD), -1);
+    assert_int_equal(open_these(listeners, "127.0.0.1:0"), OK);
+    assert_int_equal(sockets.at[0].fd, fd);
+    close(none[0]);
+    close(none[1]);
+}
+
 static void test_local(void **state)
 {
     (void)state;
@@ -247,6 +289,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_renamed, setup, teardown),
     cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
     cmocka_unit_test_setup_teardown(test_left_and_taken, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_activated, setup, teardown),
     cmocka_unit_test_setup_teardown(test_local, setup, teardown),
 };
 
