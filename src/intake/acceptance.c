@@ -36,9 +36,36 @@ static struct wall warn_at(enum by_mode mode, struct wall deliver_by, struct wal
     return asked ? deliver_by : (struct wall){0};
 }
 
+// As a message has them: wall times of when it was accepted, and how far the wall clock had jumped by then.
+struct lifetime {
+    struct wall from, not_before, until;
+    int64_t jumped_ms;
+};
+
+// The same on today's wall clock: moved by what that has jumped since, but never more than a whole one from now on.
+// What is still scheduled keeps to the wall clock with all its times.
+static struct lifetime lifetime_today(const struct intake_port *port, struct lifetime life,
+                                      struct queue_now now)
+{
+    int64_t jumped_ms = wall_jumps_then(&port->jumps, now) - life.jumped_ms;
+    if (!jumped_ms || !wall_reached(life.not_before, now.wall))
+        return life;
+    bool waited = wall_reached(life.from, life.not_before);
+    int64_t whole_ms = wall_ms_between(waited ? life.not_before : life.from, life.until);
+    struct wall latest = wall_add_ms(now.wall, whole_ms);
+    life.from = wall_add_ms(life.from, jumped_ms);
+    life.until = wall_add_ms(life.until, jumped_ms);
+    life.until = life.until.us < latest.us ? life.until : latest;
+    return life;
+}
+
 static void queue_fresh(struct acceptance *a)
 {
     const struct envelope *e = a->message->envelope;
+    struct queue_now now = acceptance_now();
+    struct lifetime life = lifetime_today( // the clock may have jumped during the flush
+        a->port, (struct lifetime){e->accepted_at, e->not_before, e->expires_at, e->wall_jumped_ms},
+        now);
     struct queue_recipient *recipients = mem_new(e->recipients_count * sizeof *recipients);
     for (uint32_t i = 0; i < e->recipients_count; i++)
         recipients[i] = (struct queue_recipient){.number = e->recipients[i].number,
@@ -51,10 +78,10 @@ static void queue_fresh(struct acceptance *a)
         .account = e->account,
         .class = e->class,
         .priority = e->priority,
-        .accepted_at = e->accepted_at,
+        .accepted_at = life.from,
         .not_before = e->not_before,
         .warn_at = warn_at(e->by_mode, e->deliver_by, e->accepted_at),
-        .expires_at = e->expires_at,
+        .expires_at = life.until,
         .size = e->header_bytes + e->body_bytes,
         .flags = flags_of(e->reverse_path.len == 0, e->smtputf8, e->body, e->requiretls, e->singly),
         .stored = {stored_message_ref(a->message), release_stored},
@@ -62,7 +89,7 @@ static void queue_fresh(struct acceptance *a)
         .recipients_count = e->recipients_count,
     };
     uint64_t kicks = 0;
-    CHECK(queue_add(a->port->queue, &message, acceptance_now(), &kicks) == OK);
+    CHECK(queue_add(a->port->queue, &message, now, &kicks) == OK);
     a->port->kick(a->port->kick_ctx, kicks);
     free(recipients);
 }
@@ -89,36 +116,17 @@ void acceptance_commit(struct intake_port *port, struct spool_frame *frame,
     spool_commit(port->spool, frame, on_committed, a);
 }
 
-struct lifetime {
-    struct wall from, until;
-};
-
-// The message's lifetime on today's wall clock: moved by what that has jumped since, but never more than a whole one
-// from now on. What is still scheduled keeps to the wall clock with all its times.
-static struct lifetime lifetime_today(const struct intake_port *port,
-                                      const struct spool_summary *summary, struct queue_now now)
-{
-    struct lifetime life = {summary->accepted_at, summary->expires_at};
-    int64_t jumped_ms = wall_jumps_then(&port->jumps, now) - summary->wall_jumped_ms;
-    if (!jumped_ms || !wall_reached(summary->not_before, now.wall))
-        return life;
-    bool waited = wall_reached(summary->accepted_at, summary->not_before);
-    int64_t whole_ms =
-        wall_ms_between(waited ? summary->not_before : summary->accepted_at, summary->expires_at);
-    struct wall latest = wall_add_ms(now.wall, whole_ms);
-    life.from = wall_add_ms(life.from, jumped_ms);
-    life.until = wall_add_ms(life.until, jumped_ms);
-    life.until = life.until.us < latest.us ? life.until : latest;
-    return life;
-}
-
 void acceptance_recover(struct intake_port *port, const struct spool_summary *summary,
                         struct queue_now now, int64_t retry_max_ms,
                         uint32_t (*route_of)(void *ctx, const struct spool_summary *summary,
                                              const struct spool_summary_recipient *recipient),
                         void *ctx, uint64_t *kicks)
 {
-    struct lifetime life = lifetime_today(port, summary, now);
+    struct lifetime life =
+        lifetime_today(port,
+                       (struct lifetime){summary->accepted_at, summary->not_before,
+                                         summary->expires_at, summary->wall_jumped_ms},
+                       now);
     struct wall latest =
         wall_add_ms(now.wall, retry_max_ms + retry_max_ms * QUEUE_JITTER_PERCENT / 100);
     struct queue_recipient few[8];
