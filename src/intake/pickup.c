@@ -157,11 +157,15 @@ static const char *unfit(int fd, struct stat *st)
     return st->st_size == 0 ? "it is empty" : NULL;
 }
 
-// A file that is sent must not be sent again.
-static void remove_taken(struct pickup *p, const char *name)
+// A file that is sent must not be sent again; another that has its name by now is still to be sent.
+static void remove_taken(struct pickup *p, const char *name, const struct stat *sent)
 {
+    struct stat st;
     p->has_taken = true;
     atomic_fetch_add(&p->counters->taken, 1);
+    if (fstatat(p->folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        (st.st_ino != sent->st_ino || st.st_dev != sent->st_dev))
+        return;
     if (unlinkat(p->folder, name, 0) == 0 || errno == ENOENT)
         return;
     p->is_stuck = true;
@@ -170,15 +174,16 @@ static void remove_taken(struct pickup *p, const char *name)
               LOG_CSTR("remedy", "remove it, then restart the service"));
 }
 
-static void settle(struct pickup *p, const char *name, uint32_t uid,
+static void settle(struct pickup *p, const char *name, const struct stat *st,
                    const struct local_answer *answer)
 {
+    uint32_t uid = st->st_uid;
     char why[2 * LOCAL_SUBMIT_TEXT + 64];
     switch (answer->result) {
     case LOCAL_SENT:
         log_info("pickup: file taken", LOG_STR("file", bytes_cstr(name)), LOG_INT("uid", uid),
                  LOG_STR("answer", bytes_cstr(answer->text)));
-        remove_taken(p, name);
+        remove_taken(p, name, st);
         return;
     case LOCAL_REFUSED:
         if (answer->code)
@@ -217,7 +222,7 @@ static bool take(struct pickup *p, const char *name)
         set_aside(p, name, st.st_uid, why);
     } else {
         (void)submit(p, fd, st.st_uid, &answer);
-        settle(p, name, st.st_uid, &answer);
+        settle(p, name, &st, &answer);
     }
     close(fd);
     return answer.result != LOCAL_DOWN && answer.result != LOCAL_DENIED && answer.code != 421 &&
