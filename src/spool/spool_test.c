@@ -2,194 +2,12 @@
 //
 // The whole spool on the simulator's loops and disk: group commit, reading back, extents,
 // compaction, recycling, failing disks.
-#include "spool/spool_test.h"
+#include "spool/spool_world_test.h"
 
 #include "base/log.h"
-#include "sim_disk.h"
 #include "spool/spool_body.h"
 #include "spool/spool_extent.h"
-#include "spool/spool_internal.h"
 #include "spool/spool_reader.h"
-
-#define ROOT "/spool"
-#define SEGMENT ((uint64_t)64 << 10)
-#define PATIENCE_MS 60000
-
-static struct sim_host *host;
-static struct spool *spool;
-static struct sys_loop *client;
-static struct spool_options options;
-static uint32_t told_messages, told_recipients;
-
-static void on_message(void *ctx, const struct spool_summary *s)
-{
-    told_messages++;
-    told_recipients += s->recipients_count;
-}
-
-static const struct spool_recovery recovery = {NULL, on_message, NULL};
-
-// ---- the world ----------------------------------------------------------------------------------
-
-struct call {
-    struct sys_task task;
-    void (*fn)(void *ctx);
-    void *ctx;
-    bool done;
-};
-
-static void run_call(struct sys_task *task)
-{
-    struct call *c = container_of(task, struct call, task);
-    c->fn(c->ctx);
-    c->done = true;
-}
-
-static bool is_true(void *ctx)
-{
-    return *(bool *)ctx;
-}
-
-static void wait_for(bool *flag)
-{
-    assert_true(sim_run_until(is_true, flag, PATIENCE_MS));
-}
-
-static void on_client(void (*fn)(void *ctx), void *ctx)
-{
-    struct call c = {.task.run = run_call, .fn = fn, .ctx = ctx};
-    sys_post(client, &c.task);
-    wait_for(&c.done);
-}
-
-static void open_in_host(void *ctx)
-{
-    told_messages = told_recipients = 0;
-    *(int *)ctx = spool_open(&options, &recovery, &spool);
-    if (*(int *)ctx)
-        return;
-    client = sys_loop_start("client");
-    spool_start(spool);
-}
-
-static void start_spool(void)
-{
-    int err = -1;
-    assert_true(sim_host_call(host, open_in_host, &err));
-    assert_int_equal(err, OK);
-}
-
-static void stop_in_host(void *ctx)
-{
-    spool_stop(spool);
-    sys_loop_stop(client);
-    spool_close(spool);
-}
-
-static void stop_spool(void)
-{
-    assert_true(sim_host_call(host, stop_in_host, NULL));
-}
-
-static void begin(uint64_t seed)
-{
-    sim_start(seed);
-    host = sim_host_new("relay", NULL);
-    options = (struct spool_options){
-        .directory = ROOT, .segment_bytes = SEGMENT, .free_bytes_min = SEGMENT};
-    start_spool();
-}
-
-static void end(void)
-{
-    stop_spool();
-    sim_stop();
-}
-
-static void swallow(void *ctx, struct bytes line)
-{
-}
-
-// ---- what a client does -------------------------------------------------------------------------
-
-struct commit {
-    struct spool_frame *frame;
-    int err;
-    bool done;
-};
-
-static void on_committed(void *ctx, int err)
-{
-    struct commit *c = ctx;
-    c->err = err;
-    c->done = true;
-}
-
-static void do_commit(void *ctx)
-{
-    struct commit *c = ctx;
-    spool_commit(spool, c->frame, on_committed, c);
-}
-
-static int commit(struct spool_frame *frame)
-{
-    struct commit c = {.frame = frame};
-    on_client(do_commit, &c);
-    wait_for(&c.done);
-    return c.err;
-}
-
-static struct spool_frame *accept_frame(uint32_t n, size_t body_bytes)
-{
-    struct spool_frame *f = spool_frame_new(SPOOL_INTAKE);
-    struct stored_message *m = test_message(n, body_bytes);
-    spool_frame_add_message(f, m);
-    stored_message_unref(m);
-    return f;
-}
-
-static struct spool_frame *settle_frame(uint32_t n)
-{
-    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
-    for (uint32_t r = 1; r <= 1 + n % 3; r++) {
-        struct spool_outcome o = test_outcome(n, r, RECIPIENT_DELIVERED);
-        spool_frame_add_outcome(f, &o);
-    }
-    return f;
-}
-
-struct reading {
-    struct spool_read read;
-    bool done;
-};
-
-static void on_read(struct spool_read *read)
-{
-    container_of(read, struct reading, read)->done = true;
-}
-
-static void do_read(void *ctx)
-{
-    spool_read(spool, &((struct reading *)ctx)->read);
-}
-
-static int read_message(uint32_t n, struct stored_message **out)
-{
-    struct reading r = {.read = {.id = test_id(n), .done = on_read}};
-    on_client(do_read, &r);
-    wait_for(&r.done);
-    *out = r.read.message;
-    return r.read.err;
-}
-
-static void assert_reads_back(uint32_t n, size_t body_bytes)
-{
-    struct stored_message *want = test_message(n, body_bytes), *got;
-    assert_int_equal(read_message(n, &got), OK);
-    assert_true(test_same_message(got, want));
-    stored_message_unref(want);
-    stored_message_unref(got);
-}
 
 // ---- tests --------------------------------------------------------------------------------------
 
@@ -811,56 +629,6 @@ static void test_backup_is_one_cut_and_on_hold(void **state)
 
 // ---- restarts -----------------------------------------------------------------------------------
 
-static void look_for_mark(void *ctx)
-{
-    struct disk *disk;
-    struct disk_file *file;
-    assert_int_equal(disk_open(ROOT, &disk), OK);
-    *(bool *)ctx = disk_file_open(disk, SPOOL_EMPTY_FILE, DISK_READ, &file) == OK;
-    if (*(bool *)ctx)
-        disk_file_close(file);
-    disk_close(disk);
-}
-
-static bool is_marked_empty(void)
-{
-    bool marked;
-    assert_true(sim_host_call(host, look_for_mark, &marked));
-    return marked;
-}
-
-// The mark stands only while nobody has the spool open and no mail is in it, also after a crash.
-static void mark_and_power_cut(uint64_t seed)
-{
-    begin(seed);
-    assert_false(is_marked_empty());
-    stop_spool();
-    assert_true(is_marked_empty());
-    start_spool();
-    assert_false(is_marked_empty());
-    assert_int_equal(commit(accept_frame(1, 100)), OK);
-    stop_spool();
-    assert_false(is_marked_empty());
-    start_spool();
-    assert_int_equal(commit(settle_frame(1)), OK);
-    stop_spool();
-    assert_true(is_marked_empty());
-    start_spool();
-    assert_int_equal(commit(accept_frame(2, 100)), OK);
-    sim_host_crash(host, SIM_POWER);
-    sim_host_boot(host);
-    assert_false(is_marked_empty());
-    start_spool();
-    assert_int_equal(told_messages, 1);
-    end();
-}
-
-static void test_mark_of_an_empty_spool(void **state)
-{
-    for (uint64_t seed = 1; seed <= 20; seed++) // what a power cut leaves is the seed's choice
-        mark_and_power_cut(seed);
-}
-
 // Accepts, delivers, recycles and restarts: nothing was in flight, so nothing is told that was settled.
 static void test_many_restarts_tell_nothing_twice(void **state)
 {
@@ -1037,7 +805,6 @@ int main(void)
         cmocka_unit_test(test_reserve_is_not_for_intake),
         cmocka_unit_test(test_a_long_queue_is_told_later),
         cmocka_unit_test(test_many_restarts_tell_nothing_twice),
-        cmocka_unit_test(test_mark_of_an_empty_spool),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
