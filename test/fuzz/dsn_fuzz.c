@@ -72,7 +72,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_lines(buf_bytes(&dsn.body));
     CHECK(count_of(buf_bytes(&dsn.body), BYTES("\r\nAction: ")) == 1);
     CHECK(count_of(buf_bytes(&dsn.body), BYTES("\r\n--=_")) == 4);
-    CHECK(dsn.smtputf8 || !dsn.eight_bit);
+    CHECK(dsn.smtputf8 || bytes_is_ascii(buf_bytes(&dsn.header)));
+    CHECK(dsn.eight_bit || bytes_is_ascii(buf_bytes(&dsn.body)));
     dsn_done(&dsn);
     return 0;
 }
