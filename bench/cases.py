@@ -58,20 +58,21 @@ class Ours(Plain):
 
 def recycle(relay, count, kind):
     """A relay at work writes into segments that it has used before; so as much goes before as will be measured."""
-    with kind.receiver(relay.folder, 2 * count):  # it leaves with the last one, before its reply
-        relay.begin()
-        kind.send(relay.folder, relay.to(), count)
-        relay.wait_delivered(count)
+    kind.send(relay.folder, relay.to(), count)
+    relay.wait_delivered(count)
     relay.wait_recycled()
 
 
-def through(relay, count, kind, due=0):
+def through(relay, count, kind, due=0, before=0):
     """Messages a second from the first byte until the sink has the last one, as the round's numbers.
 
-    One sink stays for all: `due` messages that the queue has already, the warming up, then what is measured."""
+    One sink stays for all: `due` messages that the queue has already, `before` to recycle(), the warming up, then what
+    is measured. One that went away meanwhile could meet a connection that begins, and the lane would wait."""
     warm = max(count // WARM, 1)
-    with kind.receiver(relay.folder, due + warm + count) as receiver:
+    with kind.receiver(relay.folder, due + before + warm + count) as receiver:
         relay.begin()
+        if before:
+            recycle(relay, before, kind)
         kind.send(relay.folder, relay.to(), warm)
         relay.wait_delivered(due + warm)
         sink, cost = Busy([receiver.process.pid]), Cost(relay)
@@ -98,11 +99,14 @@ def side_by_side(name, count, kind, way=through, tls=False, postfix_share=8, **o
         hold = way is into
 
         def ours():
+            messages = run.scaled(count)
             with posthaste(run.fresh(f"{name}-posthaste"), tls=tls, **options) as service:
-                recycle(service, run.scaled(count), kind)
-                if hold:
-                    service.hold()
-                return way(service, run.scaled(count), kind)
+                if not hold:
+                    return through(service, messages, kind, before=messages)
+                with kind.receiver(service.folder, 2 * messages):  # it leaves with the last one, before its reply
+                    recycle(service, messages, kind)
+                service.hold()
+                return into(service, messages, kind)
 
         def theirs():
             return way(run.postfix(hold=hold, tls=tls), run.scaled(count // postfix_share), kind)
@@ -145,8 +149,7 @@ def signed(keys, speed):
         with posthaste(run.fresh(f"relay_4k_{keys}"), extra=f"dkim: {{keys: {keys}}}\n") as service:
             service.sign(SENDER.partition("@")[2])
             count = run.scaled(20000)
-            recycle(service, count, Plain())
-            result = through(service, count, Plain())
+            result = through(service, count, Plain(), before=count)
         if result["signed"] < count:
             raise lab.Trouble(f"{result['signed']} of {count} messages were signed")
         signature = (before + machine.signature_us(speed)) / 2
