@@ -223,9 +223,21 @@ static void chain_missing(struct recovering *r, uint64_t number)
     log_error("spool segment is missing or its header is damaged", LOG_INT("segment", number));
 }
 
+// A file is as long as its header says before the header is written: a shorter one has lost records
+// that the scan cannot see, when the cut falls between two of them.
+static void tell_cut(struct recovering *r, const struct segment *s)
+{
+    if (s->size >= s->head.size)
+        return;
+    r->j->counts.damaged++;
+    log_error("spool segment file is cut short", LOG_INT("segment", s->head.number),
+              LOG_INT("bytes", s->size), LOG_INT("bytes_made", s->head.size));
+}
+
 // Takes s into the chain as the next older one; end and sure as its successor states them, or 0.
 static void chain_take(struct recovering *r, struct segment *s, uint64_t end, uint64_t sure)
 {
+    tell_cut(r, s);
     s->end = end;
     s->sure = sure;
     list_push_front(&r->j->live, &s->link);
