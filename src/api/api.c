@@ -276,6 +276,7 @@ static enum MHD_Result answer_control(void *cls, struct MHD_Connection *connecti
     r->finish = NULL;
     if (!r->started) {
         r->started = true;
+        atomic_fetch_add(&api->open, 1);
         handle(r, method, path);
     } else if (finish) {
         r->suspended = false;
@@ -304,6 +305,8 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **st
     api_audit_end(r);
     if (r->counted) // its client left
         atomic_fetch_sub(&r->api->waiting, 1);
+    if (r->started)
+        atomic_fetch_sub(&r->api->open, 1);
     json_object_put(r->args);
     buf_done(&r->body);
     buf_done(&r->answer);
@@ -457,7 +460,8 @@ bool api_stop(struct api *api)
 {
     atomic_store(&api->stopping, true);
     struct timespec pause = {0, 5000000};
-    for (int waited = 0; atomic_load(&api->waiting) > 0 && waited < STOP_WAIT_MS; waited += 5)
+    // Who asked for the end, by an upgrade, is still to hear that it was granted.
+    for (int waited = 0; atomic_load(&api->open) > 0 && waited < STOP_WAIT_MS; waited += 5)
         nanosleep(&pause, NULL);
     if (atomic_load(&api->waiting) > 0) // libmicrohttpd can't stop while a request is suspended
         return false;

@@ -22,6 +22,7 @@ struct api {
     struct conf_snapshot *snapshot; // the current; main loop only
     struct list works;              // struct api_work; main loop only
     atomic_int waiting;             // suspended requests
+    atomic_int open;                // requests begun and not yet answered to the last byte
     atomic_bool stopping;
     struct queue_now started;
     _Atomic(struct api_policy_kept *) policy;

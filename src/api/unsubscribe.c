@@ -22,7 +22,8 @@ struct unsubscribe {
     struct unsubscribe_options options;
     struct MHD_Daemon *daemon;
     struct rate_groups rates;
-    atomic_int waiting;
+    atomic_int waiting; // suspended requests
+    atomic_int open;    // requests begun and not yet answered to the last byte
     atomic_bool stopping;
 };
 
@@ -200,6 +201,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     if (r->started)
         return finish(r);
     r->started = true;
+    atomic_fetch_add(&r->owner->open, 1);
     return handle(r, path, method);
 }
 
@@ -212,6 +214,8 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **st
     struct request *r = *state;
     if (!r)
         return;
+    if (r->started)
+        atomic_fetch_sub(&r->owner->open, 1);
     arena_done(&r->arena);
     buf_done(&r->body);
     free(r);
@@ -244,7 +248,7 @@ bool unsubscribe_stop(struct unsubscribe *u)
     if (!u)
         return true;
     atomic_store(&u->stopping, true);
-    for (int waited = 0; atomic_load(&u->waiting) > 0 && waited < STOP_WAIT_MS; waited += 5)
+    for (int waited = 0; atomic_load(&u->open) > 0 && waited < STOP_WAIT_MS; waited += 5)
         nanosleep(&pause, NULL);
     if (atomic_load(&u->waiting) > 0)
         return false;

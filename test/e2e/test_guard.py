@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Three processes: the guard keeps a relay running; the relay never outlives the guard."""
 import fcntl
+import http.client
+import json
 import os
 import pathlib
 import shutil
@@ -215,3 +217,19 @@ def test_reload_takes_over_session_limits(relay_):
                          ({"sessions_per_address": 100, "sessions": 1000}, 4)):
         relay_.reload({"limits": limits})
         wait_for(lambda want=want: greetings(relay_, 4).count(b"220") == want)
+
+
+def test_answers_are_sent_to_their_end(relay_):
+    """Who has asked before the end hears the whole answer, however slowly it is read: an upgrade's client, too."""
+    addresses = "".join(f"{'x' * 50}@{'.'.join(['y' * 60] * 3)}.n{n}.example\n" for n in range(1000))
+    relay_.run("suppress", "import", "-", stdin=addresses)
+    client = http.client.HTTPConnection("control", timeout=20)
+    client.sock = socket.socket(socket.AF_UNIX)
+    client.sock.connect(f"{relay_.config['state']}/control.sock")
+    client.request("POST", "/v1/suppress", json.dumps({"op": "suppress.list", "service": True}))
+    answer = client.getresponse()
+    relay_.process.signal(signal.SIGTERM)
+    wait_for(lambda: "stopping" in relay_.log())
+    time.sleep(0.3)  # it would be gone by now
+    assert len(json.loads(answer.read())["entries"]) == 1000
+    assert relay_.process.wait(20) == 0
