@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "mail/mail_address_list.h"
 
-#include <time.h>
-
 #include "base/test_base.h"
 
 #define ROWS(rows) (sizeof(rows) / sizeof((rows)[0]))
@@ -199,38 +197,9 @@ static void limits_hold(void **state)
     arena_done(&arena);
 }
 
-static double seconds_for(const char *text, size_t n)
-{
-    struct arena arena = {0};
-    struct mail_address_list list;
-    struct buf b = {0};
-    repeat(&b, text, n / strlen(text));
-    clock_t start = clock();
-    int err = mail_address_list_parse(buf_bytes(&b), &arena, &list);
-    assert_true(err == OK || err == E_SYNTAX || err == E_LIMIT);
-    double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
-    buf_done(&b);
-    arena_done(&arena);
-    return seconds;
-}
-
-// Sixteen times the bytes must not take 256 times as long.
-static void time_is_linear(void **state)
-{
-    static const char *const texts[] = {
-        ",",  "(",      "()",           "a ", "a.", "\"a\" ", "\"",  "g:;,",
-        "=?", "=?a?b?", "=?utf-8?q?a ", "\\", "<",  "a@",     "@a,", "=?utf-8?q?a?= "};
-    for (size_t i = 0; i < ROWS(texts); i++) {
-        double small = seconds_for(texts[i], 1 << 15), large = seconds_for(texts[i], 1 << 19);
-        if (large > 64 * (small + 0.001))
-            fail_msg("%s: %f s, then %f s", texts[i], small, large);
-    }
-}
-
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_address_is_found),
     cmocka_unit_test(groups_are_counted),
     cmocka_unit_test(limits_hold),
-    cmocka_unit_test(time_is_linear),
 };
 RUN_TESTS(tests)

@@ -2,7 +2,6 @@
 #include "mail/mail_downgrade.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/test_base.h"
 
@@ -291,47 +290,6 @@ static void result_is_7bit(void **state)
     assert_true(changed > 1000);
 }
 
-static void discard(void *ctx, struct bytes piece)
-{
-    *(size_t *)ctx += piece.len;
-}
-
-static double seconds_for(const char *text, size_t n)
-{
-    struct mail_downgrade_plan plan;
-    struct bytes start = BYTES(V CT "multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n" UE);
-    struct bytes piece = bytes_cstr(text);
-    size_t made = 0;
-    clock_t begin = clock();
-    mail_downgrade_plan_start(&plan, 0);
-    mail_downgrade_plan_feed(&plan, start);
-    for (size_t i = 0; i < n / piece.len; i++)
-        mail_downgrade_plan_feed(&plan, piece);
-    int err = mail_downgrade_plan_finish(&plan);
-    if (err == OK) {
-        struct mail_downgrade *d = mail_downgrade_new(&plan, discard, &made);
-        assert_int_equal(mail_downgrade_feed(d, start), OK);
-        for (size_t i = 0; i < n / piece.len; i++)
-            assert_int_equal(mail_downgrade_feed(d, piece), OK);
-        assert_int_equal(mail_downgrade_finish(d), OK);
-        mail_downgrade_free(d);
-    }
-    mail_downgrade_plan_done(&plan);
-    return (double)(clock() - begin) / CLOCKS_PER_SEC;
-}
-
-// Sixteen times the bytes must not take 256 times as long.
-static void time_is_linear(void **state)
-{
-    static const char *const texts[] = {"-",  "--", "--b", "\r\n--", "\r\n--b x",
-                                        "\r", UE,   "a ",  "=\r\n"};
-    for (size_t i = 0; i < ROWS(texts); i++) {
-        double small = seconds_for(texts[i], 1 << 16), large = seconds_for(texts[i], 1 << 20);
-        if (large > 64 * (small + 0.001))
-            fail_msg("%s: %f s, then %f s", texts[i], small, large);
-    }
-}
-
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(only_what_must_changes),
     cmocka_unit_test(long_lines_are_cut),
@@ -339,6 +297,5 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(facts_are_told),
     cmocka_unit_test(another_message_is_noticed),
     cmocka_unit_test(result_is_7bit),
-    cmocka_unit_test(time_is_linear),
 };
 RUN_TESTS(tests)

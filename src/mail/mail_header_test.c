@@ -2,7 +2,6 @@
 #include "mail/mail_header.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/test_base.h"
 
@@ -184,38 +183,11 @@ static void values_are_unfolded(void **state)
     buf_done(&b);
 }
 
-// Seconds of CPU that reading a header of n bytes in one-byte pieces, then looking it up, takes.
-static double seconds_for(size_t n)
-{
-    struct mail_header_limits limits = {.bytes_max = 2 * n, .fields_max = n};
-    struct mail_header_reader r;
-    struct mail_field field;
-    clock_t start = clock();
-    mail_header_reader_init(&r, &limits);
-    size_t used;
-    for (size_t i = 0; i < n / 8; i++)
-        for (size_t k = 0; k < 8; k++)
-            mail_header_reader_feed(&r, bytes_first(bytes_skip(BYTES("A: bcd\r\n"), k), 1), &used);
-    mail_header_reader_finish(&r);
-    assert_false(mail_header_find(buf_bytes(&r.block), BYTES("B"), &field));
-    assert_int_equal(mail_header_remove(&r.block, BYTES("A")), n / 8);
-    mail_header_reader_done(&r);
-    return (double)(clock() - start) / CLOCKS_PER_SEC;
-}
-
-// Twice the bytes must not take four times as long; the bound leaves room for a busy machine.
-static void time_is_linear(void **state)
-{
-    double small = seconds_for(1 << 19), large = seconds_for(1 << 22);
-    assert_true(large < 40 * (small + 0.001));
-}
-
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(reader_takes_the_header_at_every_cut),
     cmocka_unit_test(the_largest_block_passes),
     cmocka_unit_test(fields_are_found),
     cmocka_unit_test(fields_are_removed),
     cmocka_unit_test(values_are_unfolded),
-    cmocka_unit_test(time_is_linear),
 };
 RUN_TESTS(tests)

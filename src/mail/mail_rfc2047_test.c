@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "mail/mail_rfc2047.h"
 
-#include <time.h>
-
 #include "base/test_base.h"
 
 #define ROWS(rows) (sizeof(rows) / sizeof((rows)[0]))
@@ -112,32 +110,10 @@ static void single_words(void **state)
     }
 }
 
-static double seconds_for(size_t n)
-{
-    struct buf in = {0}, out = {0};
-    while (in.len < n)
-        buf_add(&in, BYTES("=?utf-8?q?=C3?= x =?=?=?utf-8?b?"));
-    clock_t start = clock();
-    mail_rfc2047_decode(buf_bytes(&in), &out);
-    buf_clear(&out);
-    mail_rfc2047_encode(buf_bytes(&in), 0, &out);
-    buf_done(&in);
-    buf_done(&out);
-    return (double)(clock() - start) / CLOCKS_PER_SEC;
-}
-
-// Sixteen times the bytes must not take 256 times as long.
-static void time_is_linear(void **state)
-{
-    double small = seconds_for(1 << 16), large = seconds_for(1 << 20);
-    assert_true(large < 64 * (small + 0.001));
-}
-
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(encodes_what_must_be),
     cmocka_unit_test(comes_back_from_random_text),
     cmocka_unit_test(decodes),
     cmocka_unit_test(single_words),
-    cmocka_unit_test(time_is_linear),
 };
 RUN_TESTS(tests)

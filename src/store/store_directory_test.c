@@ -5,7 +5,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -212,13 +211,6 @@ static void fill(const char *text)
     sqlite3_close(db);
 }
 
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 static void test_100000_accounts(void **state)
 {
     store_close(open_store());
@@ -231,18 +223,12 @@ static void test_100000_accounts(void **state)
          "SELECT number, 'd' || number || '.example', 'abcdefghijklmnop', 1, 0, 0 FROM account;");
     struct store *store = open_store();
     struct store_directory *dir;
-    double before = seconds();
     assert_int_equal(store_directory_load(store, &dir), 0);
-    double took = seconds() - before;
-    print_message("# 100,000 accounts in %.2f s\n", took);
     assert_int_equal(store_directory_accounts_count(dir), 100000);
     const struct store_credential *c = store_directory_credential(dir, BYTES("login77777"));
     assert_int_equal(c->account->number, 77777);
     assert_int_equal(store_directory_domain(dir, c->account, BYTES("d77777.example")),
                      STORE_DOMAIN_VERIFIED);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    assert_true(took < 1.0);
-#endif
     store_directory_free(dir);
     store_close(store);
 }

@@ -58,6 +58,18 @@ static void header(struct bytes s)
     mail_header_reader_done(&r);
 }
 
+static void header_in_bytes(struct bytes s)
+{
+    struct mail_header_reader r;
+    size_t used;
+    struct mail_header_limits none = {SIZE_MAX / 2, SIZE_MAX / 2, SIZE_MAX / 2};
+    mail_header_reader_init(&r, &none);
+    for (; s.len; s = bytes_skip(s, 1))
+        mail_header_reader_feed(&r, bytes_first(s, 1), &used);
+    (void)mail_header_reader_finish(&r);
+    mail_header_reader_done(&r);
+}
+
 static void addresses(struct bytes s)
 {
     struct arena arena = {0};
@@ -299,6 +311,7 @@ static void bounce_file(struct bytes s)
     "Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n"                  \
     "--b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; x\n\n"
 #define DAEMON "From: mailer-daemon@x.example\nSubject: failure notice\n\nundelivered\n"
+#define PART "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n\xc3\xa4"
 
 // ---- rows ----------------------------------------------------------------------------------------------
 
@@ -312,7 +325,13 @@ static const struct row {
     {"header, folded", header, "X: ", "y\r\n ", "\r\n"},
     {"header, one line", header, "X: ", "y", "\r\n"},
     {"header, no fields", header, "", ":", ""},
+    {"header, byte by byte", header_in_bytes, "", "A: bcd\r\n", "\r\n"},
     {"addresses", addresses, "", "a@b.example, ", "a@b.example"},
+    {"addresses, at signs", addresses, "", "a@", ""},
+    {"addresses, backslashes", addresses, "", "\\", ""},
+    {"addresses, beginnings of words", addresses, "", "=?", ""},
+    {"addresses, words of nothing known", addresses, "", "=?a?b?", ""},
+    {"addresses, open words", addresses, "", "=?utf-8?q?a ", ""},
     {"addresses, commas", addresses, "a@b.example", ",", ""},
     {"addresses, comments", addresses, "", "(", ""},
     {"addresses, comments closed", addresses, "", "(x)", "a@b.example"},
@@ -342,6 +361,11 @@ static const struct row {
     {"MIME, boundary's beginning", mime, "Content-Type: multipart/mixed; boundary=bbbbbbbb\r\n\r\n",
      "--bbbbbbb\r\n", ""},
     {"MIME, dashes", mime, "Content-Type: multipart/mixed; boundary=b\r\n\r\n", "-", ""},
+    {"MIME, a part of CR", mime, PART, "\r", ""},
+    {"MIME, a part of spaces", mime, PART, "a ", ""},
+    {"MIME, a part of escapes", mime, PART, "=\r\n", ""},
+    {"MIME, a part of dashes", mime, PART, "--b", ""},
+    {"MIME, a part of boundaries with more", mime, PART, "\r\n--b x", ""},
     {"encodings, text", encodings, "", "QUJD", ""},
     {"encodings, escapes", encodings, "", "=41", ""},
     {"encodings, plus", encodings, "", "+41", ""},
