@@ -380,6 +380,8 @@ static int allow_relay(scmp_filter_ctx filter)
         {"prctl", SCMP_A0_32(SCMP_CMP_EQ, PR_SET_NAME)},
         {"prctl", SCMP_A0_32(SCMP_CMP_EQ, PR_GET_NAME)},
         {"prlimit64", SCMP_A0_32(SCMP_CMP_EQ, 0)},
+        {"sched_getattr", SCMP_A0_32(SCMP_CMP_EQ, 0)},
+        {"sched_setattr", SCMP_A0_32(SCMP_CMP_EQ, 0)},
         {"tgkill", SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)self)}, // abort()
     };
     int rc = allow_named(filter, ALLOWED, COUNT_OF(ALLOWED));

@@ -204,6 +204,12 @@ static int starts_threads(void)
     int rc = pthread_create(&thread, NULL, idle, NULL);
     return rc ? rc : pthread_join(thread, NULL);
 }
+static int asks_for_short_turns(void)
+{
+    uint64_t attr[6] = {sizeof attr};
+    long rc = syscall(SYS_sched_getattr, 0, attr, sizeof attr, 0);
+    return outcome((int)(rc ? rc : syscall(SYS_sched_setattr, 0, attr, 0)));
+}
 static int binds_a_source(void)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -251,6 +257,7 @@ static const struct attempt attempts[] = {
     {"reads_what_is_named", reads_what_is_named, true, ANYHOW},
     {"makes_a_socket", makes_a_socket, true, ANYHOW},
     {"starts_threads", starts_threads, true, ANYHOW},
+    {"asks_for_short_turns", asks_for_short_turns, true, ANYHOW},
     {"binds_a_source", binds_a_source, true, ANYHOW},
 };
 

@@ -720,6 +720,7 @@ int spool_open(const struct spool_options *options, const struct spool_recovery 
 static void run_start(struct sys_task *task)
 {
     struct spool *spool = container_of(task, struct spool, start);
+    sys_run_promptly(); // a flush makes it wait several times, and all senders wait for the flush
     make_ahead(spool);
     spool->ticked_number = spool->journal->next_number;
     sys_timer_set(&spool->tick, mono_add_ms(sys_mono(), SPOOL_TICK_MS));

@@ -40,6 +40,9 @@ void sys_post(struct sys_loop *to, struct sys_task *task);
 // What this loop has posted wakes the others, and what it has logged is written, at the end of its
 // turn; before it blocks for long: now. On threads without a loop there is nothing to do.
 void sys_hand_over(void);
+// This thread does little at a time, and many wait for it: asks the kernel to run it soon after it
+// wakes, for short turns. A hint; kernels before 6.12 take no notice of it.
+void sys_run_promptly(void);
 
 // The loop whose turn it is on this thread; CHECKs that there is one.
 struct sys_loop *sys_loop_self(void);

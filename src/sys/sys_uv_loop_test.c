@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -330,13 +331,53 @@ static void offload_and_stop(void **state)
     assert_true(disk_done_first); // the read did not queue behind 39 hashes
 }
 
+// ---- scheduling ---------------------------------------------------------------------------------
+
+// sched_getattr(2): size and policy, flags, nice value and priority, slice.
+struct attributes {
+    uint64_t size_and_policy, flags, nice_and_priority, slice_ns, deadline, period;
+};
+
+static struct attributes attributes_before, attributes_after;
+
+static struct attributes attributes_now(void)
+{
+    struct attributes a = {0};
+    CHECK(syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) == 0);
+    return a;
+}
+
+static void ask_for_promptness(struct sys_task *task)
+{
+    attributes_before = attributes_now();
+    sys_run_promptly();
+    attributes_after = attributes_now();
+}
+
+// The slice is all that changes, and before Linux 6.12, which tells none, nothing.
+static void runs_promptly(void **state)
+{
+    struct sys_loop *loop = sys_loop_start("prompt");
+    struct sys_task task = {.run = ask_for_promptness};
+    sys_post(loop, &task);
+    sys_loop_stop(loop);
+    assert_int_equal(attributes_after.slice_ns, attributes_before.slice_ns ? 100000 : 0);
+    assert_int_equal(attributes_after.size_and_policy, attributes_before.size_and_policy);
+    assert_int_equal(attributes_after.nice_and_priority, attributes_before.nice_and_priority);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(posts_keep_their_order),   cmocka_unit_test(posts_to_self),
-        cmocka_unit_test(posts_to_a_stopping_loop), cmocka_unit_test(many_timers),
-        cmocka_unit_test(timer_always_due),         cmocka_unit_test(turn_ends),
-        cmocka_unit_test(clocks_once_a_turn),       cmocka_unit_test(offload_and_stop),
+        cmocka_unit_test(posts_keep_their_order),
+        cmocka_unit_test(posts_to_self),
+        cmocka_unit_test(posts_to_a_stopping_loop),
+        cmocka_unit_test(many_timers),
+        cmocka_unit_test(timer_always_due),
+        cmocka_unit_test(turn_ends),
+        cmocka_unit_test(clocks_once_a_turn),
+        cmocka_unit_test(offload_and_stop),
+        cmocka_unit_test(runs_promptly),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);

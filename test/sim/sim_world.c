@@ -137,6 +137,10 @@ void sys_hand_over(void)
 {
 }
 
+void sys_run_promptly(void)
+{
+}
+
 struct mono sys_mono_now(void)
 {
     return (struct mono){sim_turn_us()};
