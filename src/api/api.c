@@ -107,6 +107,15 @@ void api_add_line(struct api_request *r, struct json_object *object)
     json_object_put(object);
 }
 
+void api_add_next(struct api_request *r, uint64_t cursor)
+{
+    if (cursor == UINT64_MAX)
+        return;
+    struct json_object *next = json_object_new_object();
+    json_object_object_add(next, "next", json_object_new_uint64(cursor));
+    api_add_line(r, next);
+}
+
 bool api_take_id(struct api_request *r, struct message_id *out)
 {
     const char *text = api_argument(r, "id");

@@ -114,11 +114,7 @@ void api_mailq_get(struct api_request *r)
             n++;
         add_message(r, &rows[i], n);
     }
-    if (cursor != UINT64_MAX) {
-        struct json_object *next = json_object_new_object();
-        json_object_object_add(next, "next", json_object_new_uint64(cursor));
-        api_add_line(r, next);
-    }
+    api_add_next(r, cursor);
     r->status = MHD_HTTP_OK;
     free(rows);
 }

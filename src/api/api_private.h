@@ -92,6 +92,8 @@ struct json_object *api_json_time(struct wall t); // null when 0
 struct json_object *api_json_id(struct message_id id);
 // An object as one line of `answer`; takes it over.
 void api_add_line(struct api_request *r, struct json_object *object);
+// The last line of a page of the queue: where the next begins, unless `cursor` is UINT64_MAX.
+void api_add_next(struct api_request *r, uint64_t cursor);
 // "id" of the query, or an error is answered.
 bool api_take_id(struct api_request *r, struct message_id *out);
 

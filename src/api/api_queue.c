@@ -102,11 +102,7 @@ void api_queue_get(struct api_request *r)
         for (size_t i = 0; i < total; i++)
             api_add_line(r, queue_row_json(&rows[i], directory));
     }
-    if (cursor != UINT64_MAX) {
-        struct json_object *next = json_object_new_object();
-        json_object_object_add(next, "next", json_object_new_uint64(cursor));
-        api_add_line(r, next);
-    }
+    api_add_next(r, cursor);
     r->status = MHD_HTTP_OK;
     free(rows);
     store_directory_free(directory);

@@ -180,17 +180,6 @@ int cli_store_apply(struct cli *cli, const char *op, struct json_object *args,
     return exit;
 }
 
-static bool answers(const struct conf *conf)
-{
-    struct control_reply reply;
-    struct buf error = {0};
-    int err = control_request(conf->control, "/healthz", NULL, &reply, &error);
-    buf_done(&error);
-    if (!err)
-        json_object_put(reply.body);
-    return !err;
-}
-
 int cli_store_open(struct cli *cli, struct store **out)
 {
     const struct conf *conf = cli_conf(cli);
@@ -204,7 +193,7 @@ int cli_store_open(struct cli *cli, struct store **out)
             usleep(BUSY_PAUSE_MS * 1000);
         buf_clear(&error);
         err = open_here(conf, &cli->arena, out, &error);
-        if ((err == E_BUSY || err == E_DENIED) && answers(conf))
+        if ((err == E_BUSY || err == E_DENIED) && control_ping(conf->control) == OK)
             err = OK; // the service has it
     }
     if (err)

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/check.h"
+#include "base/passphrase.h"
 #include "cli/cli_commands.h"
 #include "cli/cli_mail.h"
 #include "cli/cli_store.h"
@@ -183,12 +184,6 @@ const struct cli_command cli_dkim_verify = {
 };
 
 // ---- sign ---------------------------------------------------------------------------------------
-
-// An encrypted key is not asked for its passphrase.
-static int no_passphrase(char *out, int size, int for_writing, void *ctx)
-{
-    return 0;
-}
 
 static int read_key(struct cli *cli, EVP_PKEY **out, enum dkim_algorithm *out_algorithm)
 {

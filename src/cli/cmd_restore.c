@@ -61,17 +61,6 @@ static void find_parts(struct restore *r)
     r->mark = in_folder(r->cli, r->conf->state.at, STORE_RESTORE_MARK);
 }
 
-static bool is_running(const struct conf *conf)
-{
-    struct control_reply reply;
-    struct buf error = {0};
-    int err = control_request(conf->control, "/healthz", NULL, &reply, &error);
-    buf_done(&error);
-    if (!err)
-        json_object_put(reply.body);
-    return err != E_CLOSED;
-}
-
 // What a restore left that was killed.
 static void remove_remains(struct restore *r)
 {
@@ -93,7 +82,7 @@ static int check_targets(struct restore *r)
     if (!exists(in_folder(r->cli, r->from, "spool/hold")) || !r->there[ACCOUNTS])
         return cli_fail(CLI_DATA, "%s is no complete backup: it lacks %s", r->from,
                         r->there[ACCOUNTS] ? "spool/hold" : "accounts.db");
-    if (is_running(r->conf))
+    if (control_ping(r->conf->control) != E_CLOSED)
         return cli_fail(CLI_TEMPORARY, "posthaste is running: stop it first");
     remove_remains(r);
     if (exists(r->target[ACCOUNTS]) || exists(events) || exists(r->target[SUPPRESSIONS]))

@@ -161,6 +161,16 @@ int control_request(struct bytes socket, const char *path, struct json_object *b
     return run(&t, CONTROL_REPLY_MAX, socket, path, body, out, error);
 }
 
+int control_ping(struct bytes socket)
+{
+    struct control_reply reply = {0};
+    struct buf error = {0};
+    int err = control_request(socket, "/healthz", NULL, &reply, &error);
+    buf_done(&error);
+    json_object_put(reply.body);
+    return err;
+}
+
 int control_request_long(struct bytes socket, const char *path, struct json_object *body,
                          bool (*on_tick)(void *ctx), void *ctx, struct control_reply *out,
                          struct buf *error)

@@ -23,7 +23,10 @@ struct control_reply {
 int control_request(struct bytes socket, const char *path, struct json_object *body,
                     struct control_reply *out, struct buf *error) MUST_USE;
 
-// The same without a limit of time. on_tick() (may be NULL) is called several times a second while it lasts, and may ask
+// Whether the service answers: OK, or as above.
+int control_ping(struct bytes socket) MUST_USE;
+
+// The same as control_request() without a limit of time. on_tick() (may be NULL) is called several times a second while it lasts, and may ask
 // other things; false there ends it: E_AGAIN.
 int control_request_long(struct bytes socket, const char *path, struct json_object *body,
                          bool (*on_tick)(void *ctx), void *ctx, struct control_reply *out,

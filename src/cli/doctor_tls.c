@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "base/passphrase.h"
 #include "cli/doctor.h"
 #include "net/net_tls.h"
 
@@ -18,12 +19,6 @@ struct certificate {
     X509 *own;
     STACK_OF(X509) * rest;
 };
-
-static int no_passphrase(char *out, int max, int writing, void *arg)
-{
-    (void)out, (void)max, (void)writing, (void)arg;
-    return 0;
-}
 
 static bool read_certificate(const char *path, struct certificate *out)
 {

@@ -64,23 +64,12 @@ static int add_listen(struct sink *k, const char *text)
 
 static int leave_out(struct sink *k, const char *word)
 {
-    static const struct {
-        const char *word;
-        uint32_t bit;
-    } rows[] = {{"PIPELINING", SINK_NO_PIPELINING},
-                {"8BITMIME", SINK_NO_8BITMIME},
-                {"SMTPUTF8", SINK_NO_SMTPUTF8},
-                {"DSN", SINK_NO_DSN},
-                {"CHUNKING", SINK_NO_CHUNKING},
-                {"SIZE", SINK_NO_SIZE},
-                {"ENHANCEDSTATUSCODES", SINK_NO_ENHANCEDSTATUSCODES},
-                {"EHLO", SINK_NO_EHLO}};
-    for (size_t i = 0; i < COUNT_OF(rows); i++)
-        if (bytes_eq_nocase(bytes_cstr(word), bytes_cstr(rows[i].word))) {
-            k->config.smtp.without |= rows[i].bit;
-            return 0;
-        }
-    return complain("no such extension", word);
+    uint32_t bit = strcasecmp(word, "EHLO") == 0 ? SINK_NO_EHLO : 0;
+    for (size_t i = 0; i < SINK_EXTENSIONS; i++)
+        if (strcasecmp(word, sink_extensions[i].keyword) == 0)
+            bit = sink_extensions[i].without;
+    k->config.smtp.without |= bit;
+    return bit ? 0 : complain("no such extension", word);
 }
 
 static int set_tls(struct sink *k, const char *word)

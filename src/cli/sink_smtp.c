@@ -213,23 +213,23 @@ void sink_smtp_tick(struct sink_smtp *s, struct mono now)
 
 // ---- commands ----------------------------------------------------------------------------------
 
+const struct sink_extension sink_extensions[SINK_EXTENSIONS] = {
+    {"PIPELINING", SINK_NO_PIPELINING},
+    {"8BITMIME", SINK_NO_8BITMIME},
+    {"SMTPUTF8", SINK_NO_SMTPUTF8},
+    {"DSN", SINK_NO_DSN},
+    {"CHUNKING", SINK_NO_CHUNKING},
+    {"SIZE", SINK_NO_SIZE},
+    {"ENHANCEDSTATUSCODES", SINK_NO_ENHANCEDSTATUSCODES},
+};
+
 static void say_extensions(struct sink_smtp *s)
 {
-    static const struct {
-        const char *keyword;
-        uint32_t without;
-    } rows[] = {{"PIPELINING", SINK_NO_PIPELINING},
-                {"8BITMIME", SINK_NO_8BITMIME},
-                {"SMTPUTF8", SINK_NO_SMTPUTF8},
-                {"DSN", SINK_NO_DSN},
-                {"CHUNKING", SINK_NO_CHUNKING},
-                {"SIZE", SINK_NO_SIZE},
-                {"ENHANCEDSTATUSCODES", SINK_NO_ENHANCEDSTATUSCODES}};
     struct buf text = {0};
     buf_add(&text, s->config.hostname);
-    for (size_t i = 0; i < COUNT_OF(rows); i++)
-        if (!(s->config.without & rows[i].without))
-            buf_printf(&text, "\n%s", rows[i].keyword);
+    for (size_t i = 0; i < SINK_EXTENSIONS; i++)
+        if (!(s->config.without & sink_extensions[i].without))
+            buf_printf(&text, "\n%s", sink_extensions[i].keyword);
     if (s->config.starttls && !s->tls)
         buf_add_cstr(&text, "\nSTARTTLS");
     reply(s, 250, buf_bytes(&text));

@@ -32,6 +32,13 @@
 #define SINK_NO_ENHANCEDSTATUSCODES 64u
 #define SINK_NO_EHLO 128u // HELO only
 
+struct sink_extension {
+    const char *keyword;
+    uint32_t without; // SINK_NO_ bit
+};
+#define SINK_EXTENSIONS 7
+extern const struct sink_extension sink_extensions[SINK_EXTENSIONS];
+
 // One accepted message; borrowed for the call.
 struct sink_message {
     struct bytes id; // X-Load-Id, or the id of the topmost Received field; may be empty

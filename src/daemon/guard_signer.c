@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/passphrase.h"
 #include "daemon/channel.h"
 #include "daemon/signer_process.h"
 
@@ -24,15 +25,6 @@ void guard_signer_init(struct guard_signer *s)
 }
 
 // ---- keys of certificates ------------------------------------------------------------------------------
-
-static int no_passphrase(char *out, int max, int writing, void *arg)
-{
-    (void)out;
-    (void)max;
-    (void)writing;
-    (void)arg;
-    return 0;
-}
 
 static int fail(const char *what, char out_reason[NET_TLS_REASON])
 {

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/passphrase.h"
 #include "sign/dkim_key.h"
 
 #define FORM 1
@@ -210,15 +211,6 @@ int key_make(const struct key_master *master, enum sign_kind kind, struct buf *o
     EVP_PKEY *key = kind == SIGN_MAKE_RSA ? EVP_RSA_gen(KEY_RSA_BITS)
                                           : EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
     return key ? add_both(master, key, out_record, out_sealed) : E_IO;
-}
-
-static int no_passphrase(char *out, int max, int writing, void *arg)
-{
-    (void)out;
-    (void)max;
-    (void)writing;
-    (void)arg;
-    return 0;
 }
 
 static bool kind_of(EVP_PKEY *key, enum sign_kind *out)

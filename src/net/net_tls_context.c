@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/passphrase.h"
 #include "net/net_sign_private.h"
 
 // Forward secrecy and authenticated encryption; TLS 1.3 suites are all of that kind.
@@ -53,12 +54,6 @@ static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
     int rc = SSL_select_next_proto(&chosen, out_len, ours, sizeof ours - 1, in, in_len);
     *out = chosen;
     return rc == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
-}
-
-// Without this OpenSSL asks the terminal for the passphrase of an encrypted key.
-static int no_passphrase(char *out, int max, int writing, void *arg)
-{
-    return 0;
 }
 
 static BIO *open_pem(struct bytes pem)
