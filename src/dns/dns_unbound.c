@@ -12,8 +12,13 @@
 // nothing has come back for a while, we ask for a name that it answers by itself; if that stays
 // unanswered too, the context is abandoned (it can't be freed: its thread would have to end
 // first) and another one is made.
+//
+// Descriptors: libunbound makes its thread for the first question, and libevent below it ends the whole process where
+//              it gets no descriptors for that. So it is asked something at once, while there are some, and not made
+//              anew when there are none.
 #include "dns/dns_unbound.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unbound.h>
@@ -29,6 +34,7 @@
 #define SILENCE_MS 10000 // then the watchdog asks
 #define PROBE_MS 5000    // for so long at most
 #define SERVERS_MAX 16
+#define DESCRIPTORS 32 // more than a context and its thread take
 
 struct dns_unbound {
     struct dns dns;
@@ -221,13 +227,39 @@ static void cancel_late(struct dns_unbound *d)
     }
 }
 
+static void on_probe(void *arg, int err, struct ub_result *result)
+{
+    struct dns_unbound *d = arg;
+    d->probed = MONO_NEVER;
+    d->last_answer = sys_mono();
+    ub_resolve_free(result);
+}
+
+// "localhost" is a local zone: answered without a question to anyone.
+static bool ask_itself(struct dns_unbound *d)
+{
+    int id;
+    return ub_resolve_async(d->context, "localhost", DNS_A, 1, d, on_probe, &id) == 0;
+}
+
+static bool has_descriptors(const struct dns_unbound *d)
+{
+    int taken[DESCRIPTORS], count = 0;
+    while (count < DESCRIPTORS &&
+           (taken[count] = fcntl(ub_fd(d->context), F_DUPFD_CLOEXEC, 0)) != -1)
+        count++;
+    for (int i = 0; i < count; i++)
+        close(taken[i]);
+    return count == DESCRIPTORS;
+}
+
 void dns_unbound_rebuild(struct dns *dns)
 {
     struct dns_unbound *d = own(dns);
     struct ub_ctx *context;
     d->probed = MONO_NEVER;
     d->last_answer = sys_mono();
-    if (make_context(d, &context) != OK) {
+    if (!has_descriptors(d) || make_context(d, &context) != OK) {
         log_error("resolver could not be restarted");
         return;
     }
@@ -238,15 +270,8 @@ void dns_unbound_rebuild(struct dns *dns)
         dns_request_fail(list_get(link, struct dns_request, link), DNS_SERVFAIL,
                          "the resolver was restarted");
     d->running_count = 0;
+    (void)ask_itself(d);
     start_waiting(d);
-}
-
-static void on_probe(void *arg, int err, struct ub_result *result)
-{
-    struct dns_unbound *d = arg;
-    d->probed = MONO_NEVER;
-    d->last_answer = sys_mono();
-    ub_resolve_free(result);
 }
 
 static void watch_over(struct dns_unbound *d)
@@ -259,8 +284,7 @@ static void watch_over(struct dns_unbound *d)
                   LOG_INT("questions", d->running_count));
         dns_unbound_rebuild(&d->dns);
     } else if (d->running_count > 0 && mono_ms_between(d->last_answer, now) >= SILENCE_MS) {
-        int id; // "localhost" is a local zone: answered without a question to anyone
-        if (ub_resolve_async(d->context, "localhost", DNS_A, 1, d, on_probe, &id) == 0)
+        if (ask_itself(d))
             d->probed = now;
     }
 }
@@ -281,6 +305,7 @@ static void run_start(struct sys_task *task)
 {
     struct dns_unbound *d = container_of(task, struct dns_unbound, start);
     d->watch = sys_watch_open(ub_fd(d->context), on_readable, d);
+    (void)ask_itself(d);
 }
 
 // "IP@PORT" or "IP", as libunbound reads it: without brackets.

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -186,6 +187,10 @@ static void ignore_line(void *ctx, struct bytes line)
 {
 }
 
+static void nothing(void *ctx)
+{
+}
+
 static void rebuild(void *ctx)
 {
     dns_unbound_rebuild(dns);
@@ -202,6 +207,33 @@ static void recovers(void **state)
     assert_int_equal(q.answer.code, DNS_SERVFAIL);
     assert_in_range(q.took_ms, 0, 5000);
     start_question(&next, "ok.test", DNS_MX, 15000);
+    assert_true(test_wait(&next.done));
+    assert_int_equal(next.answer.code, DNS_OK);
+}
+
+// A process without descriptors goes on, as libevent would not; afterwards all is as before.
+static void no_descriptors(void **state)
+{
+    struct question q, next;
+    struct rlimit limit, none;
+    int taken[256], count = 0;
+    test_on_loop(loop, nothing, NULL); // the thread has been made
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = (struct rlimit){COUNT_OF(taken), limit.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    while ((taken[count] = dup(0)) != -1)
+        count++;
+    start_question(&q, "ok.test", DNS_MX, 1000);
+    assert_true(test_wait(&q.done));
+    assert_int_not_equal(q.answer.code, DNS_OK);
+    for (int few = 0; few < 16; few++) { // enough for a context, but not for its thread
+        test_on_loop(loop, rebuild, NULL);
+        close(taken[--count]);
+    }
+    while (count > 0)
+        close(taken[--count]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    start_question(&next, "ok.test", DNS_TXT, 15000); // the other failure is kept for some seconds
     assert_true(test_wait(&next.done));
     assert_int_equal(next.answer.code, DNS_OK);
 }
@@ -331,6 +363,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(hostile_servers, setup, teardown),
         cmocka_unit_test_setup_teardown(cancelled, setup, teardown),
         cmocka_unit_test_setup_teardown(recovers, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_descriptors, setup, teardown),
         cmocka_unit_test_setup_teardown(whole_chain, setup, teardown),
         cmocka_unit_test_setup_teardown(forged_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(many_at_once, setup, teardown),
