@@ -217,7 +217,7 @@ def test_configuration_comes_from_option_or_environment(tmp_path):
 
 def test_a_bad_configuration_does_not_start(make_relay):
     relay = make_relay({"retry": {"first": "2h", "max": "1h"}}, start=False)
-    run = subprocess.run([BINARY, "serve", "--config", relay.config_file], capture_output=True, text=True, timeout=20)
+    run = subprocess.run([BINARY, "serve", "--config", relay.config_file], capture_output=True, text=True, timeout=120)
     assert run.returncode == 78 and "longer than retry.max" in run.stderr
 
 

@@ -62,7 +62,7 @@ def test_configuration(tmp_path, command):
     """All errors at once, each with its place, a caret, what is accepted and the nearest key; exit 78."""
     path = tmp_path / "bad.yaml"
     path.write_text(BROKEN)
-    result = subprocess.run([BINARY, command, "--config", path], capture_output=True, text=True, timeout=10)
+    result = subprocess.run([BINARY, command, "--config", path], capture_output=True, text=True, timeout=120)
     assert result.returncode == 78
     lines = result.stderr.splitlines()
     found = {}

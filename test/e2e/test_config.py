@@ -35,7 +35,7 @@ bounce: {complaints: [fbl@example.org]}
 
 
 def run(*arguments, code=0):
-    result = subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=30)
+    result = subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=120)
     assert result.returncode == code, result.stderr
     return result.stdout
 
@@ -51,7 +51,7 @@ def examples(folder):
     for name, text in texts.items():
         path = folder / name
         path.write_text(text)
-        shown = subprocess.run([BINARY, "config", "show", "--config", path], capture_output=True, text=True, timeout=30)
+        shown = subprocess.run([BINARY, "config", "show", "--config", path], capture_output=True, text=True, timeout=120)
         if shown.returncode == 0:
             found.append(path)
     assert len(found) >= 4, found
@@ -159,4 +159,4 @@ def test_example_for_an_editor(tmp_path):
     path.write_text(run("config", "schema"))
     script = "const s=JSON.parse(require('fs').readFileSync(process.argv[1]));" \
         "const walk=o=>{for(const[k,v]of Object.entries(o)){if(k==='pattern')new RegExp(v,'u');else if(v&&typeof v==='object')walk(v)}};walk(s)"
-    subprocess.run(["node", "-e", script, path], check=True, timeout=30)  # its patterns are those of ECMA 262, as editors read them
+    subprocess.run(["node", "-e", script, path], check=True, timeout=120)  # its patterns are those of ECMA 262, as editors read them

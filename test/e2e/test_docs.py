@@ -85,7 +85,7 @@ def look_for_hidden(page):
 # ---- those that are not run ------------------------------------------------------------------------------
 
 def help_of(*command):
-    return subprocess.run([BINARY, "help", *command], capture_output=True, text=True, timeout=20, check=True).stdout
+    return subprocess.run([BINARY, "help", *command], capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 @functools.cache

@@ -58,7 +58,7 @@ def test_dns_truncates(dns):
 
 
 def client_of(receiver):
-    return smtplib.SMTP(receiver.address, receiver.port, "client.test", timeout=5)
+    return smtplib.SMTP(receiver.address, receiver.port, "client.test", timeout=60)
 
 
 def test_receiver_keeps_bytes(make_receiver):
@@ -161,7 +161,7 @@ def test_knot_serves_zones(start_peer):
 def test_postfix_receives(start_peer, authority):
     postfix = start_peer(peers.Postfix, domains=["example.org"], pair=authority.issue("postfix.test"))
     data = text_message("a@client.test", "b@example.org", body="hé\n.dot\n")
-    with smtplib.SMTP(postfix.address, postfix.port, "client.test", timeout=10) as client:
+    with smtplib.SMTP(postfix.address, postfix.port, "client.test", timeout=60) as client:
         client.starttls()
         client.sendmail("a@client.test", ["b@example.org"], data)
         assert client.rcpt("unknown@example.org")[0] >= 500

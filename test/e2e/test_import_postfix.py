@@ -294,7 +294,7 @@ pickup    unix  n       -       y       60      1       pickup
         {"user": "root", "account": "local"}, {"user": "www-data", "account": "local"}]} and "not taken over: !news" in text
     path = tmp_path / "posthaste.yaml"
     path.write_text(text.replace("user: posthaste", "user: none"))
-    checked = subprocess.run([BINARY, "check-config", "--config", path], capture_output=True, text=True, timeout=30)
+    checked = subprocess.run([BINARY, "check-config", "--config", path], capture_output=True, text=True, timeout=120)
     assert checked.returncode == 0, checked.stderr + text
 
 
@@ -320,7 +320,7 @@ def etc(tmp_path, authority, pair):
 
 def convert(files, *options, code=0):
     result = subprocess.run([BINARY, "import", "postfix", *map(str, files), *map(str, options)], capture_output=True, text=True,
-                            timeout=30)
+                            timeout=120)
     assert result.returncode == code, result.stderr + result.stdout
     return result.stdout
 
@@ -360,7 +360,7 @@ def test_import(name, etc, tmp_path):
     assert set_there <= set(settings(text)), set_there - set(settings(text))
     path = tmp_path / "posthaste.yaml"
     path.write_text(text.replace("user: posthaste", "user: none"))
-    checked = subprocess.run([BINARY, "check-config", "--config", path], capture_output=True, text=True, timeout=30)
+    checked = subprocess.run([BINARY, "check-config", "--config", path], capture_output=True, text=True, timeout=120)
     assert checked.returncode == 0, checked.stderr + text
 
 
@@ -420,7 +420,7 @@ def test_bad_input(etc, tmp_path):
 
     def refused(text, words, code=65):
         path.write_text(text)
-        result = subprocess.run([BINARY, "import", "postfix", path], capture_output=True, text=True, timeout=30, errors="replace")
+        result = subprocess.run([BINARY, "import", "postfix", path], capture_output=True, text=True, timeout=120, errors="replace")
         assert result.returncode == code and words in result.stderr, result.stderr
         return result.stdout
 

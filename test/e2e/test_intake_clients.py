@@ -218,7 +218,7 @@ def test_ip6(world):
         pytest.skip("no IPv6 here")
     address, port = world.relay.listener("ip6")
     data = text_message("alice@client.test", "bob@example.org")
-    with smtplib.SMTP(address, port, "client.test", timeout=10) as client:
+    with smtplib.SMTP(address, port, "client.test", timeout=60) as client:
         client.starttls(context=world.authority.client_context())
         client.login("alice", PASSWORD)
         ident = submit(client, "alice@client.test", "bob@example.org", data)
@@ -228,7 +228,7 @@ def test_ip6(world):
 
 def serial(relay, listener):
     context = relay.authority.client_context()
-    with socket.create_connection(relay.listener(listener), 10) as plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
+    with socket.create_connection(relay.listener(listener), timeout=60) as plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
         return int(tls.getpeercert()["serialNumber"], 16)
 
 

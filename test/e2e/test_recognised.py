@@ -92,7 +92,7 @@ class Scene:
         """A server of somebody's sends that where the DNS says."""
         host = self.resolve(address.rpartition("@")[2], "MX")[0].exchange
         where = self.resolve(host, "A")[0].address
-        with smtplib.SMTP(where, network.smtp_port(), "mx.example.org", timeout=20) as server:
+        with smtplib.SMTP(where, network.smtp_port(), "mx.example.org", timeout=60) as server:
             server.ehlo()
             for code, text in (server.mail("<>"), server.rcpt(f"<{address}>"), server.data(content)):
                 assert code == 250, (code, text)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not network.PRIVATE, reason="needs root: runs co
 OPERATORS, READERS = ("games", 60), ("users", 100)  # groups of every Debian
 ASK = """
 import http.client, json, socket, sys
-connection = http.client.HTTPConnection("control", timeout=20)
+connection = http.client.HTTPConnection("control", timeout=60)
 connection.sock = socket.socket(socket.AF_UNIX)
 connection.sock.connect(sys.argv[1])
 connection.request(sys.argv[2], sys.argv[3], sys.argv[4] or None)

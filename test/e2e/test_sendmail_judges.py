@@ -107,5 +107,5 @@ def test_j_perl_opens_a_pipe(world):  # noqa: F811
     script = ('open(my $m, "|-", $ARGV[0], "-t", "-oi", "-oem") or die; print $m "From: a\\@ops.test\\nTo: bob\\@example.org\\n'
               'Subject: by-perl\\n\\n.\\nhi\\n"; close($m) or exit 1;')
     env = {"POSTHASTE_CONFIG": str(PLACE["it"].config), "PATH": "/usr/bin:/bin"}
-    subprocess.run(["/usr/bin/perl", "-e", script, path], env=env, check=True, timeout=30)
+    subprocess.run(["/usr/bin/perl", "-e", script, path], env=env, check=True, timeout=120)
     assert arrived(world.receiver, "by-perl", 1)[0].data.endswith(b"\r\n\r\n.\r\nhi\r\n")

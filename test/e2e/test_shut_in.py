@@ -161,7 +161,7 @@ def shake_hands(relay, version):
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.minimum_version = context.maximum_version = version
-    with smtplib.SMTP_SSL("127.0.0.1", relay.listener("submissions")[1], context=context, timeout=30) as client:
+    with smtplib.SMTP_SSL("127.0.0.1", relay.listener("submissions")[1], context=context, timeout=60) as client:
         assert client.noop()[0] == 250
         return client.sock.getpeercert(True)
 

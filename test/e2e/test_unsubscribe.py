@@ -62,7 +62,7 @@ def link(world, ident, recipient):
 
 def ask(world, method, url, body=None, headers=None):
     where = world.relay.ready["unsubscribe"]
-    connection = http.client.HTTPConnection(where["address"], where["port"], timeout=20)
+    connection = http.client.HTTPConnection(where["address"], where["port"], timeout=60)
     with contextlib.closing(connection):
         connection.request(method, urllib.parse.urlsplit(url).path, body, headers or {})
         answer = connection.getresponse()

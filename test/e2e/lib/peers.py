@@ -79,7 +79,7 @@ class Peer:
         """The first process inside, as the host numbers it."""
         return int(self.children()[0])
 
-    def run(self, *command, check=True, stdin="", timeout=60):
+    def run(self, *command, check=True, stdin="", timeout=120):
         """A further command inside (postqueue, doveadm, knotc, ...); the finished process."""
         inner = self.inner_pid()
         words = ["nsenter", "--target", str(inner), "--mount", "--pid", "env", "-i",
@@ -323,7 +323,7 @@ class Dovecot(Peer):
     def fetch(self, user, count=1, seconds=20.0):
         """The whole messages in a user's INBOX, by IMAP, once there are `count`."""
         import imaplib
-        client = imaplib.IMAP4(self.address, self.imap_port, timeout=10)
+        client = imaplib.IMAP4(self.address, self.imap_port, timeout=60)
         client.login(user, "secret")
         try:
             wait_until(lambda: int(client.select("INBOX", readonly=True)[1][0]) >= count, seconds,
@@ -377,13 +377,14 @@ class HAProxy(Peer):
                 timeout connect 10s
                 timeout client 60s
                 timeout server 60s
+                timeout check 30s
             """) + sections)
         super().__init__(folder, ["haproxy", "-db", "-f", "/test/haproxy.cfg"], address)
         self.wait_port(self.stats_port)
 
     def state(self, port):
         """What its health checks found: {"status": "UP", "check_status": "L7OK", ...}."""
-        with socket.create_connection((self.address, self.stats_port), 10) as stats:
+        with socket.create_connection((self.address, self.stats_port), 60) as stats:
             stats.sendall(b"show stat\n")
             rows = list(csv.DictReader(stats.makefile().read().lstrip("# ").splitlines()))
         return next(row for row in rows if (row["pxname"], row["svname"]) == (f"l{port}", "one"))

@@ -10,6 +10,7 @@ import time
 TOP = pathlib.Path(__file__).resolve().parents[3]
 _libc = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
+PATIENCE_S = 60.0  # what is waited for may take this long on a busy machine, however little a test thinks it needs
 
 
 def die_with_parent():
@@ -18,7 +19,8 @@ def die_with_parent():
 
 
 def wait_until(ask, seconds=10.0, what=None, every=0.02):
-    """Calls ask() until it returns something true, and returns that; AssertionError after `seconds`."""
+    """Calls ask() until it returns something true, and returns that; AssertionError after `seconds`, but PATIENCE_S at least."""
+    seconds = max(seconds, PATIENCE_S)
     end = time.monotonic() + seconds
     while True:
         answer = ask()
@@ -55,13 +57,14 @@ class Process:
             os.kill(self.pid, number)
 
     def wait(self, seconds=10.0):
-        """The exit code; AssertionError if it is still running after `seconds`."""
+        """The exit code; AssertionError if it is still running after `seconds`, but PATIENCE_S at least."""
+        seconds = max(seconds, PATIENCE_S)
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.command[0]} still runs after {seconds} s:\n{self.log()[-4000:]}") from None
 
-    def stop(self, seconds=10.0):
+    def stop(self, seconds=PATIENCE_S):
         """SIGTERM, then SIGKILL after `seconds`; returns the exit code."""
         self.signal(signal.SIGTERM)
         try:
@@ -71,4 +74,4 @@ class Process:
 
     def kill(self):
         self.signal(signal.SIGKILL)
-        return self.popen.wait(10)
+        return self.popen.wait(PATIENCE_S)

@@ -5,6 +5,8 @@ import dataclasses
 import socket
 import ssl
 
+from .process import PATIENCE_S
+
 QUEUED = "2.0.0 Ok: queued as "
 
 
@@ -37,7 +39,7 @@ class Closed(AssertionError):
 class Raw:
     """A connection; the greeting is read unless the server is to be silent."""
 
-    def __init__(self, where, source=None, timeout=10, context=None, greet=True, small=False):
+    def __init__(self, where, source=None, timeout=PATIENCE_S, context=None, greet=True, small=False):
         if isinstance(where, tuple):
             self.socket = socket.create_connection(where, timeout, source_address=(source, 0) if source else None)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

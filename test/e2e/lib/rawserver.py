@@ -29,7 +29,7 @@ class RawServer:
 
     def _one(self, connection):
         with contextlib.suppress(OSError), connection:
-            connection.settimeout(30)
+            connection.settimeout(120)
             self._serve(connection)
 
     def close(self):

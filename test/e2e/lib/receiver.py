@@ -96,7 +96,7 @@ class Receiver:
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
 
     def _run(self, started):
         asyncio.set_event_loop(self._loop)

@@ -17,7 +17,7 @@ import subprocess
 import yaml
 
 from . import network
-from .process import TOP, Process, wait_until
+from .process import PATIENCE_S, TOP, Process, wait_until
 
 BINARY = pathlib.Path(os.environ.get("POSTHASTE_BINARY", TOP / "build" / "posthaste"))
 QUEUED = re.compile(rb"2\.0\.0 Ok: queued as ([0-9A-Za-z]{12,26})")
@@ -119,7 +119,7 @@ class Relay:
         for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return self.process.popen.wait(10)
+        return self.process.popen.wait(PATIENCE_S)
 
     def close(self):
         """The end of the test: however it stands, it is gone afterwards, and its spool (hundreds of MB) with it."""
@@ -168,7 +168,7 @@ class Relay:
 
     # ---- its interface
 
-    def run(self, *arguments, stdin="", check=True, timeout=60):
+    def run(self, *arguments, stdin="", check=True, timeout=120):
         """A command of the CLI; the finished process (text). CliError on any other exit than 0 if check."""
         command = [str(BINARY), *map(str, arguments)]
         result = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout,
@@ -177,13 +177,13 @@ class Relay:
             raise CliError(command, result)
         return result
 
-    def cli(self, *arguments, stdin="", timeout=60):
+    def cli(self, *arguments, stdin="", timeout=120):
         """A command with --json: its one object, or the list of its objects for a list."""
         out = self.run(*arguments, "--json", stdin=stdin, timeout=timeout).stdout
         values = [json.loads(line) for line in out.splitlines() if line.strip()]
         return values[0] if len(values) == 1 else values
 
-    def cli_list(self, *arguments, timeout=60):
+    def cli_list(self, *arguments, timeout=120):
         values = self.cli(*arguments, timeout=timeout)
         return values if isinstance(values, list) else [values]
 
@@ -197,7 +197,7 @@ class Relay:
     def http(self, path):
         """(status, text) of GET path."""
         where = self.ready["http"]
-        connection = http.client.HTTPConnection(where["address"], where["port"], timeout=10)
+        connection = http.client.HTTPConnection(where["address"], where["port"], timeout=PATIENCE_S)
         with contextlib.closing(connection):
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -205,7 +205,7 @@ class Relay:
 
     def control(self, method, path, body=None):
         """A request to the control socket: its JSON object."""
-        connection = http.client.HTTPConnection("control", timeout=20)
+        connection = http.client.HTTPConnection("control", timeout=PATIENCE_S)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(f"{self.config['state']}/control.sock")
         with contextlib.closing(connection):
@@ -240,7 +240,7 @@ class Relay:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
 
-    def client(self, listener="submission", login=None, password="correct horse battery", tls=True, timeout=30):
+    def client(self, listener="submission", login=None, password="correct horse battery", tls=True, timeout=PATIENCE_S):
         """A connected smtplib client, TLS on (unless the listener has none) and logged in if asked."""
         address, port = self.listener(listener)
         kind = next(one for one in self.config["listeners"] if one["name"] == listener).get("tls", "none")
