@@ -599,7 +599,6 @@ static void on_message(struct guard *g, const struct channel_message *m)
     case CHANNEL_READY:
         g->ready = g->serving = true;
         g->restart_delay_ms = RESTART_FIRST_MS;
-        write_ready_file(g, m->text);
         guard_notify_ready("running");
         log_info("ready", LOG_INT("pid", getpid()), LOG_CSTR("control", m->text));
         for (int i = 0; i < g->sockets.count; i++) {
@@ -609,6 +608,7 @@ static void on_message(struct guard *g, const struct channel_message *m)
                 LOG_CSTR("listener", g->sockets.at[i].name[0] ? g->sockets.at[i].name : "http"),
                 LOG_CSTR("address", sys_addr_format(&g->sockets.at[i].address, text)));
         }
+        write_ready_file(g, m->text); // last: who waits for it finds the rest done
         reload_again(g);
         break;
     case CHANNEL_APPLIED:
