@@ -80,8 +80,8 @@ def test_null_mx_found_later(relay, dns):
     """A domain that stops taking mail while a message waits: failed at the next look, not after five days."""
     dns.servfail("turning.test")
     ident = send(relay, "bob@turning.test")
-    dns.rcode("turning.test", None)
     dns.null_mx("turning.test")
+    dns.rcode("turning.test", None)
     last = last_of(relay.wait_state(ident, "failed", seconds=30))
     assert (last["code"], last["enhanced"]) == (556, "5.1.10")
 

@@ -136,8 +136,8 @@ def test_one_silent_site_delays_only_itself(relay, dns, make_receiver):
     stuck = [send(relay, "bob@mute.test") for _ in range(3)]
     wait_until(lambda: mute.connections, 5)
     send(relay, "bob@well.test")
-    well.wait_one("bob@well.test", seconds=3)
-    assert all(relay.states(ident) == {"bob@mute.test": "queued"} for ident in stuck)
+    well.wait_one("bob@well.test")
+    assert all(relay.states(ident) == {"bob@mute.test": "queued"} for ident in stuck) and not mute.transactions
 
 
 # ---- connections
@@ -182,14 +182,14 @@ def test_a_connection_gone_stale_costs_no_attempt(make_relay, receiver_):
 @pytest.mark.parametrize("how", ["closes when idle", "closes after each", "421 after each"])
 def test_g_servers_that_end_sessions_early(make_relay, receiver_, how):
     """A server may limit a session as it likes: that is no failure, costs no attempt and puts nothing off."""
-    relay = sending_relay(make_relay, {**ONE, "retry": {"first": "60s", "factor": 1, "max": "60s", "lifetime": "1h", "warn_after": "none"}})
+    relay = sending_relay(make_relay, {**ONE, "retry": {"first": "10m", "factor": 1, "max": "10m", "lifetime": "1h", "warn_after": "none"}})
     if how == "closes after each":
         receiver_.script("end", "250 2.0.0 fine, and good bye", CLOSE)
     elif how == "421 after each":
         receiver_.script("mail", "421 4.7.0 enough for this session", CLOSE,
                          when=lambda _: receiver_.commands.count("EHLO relay.test") == sum(t.accepted for t in receiver_.transactions))
     for number in range(4):
-        message = relay.wait_state(send(relay, f"b{number}@example.org"), "delivered", seconds=10)
+        message = relay.wait_state(send(relay, f"b{number}@example.org"), "delivered")
         assert attempts_of(message) == 1
         if how == "closes when idle":
             receiver_.hang_up()
@@ -198,15 +198,14 @@ def test_g_servers_that_end_sessions_early(make_relay, receiver_, how):
 
 def test_stop_does_not_wait_for_a_silent_server(make_relay, receiver_):
     """SIGTERM while a server keeps its greeting back: there is nothing to finish; and its lane is not blamed for it."""
-    relay = sending_relay(make_relay, {"retry": {"first": "60s", "factor": 1, "max": "60s", "lifetime": "1h", "warn_after": "none"}})
+    relay = sending_relay(make_relay, {"retry": {"first": "10m", "factor": 1, "max": "10m", "lifetime": "1h", "warn_after": "none"},
+                                       "shutdown_grace": "5m"})
     receiver_.script("ehlo", SWALLOW, times=1)
     ident = send(relay, "bob@example.org")
     wait_until(lambda: receiver_.commands, 5)
-    begun = time.monotonic()
-    assert relay.stop() == 0
-    assert time.monotonic() - begun < 8
+    assert relay.stop(60) == 0  # it would wait for five minutes
     relay.start()
-    relay.wait_state(ident, "delivered", seconds=10)
+    relay.wait_state(ident, "delivered")  # it would be tried again in ten
 
 
 def test_messages_per_connection(make_relay, receiver_):
@@ -246,10 +245,16 @@ def test_recipients_share_a_transaction(make_relay, receiver_, dns):
 
 def test_messages_per_second(make_relay, receiver_):
     relay = sending_relay(make_relay, {"lanes": [{"match": "*", "connections": 5, "messages_per_second": 5}]})
-    queue_held(relay, 15)
+    relay.cli("queue", "hold", "--all")
+    with relay.client("trusted") as client:
+        for number in range(15):
+            send(relay, f"b{number}@example.org", client=client)
+    begun = time.monotonic()
+    relay.cli("queue", "release", "--all")
     times = sorted(t.at for t in receiver_.wait(15))
-    assert times[-1] - times[0] >= 1.5, "15 messages at 5 a second"
-    assert all(sum(t <= u < t + 0.95 for u in times) <= 7 for t in times)
+    assert times[-1] - begun >= 1.5, "15 messages at 5 a second"
+    # Counted from the beginning: a receiver that was kept from the processor sees two seconds' share at once.
+    assert all(number <= 7 + 5 * (at - begun) for number, at in enumerate(times, 1)), times
 
 
 # ---- extensions
