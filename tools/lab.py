@@ -118,7 +118,7 @@ routes:
 
     def cli(self, *arguments):
         run = subprocess.run([BINARY, *arguments, "--config", self.config_file], stdin=subprocess.DEVNULL,
-                             capture_output=True, text=True, timeout=60)
+                             capture_output=True, text=True, timeout=120)
         if run.returncode:
             raise Trouble(f"posthaste {' '.join(arguments)}: exit {run.returncode}\n{run.stderr}")
         return run.stdout
@@ -128,7 +128,7 @@ routes:
             (self.data / folder).mkdir(exist_ok=True)
         self.cli("account", "add", "lab", "--any-sender")
 
-    def start(self, seconds=20):
+    def start(self, seconds=60):
         """Seconds until it was ready."""
         began = time.monotonic()
         self.launch()
@@ -139,7 +139,7 @@ routes:
         self.process = spawn([BINARY, "serve", "--config", self.config_file, "--ready-file", self.ready_file],
                              self.log_file)
 
-    def wait_ready(self, began, seconds=20):
+    def wait_ready(self, began, seconds=60):
         def ready():
             if self.process.poll() is not None:
                 raise Trouble(f"the service ended with {self.process.returncode}\n{self.log_tail()}")
@@ -150,7 +150,7 @@ routes:
         return took
 
     def relay_pid(self):
-        return wait_until(lambda: children(self.process.pid), 5, "a relay process")[0]
+        return wait_until(lambda: children(self.process.pid), 30, "a relay process")[0]
 
     def kill(self, relay_only=False, at_once=lambda: None):
         """kill -9, then at_once(); when that was. A guard left alone starts another relay."""
@@ -186,7 +186,7 @@ routes:
 
     def metrics(self):
         where = self.ready["http"]
-        connection = http.client.HTTPConnection(where["address"], where["port"], timeout=20)
+        connection = http.client.HTTPConnection(where["address"], where["port"], timeout=60)
         with contextlib.closing(connection):
             connection.request("GET", "/metrics")
             text = connection.getresponse().read().decode()
@@ -224,14 +224,14 @@ class Sink:
         ready.unlink(missing_ok=True)
         self.process = spawn([BINARY, "sink", "--listen", f"127.0.0.1:{self.port}", "--log", self.log_file,
                               "--quiet", "--ready-file", ready], self.folder / "sink.log")
-        wait_until(lambda: ready.exists() and ready.read_text().endswith("\n"), 10, "the sink listens")
+        wait_until(lambda: ready.exists() and ready.read_text().endswith("\n"), 60, "the sink listens")
         self.port = json.loads(ready.read_text())["listeners"][0]["port"]
         return self
 
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(60)
 
 
 class Load:
@@ -247,7 +247,7 @@ class Load:
             self.process = spawn(command, folder / "load.log", stdout=out)
         self.report = None
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=180):
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -259,7 +259,7 @@ class Load:
     def stop(self):
         """Its server is gone: it takes in what has arrived and ends."""
         self.process.terminate()
-        return self.wait(20)
+        return self.wait(60)
 
 
 def json_lines(path):

@@ -9,7 +9,7 @@
 
 #include "sys/sys.h"
 
-#define TEST_WAIT_S 20
+#define TEST_WAIT_S 60
 
 struct test_call {
     struct sys_task task;

@@ -90,6 +90,17 @@ class Trial:
                 hurry = now + HURRY_S
             time.sleep(0.2 + missing / 2000)  # to ask is work too
 
+    def arrive(self):
+        """Until what is acknowledged by now has arrived, whatever else comes meanwhile, or nothing moves any more."""
+        due, end = self.books.missing(), time.monotonic() + DRAIN_S
+        while left := [one for one in due if one not in self.books.read().deliveries]:
+            if len(left) < len(due):
+                due, end = left, time.monotonic() + DRAIN_S
+            if time.monotonic() > end:
+                self.troubles.append(f"nothing more came in {DRAIN_S} s: {len(left)} have not arrived")
+                return
+            time.sleep(0.5)
+
     def probe(self, name, seconds):
         """The service takes a message again, by itself."""
         end = time.monotonic() + seconds
