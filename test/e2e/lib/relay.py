@@ -50,6 +50,13 @@ def merge(base, changes):
     return out
 
 
+def is_alive(pid):
+    """Not dead, nor only waiting for its parent to look."""
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
 class Relay:
     """One relay in a folder. Its default configuration has the listeners `submission` (STARTTLS, login
     required), `submissions` (implicit TLS, login required) and `trusted` (plain, no login, 127.0.0.0/8)."""
@@ -115,11 +122,14 @@ class Relay:
         return self.process.wait(seconds)
 
     def kill(self):
-        """kill -9 of every process of it; what a crash leaves is left."""
-        for pid in self.pids():
+        """kill -9 of every process of it, and none is left then; what a crash leaves is left."""
+        pids = self.pids()
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return self.process.popen.wait(PATIENCE_S)
+        code = self.process.popen.wait(PATIENCE_S)
+        wait_until(lambda: not any(map(is_alive, pids)), PATIENCE_S, "all processes are gone")
+        return code
 
     def close(self):
         """The end of the test: however it stands, it is gone afterwards, and its spool (hundreds of MB) with it."""
