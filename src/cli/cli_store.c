@@ -52,8 +52,19 @@ struct wall cli_store_now(void)
     return (struct wall){(int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000};
 }
 
+// As root: who owns what lies around `path`.
+static int give_like_above(struct bytes path, struct arena *arena)
+{
+    struct stat st;
+    ptrdiff_t slash = bytes_find_last(path, '/');
+    const char *above = slash > 0 ? arena_cstr(arena, bytes_first(path, (size_t)slash)) : "/";
+    if (stat(above, &st) != 0 || st.st_uid == 0)
+        return OK;
+    return chown(path.at, st.st_uid, st.st_gid) == 0 ? OK : err_from_errno(errno);
+}
+
 // The state folder and those above it, for a command that comes before the first start. The folder
-// itself belongs to the user that the service will run as.
+// itself belongs to the user that the service will run as: `user`, or to whom the folder above belongs.
 static int make_folder(const struct conf *conf, struct arena *arena)
 {
     struct bytes path = conf->state;
@@ -64,10 +75,12 @@ static int make_folder(const struct conf *conf, struct arena *arena)
             errno != EEXIST)
             return err_from_errno(errno);
     }
-    const struct passwd *user = geteuid() == 0 && conf->user.len ? getpwnam(conf->user.at) : NULL;
-    if (user && chown(path.at, user->pw_uid, user->pw_gid) != 0)
-        return err_from_errno(errno);
-    return 0;
+    if (geteuid() != 0)
+        return OK;
+    const struct passwd *user = conf->user.len ? getpwnam(conf->user.at) : NULL;
+    if (!user)
+        return give_like_above(path, arena);
+    return chown(path.at, user->pw_uid, user->pw_gid) == 0 ? OK : err_from_errno(errno);
 }
 
 static int open_here(const struct conf *conf, struct arena *arena, struct store **out,

@@ -110,6 +110,7 @@ static int run(struct cli *cli)
     open_resolver(d);
     doctor_check_service(d);
     doctor_check_disk(d);
+    doctor_check_access(d);
     doctor_check_dns(d);
     doctor_check_tls(d);
     doctor_check_ports(d);

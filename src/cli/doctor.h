@@ -60,10 +60,13 @@ void doctor_check_ports(struct doctor *d);   // listeners; outgoing, with --outg
 void doctor_check_dns(struct doctor *d);     // resolver, hostname, sources, postmaster
 void doctor_check_tls(struct doctor *d);     // certificate
 void doctor_check_disk(struct doctor *d);    // folders, space, flushes, history
+void doctor_check_access(struct doctor *d);  // files, Maildirs, sockets: can those who need to?
 void doctor_check_conf(struct doctor *d);    // what is allowed and still unwise
 
 // ---- helpers of several checks -----------------------------------------------------------------------
 
+// The user that the state folder belongs to, as whom the service is then started; NULL: root, or there is none yet.
+const char *doctor_folder_owner(const struct doctor *d);
 // One question, at most DOCTOR_DNS_MS.
 const struct dns_answer *doctor_ask(struct doctor *d, struct bytes name, enum dns_type type);
 struct bytes doctor_ip_text(struct doctor *d, const uint8_t *ip, bool ip6);

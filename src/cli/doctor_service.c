@@ -247,6 +247,9 @@ static void check_user(struct doctor *d)
         doctor_fix(d, "make it: useradd --system --no-create-home %.*s", BYTES_FMT(user));
     } else if (user.len) {
         doctor_ok(d, "user", user, "the relay becomes this user when it is started as root");
+    } else if (doctor_folder_owner(d)) {
+        doctor_ok(d, "user", bytes_cstr(doctor_folder_owner(d)),
+                  "the state folder is this user's, who starts the service");
     } else if (geteuid() == 0) {
         doctor_warn(d, "user", BYTES_NONE, "started as root, the relay stays the user root");
         doctor_fix(d, "make a user for it and name it by `user:`");

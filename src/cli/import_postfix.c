@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -12,6 +14,7 @@
 #include "conf/conf_value.h"
 #include "route/route_file.h"
 
+#define IMPORT_GROUP "posthaste"
 #define SHOWN_MAX 100 // bytes of a value in a comment
 #define SECOND 1000ull
 #define DAY (86400 * SECOND)
@@ -119,8 +122,7 @@ static bool has_text(struct bytes type)
     return false;
 }
 
-// Where main.cf says, or a file of that name in main.cf's folder.
-static int read_table(struct import *im, struct bytes path, struct buf *out)
+int import_read_file(struct import *im, struct bytes path, struct buf *out)
 {
     struct bytes main = bytes_cstr(im->main_file), name = path;
     ptrdiff_t slash = bytes_find_last(main, '/'), own = bytes_find_last(path, '/');
@@ -167,25 +169,51 @@ static struct import_entry *parse_table(struct import *im, struct bytes text)
     return first;
 }
 
-struct import_entry *import_table(struct import *im, struct bytes map, const char **out_why)
+struct import_read {
+    struct bytes map;
+    struct import_entry *entries;
+    const char *why;
+    struct import_read *next;
+};
+
+static void read_table(struct import *im, struct import_read *t)
 {
     struct buf text;
-    ptrdiff_t colon = bytes_find(map, ':');
-    struct bytes type = colon < 0 ? BYTES("hash") : bytes_first(map, (size_t)colon);
-    struct bytes path = bytes_trim(bytes_skip(map, colon < 0 ? 0 : (size_t)colon + 1));
-    struct import_entry *entries = NULL;
-    *out_why = NULL;
+    ptrdiff_t colon = bytes_find(t->map, ':');
+    struct bytes type = colon < 0 ? BYTES("hash") : bytes_first(t->map, (size_t)colon);
+    struct bytes path = bytes_trim(bytes_skip(t->map, colon < 0 ? 0 : (size_t)colon + 1));
     if (!has_text(type)) {
-        *out_why = "tables of this type have no text that could be read";
-        return NULL;
+        t->why = "tables of this type have no text that could be read";
+        return;
     }
     buf_init(&text, POSTFIX_FILE_MAX);
-    if (read_table(im, path, &text) != OK)
-        *out_why = "its text can't be read here";
+    if (import_read_file(im, path, &text) != OK)
+        t->why = "its text can't be read here";
     else
-        entries = parse_table(im, buf_bytes(&text));
+        t->entries = parse_table(im, buf_bytes(&text));
     buf_done(&text);
-    return entries;
+}
+
+struct import_entry *import_table(struct import *im, struct bytes map, const char **out_why)
+{
+    struct import_read *t = im->tables;
+    while (t && !bytes_eq(t->map, map))
+        t = t->next;
+    if (!t) {
+        t = arena_new(&im->cf.arena, sizeof *t);
+        *t = (struct import_read){.map = arena_dup(&im->cf.arena, map), .next = im->tables};
+        im->tables = t;
+        read_table(im, t);
+    }
+    *out_why = t->why;
+    return t->entries;
+}
+
+// Where the service has a user of its own (the packages make it), that user reads what root writes here.
+static bool give_to_service(int fd)
+{
+    const struct group *group = geteuid() == 0 ? getgrnam(IMPORT_GROUP) : NULL;
+    return !group || (fchown(fd, (uid_t)-1, group->gr_gid) == 0 && fchmod(fd, 0640) == 0);
 }
 
 int import_write(struct import *im, struct bytes name, struct bytes text, struct bytes *out_path)
@@ -196,6 +224,7 @@ int import_write(struct import *im, struct bytes name, struct bytes text, struct
         return OK;
     int fd = open(out_path->at, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     bool good = fd != -1 && write(fd, text.at ? text.at : "", text.len) == (ssize_t)text.len;
+    good = good && give_to_service(fd);
     if (fd != -1 && close(fd) == -1)
         good = false;
     if (!good)
@@ -281,7 +310,12 @@ static void import_hostname(struct import *im)
         host = BYTES("mail.example.org");
     }
     import_line(im, "hostname: %.*s", BYTES_FMT(import_yaml(im, host)));
-    import_line(im, "user: posthaste # make it: useradd --system --no-create-home posthaste");
+    import_line(
+        im,
+        "# Folders of the Debian package; its unit starts the service as the user posthaste. Where "
+        "root starts it: user: posthaste");
+    import_line(im, "spool: /var/spool/posthaste\nstate: /var/lib/posthaste/state\n"
+                    "control: /run/posthaste/control.sock");
 }
 
 static void import_retry(struct import *im)

@@ -18,6 +18,7 @@ struct import {
     int64_t lifetime_ms, warn_ms; // as written, to keep them in order
     bool needs_certificate;       // some listener wants logins, and Postfix has none
     bool has_certificate;
+    struct import_read *tables; // those read so far
 };
 
 // Builds all of im->out from im->cf. E_IO where a file below `files` can't be written; `errors` says which.
@@ -47,6 +48,39 @@ void import_sendmail(struct import *im);
 // import_postfix_routes.c: routes, lanes. E_IO.
 int import_routes(struct import *im) MUST_USE;
 
+// ---- where mail goes ---------------------------------------------------------------------------------
+
+#define IMPORT_VIA 300
+#define IMPORT_MAILDIRS "/var/mail/posthaste" // the unit lets the service write there
+
+// Where a transport and its next hop lead.
+struct import_target {
+    char via[IMPORT_VIA]; // "" : nowhere that we know
+    bool smtp;            // TLS and logins make sense
+    const char *note;     // for a comment, or NULL
+    struct bytes nexthop; // as Postfix looks it up: for logins and TLS policies
+};
+
+// "smtp:[host]:port", "lmtp:unix:path", ":[host]", "discard:", "smtp:".
+void import_parse_target(struct import *im, struct bytes text, struct import_target *out);
+// By transport_maps, for mail to somebody in the domain; false: no entry of it that we could follow.
+bool import_transport_of(struct import *im, struct bytes domain, struct import_target *out);
+// A route with its login and TLS. `match` is the inside of match: {}, empty for everything; `recipients` a table's
+// path or empty. E_IO: the login's file.
+int import_route(struct import *im, const char *match, const struct import_target *t,
+                 struct bytes recipients) MUST_USE;
+
+// import_postfix_local.c: the recipient table that Postfix's aliases become. What is read is written and told of at
+// once; import_aliases_done() in any case. E_IO.
+struct import_aliases;
+int import_aliases_read(struct import *im, struct import_aliases **out) MUST_USE;
+void import_aliases_done(struct import_aliases *a);
+// Routes for domains of aliases that are not this host's own; `fallback`: where mail goes that nothing else decides.
+int import_aliases_print(struct import_aliases *a, const struct import_target *fallback) MUST_USE;
+// The route for domains of this host that the parameter lists, by the first transport that is set.
+int import_local(struct import *im, const struct import_aliases *a, const char *name,
+                 const char *const *transports) MUST_USE;
+
 // ---- tables ------------------------------------------------------------------------------------------
 
 struct import_entry {
@@ -55,8 +89,11 @@ struct import_entry {
     struct import_entry *next;
 };
 // The entries of a table such as "hash:/etc/postfix/transport", from its text; also from beside main.cf, where it is
-// not where it says. NULL with *out_why set: it has no text, or can't be read. An empty table is NULL, too.
+// not where it says. Not to be changed: who asks again gets the same. NULL with *out_why set: it has no text, or can't be
+// read. An empty table is NULL, too.
 struct import_entry *import_table(struct import *im, struct bytes map, const char **out_why);
+// A file that main.cf names: from where it says, or of that name beside main.cf.
+int import_read_file(struct import *im, struct bytes path, struct buf *out) MUST_USE;
 // Writes a file of `files`; NULL as `text`.at: none is written. Its path lives in im->cf.arena.
 int import_write(struct import *im, struct bytes name, struct bytes text,
                  struct bytes *out_path) MUST_USE;

@@ -408,9 +408,11 @@ void import_sendmail(struct import *im)
         import_replaced(im, "authorized_submit_users", "without pickup nobody used sendmail(1)");
         return;
     }
-    import_line(im, "\n# sendmail(1): which account users of this host are (posthaste account add "
-                    "local); see also sendmail.pickup");
-    import_line(im, "sendmail:\n  socket: /run/posthaste/submit.sock");
+    import_line(
+        im, "\n# sendmail(1): users of this host send as the account named here (posthaste account "
+            "add local --any-sender).\n# pickup has what they send while the service is down.");
+    import_line(im, "sendmail:\n  socket: /run/posthaste/submit.sock\n"
+                    "  pickup: /var/spool/posthaste-pickup");
     import_from(im, "authorized_submit_users", 2);
     import_line(im, "  accounts:");
     size_t before = im->out.len;

@@ -14,8 +14,6 @@ static const struct row {
     const char *text;
 } ROWS[] = {
     {"compatibility_level", GONE, "of Postfix's own house"},
-    {"*_directory", GONE, "of Postfix's own house"},
-    {"*_path", GONE, "of Postfix's own house"},
     {"setgid_group", GONE, "of Postfix's own house"},
     {"mail_owner", GONE, "`user` names the service's user"},
     {"mail_name", GONE, "of Postfix's own house"},
@@ -218,6 +216,8 @@ static const struct row {
     {"address_verify_*", GONE, "recipients are not probed"},
     {"default_privs", GONE, "the relay starts no program"},
     {"authorized_*", REPLACED, "root and the service's user may use the commands"},
+    {"*_directory", GONE, "of Postfix's own house"},
+    {"*_path", GONE, "of Postfix's own house"},
 };
 
 static bool fits(struct bytes pattern, struct bytes name)
@@ -298,12 +298,6 @@ static bool is_of_listener(struct bytes name)
 static void tell_service(struct import *im, const struct postfix_service *s)
 {
     bool smtpd = bytes_eq(s->command, BYTES("smtpd"));
-    if (bytes_eq(s->command, BYTES("pipe")) || bytes_eq(s->command, BYTES("spawn")) ||
-        bytes_eq(s->command, BYTES("policyd-spf")))
-        buf_printf(&im->left,
-                   "# master.cf: %.*s (%.*s)\n#     the relay starts no program: use LMTP or SMTP "
-                   "to what this was\n",
-                   BYTES_FMT(s->name), BYTES_FMT(s->command));
     for (const struct postfix_param *p = s->overrides; p; p = p->next) {
         const struct row *row = row_of(p->name);
         if (smtpd && is_of_listener(p->name))
@@ -316,10 +310,28 @@ static void tell_service(struct import *im, const struct postfix_service *s)
     }
 }
 
+// Debian's master.cf has half a dozen of them that nobody uses: one comment for all.
+static void tell_programs(struct import *im)
+{
+    struct buf names = {0};
+    for (const struct postfix_service *s = im->cf.services; s; s = s->next)
+        if (bytes_eq(s->command, BYTES("pipe")) || bytes_eq(s->command, BYTES("spawn")))
+            buf_printf(&names, "%s%.*s (%.*s)", names.len ? ", " : "",
+                       BYTES_FMT(bytes_first(s->name, 100)), BYTES_FMT(s->command));
+    if (names.len)
+        buf_printf(
+            &im->left,
+            "# master.cf: %s\n#     the relay starts no program: where one of these was in use, "
+            "LMTP or SMTP to what it was\n",
+            buf_cstr(&names));
+    buf_done(&names);
+}
+
 void import_the_rest(struct import *im)
 {
     for (struct postfix_param *p = im->cf.params; p; p = p->next)
         tell_param(im, p->name.at);
     for (const struct postfix_service *s = im->cf.services; s; s = s->next)
         tell_service(im, s);
+    tell_programs(im);
 }

@@ -10,21 +10,13 @@
 #include "cli/import_postfix.h"
 #include "conf/conf_value.h"
 
-#define NEXTHOP_TEXT 300
 #define PASSWORDS_FIRST "smtp_sasl_password_maps"
-
-// Where a transport and its next hop lead.
-struct target {
-    char via[NEXTHOP_TEXT]; // "" : nowhere that we know
-    bool smtp;              // TLS and logins make sense
-    const char *note;       // for a comment, or NULL
-    struct bytes nexthop;   // as Postfix wrote it, to look up a login
-};
+#define TLS_POLICIES "smtp_tls_policy_maps"
 
 // ---- next hops ---------------------------------------------------------------------------------------
 
 // "[host]:port", "host", "host:port", "[2001:db8::1]".
-static void parse_nexthop(struct import *im, struct bytes text, struct target *out)
+static void parse_nexthop(struct import *im, struct bytes text, struct import_target *out)
 {
     struct bytes host = text, port = BYTES_NONE, name;
     uint64_t number = 25;
@@ -62,7 +54,7 @@ static void parse_nexthop(struct import *im, struct bytes text, struct target *o
     out->smtp = true;
 }
 
-static void parse_lmtp(struct import *im, struct bytes text, struct target *out)
+static void parse_lmtp(struct import *im, struct bytes text, struct import_target *out)
 {
     struct bytes path = text;
     if (bytes_starts(text, BYTES("unix:"))) {
@@ -75,7 +67,7 @@ static void parse_lmtp(struct import *im, struct bytes text, struct target *out)
                      BYTES_FMT(bytes_first(path, 200)));
         return;
     }
-    struct target host = {0};
+    struct import_target host = {0};
     parse_nexthop(im, bytes_starts(text, BYTES("inet:")) ? bytes_skip(text, 5) : text, &host);
     if (host.via[0]) // "smtp://HOST:PORT"
         snprintf(out->via, sizeof out->via, "lmtp:%.280s", host.via + strlen("smtp://"));
@@ -91,13 +83,13 @@ static struct bytes command_of(struct import *im, struct bytes transport)
 }
 
 // "smtp:[host]:port", "lmtp:unix:path", ":[host]", "discard:", "smtp:".
-static void parse_target(struct import *im, struct bytes text, struct target *out)
+void import_parse_target(struct import *im, struct bytes text, struct import_target *out)
 {
     ptrdiff_t colon = bytes_find(text, ':');
     struct bytes transport = colon < 0 ? text : bytes_first(text, (size_t)colon);
     struct bytes nexthop = bytes_trim(bytes_skip(text, colon < 0 ? text.len : (size_t)colon + 1));
     struct bytes command = transport.len ? command_of(im, transport) : BYTES("smtp");
-    *out = (struct target){0};
+    *out = (struct import_target){0};
     if (bytes_eq(command, BYTES("smtp")) && nexthop.len) {
         parse_nexthop(im, nexthop, out);
     } else if (bytes_eq(command, BYTES("smtp"))) {
@@ -108,6 +100,11 @@ static void parse_target(struct import *im, struct bytes text, struct target *ou
     } else if (bytes_eq(command, BYTES("discard"))) {
         snprintf(out->via, sizeof out->via, "discard");
     }
+}
+
+static bool is_mx(const struct import_target *t)
+{
+    return bytes_eq(bytes_cstr(t->via), BYTES("mx"));
 }
 
 // ---- logins ------------------------------------------------------------------------------------------
@@ -176,14 +173,29 @@ static const char *tls_out(struct import *im)
     return postfix_flag(&im->cf, NULL, "smtp_enforce_tls", false) ? "encrypt" : "may";
 }
 
+// What smtp_tls_policy_maps has for this next hop; NULL: nothing. Parents of a domain count, too.
+static const char *policy_of(struct import *im, struct bytes nexthop)
+{
+    struct bytes maps = postfix_get(&im->cf, NULL, TLS_POLICIES), map, level;
+    const char *why;
+    while (nexthop.len && postfix_word(&maps, &map))
+        for (const struct import_entry *e = import_table(im, map, &why); e; e = e->next) {
+            struct bytes rest = e->value;
+            bool parent = bytes_starts(e->key, BYTES(".")) && nexthop.len > e->key.len &&
+                          bytes_eq_nocase(bytes_skip(nexthop, nexthop.len - e->key.len), e->key);
+            if ((parent || bytes_eq_nocase(e->key, nexthop)) && postfix_word(&rest, &level))
+                return tls_of_level(level);
+        }
+    return NULL;
+}
+
 // ---- routes ------------------------------------------------------------------------------------------
 
-static int print_login(struct import *im, const struct target *t, const char **tls)
+static int print_login(struct import *im, const struct import_target *t, const char **tls)
 {
     struct login login;
     struct bytes path;
-    if (!t->smtp || bytes_eq(bytes_cstr(t->via), BYTES("mx")) ||
-        !find_login(im, t->nexthop, &login))
+    if (!t->smtp || is_mx(t) || !find_login(im, t->nexthop, &login))
         return OK;
     if (bytes_eq(bytes_cstr(*tls), BYTES("may")) || bytes_eq(bytes_cstr(*tls), BYTES("none"))) {
         import_line(im, "    # the password must not cross the network in the clear");
@@ -202,15 +214,17 @@ static int print_login(struct import *im, const struct target *t, const char **t
     return err;
 }
 
-// `match` is the inside of match: {}, empty for everything.
-static int print_route(struct import *im, const char *match, const struct target *t,
-                       struct bytes recipients)
+int import_route(struct import *im, const char *match, const struct import_target *t,
+                 struct bytes recipients)
 {
-    const char *tls = tls_out(im);
+    const char *policy = t->smtp ? policy_of(im, t->nexthop) : NULL;
+    const char *tls = policy ? policy : tls_out(im);
     if (t->note)
         import_line(im, "  # %s", t->note);
     import_line(im, "  - match: {%s}\n    via: %.*s", match,
                 BYTES_FMT(import_yaml(im, bytes_cstr(t->via))));
+    if (policy)
+        import_from(im, TLS_POLICIES, 4);
     int err = print_login(im, t, &tls);
     if (t->smtp && !bytes_eq(bytes_cstr(tls), BYTES("may")))
         import_line(im, "    tls: %s", tls);
@@ -244,16 +258,16 @@ static bool comes_before(const struct import_entry *a, const struct import_entry
     return x < y || (x == y && x == 2 && a->key.len > b->key.len);
 }
 
-static struct import_entry *sorted(struct import_entry *list)
+static struct import_entry *sorted(struct import *im, const struct import_entry *list)
 {
-    struct import_entry *out = NULL, *next;
-    for (; list; list = next) {
-        struct import_entry **at = &out;
-        next = list->next;
+    struct import_entry *out = NULL;
+    for (; list; list = list->next) {
+        struct import_entry **at = &out, *own = arena_new(&im->cf.arena, sizeof *own);
         while (*at && !comes_before(list, *at))
             at = &(*at)->next;
-        list->next = *at;
-        *at = list;
+        *own = *list;
+        own->next = *at;
+        *at = own;
     }
     return out;
 }
@@ -267,13 +281,12 @@ static int each_entry(struct import *im, const char *name, struct bytes values,
     const char *why;
     int err = OK;
     while (!err && postfix_word(&values, &map)) {
-        struct import_entry *e = sorted(import_table(im, map, &why));
+        struct import_entry *e = sorted(im, import_table(im, map, &why));
         if (why) {
             import_left(im, name, "%.*s: %s; write routes for what stands there", BYTES_FMT(map),
                         why);
             return OK;
         }
-        import_from(im, name, 2);
         for (; e && !err; e = e->next)
             err = on_entry(im, name, e);
     }
@@ -282,26 +295,61 @@ static int each_entry(struct import *im, const char *name, struct bytes values,
 
 static int on_transport(struct import *im, const char *name, const struct import_entry *e)
 {
-    struct target t;
+    struct import_target t;
     char match[512];
     struct bytes pattern = pattern_of(im, e->key);
-    parse_target(im, e->value, &t);
+    import_from(im, name, 2);
+    import_parse_target(im, e->value, &t);
     if (!pattern.len || !t.via[0]) {
         import_line(im, "  # %s, line %u, has no counterpart here: %.*s %.*s", name, e->line,
                     BYTES_FMT(e->key), BYTES_FMT(e->value));
         return OK;
     }
-    if (t.note && bytes_eq(bytes_cstr(t.via), BYTES("mx")))
-        t.note = NULL;
+    if (is_mx(&t))
+        t.nexthop = e->key;
     snprintf(match, sizeof match, "recipient: %.*s", BYTES_FMT(pattern));
-    return print_route(im, match, &t, BYTES_NONE);
+    return import_route(im, match, &t, BYTES_NONE);
+}
+
+static int on_address_transport(struct import *im, const char *name, const struct import_entry *e)
+{
+    return rank_of(e->key) == 0 ? on_transport(im, name, e) : OK;
+}
+
+static int on_domain_transport(struct import *im, const char *name, const struct import_entry *e)
+{
+    return rank_of(e->key) == 0 ? OK : on_transport(im, name, e);
+}
+
+// The domain itself, ".parent"s from the longest, "*".
+bool import_transport_of(struct import *im, struct bytes domain, struct import_target *out)
+{
+    struct bytes key = domain, map;
+    const char *why;
+    for (bool last = false; !last;) {
+        struct bytes maps = postfix_get(&im->cf, NULL, "transport_maps");
+        while (postfix_word(&maps, &map))
+            for (const struct import_entry *e = import_table(im, map, &why); e; e = e->next)
+                if (bytes_eq_nocase(e->key, key)) {
+                    import_parse_target(im, e->value, out);
+                    if (is_mx(out))
+                        out->nexthop = domain;
+                    return out->via[0] != 0;
+                }
+        last = bytes_eq(key, BYTES("*"));
+        ptrdiff_t dot = bytes_find(bytes_skip(key, 1), '.');
+        key = dot < 0 ? BYTES("*") : bytes_skip(key, (size_t)dot + 1);
+    }
+    *out = (struct import_target){0};
+    return false;
 }
 
 static int on_sender_relay(struct import *im, const char *name, const struct import_entry *e)
 {
-    struct target t = {0};
+    struct import_target t = {0};
     char match[512];
     struct bytes pattern = pattern_of(im, e->key);
+    import_from(im, name, 2);
     if (bytes_eq(e->value, BYTES("DUNNO")) || !pattern.len)
         return OK;
     parse_nexthop(im, e->value, &t);
@@ -310,16 +358,18 @@ static int on_sender_relay(struct import *im, const char *name, const struct imp
         return OK;
     }
     snprintf(match, sizeof match, "sender: %.*s", BYTES_FMT(pattern));
-    return print_route(im, match, &t, BYTES_NONE);
+    return import_route(im, match, &t, BYTES_NONE);
 }
 
 static int on_policy(struct import *im, const char *name, const struct import_entry *e)
 {
     char match[512];
     struct bytes pattern = pattern_of(im, e->key), rest = e->value, level;
+    import_from(im, name, 2);
     if (!pattern.len || rank_of(e->key) == 0 || !postfix_word(&rest, &level)) {
-        import_line(im, "  # %s, line %u, is about a next hop: set tls: of its route (%.*s)", name,
-                    e->line, BYTES_FMT(e->key));
+        import_line(
+            im, "  # %s, line %u, is about a next hop: it holds for routes that lead there (%.*s)",
+            name, e->line, BYTES_FMT(e->key));
         return OK;
     }
     snprintf(match, sizeof match, "recipient: %.*s", BYTES_FMT(pattern));
@@ -327,124 +377,43 @@ static int on_policy(struct import *im, const char *name, const struct import_en
     return OK;
 }
 
-// ---- local domains -----------------------------------------------------------------------------------
+// ---- the rest of it -----------------------------------------------------------------------------------
 
-// The domains of a list in YAML, without this host's own names where `others`.
-static struct bytes domains_of(struct import *im, const char *name)
+// Where mail goes that nothing else decides; where that is nowhere we know, by MX.
+static void find_default(struct import *im, struct import_target *out)
 {
-    struct bytes list = postfix_get(&im->cf, NULL, name), word;
-    struct buf out = {0};
-    while (postfix_word(&list, &word)) {
-        struct bytes domain;
-        if (bytes_find(word, ':') >= 0 || bytes_find(word, '/') >= 0 ||
-            conf_value_domain(word, &im->cf.arena, &domain) != OK)
-            continue;
-        buf_printf(&out, "%s%.*s", out.len ? ", " : "", BYTES_FMT(import_yaml(im, domain)));
-    }
-    struct bytes kept = arena_dup(&im->cf.arena, buf_bytes(&out));
-    buf_done(&out);
-    return kept;
-}
-
-static int print_local(struct import *im, const char *name, const char *const *transports)
-{
-    struct bytes domains = domains_of(im, name);
-    struct target t = {0};
-    struct buf match = {0};
-    if (!domains.len)
-        return OK;
-    import_from(im, name, 2);
-    for (; *transports && !t.via[0]; transports++) {
-        struct bytes value = postfix_get(&im->cf, NULL, *transports);
-        if (!value.len)
-            continue;
-        parse_target(im, value, &t);
-        import_from(im, *transports, 2);
-    }
-    if (!t.via[0]) {
-        import_line(im,
-                    "  # Postfix put their mail into mailboxes of this host; make this folder and "
-                    "give it to the "
-                    "service's user,\n  # or name your IMAP server: via: lmtp:/run/dovecot/lmtp");
-        snprintf(t.via, sizeof t.via, "maildir:/var/mail/posthaste/%%d/%%u");
-    }
-    buf_printf(&match, "recipient: [%.*s]", BYTES_FMT(domains));
-    import_line(im, "  - match: {%s}\n    via: %.*s", buf_cstr(&match),
-                BYTES_FMT(import_yaml(im, bytes_cstr(t.via))));
-    buf_done(&match);
-    return OK;
-}
-
-// Aliases with targets: a recipient table of ours, for the domains of its keys.
-static int print_aliases(struct import *im)
-{
-    struct bytes maps = postfix_get(&im->cf, NULL, "virtual_alias_maps"), map, path;
-    struct buf table = {0}, domains = {0};
-    const char *why = NULL;
-    if (postfix_get(&im->cf, NULL, "recipient_delimiter").len)
-        buf_printf(&table, "option subaddress %.1s\n",
-                   postfix_get(&im->cf, NULL, "recipient_delimiter").at);
-    while (!why && postfix_word(&maps, &map))
-        for (struct import_entry *e = import_table(im, map, &why); e; e = e->next) {
-            ptrdiff_t sign = bytes_find_last(e->key, '@');
-            struct bytes domain;
-            if (sign < 0 || conf_value_domain(bytes_skip(e->key, (size_t)sign + 1), &im->cf.arena,
-                                              &domain) != OK)
-                continue;
-            buf_printf(&table, "%.*s: ", BYTES_FMT(e->key));
-            struct bytes rest = e->value, word;
-            for (int n = 0; postfix_word(&rest, &word); n++)
-                buf_printf(&table, bytes_find(word, '@') < 0 ? "%s%.*s@%.*s" : "%s%.*s",
-                           n ? ", " : "", BYTES_FMT(word),
-                           BYTES_FMT(postfix_get(&im->cf, NULL, "myorigin")));
-            buf_add_byte(&table, '\n');
-            struct bytes shown = import_yaml(im, domain);
-            if (bytes_search(buf_bytes(&domains), shown) < 0)
-                buf_printf(&domains, "%s%.*s", domains.len ? ", " : "", BYTES_FMT(shown));
-        }
-    int err = OK;
-    if (why) {
-        import_left(im, "virtual_alias_maps", "%s; write a recipient table (routes[].recipients)",
-                    why);
-    } else if (domains.len) {
-        import_from(im, "virtual_alias_maps", 2);
-        import_from(im, "virtual_alias_domains", 2);
-        err = import_write(im, BYTES("aliases"), buf_bytes(&table), &path);
-        if (!im->files)
-            import_line(im, "  # write that table there as lines \"user@domain: target, target\"; "
-                            "--files DIR does it");
-        import_line(im, "  - match: {recipient: [%s]}\n    via: mx\n    recipients: %.*s",
-                    buf_cstr(&domains), BYTES_FMT(import_yaml(im, path)));
-    }
-    buf_done(&table);
-    buf_done(&domains);
-    return err;
-}
-
-static int print_default(struct import *im)
-{
-    struct target t = {0};
     struct bytes relayhost = postfix_get(&im->cf, NULL, "relayhost");
     struct bytes transport = postfix_get(&im->cf, NULL, "default_transport");
-    const char *tls = tls_out(im);
+    *out = (struct import_target){0};
+    if (bytes_find(transport, ':') > 0)
+        import_parse_target(im, transport, out);
+    if (!out->via[0] && relayhost.len)
+        parse_nexthop(im, relayhost, out);
+    if (!out->via[0])
+        *out = (struct import_target){.via = "mx", .smtp = true};
+}
+
+static int print_default(struct import *im, const struct import_target *t)
+{
+    struct bytes transport = postfix_get(&im->cf, NULL, "default_transport");
+    bool has_relayhost = postfix_get(&im->cf, NULL, "relayhost").len > 0;
     static const char *const names[] = {"relayhost", "smtp_tls_security_level", "smtp_use_tls",
                                         "smtp_enforce_tls", "smtp_sasl_auth_enable"};
+    struct import_target by_transport = {0};
     if (bytes_find(transport, ':') > 0)
-        parse_target(im, transport, &t);
-    if (t.via[0])
+        import_parse_target(im, transport, &by_transport);
+    if (by_transport.via[0])
         import_from(im, "default_transport", 2);
-    else if (relayhost.len)
-        parse_nexthop(im, relayhost, &t);
     for (size_t i = 0; i < COUNT_OF(names); i++)
         import_from(im, names[i], 2);
     if (bytes_starts(postfix_get(&im->cf, NULL, "smtp_tls_security_level"), BYTES("dane")))
-        import_line(im, "  # DANE is not looked at yet: %s", tls);
-    if (t.via[0])
-        return print_route(im, "", &t, BYTES_NONE);
-    if (relayhost.len)
+        import_line(im, "  # DANE is not looked at yet: %s", tls_out(im));
+    if (!is_mx(t))
+        return import_route(im, "", t, BYTES_NONE);
+    if (has_relayhost && !by_transport.via[0])
         import_line(
             im, "  # relayhost is no host that could be connected to: set via: smtp://HOST:PORT");
-    import_line(im, "  - via: mx\n    tls: %s", tls);
+    import_line(im, "  - via: mx\n    tls: %s", tls_out(im));
     return OK;
 }
 
@@ -454,8 +423,8 @@ static bool has_all(struct import *im)
     struct bytes maps = postfix_get(&im->cf, NULL, "transport_maps"), map;
     while (postfix_word(&maps, &map))
         for (struct import_entry *e = import_table(im, map, &why); e; e = e->next) {
-            struct target t;
-            parse_target(im, e->value, &t);
+            struct import_target t;
+            import_parse_target(im, e->value, &t);
             if (rank_of(e->key) == 3 && t.via[0])
                 return true;
         }
@@ -536,30 +505,44 @@ static void import_lanes(struct import *im)
     buf_done(&limits);
 }
 
-int import_routes(struct import *im)
+// In the order in which Postfix decided; "*" in transport_maps ends it.
+static int print_routes(struct import *im, struct import_aliases *aliases)
 {
     static const char *const local[] = {"mailbox_transport", "local_transport", NULL};
     static const char *const virtual[] = {"virtual_transport", NULL};
-    import_line(im, "\nroutes:");
-    int err = print_aliases(im);
+    struct bytes transports = postfix_get(&im->cf, NULL, "transport_maps");
+    struct import_target fallback;
+    find_default(im, &fallback);
+    int err = each_entry(im, "transport_maps", transports, on_address_transport);
     if (!err)
-        err = each_entry(im, "transport_maps", postfix_get(&im->cf, NULL, "transport_maps"),
-                         on_transport);
-    if (!err && !has_all(im)) { // what follows would never be reached
-        if (postfix_is_set(&im->cf, NULL, "mydestination"))
-            err = print_local(im, "mydestination", local);
-        if (!err)
-            err = print_local(im, "virtual_mailbox_domains", virtual);
-        if (!err)
-            err = each_entry(im, "sender_dependent_relayhost_maps",
-                             postfix_get(&im->cf, NULL, "sender_dependent_relayhost_maps"),
-                             on_sender_relay);
-        if (!err && !postfix_get(&im->cf, NULL, "relayhost").len)
-            err = each_entry(im, "smtp_tls_policy_maps",
-                             postfix_get(&im->cf, NULL, "smtp_tls_policy_maps"), on_policy);
-        if (!err)
-            err = print_default(im);
-    }
+        err = import_aliases_print(aliases, &fallback);
+    if (!err)
+        err = each_entry(im, "transport_maps", transports, on_domain_transport);
+    import_from(im, "transport_maps", 2); // though there may be no entries
+    if (err || has_all(im))
+        return err;
+    if (postfix_is_set(&im->cf, NULL, "mydestination"))
+        err = import_local(im, aliases, "mydestination", local);
+    if (!err)
+        err = import_local(im, aliases, "virtual_mailbox_domains", virtual);
+    if (!err)
+        err = each_entry(im, "sender_dependent_relayhost_maps",
+                         postfix_get(&im->cf, NULL, "sender_dependent_relayhost_maps"),
+                         on_sender_relay);
+    if (!err && !postfix_get(&im->cf, NULL, "relayhost").len)
+        err = each_entry(im, TLS_POLICIES, postfix_get(&im->cf, NULL, TLS_POLICIES), on_policy);
+    import_from(im, "sender_dependent_relayhost_maps", 2);
+    return err ? err : print_default(im, &fallback);
+}
+
+int import_routes(struct import *im)
+{
+    struct import_aliases *aliases;
+    import_line(im, "\nroutes:");
+    int err = import_aliases_read(im, &aliases);
+    if (!err)
+        err = print_routes(im, aliases);
+    import_aliases_done(aliases);
     import_lanes(im);
     return err;
 }

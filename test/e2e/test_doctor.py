@@ -3,11 +3,13 @@
 import contextlib
 import datetime
 import fcntl
+import grp
 import http.server
 import json
 import os
 import pathlib
 import pty
+import pwd
 import re
 import socket
 import socketserver
@@ -441,9 +443,7 @@ def test_descriptors(world):
 
 @needs_root
 def test_user(world, tmp_path):
-    for folder in (tmp_path, *tmp_path.parents):  # the way to its spool and its sockets
-        if folder != pathlib.Path("/tmp") and str(folder).startswith("/tmp") and folder.stat().st_uid == 0:
-            folder.chmod(folder.stat().st_mode | 0o055)
+    open_the_way(tmp_path)  # to its spool and its sockets
     relay = world({"user": "nobody"})
     assert states(doctor(relay), "user") == ["ok"]
     relay.start()
@@ -451,6 +451,51 @@ def test_user(world, tmp_path):
     relay.stop()
     relay.write_config({"user": "no-such-user"})
     assert not_ok(doctor(relay, code=65)).keys() >= {"service"} and states(doctor(relay), "user") == ["fail"]
+
+
+def open_the_way(tmp_path):
+    """Everybody may pass to a test's own folder."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder != pathlib.Path("/tmp") and str(folder).startswith("/tmp") and folder.stat().st_uid == 0:
+            folder.chmod(folder.stat().st_mode | 0o055)
+
+
+@needs_root
+def test_access(world, tmp_path):
+    """A service that is started as a user of its own: what root can read and that user can't; who reaches the sockets."""
+    open_the_way(tmp_path)
+    nobody = pwd.getpwnam("nobody")
+    secret, maildirs, closed = tmp_path / "password", tmp_path / "mail", tmp_path / "closed"
+    secret.write_text("s3cret\n")
+    secret.chmod(0o600)
+    closed.mkdir(mode=0o700)
+    relay = world({"user": "none", "routes": [
+        {"match": {"recipient": "local.test"}, "via": f"maildir:{maildirs}/%d/%u"},
+        {"match": {}, "via": "smtp://192.0.2.1:25", "login": "u", "password_file": str(secret), "tls": "encrypt"}],
+        "sendmail": {"socket": str(closed / "submit.sock"), "accounts": [{"user": "*", "account": "local"}]},
+        "roles": {"readers": "daemon"}})
+    state = pathlib.Path(relay.config["state"])
+    state.mkdir(mode=0o700)
+    os.chown(state, nobody.pw_uid, nobody.pw_gid)
+    relay.config_file.chmod(0o600)
+    findings = doctor(relay, code=65)
+    failed = {ident for ident, one in findings.items() if one["state"] == "fail"}
+    assert {("file_access", str(secret)), ("file_access", str(relay.config_file)), ("maildir", str(maildirs)),
+            ("socket_access", str(closed / "submit.sock"))} <= failed
+    assert f"chgrp {grp.getgrgid(nobody.pw_gid).gr_name} {secret}; chmod 640" in findings["file_access", str(secret)]["fix"] and f"may not pass {closed}" in \
+        findings["socket_access", str(closed / "submit.sock")]["found"]
+    assert findings["socket_access", str(relay.config_file)]["state"] == "warn"
+    assert findings["user", "nobody"]["state"] == "ok"
+    for file in (secret, relay.config_file):
+        os.chown(file, -1, nobody.pw_gid)
+        file.chmod(0o644 if file == relay.config_file else 0o640)
+    maildirs.mkdir()
+    os.chown(maildirs, nobody.pw_uid, -1)
+    closed.chmod(0o711)
+    findings = doctor(relay)
+    assert not {("file_access", str(secret)), ("file_access", str(relay.config_file))} & findings.keys()
+    assert findings["maildir", str(maildirs)]["state"] == "ok"
+    assert findings["socket_access", str(closed / "submit.sock")]["state"] == "ok"
 
 
 def test_service_that_does_not_answer(world, tmp_path):
