@@ -20,7 +20,7 @@ from faults.trial import say
 from lab import Trouble
 
 FLIPS_A_ROUND = 10
-DRAIN_S = 20
+DRAIN_S = 60
 BLOCK, HEAD = 4096, 64
 MESSAGE, OUTCOME = 1, 2
 CRASH = re.compile(r"CHECK|Sanitizer|runtime error|the relay process ended|Segmentation|AddressSan")
@@ -228,7 +228,7 @@ def follow_history(copy):
     """New events are told, whatever became of the old ones."""
     load = lab.Load(copy.service, "new", 5, 1, 500)
     load.wait()
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         events = copy.service.cli("events", "--json")
         if sum(json.loads(line).get("type") == "delivered" for line in events.splitlines()[-40:]) >= 5:
