@@ -8,7 +8,7 @@ import time
 import pytest
 from lib import network
 from lib.message import text_message
-from lib.process import wait_until
+from lib.process import json_lines, wait_until
 from lib.relay import submit
 
 NAMES = {"certificate", "disk", "spool", "resolver", "deferrals", "lane"}
@@ -19,7 +19,7 @@ def told(tmp_path):
     """The alerts that the command was told of, each an object."""
     def read():
         path = tmp_path / "told"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return json_lines(path) if path.exists() else []
     return read
 
 
@@ -47,6 +47,7 @@ def test_certificate(make_relay, authority, tmp_path, told):
     one, = told()
     assert set(one) == {"at", "hostname", "alert", "state", "text"}
     assert (one["hostname"], one["alert"], one["state"]) == ("relay.test", "certificate", "raised") and "71 hours" in one["text"]
+    wait_until(lambda: "error alert alert=certificate" in relay.log())  # lines are written at the end of a turn
     assert relay.log().count("error alert alert=certificate") == 1
     found = json.loads(relay.run("doctor", "--json", check=False).stdout)
     assert [(f["subject"], f["state"]) for f in found["findings"] if f["id"] == "alert"] == [("certificate", "fail")]
@@ -56,7 +57,8 @@ def test_certificate(make_relay, authority, tmp_path, told):
     relay.reload()
     wait_until(lambda: alerts(relay) == set(), 20)
     wait_until(lambda: len(told()) == 2, 10)
-    assert told()[1]["state"] == "over" and "alert is over alert=certificate" in relay.log()
+    assert told()[1]["state"] == "over"
+    wait_until(lambda: "alert is over alert=certificate" in relay.log())
 
 
 def test_resolver(make_relay, dns, tmp_path, told):

@@ -83,7 +83,7 @@ def test_domains_over_a_connection(make_relay, make_receiver, dns):
 def test_why_and_lanes_name_the_limit(make_relay, make_receiver, dns):
     receiver = make_receiver(capabilities=["LIMITS MAILMAX=1 RCPTMAX=7"])
     dns.domain("example.org", receiver)
-    receiver.script("end", Delay(5))
+    receiver.script("end", Delay(120))
     relay = sending_relay(make_relay, ONE)
     idents = queued(relay, 3)
     wait_until(lambda: any(c.startswith("DATA") or c.startswith("BDAT") for c in receiver.commands), 10, "a transaction")

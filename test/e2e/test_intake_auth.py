@@ -11,7 +11,7 @@ from lib.process import wait_until
 from lib.raw import Raw
 from lib.world import PASSWORD, PLAIN, world_fixture
 
-BLOCK = 3.0
+BLOCK = 5.0
 
 
 def config(world):
@@ -40,14 +40,14 @@ def test_e_address_is_blocked(world):
     """The eleventh attempt is told 454, right password or not; others go on, and in time so does this one."""
     guesser, other = world.source(), world.source()
     for number in range(10):
+        blocked = time.monotonic()  # not before it
         answer = attempt(world, guesser, f"guess{number}", "wrong")
         assert (answer.code, answer.enhanced) == (535, "5.7.8")
-    blocked = time.monotonic()
     answer = attempt(world, guesser, "alice", PASSWORD)
     assert (answer.code, answer.enhanced) == (454, "4.7.0") and "failed logins" in answer.text
     assert attempt(world, other, "alice", PASSWORD).code == 235
     wait_until(lambda: attempt(world, guesser, "alice", PASSWORD).code == 235, BLOCK + 10, every=0.2)
-    assert time.monotonic() - blocked >= BLOCK - 0.2
+    assert time.monotonic() - blocked >= BLOCK
 
 
 def test_e_network_is_blocked(world):
@@ -131,20 +131,37 @@ def test_e_unknown_logins_cost_alike(make_relay):
     relay = make_relay({"listeners": [PLAIN], "limits": {"auth_failures": 1000}})
     relay.add_account("dave", domains=["dave.test"])
     took = {"dave": [], "unknown": []}
-    for _ in range(12):
+
+    def alike():
+        """What the fastest of each took: others on the machine make some slower, and none faster."""
+        known, unknown = (min(times) for times in took.values())
+        return 0.4 < known / unknown < 2.5
+    for turn in range(60):
+        if turn >= 12 and alike():
+            break
         for login, times in took.items():
             with Raw(relay.listener("plain")) as raw:
                 raw.ehlo()
                 start = time.monotonic()
                 assert raw.plain(login, "wrong").code == 535
                 times.append(time.monotonic() - start)
-    known, unknown = (statistics.median(took[login]) for login in ("dave", "unknown"))
-    assert 0.4 < known / unknown < 2.5, took
-    assert min(known, unknown) > 0.003, "no password hash was computed"
+    assert alike(), took
+    assert min(min(times) for times in took.values()) > 0.003, "no password hash was computed"
 
 
 def test_e_hashing_blocks_no_loop(world):
-    """While many passwords are checked, the one worker answers others as ever."""
+    """While many passwords are checked, the one worker answers others as ever. (Once in five: the machine may be slow.)"""
+    tries = []
+    for _ in range(5):
+        tries.append(ask_beside_guessers(world))
+        median, whole = tries[-1]
+        if median < max(0.05, whole / 8):
+            return
+    raise AssertionError(tries)
+
+
+def ask_beside_guessers(world):
+    """(median seconds of an answer, seconds of all)."""
     def guess():
         attempt(world, world.source(), "dave", "wrong")
     guessers = [threading.Thread(target=guess) for _ in range(16)]
@@ -153,7 +170,7 @@ def test_e_hashing_blocks_no_loop(world):
         start, took = time.monotonic(), []
         for one in guessers:
             one.start()
-        while any(one.is_alive() for one in guessers):
+        while not took or any(one.is_alive() for one in guessers):
             asked = time.monotonic()
             raw.ask("MAIL")  # an answer without a decision
             took.append(time.monotonic() - asked)
@@ -163,7 +180,7 @@ def test_e_hashing_blocks_no_loop(world):
         for one in guessers:
             one.join()
         whole = time.monotonic() - start
-    assert statistics.median(took) < max(0.05, whole / 8), (took, whole)
+    return statistics.median(took), whole
 
 
 def test_e_suspended_account(world):

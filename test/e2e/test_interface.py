@@ -17,7 +17,8 @@ import time
 
 import pytest
 from lib.message import text_message
-from lib.process import Process, wait_until
+from lib.outgoing import seconds_of, wait_empty
+from lib.process import Process, json_lines, wait_until
 from lib.relay import BINARY, Refused, submit
 
 ALICE, BOB = "alice@client.test", "bob@example.org"
@@ -143,8 +144,8 @@ def test_sigterm_waits_no_longer_than_the_grace(make_relay, receiver_):
     client = relay.client(login="alice")
     begin_data(client)
     started = time.monotonic()
-    assert relay.stop(10) == 0
-    assert 0.9 < time.monotonic() - started < 5
+    assert relay.stop(20) == 0
+    assert 0.9 < time.monotonic() - started < 20  # without the option: 30 s
 
 
 # ---- all commands ----------------------------------------------------------------------------------------
@@ -288,7 +289,7 @@ def test_message_show_at_once(relay_, receiver_):
 
 def test_message_show_held_expired_removed(make_relay, receiver_):
     receiver_.script("rcpt", "451 4.7.1 come back later")
-    relay = make_relay({"retry": {"first": "1s", "max": "1s", "lifetime": "3s", "warn_after": "none"}})
+    relay = make_relay({"retry": {"first": "1s", "max": "1s", "lifetime": "5s", "warn_after": "none"}})
     relay.add_account("alice", domains=["client.test"])
     expired = send(relay)
     relay.wait_state(expired, "expired")
@@ -338,6 +339,7 @@ def test_history(slow_relay, receiver_, dns):
     two = send(slow_relay, "y@sub.example.org", mail_options=["ENVID=second"], X_Posthaste_Tag="blue")
     for ident, address in (one, "x@example.org"), (one, BOB), (two, "y@sub.example.org"):
         wait_attempt(slow_relay, ident, address)
+    wait_empty(slow_relay)  # of the notification, too
 
     def history(*words):
         found = slow_relay.cli_list("history", *words)
@@ -382,7 +384,8 @@ def test_message_why(slow_relay, receiver_, dns):
     wait_attempt(slow_relay, ident)
     reason = why(ident)
     assert reason["limit"] == "retry_time" and reason["setting"].startswith("retry.") and TIME.fullmatch(reason["until"])
-    assert reason == why(ident, BOB) == why(ident, "2")
+    for same in (why(ident, BOB), why(ident, "2")):  # a time of the monotonic clock is not told to the millisecond
+        assert {**same, "until": reason["until"]} == reason and abs(seconds_of(same["until"]) - seconds_of(reason["until"])) < 0.5
     assert why(ident, "ok@example.org") == why(ident, "1")
     assert why(ident, "1")["limit"] == "none" and "delivered" in why(ident, "1")["text"]
     assert slow_relay.run("message", "why", ident, "who@example.org", check=False).returncode == 66
@@ -412,7 +415,9 @@ def test_queue_lists(slow_relay, receiver_):
         assert (row["id"], row["account"], row["class"], row["domain"]) == (ident, "alice", "transactional", "example.org")
         assert row["state"] == "queued" and row["attempts"] == 1 and TIME.fullmatch(row["next_attempt_at"])
     for words in (["--id", ident], ["--domain", "EXAMPLE.org"], ["--account", "alice"]):
-        assert slow_relay.cli_list("queue", "list", *words) == rows
+        same = slow_relay.cli_list("queue", "list", *words)
+        assert all(abs(seconds_of(a["next_attempt_at"]) - seconds_of(b["next_attempt_at"])) < 0.5 for a, b in zip(same, rows))
+        assert [{**row, "next_attempt_at": 0} for row in same] == [{**row, "next_attempt_at": 0} for row in rows]
     assert slow_relay.cli_list("queue", "list", "--domain", "example.com") == []
     lane = slow_relay.cli_list("queue", "lanes")[0]
     assert list(lane) == ["lane", "ready", "oldest_at", "connections", "connecting", "busy", "connections_max", "hour_used", "day_used",
@@ -512,7 +517,7 @@ def test_events(slow_relay, receiver_):
         slow_relay.wait_state(second, "delivered")
 
         def followed():
-            return [json.loads(line) for line in (slow_relay.folder / "followed").read_text().splitlines()]
+            return json_lines(slow_relay.folder / "followed")
         wait_until(lambda: len(followed()) >= 3, 10, "followed events")
         assert [(e["id"], e["type"]) for e in followed()] == [(second, t) for t in ("accepted", "attempted", "delivered")]
         assert follow.poll() is None
@@ -538,7 +543,7 @@ def start_sink(tmp_path):
         started.append(sink)
         wait_until(lambda: sink.check_running() and (folder / "ready").exists(), 10)
         sink.port = json.loads((folder / "ready").read_text())["listeners"][0]["port"]
-        sink.lines = lambda: [json.loads(line) for line in (folder / "log").read_text().splitlines()]
+        sink.lines = lambda: json_lines(folder / "log")
         return sink
     yield start
     for sink in started:
@@ -611,6 +616,8 @@ ON_DEMAND = {"lane_ready", "lane_deferred_total"}  # a line for each lane that h
 def test_metrics(relay_, receiver_):
     ident = send(relay_)
     relay_.wait_state(ident, "delivered")
+    wait_until(lambda: relay_.metrics()['posthaste_recipients_total{outcome="delivered"}'] == 1)  # the worker's, after the record
+    wait_until(lambda: relay_.metrics()["posthaste_queue_messages"] == 0)
     metrics = relay_.metrics()
     status, text = relay_.http("/metrics")
     for name in METRICS:

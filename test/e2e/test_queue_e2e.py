@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from lib.outgoing import SENDER, attempts_of, last_of, send, sending_relay, wait_attempts, wait_empty, wait_event
+from lib.outgoing import SENDER, attempts_of, last_of, seconds_of, send, sending_relay, wait_attempts, wait_empty, wait_event
 from lib.process import wait_until
 from lib.receiver import CLOSE, Delay
 from lib.relay import BINARY, Refused
@@ -44,8 +44,10 @@ def test_retry_schedule(make_relay, receiver_):
     wait_until(lambda: len(times) >= 5, 25)
     gaps = [b - a for a, b in zip(times, times[1:])]
     for gap, nominal in zip(gaps, (1, 2, 4, 4)):
-        assert nominal * 0.88 <= gap <= nominal * 1.1 + 1.0, gaps
-    message = relay.message(ident)
+        assert nominal * 0.88 <= gap <= nominal * 1.1 + 5.0, gaps  # a busy machine is late
+    message = wait_until(lambda: (m := relay.message(ident)) and attempts_of(m) >= 5 and m["recipients"][0]["next_attempt_at"] and m)
+    waits = seconds_of(message["recipients"][0]["next_attempt_at"]) - seconds_of(last_of(message)["at"])
+    assert 4 * 0.88 <= waits <= 4 * 1.1 + 0.2, "what it has decided does not depend on the machine"
     assert attempts_of(message) >= 5 and last_of(message)["code"] == 451
     why = relay.cli("message", "why", ident)
     assert why["limit"] == "retry_time" and why["setting"].startswith("retry") and why["until"]
@@ -101,7 +103,7 @@ def test_a_hold_keeps_the_schedule(make_relay, receiver_, released):
     if not released:
         relay.cli("queue", "release", "--id", ident)
     after = relay.message(ident)["recipients"][0]["next_attempt_at"]
-    assert after[:19] == due[:19]
+    assert abs(seconds_of(after) - seconds_of(due)) < 0.5
     assert relay.cli("message", "why", ident)["limit"] == "retry_time"
     not_yet(receiver_)
 
@@ -148,10 +150,10 @@ def test_retry_now(make_relay, receiver_):
     ident = send(relay, ["bob@example.org", "eve@example.org"])
     wait_until(lambda: all(r["attempts"] for r in relay.message(ident)["recipients"]), 10)
     assert relay.cli("queue", "retry", "--recipient", "bob@example.org")["matched"] == 1
-    relay.wait_state(ident, "delivered", "bob@example.org", seconds=5)
+    relay.wait_state(ident, "delivered", "bob@example.org")
     assert relay.states(ident)["eve@example.org"] == "queued"
     relay.cli("queue", "retry", "--domain", "example.org")
-    relay.wait_state(ident, "delivered", seconds=5)
+    relay.wait_state(ident, "delivered")
 
 
 def test_bounce_and_delete(make_relay, receiver_, dns, make_receiver):
@@ -177,10 +179,11 @@ def test_bounce_and_delete(make_relay, receiver_, dns, make_receiver):
 
 def test_suspended_account(relay, receiver_):
     """A suspended account can't send, and what it has queued is held until it is active again."""
-    receiver_.script("rcpt", "451 4.2.0 later", times=1)
+    receiver_.script("rcpt", "451 4.2.0 later")
     ident = send(relay, "bob@example.org")
     wait_until(lambda: [c for c in receiver_.commands if c.startswith("RCPT")], 5)
     relay.cli("account", "suspend", "trusted")
+    receiver_.clear()
     with pytest.raises(Refused) as refused:
         send(relay, "bob@example.org")
     assert b"suspended" in refused.value.text
@@ -247,7 +250,7 @@ def test_bounce_of_thousands(make_relay, dns, make_receiver):
     assert sum(row["domain"] == "senders.test" for row in rows) == count
     relay.cli("queue", "release", "--domain", "senders.test")
     relay.cli("queue", "release", "--all")
-    wait_until(lambda: len(box.messages()) >= count, 60, "all notifications", every=0.5)
+    wait_until(lambda: len(box.messages()) >= count, 120, "all notifications", every=0.5)
     wait_until(lambda: "senders.test" not in [row["domain"] for row in relay.cli_list("queue", "list")], 30, "no more")
     assert len(box.messages()) == count
 
@@ -364,14 +367,15 @@ def test_accounts_take_turns(make_relay, receiver_, count):
 
 def test_transactional_before_bulk(make_relay, receiver_):
     relay = sending_relay(make_relay, ONE)
-    receiver_.script("end", Delay(0.03))
+    receiver_.script("connect", Delay(1), times=1)
+    relay.cli("queue", "hold", "--all")
     with relay.client("trusted") as client:
         for number in range(150):
             send(relay, f"b{number}@example.org", client=client, X_Posthaste_Class="bulk")
-        seen = len(receiver_.messages())
         send(relay, "reset@example.org", client=client, X_Posthaste_Class="transactional")
-    receiver_.wait(151, seconds=40)
-    assert recipients_of(receiver_).index("reset@example.org") <= seen + 15
+    relay.cli("queue", "release", "--all")
+    receiver_.wait(151)
+    assert recipients_of(receiver_).index("reset@example.org") <= 3  # one was chosen as the first was released
 
 
 def load(relay, count, recipients="user%n@example.org"):
@@ -391,8 +395,8 @@ def refusing_round(make_relay, receiver, count):
     time.sleep(6)
     allowed = (time.monotonic() - begun) / 2 + 2
     assert 2 <= receiver.connections <= allowed, (receiver.connections, allowed)
-    lanes = relay.cli_list("queue", "lanes")
-    assert len(lanes) == 1 and lanes[0]["backoff_until"] and "go away" in lanes[0]["text"]
+    lanes = wait_until(lambda: (rows := relay.cli_list("queue", "lanes")) and rows[0]["backoff_until"] and rows)  # but while it tries
+    assert len(lanes) == 1 and "go away" in lanes[0]["text"]
     receiver.clear()
     receiver.wait(count, seconds=90)
     wait_empty(relay, 60)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the tests of everything behind the 250 share: a relay that takes anything, and one-line submissions."""
+import datetime
+
 from . import relay as relay_module
 from .message import text_message
 from .process import wait_until
@@ -37,6 +39,11 @@ def attempts_of(message, recipient=None):
     rows = [r for r in message["recipients"] if recipient in (None, r["address"])]
     assert len(rows) == 1, rows
     return rows[0]["attempts"]
+
+
+def seconds_of(at):
+    """A time of the interface as a number."""
+    return datetime.datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
 
 
 def wait_empty(relay, seconds=20.0):

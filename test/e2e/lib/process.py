@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Processes that never outlive the test that started them, and waiting without guessing."""
 import ctypes
+import json
 import os
 import pathlib
 import signal
@@ -29,6 +30,11 @@ def wait_until(ask, seconds=10.0, what=None, every=0.02):
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds} s: {what or getattr(ask, '__name__', ask)}")
         time.sleep(every)
+
+
+def json_lines(path):
+    """The objects of a file that somebody writes, a line each: whole lines only."""
+    return [json.loads(line) for line in pathlib.Path(path).read_text().split("\n")[:-1]]
 
 
 class Process:
