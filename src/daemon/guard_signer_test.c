@@ -17,7 +17,7 @@
 #include "net/net_test_certs.h"
 #include "net/tls_certificate.h"
 
-#define PATIENCE_MS 20000
+#define PATIENCE_MS 60000
 
 static char folder[] = "/tmp/guard-signer-test.XXXXXX", master[64];
 

