@@ -69,7 +69,7 @@ def test_bulk_action(relay):
     """^C ends it between two messages; it says how many were done, so does the audit log; the same command does the rest."""
     relay.cli("queue", "hold", "--all")
     fill(relay, 400)
-    with slow(spool_thread(relay), "fdatasync", 400000, whole=False):
+    with slow(spool_thread(relay), "fdatasync", 800000, whole=False):
         process = begin(relay, "queue", "delete", "--all", "--progress")
         line = process.stderr.readline()
         assert re.fullmatch(r"\d+ messages \(\d+%\), \d+/s(, \d+ s left)?\n", line), line
@@ -87,7 +87,7 @@ def test_bulk_action_of_a_client_that_died(relay):
     """Nobody is there any more who wanted it: it stops by itself."""
     relay.cli("queue", "hold", "--all")
     fill(relay, 400)
-    with slow(spool_thread(relay), "fdatasync", 400000, whole=False):
+    with slow(spool_thread(relay), "fdatasync", 800000, whole=False):
         process = begin(relay, "queue", "delete", "--all", "--progress")
         process.stderr.readline()
         process.kill()

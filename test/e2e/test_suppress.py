@@ -157,7 +157,7 @@ def test_policy_follows_a_reload(make_relay, receiver_):
     relay = sending_relay(make_relay, {"suppress": {"hard_bounces": False}})
     receiver_.script("rcpt", "550 5.1.1 no such user")
     relay.wait_state(send(relay, "a@example.org"), "failed")
-    relay.reload({"suppress": {"hard_bounces": True, "bounce_keep": "2s"}})
+    relay.reload({"suppress": {"hard_bounces": True, "bounce_keep": "6s"}})
     wait_until(lambda: "configuration reloaded" in relay.log() or "reload" in relay.log(), 10, "reload")
     time.sleep(0.5)
     relay.wait_state(send(relay, "b@example.org"), "failed")
@@ -210,7 +210,7 @@ def test_what_was_lifted_does_not_come_back(relay, receiver_):
 # ---- expiry
 
 def test_expiry(relay, receiver_):
-    relay.cli("suppress", "add", "bob@example.org", "--expires", "2s")
+    relay.cli("suppress", "add", "bob@example.org", "--expires", "5s")
     assert rcpt(relay, "bob@example.org")[0] == 550
     wait_until(lambda: rcpt(relay, "bob@example.org")[0] == 250, 10, "the end of the entry")
     assert not relay.cli("suppress", "check", "bob@example.org")["suppressed"]
