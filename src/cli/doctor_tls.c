@@ -82,9 +82,8 @@ static void check_chain(struct doctor *d, const struct certificate *c)
     } else {
         doctor_warn(d, "certificate_chain", path, "clients won't believe it: %s",
                     X509_verify_cert_error_string(X509_STORE_CTX_get_error(context)));
-        doctor_fix(
-            d, "put the certificate and then all intermediate ones in the file (\"fullchain\"), "
-               "from an authority that clients know");
+        doctor_fix(d, "put the certificate and then all intermediate ones in the file (fullchain), "
+                      "from an authority that clients know");
     }
     X509_STORE_CTX_free(context);
     X509_STORE_free(store);

@@ -555,6 +555,16 @@ static bool is_in_time(const struct connection *c, struct verdict *out)
     return false;
 }
 
+// RFC 2852 4.1.4.2: a server that knows nothing of the time is asked to tell at least of delays.
+static void ask_for_delays(struct connection *c)
+{
+    const struct envelope *e = c->message->envelope;
+    bool lost = e->by_mode == BY_NOTIFY && !c->final && !smtp_client_caps(c->client)->deliverby;
+    for (uint32_t i = 0; lost && seconds_left(c) > 0 && i < c->batch->count; i++)
+        if (!(c->rcpts[i].notify & NOTIFY_NEVER))
+            c->rcpts[i].notify |= NOTIFY_DELAY | (c->rcpts[i].notify ? 0 : NOTIFY_FAILURE);
+}
+
 static void send_rendered(struct connection *c)
 {
     struct verdict late;
@@ -562,6 +572,7 @@ static void send_rendered(struct connection *c)
         decide_all(c, late);
         return;
     }
+    ask_for_delays(c);
     const struct envelope *e = c->message->envelope;
     struct buf fields = {0};
     buf_add_all(&fields, c->signature.fields, buf_bytes(&c->added));

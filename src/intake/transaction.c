@@ -608,7 +608,8 @@ static void take_choices(struct transaction *t, const struct submission *sub)
     e->singly = e->unsubscribe || (e->return_path && path == STORE_RETURN_PATH_RECIPIENT);
 }
 
-// When it may go, and for how long it is tried. RFC 2852's time runs from MAIL, or from the release of what is held.
+// When it may go, and for how long it is tried. RFC 2852's time runs from MAIL; where X-Posthaste-Send-At holds the
+// mail for longer than that (HOLDFOR is refused then, RFC 4865 5.2.2), from the release.
 static void set_times(struct transaction *t, struct wall now, struct wall send_at)
 {
     struct envelope *e = envelope_of(t);
@@ -619,7 +620,9 @@ static void set_times(struct transaction *t, struct wall now, struct wall send_a
     e->expires_at = wall_add_ms(waits ? e->not_before : now, lifetime_ms);
     if (e->by_mode == BY_NONE)
         return;
-    e->deliver_by = wall_add_ms(waits ? e->not_before : t->mail_at, t->by_s * 1000);
+    e->deliver_by = wall_add_ms(t->mail_at, t->by_s * 1000);
+    if (waits && e->deliver_by.us < e->not_before.us)
+        e->deliver_by = wall_add_ms(e->not_before, t->by_s * 1000);
     if (e->by_mode == BY_RETURN && e->deliver_by.us < e->expires_at.us)
         e->expires_at = e->deliver_by;
 }

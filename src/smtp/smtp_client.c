@@ -183,7 +183,7 @@ static void build_mail(struct smtp_client *c, uint32_t rcpt)
     if (c->caps.deliverby && t->by_mode != BY_NONE)
         buf_printf(&c->out, " BY=%lld;%s%s", (long long)clamp_by(t->by_s),
                    t->by_mode == BY_RETURN ? "R" : "N", t->by_trace ? "T" : "");
-    if (c->caps.mt_priority && t->priority)
+    if (c->caps.mt_priority) // RFC 6710 4.2: also where it is 0
         buf_printf(&c->out, " MT-PRIORITY=%d", t->priority);
     buf_add_cstr(&c->out, "\r\n");
 }

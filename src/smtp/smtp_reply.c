@@ -46,6 +46,7 @@ static const struct smtp_reply_row rows[SMTP_REPLY_COUNT] = {
     ROW(PARAM_TWICE, 501, "5.5.4", "Parameter given twice: %s", SESSION, "MAIL, RCPT"),
     ROW(HOLD_TOO_LONG, 501, "5.5.4", "Messages are held at most %s seconds here", SESSION, "MAIL (HOLDFOR=, HOLDUNTIL=)"),
     ROW(BY_TOO_SHORT, 555, "5.5.4", "BY=...;R needs at least %s seconds here", SESSION, "MAIL (BY=)"),
+    ROW(BY_BEFORE_RELEASE, 501, "5.5.4", "The time of BY= is over before the message is released, in %s seconds", SESSION, "MAIL (BY= with HOLDFOR= or HOLDUNTIL=)"),
     ROW(CHUNK_SIZE, 501, "5.5.4", "Chunk size not valid; the form is: BDAT SIZE [LAST]. Closing, as what follows can't be told from commands", SESSION, "BDAT"),
     ROW(TLS_ACTIVE, 503, "5.5.1", "TLS is active already", SESSION, "STARTTLS under TLS"),
     ROW(TLS_IN_TRANSACTION, 503, "5.5.1", "STARTTLS can not come within a message; send RSET first", SESSION, "STARTTLS in a transaction"),

@@ -47,11 +47,12 @@ enum smtp_reply_id {
     SMTP_REPLY_PATH_SENDER,
     SMTP_REPLY_PATH_RECIPIENT,
     SMTP_REPLY_ADDRESS_UTF8,
-    SMTP_REPLY_PARAM_UNKNOWN, // slot: the parameter
-    SMTP_REPLY_PARAM_VALUE,   // slot: the parameter
-    SMTP_REPLY_PARAM_TWICE,   // slot: the parameter
-    SMTP_REPLY_HOLD_TOO_LONG, // slot: the limit in seconds
-    SMTP_REPLY_BY_TOO_SHORT,  // slot: the least in seconds
+    SMTP_REPLY_PARAM_UNKNOWN,     // slot: the parameter
+    SMTP_REPLY_PARAM_VALUE,       // slot: the parameter
+    SMTP_REPLY_PARAM_TWICE,       // slot: the parameter
+    SMTP_REPLY_HOLD_TOO_LONG,     // slot: the limit in seconds
+    SMTP_REPLY_BY_TOO_SHORT,      // slot: the least in seconds
+    SMTP_REPLY_BY_BEFORE_RELEASE, // slot: the hold in seconds
     SMTP_REPLY_CHUNK_SIZE,
     SMTP_REPLY_TLS_ACTIVE,
     SMTP_REPLY_TLS_IN_TRANSACTION,

@@ -222,6 +222,7 @@ static enum smtp_reply_id check_schedule(const struct smtp_server *s, struct smt
                                          uint64_t *out_limit)
 {
     const struct smtp_server_config *c = s->config;
+    int64_t hold_ms = 0;
     *out_limit = c->hold_max_s;
     if (mail->hold.len) {
         struct wall now = c->wall();
@@ -230,10 +231,14 @@ static enum smtp_reply_id check_schedule(const struct smtp_server *s, struct smt
         if (mail->hold_for_s > c->hold_max_s ||
             wall_ms_between(now, mail->hold_until) > (int64_t)c->hold_max_s * 1000)
             return SMTP_REPLY_HOLD_TOO_LONG; // RFC 4865 section 4
+        hold_ms = wall_ms_between(now, mail->hold_until);
     }
     *out_limit = c->deliver_by_min_s;
-    bool too_short = mail->by_mode == BY_RETURN && mail->by_s < (int32_t)c->deliver_by_min_s;
-    return too_short ? SMTP_REPLY_BY_TOO_SHORT : SMTP_REPLY_NONE; // RFC 2852 section 4
+    if (mail->by_mode == BY_RETURN && mail->by_s < (int32_t)c->deliver_by_min_s)
+        return SMTP_REPLY_BY_TOO_SHORT; // RFC 2852 section 4
+    *out_limit = (uint64_t)hold_ms / 1000;
+    bool before = mail->by_mode != BY_NONE && hold_ms > (int64_t)mail->by_s * 1000;
+    return hold_ms > 0 && before ? SMTP_REPLY_BY_BEFORE_RELEASE : SMTP_REPLY_NONE; // RFC 4865 5.2.2
 }
 
 static void run_mail(struct smtp_server *s, struct bytes args)

@@ -58,18 +58,43 @@ static void test_schedules(void **state)
     testkit_feed(&t,
                  BYTES("EHLO c\r\n"
                        "MAIL FROM:<> holdfor=60 by=120;rt mt-priority=-4\r\nRSET\r\n"
-                       "MAIL FROM:<> HOLDUNTIL=2027-01-15T08:00:01.500Z BY=-5;N MT-PRIORITY=9\r\n"
-                       "RSET\r\nMAIL FROM:<> BY=0;NT MT-PRIORITY=0\r\nQUIT\r\n"),
+                       "MAIL FROM:<> HOLDUNTIL=2027-01-15T08:00:01.500Z BY=+5;N MT-PRIORITY=9\r\n"
+                       "RSET\r\nMAIL FROM:<> BY=-5;NT MT-PRIORITY=0\r\nQUIT\r\n"),
                  1);
-    const char *want =
-        "mail <> size=0 body=0 ret=0 envid= auth= utf8=0\n"
-        "hold=60 until=1800000060 by=120;2T priority=-4\nreset 0\n"
-        "mail <> size=0 body=0 ret=0 envid= auth= utf8=0\n"
-        "hold=2027-01-15T08:00:01.500Z until=1800000001 by=-5;1 priority=9\nreset 0\n"
-        "mail <> size=0 body=0 ret=0 envid= auth= utf8=0\n"
-        "hold= until=0 by=0;1T priority=0\nreset 3\n";
+    const char *want = "mail <> size=0 body=0 ret=0 envid= auth= utf8=0\n"
+                       "hold=60 until=1800000060 by=120;2T priority=-4\nreset 0\n"
+                       "mail <> size=0 body=0 ret=0 envid= auth= utf8=0\n"
+                       "hold=2027-01-15T08:00:01.500Z until=1800000001 by=5;1 priority=9\nreset 0\n"
+                       "mail <> size=0 body=0 ret=0 envid= auth= utf8=0\n"
+                       "hold= until=0 by=-5;1T priority=0\nreset 3\n";
     assert_string_equal(buf_cstr(&t.log), want);
     testkit_done(&t);
+}
+
+// RFC 4865 5.2.2: by then it has to be released.
+static void test_by_before_release(void **state)
+{
+    static const struct {
+        const char *params;
+        bool good;
+    } rows[] = {{"HOLDFOR=60 BY=59;R", false},
+                {"BY=0;N HOLDFOR=1", false},
+                {"HOLDUNTIL=2027-01-15T08:01:00Z BY=59;N", false},
+                {"HOLDFOR=60 BY=60;R", true},
+                {"HOLDUNTIL=1999-01-01T00:00:00Z BY=-9;N", true}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct testkit t;
+        struct buf line = {0};
+        start(&t);
+        buf_printf(&line, "EHLO c\r\nMAIL FROM:<a@b.c> %s\r\n", rows[i].params);
+        testkit_feed(&t, buf_bytes(&line), 0);
+        bool refused = bytes_search(buf_bytes(&t.transcript),
+                                    BYTES("\r\n501 5.5.4 The time of BY= is over before")) >= 0;
+        if (t.transaction != rows[i].good || refused == rows[i].good)
+            fail_msg("%s: %s", rows[i].params, buf_cstr(&t.transcript));
+        buf_done(&line);
+        testkit_done(&t);
+    }
 }
 
 int main(void)
@@ -78,6 +103,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_schedules),
         cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_by_before_release),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -227,7 +227,7 @@ static const struct dialogue dialogues[] = {
     ROW("scheduling is for who may submit", SCHEDULING, EHLO_IN "MAIL FROM:<a@b.c> HOLDFOR=1\r\n",
         G EHLO_OUT "555 5.5.4 Parameter not known or not offered here: HOLDFOR\r\n"),
     ROW("offered to the trusted", SCHEDULING | TRUSTED,
-        EHLO_IN "MAIL FROM:<a@b.c> HOLDFOR=1000 BY=10;RT MT-PRIORITY=-9\r\n",
+        EHLO_IN "MAIL FROM:<a@b.c> HOLDFOR=10 BY=10;RT MT-PRIORITY=-9\r\n",
         G EHLO_HEAD OFFERS "250-STARTTLS\r\n250-AUTH SCRAM-SHA-256 PLAIN LOGIN\r\n250 "
                            "ENHANCEDSTATUSCODES\r\n" MAIL_OUT),
     ROW("offered where a login comes first", SCHEDULING | REQUIRED | TLS, EHLO_IN,
@@ -239,11 +239,13 @@ static const struct dialogue dialogues[] = {
     ROW("times within what is offered", SCHEDULING | TRUSTED,
         "HELO c\r\n" M("HOLDFOR=1001") M("HOLDUNTIL=2027-01-15T08:16:41Z") M("BY=9;R")
             M("BY=+000000010;r") M("HOLDUNTIL=2027-01-15T09:16:40+01:00")
-                M("HOLDUNTIL=1999-01-01T00:00:00Z") M("BY=-999999999;N"),
+                M("HOLDUNTIL=1999-01-01T00:00:00Z") M("BY=-999999999;N") M("HOLDFOR=60 BY=59;R"),
         G "250 mx.example.org\r\n501 5.5.4 Messages are held at most 1000 seconds here\r\n" RSET_OUT
           "501 5.5.4 Messages are held at most 1000 seconds here\r\n" RSET_OUT
           "555 5.5.4 BY=...;R needs at least 10 seconds here\r\n" RSET_OUT MAIL_OUT RSET_OUT
-              MAIL_OUT RSET_OUT MAIL_OUT RSET_OUT MAIL_OUT RSET_OUT),
+              MAIL_OUT RSET_OUT MAIL_OUT RSET_OUT MAIL_OUT RSET_OUT
+          "501 5.5.4 The time of BY= is over before the message is released, in 60 "
+          "seconds\r\n" RSET_OUT),
 
     // Parameters
     ROW("parameters", 0,

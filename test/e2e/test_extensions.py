@@ -205,6 +205,19 @@ def test_no_second_report_of_a_time_that_was_up(make_relay, receiver_, box):
     assert [status_of(t)["Action"] for t in box.wait(1)] == ["relayed"]
 
 
+@pytest.mark.parametrize("asked,told", [([], "NOTIFY=FAILURE,DELAY"), (["NOTIFY=SUCCESS"], "NOTIFY=SUCCESS,DELAY"), (["NOTIFY=NEVER"], "NOTIFY=NEVER")],
+                         ids=["nothing", "success", "never"])
+def test_next_server_is_asked_to_tell_of_delays(make_relay, make_receiver, dns, asked, told):
+    """Mode N, at a server with DSN and without DELIVERBY (RFC 2852 4.1.4.2)."""
+    receiver = make_receiver(capabilities=["DSN", "MT-PRIORITY"])
+    dns.domain("example.org", receiver)
+    relay = sending_relay(make_relay, QUICK)
+    relay.wait_state(send(relay, "bob@example.org", mail_options=["BY=100;N"], rcpt_options=asked), "delivered")
+    rcpt, mail = ([c for c in receiver.commands if c.startswith(verb)] for verb in ("RCPT", "MAIL"))
+    assert len(rcpt) == 1 and told in rcpt[0].split(), rcpt
+    assert "MT-PRIORITY=0" in mail[0].split(), "RFC 6710 4.2: the value, whatever it is"
+
+
 @pytest.mark.parametrize("given,passed", [("BY=100;R", r"BY=(9\d|100);R"), ("BY=100;NT", r"BY=(9\d|100);NT"), ("BY=-50;N", r"BY=-5\d;N")])
 def test_passed_on_with_what_is_left(make_relay, make_receiver, dns, box, given, passed):
     receiver = make_receiver(capabilities=["DELIVERBY 5"])

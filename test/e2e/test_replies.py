@@ -235,7 +235,7 @@ SCENES = {
     "TOO_LARGE": ask(MAIL + " SIZE=99999", login="alice"), "TOO_LARGE_CLOSE": ask(MAIL, "RCPT TO:<b@example.org>", f"BDAT {1 << 40}", login="alice"),
     "TOO_MANY_MAILS": many_mails, "BINARY_BY_BDAT": ask(MAIL + " BODY=BINARYMIME", "RCPT TO:<b@example.org>", "DATA", login="alice"),
     "HOLD_TOO_LONG": ask(MAIL + " HOLDFOR=99999999", login="alice"),
-    "BY_TOO_SHORT": ask(MAIL + " BY=9;R", login="alice"), "TOO_MANY_RECIPIENTS": many_recipients, "BARE_LF": content(OWN, body=b"\r\na\nb\r\n"), "BARE_CR": content(OWN, body=b"\r\na\rb\r\n"),
+    "BY_TOO_SHORT": ask(MAIL + " BY=9;R", login="alice"), "BY_BEFORE_RELEASE": ask(MAIL + " BY=60;R HOLDFOR=61", login="alice"), "TOO_MANY_RECIPIENTS": many_recipients, "BARE_LF": content(OWN, body=b"\r\na\nb\r\n"), "BARE_CR": content(OWN, body=b"\r\na\rb\r\n"),
     "NUL_IN_HEADER": content(b"X: \0\r\n" + OWN), "TEXT_LINE_TOO_LONG": content(OWN, body=b"\r\n" + b"x" * 999 + b"\r\n"),
     "AUTH_OK": ask("AUTH PLAIN " + base64.b64encode(f"\0alice\0{PASSWORD}".encode()).decode()),
     "AUTH_BAD": ask("AUTH PLAIN " + base64.b64encode(b"\0alice\0wrong").decode()), "AUTH_TOO_MANY": too_many_logins, "AUTH_UNAVAILABLE": None,
