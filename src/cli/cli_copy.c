@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,17 @@
 
 const struct passwd *cli_copy_user(const struct conf *conf)
 {
-    return geteuid() == 0 && conf->user.len ? getpwnam(conf->user.at) : NULL;
+    char path[PATH_MAX];
+    struct stat st;
+    if (geteuid() != 0)
+        return NULL;
+    if (conf->user.len)
+        return getpwnam(conf->user.at);
+    snprintf(path, sizeof path, "%.*s", BYTES_FMT(conf->state));
+    for (char *slash; stat(path, &st) != 0; *slash = '\0')
+        if (!(slash = strrchr(path, '/')) || slash == path)
+            return NULL;
+    return st.st_uid != 0 ? getpwuid(st.st_uid) : NULL;
 }
 
 int cli_copy_give(const char *path, const struct passwd *user)

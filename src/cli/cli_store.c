@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "cli/cli_copy.h"
 #include "cli/control_client.h"
 #include "store/store.h"
 
@@ -52,22 +53,12 @@ struct wall cli_store_now(void)
     return (struct wall){(int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000};
 }
 
-// As root: who owns what lies around `path`.
-static int give_like_above(struct bytes path, struct arena *arena)
-{
-    struct stat st;
-    ptrdiff_t slash = bytes_find_last(path, '/');
-    const char *above = slash > 0 ? arena_cstr(arena, bytes_first(path, (size_t)slash)) : "/";
-    if (stat(above, &st) != 0 || st.st_uid == 0)
-        return OK;
-    return chown(path.at, st.st_uid, st.st_gid) == 0 ? OK : err_from_errno(errno);
-}
-
 // The state folder and those above it, for a command that comes before the first start. The folder
 // itself belongs to the user that the service will run as: `user`, or to whom the folder above belongs.
 static int make_folder(const struct conf *conf, struct arena *arena)
 {
     struct bytes path = conf->state;
+    const struct passwd *user = cli_copy_user(conf);
     for (size_t i = 1; i <= path.len; i++) {
         if (i < path.len && path.at[i] != '/')
             continue;
@@ -75,12 +66,7 @@ static int make_folder(const struct conf *conf, struct arena *arena)
             errno != EEXIST)
             return err_from_errno(errno);
     }
-    if (geteuid() != 0)
-        return OK;
-    const struct passwd *user = conf->user.len ? getpwnam(conf->user.at) : NULL;
-    if (!user)
-        return give_like_above(path, arena);
-    return chown(path.at, user->pw_uid, user->pw_gid) == 0 ? OK : err_from_errno(errno);
+    return user && chown(path.at, user->pw_uid, user->pw_gid) != 0 ? err_from_errno(errno) : OK;
 }
 
 static int open_here(const struct conf *conf, struct arena *arena, struct store **out,

@@ -71,6 +71,21 @@ static void remove_remains(struct restore *r)
     }
 }
 
+static const char *folder_of(struct restore *r, const char *path)
+{
+    return arena_dup(&r->cli->arena,
+                     bytes_first(bytes_cstr(path), (size_t)(strrchr(path, '/') - path)))
+        .at;
+}
+
+static bool is_mount(struct restore *r, const char *path)
+{
+    struct stat st, above;
+    const char *folder = folder_of(r, path);
+    return stat(path, &st) == 0 && stat(*folder ? folder : "/", &above) == 0 &&
+           st.st_dev != above.st_dev;
+}
+
 // Nothing that is there is ever overwritten, but what an earlier restore did not end.
 static int check_targets(struct restore *r)
 {
@@ -89,6 +104,12 @@ static int check_targets(struct restore *r)
         return cli_fail(
             CLI_DATA, "%s has accounts, a suppression list or a history: restore needs a new state",
             r->conf->state.at);
+    if (is_mount(r, r->target[SPOOL]))
+        return cli_fail(
+            CLI_DATA,
+            "%s is where a disk is mounted, and restore puts a new folder in its place: "
+            "set spool to a folder below it",
+            r->target[SPOOL]);
     bool ignored;
     int e = exists(r->target[SPOOL]) ? cli_copy_make_empty(r->target[SPOOL], NULL, &ignored) : 0;
     return e ? cli_copy_fail(e, "cannot restore to", r->target[SPOOL]) : CLI_OK;
@@ -121,13 +142,6 @@ static int copy_all(struct restore *r)
         if (r->there[i])
             e = cli_copy_part(&r->copy, r->source[i], r->beside[i]);
     return e;
-}
-
-static const char *folder_of(struct restore *r, const char *path)
-{
-    return arena_dup(&r->cli->arena,
-                     bytes_first(bytes_cstr(path), (size_t)(strrchr(path, '/') - path)))
-        .at;
 }
 
 // The one moment in which it happens; not to be interrupted.

@@ -279,6 +279,8 @@ static void test_sense(void **state)
         {HOST "retry: {warn_after: 6d}\n", "warn_after must be shorter"},
         {HOST "limits: {message_size: 64KiB}\n", "larger than message_size"},
         {HOST "spool: /a\nstate: /a\n", "different folders"},
+        {"hostname: null\n", "t.yaml:1:11: error: hostname has no value; expected a host name"},
+        {HOST "spool: ~\n", "spool has no value; expected a path"},
         {HOST "hostname: b\n", "'hostname' is set twice; it was first set in line 1"},
         {HOST "state: /" // 110 characters
               "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"

@@ -174,6 +174,14 @@ static void list_fields(const struct conf_param *param, char *base, void ***out_
 
 // ---- errors ------------------------------------------------------------------------------------------
 
+// YAML's words for no value; a name that is one of them is written in quotes.
+static bool is_null(const struct conf_node *node)
+{
+    return node->kind == CONF_NODE_SCALAR && !node->quoted &&
+           (!node->text.len || bytes_eq(node->text, BYTES("~")) ||
+            bytes_eq_nocase(node->text, BYTES("null")));
+}
+
 static void bad_value(struct parse *p, const struct conf_param *param, const struct conf_node *node,
                       int err)
 {
@@ -187,7 +195,7 @@ static void bad_value(struct parse *p, const struct conf_param *param, const str
         conf_errors_add(p->errors, node->place,
                         "network '%.*s' has bits set behind its prefix length",
                         BYTES_FMT(bytes_first(node->text, SHOWN_VALUE_MAX)));
-    else if (!node->text.len)
+    else if (!node->text.len || is_null(node))
         conf_errors_add(p->errors, node->place, "%.*s has no value; expected %s", BYTES_FMT(key),
                         buf_cstr(&accepted));
     else
@@ -331,7 +339,7 @@ static void read_value(struct parse *p, const struct conf_param *param,
         read_value_list(p, param, node, base);
         return;
     }
-    if (node->kind != CONF_NODE_SCALAR) {
+    if (node->kind != CONF_NODE_SCALAR || is_null(node)) {
         bad_value(p, param, node, E_SYNTAX);
         return;
     }
@@ -340,11 +348,6 @@ static void read_value(struct parse *p, const struct conf_param *param,
     int err = set_scalar(p, param, field, node->text);
     if (err)
         bad_value(p, param, node, err);
-}
-
-static bool is_null(const struct conf_node *node)
-{
-    return node->kind == CONF_NODE_SCALAR && !node->text.len && !node->quoted;
 }
 
 static void read_key(struct parse *p, const struct conf_node *node, struct bytes section,

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import pwd
 import pty
 import re
 import shutil
@@ -153,6 +154,28 @@ def test_restore(relay, make_relay, tmp_path):
     assert last(other, "restore")["args"] == {"from": str(tmp_path / "backup")}
     other.start()
     assert queued(other) == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user, mounts")
+def test_restore_for_the_service_of_a_package(relay, make_relay, tmp_path):
+    """Where the folder around STATE is another user's, the service is that user's, who gets all that is made; a disk's
+    own folder can't be replaced, which is told before anything is copied."""
+    nobody = pwd.getpwnam("nobody")
+    fill(relay, 1)
+    relay.run("backup", tmp_path / "backup")
+    relay.stop()
+    lib, disk = tmp_path / "lib", tmp_path / "disk"
+    for folder in (lib, disk):
+        folder.mkdir()
+    os.chown(lib, nobody.pw_uid, nobody.pw_gid)
+    other = make_relay(relay.config | {"user": "none", "spool": str(disk), "state": str(lib / "state")}, start=False)
+    mounted = subprocess.run(["unshare", "--mount", "sh", "-ec", 'mount -t tmpfs none "$1"; exec "$2" restore "$3" --config "$4"', "sh",
+                              disk, BINARY, tmp_path / "backup", other.config_file], capture_output=True, text=True, timeout=120)
+    assert mounted.returncode == 65 and "set spool to a folder below it" in mounted.stderr, mounted.stderr
+    assert not (lib / "state").exists()
+    other.run("restore", tmp_path / "backup")
+    made = [p for folder in (lib / "state", disk) for p in (folder, *folder.rglob("*"))]
+    assert len(made) > 5 and {p.stat().st_uid for p in made} == {nobody.pw_uid}
 
 
 def test_progress_on_a_terminal(relay, tmp_path):
