@@ -140,6 +140,15 @@ static void check_files(struct doctor *d)
 
 // ---- Maildirs ----------------------------------------------------------------------------------------
 
+// As the relay does, which makes what is missing: the folder, or the next one above that is there.
+static void climb_to_folder(char *path)
+{
+    struct stat st;
+    char *slash;
+    while (stat(path, &st) != 0 && (slash = strrchr(path, '/')) && slash != path)
+        *slash = '\0';
+}
+
 static void check_maildir(struct doctor *d, const struct who *w, const struct conf_route *route)
 {
     char bar[PATH_MAX];
@@ -150,7 +159,9 @@ static void check_maildir(struct doctor *d, const struct who *w, const struct co
         path = bytes_first(path, slash > 0 ? (size_t)slash : 1);
     }
     const char *folder = arena_cstr(&d->arena, path);
-    int err = reach(w, folder, MAY_WRITE | MAY_PASS, bar);
+    char *there = arena_cstr(&d->arena, path);
+    climb_to_folder(there);
+    int err = reach(w, there, MAY_WRITE | MAY_PASS, bar);
     if (!err) {
         doctor_ok(d, "maildir", path, "%s can make Maildirs there", w->name);
         return;
