@@ -30,7 +30,9 @@ int cli_suppress_open(struct cli *cli, struct cli_suppress **out)
     int err = OK;
     if (!exit && s->store) {
         err = store_directory_load(s->store, &s->directory);
-        if (!err)
+        if (err)
+            store_explain(cli->conf->state, err, &error);
+        else
             err = suppress_list_open(cli->conf->state, NULL, &s->list, &error);
     }
     if (err)

@@ -306,8 +306,8 @@ static int open_store(struct relay *r)
     struct buf error = {0};
     struct store_directory *directory;
     int err = store_open(r->snapshot->conf->state, &r->store, &error);
-    if (!err)
-        err = store_directory_load(r->store, &directory);
+    if (!err && (err = store_directory_load(r->store, &directory)) != OK)
+        store_explain(r->snapshot->conf->state, err, &error);
     if (!err)
         err = suppress_open(r->snapshot->conf->state, &r->suppress, &error);
     r->shared.port.suppress = r->suppress;

@@ -69,6 +69,8 @@ struct store;
 // E_NOT_FOUND (the folder), E_DENIED, E_DAMAGED (also: a restore did not end), E_IO. `error` gets a line that says what is wrong
 // with which file.
 int store_open(struct bytes folder, struct store **out, struct buf *error) MUST_USE;
+// That line, for an error of what reads the store later.
+void store_explain(struct bytes folder, int err, struct buf *error);
 void store_close(struct store *store); // NULL is fine
 
 // The process that asked, and how.

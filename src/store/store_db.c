@@ -290,7 +290,7 @@ static int open_db(struct store *store, const char *path, const struct stat *fol
     return upgrade(store, version);
 }
 
-static void explain(struct bytes folder, int err, struct buf *error)
+void store_explain(struct bytes folder, int err, struct buf *error)
 {
     if (err == E_BUSY)
         buf_printf(error, "the store in %.*s is in use by another process", BYTES_FMT(folder));
@@ -337,7 +337,7 @@ int store_db_open(struct bytes folder, struct store **out, struct buf *error)
     if (!err)
         err = open_db(store, path, &st);
     if (err) {
-        explain(folder, err, error);
+        store_explain(folder, err, error);
         store_db_close(store);
         return err;
     }

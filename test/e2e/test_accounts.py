@@ -160,6 +160,18 @@ def test_audit_log(make_relay):
     assert rows[0][4] == "cli:root" and rows[1][4]
 
 
+def test_a_row_that_can_not_be(make_relay):
+    """Damage that SQLite does not see: the service does not start, and says which file it is."""
+    relay = make_relay(start=False)
+    relay.cli("account", "add", "acme")
+    with sqlite3.connect(relay.folder / "state" / "accounts.db") as db:
+        db.execute("PRAGMA ignore_check_constraints = ON")
+        db.execute("UPDATE account SET state = 'actiwe'")
+    for command in (["serve"], ["suppress", "list"]):
+        result = relay.run(*command, check=False)
+        assert result.returncode in (65, 75) and "state/accounts.db is damaged" in result.stderr, (command, result)
+
+
 def test_a_newer_store_is_refused(make_relay):
     relay = make_relay(start=False)
     relay.cli("account", "add", "acme")
