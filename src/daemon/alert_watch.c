@@ -82,7 +82,9 @@ static void look_at_lanes(struct alert_watch *w, struct alert_facts *f)
         size_t end = n + got;
         for (size_t i = n; i < end; i++) {
             const struct queue_lane_row *row = &w->rows[i];
-            if (!row->ready || !row->backoff_until.us)
+            // Not while the next attempt lasts either, perhaps for longer than a look is away.
+            bool tries = row->text[0] && row->connecting == row->connections;
+            if (!row->ready || !(row->backoff_until.us || tries))
                 continue;
             w->rows[n] = *row;
             w->lanes[n] = (struct alert_lane){bytes_cstr(w->rows[n].name),

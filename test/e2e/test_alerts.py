@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Alerts: what goes wrong while the service runs is logged, shown as a metric, told to a command; and is over again."""
+import contextlib
 import json
 import os
 import pathlib
+import socket
 import time
 
 import pytest
@@ -95,6 +97,25 @@ def test_lane_stuck(make_relay, dns, tmp_path, told):
     assert "mx.dead.test" in told()[0]["text"] and "recipients wait" in told()[0]["text"]
     relay.cli("queue", "delete", "--all")
     wait_until(lambda: alerts(relay) == set(), 30)
+
+
+def test_lane_stuck_while_it_tries(make_relay, dns, tmp_path):
+    """A site that neither takes connections nor refuses them: most of the time an attempt is under way."""
+    address = network.new_address()
+    dns.mx("hole.test", "mx.hole.test")
+    dns.a("mx.hole.test", address)
+    relay = make_relay({**config(tmp_path, stuck_after="4s"), "retry": {"first": "1s", "max": "1s", "lifetime": "1h", "warn_after": "none"}})
+    relay.add_account("alice", domains=["client.test"])
+    with relay.client(login="alice") as client:
+        submit(client, "a@client.test", "b@hole.test", text_message("a@client.test", "b@hole.test"))
+    wait_until(lambda: any(lane["text"] for lane in relay.cli_list("queue", "lanes")), what="a first failure")
+    with contextlib.ExitStack() as stack:
+        hole = stack.enter_context(socket.create_server((address, network.smtp_port()), backlog=0))
+        for _ in range(3):  # a full backlog: the kernel lets no connection come about
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(hole.getsockname())
+        wait_until(lambda: "lane" in alerts(relay))
 
 
 def test_command(make_relay, authority, tmp_path):
