@@ -59,13 +59,22 @@ static struct bytes first_characters(struct bytes s, uint32_t n)
     return bytes_first(s, i);
 }
 
-static int widest(const uint32_t *widths, int columns)
+// An ID that is cut is of no use to the next command: that column gives last.
+static bool gives_last(const struct cli_table *t, int column)
 {
-    int found = 0;
-    for (int i = 1; i < columns; i++)
+    return bytes_eq(t->cells[column], BYTES("ID"));
+}
+
+static int widest(const struct cli_table *t, const uint32_t *widths)
+{
+    int found = 0, first = -1;
+    for (int i = 0; i < t->columns; i++) {
         if (widths[i] > widths[found])
             found = i;
-    return found;
+        if (!gives_last(t, i) && (first < 0 || widths[i] > widths[first]))
+            first = i;
+    }
+    return first >= 0 && widths[first] > COLUMN_MIN ? first : found;
 }
 
 // As wide as the cells; then the widest is cut, character by character, until the line fits.
@@ -82,7 +91,7 @@ static void measure(const struct cli_table *t, uint32_t width, uint32_t *widths)
     for (int i = 0; i < t->columns; i++)
         sum += widths[i];
     for (int i; width && sum > width; sum--) {
-        i = widest(widths, t->columns);
+        i = widest(t, widths);
         if (widths[i] <= COLUMN_MIN)
             return;
         widths[i]--;

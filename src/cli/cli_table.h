@@ -3,7 +3,7 @@
 // cli_table - rows for people, in columns as wide as they need and the terminal allows
 //
 // Cells may hold bytes from outside: they are shown escaped. Where the rows do not fit, the widest
-// columns are cut and end in "~"; output that goes to no terminal is never cut.
+// columns are cut and end in "~", that of IDs last; output that goes to no terminal is never cut.
 #pragma once
 
 #include "base/arena.h"

@@ -55,6 +55,28 @@ static void test_never_below_the_least(void **state)
           "abcdefg~  abcdefg~  abcdefg~\n");
 }
 
+// Where the others can give enough.
+static void test_ids_are_whole(void **state)
+{
+    static const char *const headings_id[] = {"AT", "ID", "TEXT", NULL};
+    static const char *const cells[] = {"2026-11-22T22:48:50", "1JMW5W1480000080000A",
+                                        "451 come back later"};
+    struct cli_table t;
+    struct buf out = {0};
+    cli_table_init(&t, headings_id);
+    for (size_t i = 0; i < COUNT_OF(cells); i++)
+        cli_table_add(&t, bytes_cstr(cells[i]));
+    cli_table_format(&t, 46, &out);
+    assert_string_equal(buf_cstr(&out), "AT           ID                    TEXT\n"
+                                        "2026-11-22~  1JMW5W1480000080000A  451 come b~\n");
+    buf_clear(&out);
+    cli_table_format(&t, 36, &out);
+    assert_string_equal(buf_cstr(&out), "AT        ID                TEXT\n"
+                                        "2026-11~  1JMW5W148000008~  451 com~\n");
+    cli_table_done(&t);
+    buf_done(&out);
+}
+
 static void test_hostile_cells(void **state)
 {
     static const char *const cells[] = {"\x1b[31m", "a\nb",
@@ -78,9 +100,13 @@ static void test_characters_not_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest all[] = {
-        cmocka_unit_test(test_columns),           cmocka_unit_test(test_no_rows),
-        cmocka_unit_test(test_fits_the_terminal), cmocka_unit_test(test_never_below_the_least),
-        cmocka_unit_test(test_hostile_cells),     cmocka_unit_test(test_characters_not_bytes),
+        cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_no_rows),
+        cmocka_unit_test(test_fits_the_terminal),
+        cmocka_unit_test(test_never_below_the_least),
+        cmocka_unit_test(test_ids_are_whole),
+        cmocka_unit_test(test_hostile_cells),
+        cmocka_unit_test(test_characters_not_bytes),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(all, NULL, NULL);
