@@ -15,7 +15,7 @@ import time
 import lab
 from faults.trial import say
 
-P99_S = 1.0
+P99_S, TRIES = 1.0, 3
 BYTES_A_CLIENT, BYTES_MORE = 48 << 10, 32 << 20
 ADDRESSES = 50  # of the crowd; 100 connections from one are the default limit
 
@@ -124,9 +124,13 @@ class Watch:
         return report["latency_ms"]["p99"] / 1000
 
     def check_honest(self, name, count=200):
-        p99 = self.honest(name, count)
-        late = self.trial.books.pulse.slowest(time.time(), count / 50 + 1)
-        if p99 > P99_S + 3 * late:
+        """Again, up to TRIES times, if it was slow: a crowd would slow all of them down, what else the machine does does not."""
+        for number in range(TRIES):
+            p99 = self.honest(f"{name}t{number}", count)
+            late = self.trial.books.pulse.slowest(time.time(), count / 50 + 1)
+            if p99 <= P99_S + 3 * late:
+                break
+        else:
             self.trial.troubles.append(f"{name}: the honest client's p99 is {p99:.2f} s (machine late by {late:.2f} s)")
         return p99
 
