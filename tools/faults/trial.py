@@ -97,7 +97,7 @@ class Trial:
     def arrive(self):
         """Until what is acknowledged by now has arrived, whatever else comes meanwhile, or nothing moves any more."""
         due, end = self.books.missing(), time.monotonic() + DRAIN_S
-        while left := [one for one in due if one not in self.books.read().deliveries]:
+        while left := set(due).intersection(self.books.missing()):
             if len(left) < len(due):
                 due, end = left, time.monotonic() + DRAIN_S
             if time.monotonic() > end:
