@@ -36,7 +36,7 @@ def run_eio(trial):
             hits += hit
             if crash:
                 trial.start()
-            trial.probe(name, 10)
+            trial.probe(name, 5)
             say(f"eio {call} {error} n={times}: {hit} failed, {report['accepted']} accepted, "
                 f"{report['refused']} refused{', killed' if crash else ''}")
             if not hit:
@@ -79,7 +79,7 @@ def foreign_disk_full(trial, number, ballast):
     refuses = refused_within(trial, 20)
     trial.arrive()
     ballast.unlink()
-    trial.probe(f"f{number}", 10)
+    trial.probe(f"f{number}", 5)
     report = trial.finish(load, stop=True)
     say(f"full {number + 1}/{trial.rounds}: by something else: {report['accepted']} accepted, "
         f"{report['refused']} refused")
@@ -122,7 +122,7 @@ def no_inodes(trial, number):
     for one in many.iterdir():
         one.unlink()
     many.rmdir()
-    trial.probe(f"i{number}", 10)
+    trial.probe(f"i{number}", 5)
     reports = [trial.finish(one, stop=True) for one in (load, large)]
     say(f"full {number + 1}/{trial.rounds}: no inodes: {sum(r['accepted'] for r in reports)} accepted, "
         f"{sum(r['refused'] for r in reports)} refused")

@@ -74,7 +74,7 @@ def no_descriptors(trial, number):
     for conn in waiting:
         conn.close()
     resource.prlimit(relay, resource.RLIMIT_NOFILE, (soft, hard))
-    trial.probe(f"d{number}", 10)
+    trial.probe(f"d{number}", 2)
     say(f"scarce {number + 1}: descriptors: {report['replies']}; {100 * share:.0f} % of a core")
 
 
@@ -103,7 +103,7 @@ def no_memory(trial, number):
             trial.ready.append(trial.service.wait_ready(time.monotonic()))
         else:
             trial.service.ready_file.write_text("")
-    trial.probe(f"m{number}", 10)
+    trial.probe(f"m{number}", 2)
     say(f"scarce {number + 1}: memory: {'killed, started again' if killed else 'went on'}; {report['replies']}")
 
 
@@ -127,7 +127,7 @@ def no_threads(trial, number):
         share = hold(trial, "threads", guard)
         group.set("max")
         trial.ready.append(trial.service.wait_ready(time.monotonic()))
-    trial.probe(f"t{number}", 10)
+    trial.probe(f"t{number}", 2)
     say(f"scarce {number + 1}: threads: {report['replies']}; guard {100 * share:.0f} % of a core")
 
 
