@@ -48,5 +48,7 @@ void sys_uv_abandon_listeners(struct sys_loop *loop);
 void sys_uv_abandon_watches(struct sys_loop *loop);
 // A stream over an accepted, non-blocking descriptor (taken over); NULL if libuv refuses it.
 struct sys_stream *sys_uv_stream_accepted(int fd, const struct sys_addr *peer);
+// Starts the threads of sys_offload, unless they run. Ends the process if they can't be made.
+void sys_uv_start_offload(void);
 // A job is done on its home loop: a loop that stops waits for its jobs.
 void sys_uv_job_done(struct sys_loop *loop);

@@ -299,6 +299,7 @@ static void init_uv(struct sys_loop *loop)
 
 struct sys_loop *sys_loop_start(const char *name)
 {
+    sys_uv_start_offload();
     struct sys_loop *loop = mem_new(sizeof *loop);
     loop->name = name;
     loop->armed_us = MONO_NEVER.us;

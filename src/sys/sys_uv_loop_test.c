@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -322,6 +323,28 @@ static void start_works(void *ctx)
     }
 }
 
+static int count_threads(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    int count = 0;
+    for (struct dirent *entry; (entry = readdir(tasks));)
+        count += entry->d_name[0] != '.';
+    closedir(tasks);
+    return count;
+}
+
+static void threads_of_offload_are_there_before_jobs(void **state)
+{
+    struct sys_loop *loop = sys_loop_start("early");
+    int before = count_threads();
+    assert_true(before >= 1 + 1 + 1 + 4); // this, the loop, a core's and the disk's
+    test_on_loop(loop, start_works, NULL);
+    assert_int_equal(count_threads(), before);
+    sys_loop_stop(loop);
+    works_done = 0;
+}
+
 static void offload_and_stop(void **state)
 {
     struct sys_loop *loop = sys_loop_start("jobs");
@@ -369,6 +392,7 @@ static void runs_promptly(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_of_offload_are_there_before_jobs),
         cmocka_unit_test(posts_keep_their_order),
         cmocka_unit_test(posts_to_self),
         cmocka_unit_test(posts_to_a_stopping_loop),

@@ -4,8 +4,8 @@
 //
 // How it works. Password hashes must not queue behind slow file reads, nor reads behind a row of 20
 // ms hashes, so each kind has its own queue and threads: as many as cores for SYS_JOB_CPU,
-// DISK_THREADS for SYS_JOB_DISK. The threads start with the first job and live as long as the
-// process.
+// DISK_THREADS for SYS_JOB_DISK. The threads start with the first loop, as the process does: later
+// there may be none left to start. They live as long as the process.
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -85,9 +85,13 @@ static void start_pools(void)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-void sys_offload(struct sys_job *job)
+void sys_uv_start_offload(void)
 {
     pthread_once(&started, start_pools);
+}
+
+void sys_offload(struct sys_job *job)
+{
     job->home = sys_loop_self();
     job->home->jobs++;
     job->task.next = NULL;
