@@ -349,7 +349,7 @@ class Books:
                 ages = [at - first for at, window in windows if -0.1 <= at - first <= window and second >= at - 0.1]
                 age = max([age, *ages])
                 if not ages:
-                    unexplained.append(key)
+                    unexplained.append((*key, self.when(first, second)))
         self.count_in_flight(windows)
         for what, which in (("LOST", lost), ("GHOST", ghosts), ("CHANGED", changed),
                             ("DUP not in flight at a crash", unexplained)):
@@ -358,6 +358,11 @@ class Books:
         return {"acked": len(self.acked), "refused": len(self.refused), "delivered": len(self.deliveries),
                 "lost": len(lost), "dup": dup, "ghost": len(ghosts), "in_flight_max": self.in_flight_max,
                 "dup_age_ms_max": round(1000 * age)}, troubles
+
+    def when(self, first, second):
+        """A duplicate's two times, seen from the crash that is nearest to the first."""
+        crash = min(self.crashes, key=lambda at: abs(at - first), default=first)
+        return f"{first - crash:+.3f}s,{second - crash:+.3f}s"
 
     def count_in_flight(self, windows):
         """The most recipients that the sink took in the window before a crash."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """scarce - descriptors, memory and threads run out, by limits put on the running relay and lifted again"""
 import contextlib
+import json
 import os
 import pathlib
 import resource
@@ -12,6 +13,7 @@ from faults.trial import say
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 HOLD_S, CPU_MAX = 2.0, 0.9
+ROOM = 1 << 40  # bytes: no limit
 
 
 class Cgroup:
@@ -89,20 +91,21 @@ def no_memory(trial, number):
             return
         group.take(relay)
         trial.service.ready_file.unlink()
-        trial.sink.stop()  # so that mail stays
+        trial.sink.stop()  # so that mail stays, and a kill that comes late repeats nothing
         group.set(lab.rss(relay) + (8 << 20))
         load = trial.load(f"m{number}", 1000000, 50, 200000)
         began = time.monotonic()
         while lab.children(trial.service.process.pid)[:1] == [relay] and time.monotonic() < began + 15:
             time.sleep(0.005)
-        killed = lab.children(trial.service.process.pid)[:1] != [relay]
-        trial.books.crashed(time.time())
         report = trial.finish(load, stop=True)
-        trial.sink.start()
+        group.set(ROOM)
+        killed = trial.service.relay_pid() != relay
         if killed:
+            trial.books.crashed(time.time())
             trial.ready.append(trial.service.wait_ready(time.monotonic()))
         else:
-            trial.service.ready_file.write_text("")
+            trial.service.ready_file.write_text(json.dumps(trial.service.ready))
+        trial.sink.start()
     trial.probe(f"m{number}", 2)
     say(f"scarce {number + 1}: memory: {'killed, started again' if killed else 'went on'}; {report['replies']}")
 
@@ -141,3 +144,6 @@ def run_scarce(trial):
     for code in sorted(set(trial.codes) - {"250", "451", "452", "421"}):
         trial.troubles.append(f"{trial.codes[code]} replies {code}")
     trial.drain()
+    ends = [line for line in trial.service.log_file.read_text().splitlines() if " the relay process ended" in line]
+    if len(ends) != len(trial.books.crashes):
+        trial.troubles.append(f"the relay ended {len(ends)} times, not {len(trial.books.crashes)}: {ends}")
