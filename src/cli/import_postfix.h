@@ -55,10 +55,12 @@ int import_routes(struct import *im) MUST_USE;
 
 // Where a transport and its next hop lead.
 struct import_target {
-    char via[IMPORT_VIA]; // "" : nowhere that we know
-    bool smtp;            // TLS and logins make sense
-    const char *note;     // for a comment, or NULL
-    struct bytes nexthop; // as Postfix looks it up: for logins and TLS policies
+    char via[IMPORT_VIA];                  // "" : nowhere that we know
+    bool smtp;                             // TLS and logins make sense
+    bool implicit_tls;                     // smtps://
+    const struct postfix_service *service; // the transport in master.cf, or NULL
+    const char *note;                      // for a comment, or NULL
+    struct bytes nexthop;                  // as Postfix looks it up: for logins and TLS policies
 };
 
 // "smtp:[host]:port", "lmtp:unix:path", ":[host]", "discard:", "smtp:".

@@ -136,7 +136,8 @@ static const struct row {
     {"smtp_tls_note_starttls_offer", REPLACED,
      "TLS is used wherever it is offered (routes[].tls: may)"},
     {"smtp_tls_wrappermode", LEFT,
-     "no TLS from the first byte on the way out: use port 587 with STARTTLS"},
+     "hosts found by MX have STARTTLS; a host with TLS from the first byte is via: "
+     "smtps://HOST:PORT"},
     {"smtp_tls_policy_maps", LEFT,
      "with a relayhost the domains' own hosts are not met: set tls: of its route"},
     {"smtp_tls_cert_file", LEFT, "no certificate of ours is shown to servers"},
@@ -295,12 +296,20 @@ static bool is_of_listener(struct bytes name)
     return false;
 }
 
+// Overrides of the SMTP client that were read with the routes that lead through it.
+static bool is_of_client(struct bytes name)
+{
+    return bytes_eq(name, BYTES("smtp_tls_wrappermode")) ||
+           bytes_eq(name, BYTES("smtp_tls_security_level")) ||
+           bytes_eq(name, BYTES("smtp_enforce_tls"));
+}
+
 static void tell_service(struct import *im, const struct postfix_service *s)
 {
-    bool smtpd = bytes_eq(s->command, BYTES("smtpd"));
+    bool smtpd = bytes_eq(s->command, BYTES("smtpd")), smtp = bytes_eq(s->command, BYTES("smtp"));
     for (const struct postfix_param *p = s->overrides; p; p = p->next) {
         const struct row *row = row_of(p->name);
-        if (smtpd && is_of_listener(p->name))
+        if ((smtpd && is_of_listener(p->name)) || (smtp && is_of_client(p->name)))
             continue;
         struct buf *out = row && row->fate != LEFT ? &im->replaced : &im->left;
         buf_printf(out, "# master.cf: %.*s -o %.*s=", BYTES_FMT(s->name), BYTES_FMT(p->name));

@@ -15,7 +15,16 @@
 
 // ---- next hops ---------------------------------------------------------------------------------------
 
-// "[host]:port", "host", "host:port", "[2001:db8::1]".
+// The transport of master.cf; NULL: it is not there, and main.cf holds.
+static const struct postfix_service *service_of(const struct import *im, struct bytes transport)
+{
+    for (const struct postfix_service *s = im->cf.services; s; s = s->next)
+        if (bytes_eq(s->name, transport) && bytes_eq(s->type, BYTES("unix")))
+            return s;
+    return NULL;
+}
+
+// "[host]:port", "host", "host:port", "[2001:db8::1]", for out->service.
 static void parse_nexthop(struct import *im, struct bytes text, struct import_target *out)
 {
     struct bytes host = text, port = BYTES_NONE, name;
@@ -39,19 +48,25 @@ static void parse_nexthop(struct import *im, struct bytes text, struct import_ta
         number = 465;
     else if (port.len && !bytes_eq(port, BYTES("smtp")) && bytes_to_u64(port, 65535, &number) != OK)
         number = 0;
-    if (number == 465) {
-        out->note = "we know no TLS from the first byte on the way out: port 587 with STARTTLS "
-                    "instead of 465";
-        number = 587;
-    } else if (!bracket && conf_value_hostname(host, &im->cf.arena, &name) == OK) {
+    out->implicit_tls =
+        number == 465 || postfix_flag(&im->cf, out->service, "smtp_tls_wrappermode", false);
+    if (!bracket && conf_value_hostname(host, &im->cf.arena, &name) == OK) {
         out->note = "Postfix looked up the MX of this name; we connect to the host itself: name "
                     "one of its MX hosts if that is not it";
     }
     bool ip6 = bytes_find(host, ':') >= 0;
     if (number && host.len)
-        snprintf(out->via, sizeof out->via, ip6 ? "smtp://[%.*s]:%u" : "smtp://%.*s:%u",
-                 BYTES_FMT(bytes_first(host, 250)), (unsigned)number);
+        snprintf(out->via, sizeof out->via, ip6 ? "%s://[%.*s]:%u" : "%s://%.*s:%u",
+                 out->implicit_tls ? "smtps" : "smtp", BYTES_FMT(bytes_first(host, 250)),
+                 (unsigned)number);
     out->smtp = true;
+}
+
+// What stands behind "smtp://" or "smtps://".
+static const char *after_scheme(const char *via)
+{
+    const char *colon = strchr(via, ':');
+    return colon ? colon + strlen("://") : via;
 }
 
 static void parse_lmtp(struct import *im, struct bytes text, struct import_target *out)
@@ -69,16 +84,16 @@ static void parse_lmtp(struct import *im, struct bytes text, struct import_targe
     }
     struct import_target host = {0};
     parse_nexthop(im, bytes_starts(text, BYTES("inet:")) ? bytes_skip(text, 5) : text, &host);
-    if (host.via[0]) // "smtp://HOST:PORT"
-        snprintf(out->via, sizeof out->via, "lmtp:%.280s", host.via + strlen("smtp://"));
+    if (host.via[0])
+        snprintf(out->via, sizeof out->via, "lmtp:%.280s", after_scheme(host.via));
 }
 
 // What program a transport of master.cf is: "smtp", "lmtp", "pipe", ...
 static struct bytes command_of(struct import *im, struct bytes transport)
 {
-    for (const struct postfix_service *s = im->cf.services; s; s = s->next)
-        if (bytes_eq(s->name, transport) && bytes_eq(s->type, BYTES("unix")))
-            return s->command;
+    const struct postfix_service *s = service_of(im, transport);
+    if (s)
+        return s->command;
     return bytes_eq(transport, BYTES("relay")) ? BYTES("smtp") : transport;
 }
 
@@ -89,7 +104,8 @@ void import_parse_target(struct import *im, struct bytes text, struct import_tar
     struct bytes transport = colon < 0 ? text : bytes_first(text, (size_t)colon);
     struct bytes nexthop = bytes_trim(bytes_skip(text, colon < 0 ? text.len : (size_t)colon + 1));
     struct bytes command = transport.len ? command_of(im, transport) : BYTES("smtp");
-    *out = (struct import_target){0};
+    *out = (struct import_target){.service =
+                                      service_of(im, transport.len ? transport : BYTES("smtp"))};
     if (bytes_eq(command, BYTES("smtp")) && nexthop.len) {
         parse_nexthop(im, nexthop, out);
     } else if (bytes_eq(command, BYTES("smtp"))) {
@@ -142,7 +158,7 @@ static bool find_login(struct import *im, struct bytes nexthop, struct login *ou
 static struct bytes file_name(struct import *im, const char *via, const char *end)
 {
     struct buf name = {0};
-    for (const char *c = via + strlen("smtp://"); *c; c++)
+    for (const char *c = after_scheme(via); *c; c++)
         buf_add_byte(&name, ascii_is_alnum(*c) || *c == '.' || *c == '-' ? *c : '_');
     buf_add_cstr(&name, end);
     struct bytes kept = arena_dup(&im->cf.arena, buf_bytes(&name));
@@ -165,12 +181,12 @@ static const char *tls_of_level(struct bytes level)
     return "may";
 }
 
-static const char *tls_out(struct import *im)
+static const char *tls_out(struct import *im, const struct postfix_service *s)
 {
-    struct bytes level = postfix_get(&im->cf, NULL, "smtp_tls_security_level");
+    struct bytes level = postfix_get(&im->cf, s, "smtp_tls_security_level");
     if (level.len)
         return tls_of_level(level);
-    return postfix_flag(&im->cf, NULL, "smtp_enforce_tls", false) ? "encrypt" : "may";
+    return postfix_flag(&im->cf, s, "smtp_enforce_tls", false) ? "encrypt" : "may";
 }
 
 // What smtp_tls_policy_maps has for this next hop; NULL: nothing. Parents of a domain count, too.
@@ -189,6 +205,13 @@ static const char *policy_of(struct import *im, struct bytes nexthop)
     return NULL;
 }
 
+// Is there no mail without TLS?
+static bool is_proved(const char *tls)
+{
+    return bytes_eq(bytes_cstr(tls), BYTES("encrypt")) ||
+           bytes_eq(bytes_cstr(tls), BYTES("verify"));
+}
+
 // ---- routes ------------------------------------------------------------------------------------------
 
 static int print_login(struct import *im, const struct import_target *t, const char **tls)
@@ -197,7 +220,7 @@ static int print_login(struct import *im, const struct import_target *t, const c
     struct bytes path;
     if (!t->smtp || is_mx(t) || !find_login(im, t->nexthop, &login))
         return OK;
-    if (bytes_eq(bytes_cstr(*tls), BYTES("may")) || bytes_eq(bytes_cstr(*tls), BYTES("none"))) {
+    if (!t->implicit_tls && !is_proved(*tls)) {
         import_line(im, "    # the password must not cross the network in the clear");
         *tls = "encrypt";
     }
@@ -218,13 +241,17 @@ int import_route(struct import *im, const char *match, const struct import_targe
                  struct bytes recipients)
 {
     const char *policy = t->smtp ? policy_of(im, t->nexthop) : NULL;
-    const char *tls = policy ? policy : tls_out(im);
+    const char *tls = policy ? policy : tls_out(im, t->service);
+    if (t->implicit_tls && !is_proved(tls))
+        tls = "may"; // there is none without
     if (t->note)
         import_line(im, "  # %s", t->note);
     import_line(im, "  - match: {%s}\n    via: %.*s", match,
                 BYTES_FMT(import_yaml(im, bytes_cstr(t->via))));
     if (policy)
         import_from(im, TLS_POLICIES, 4);
+    if (t->implicit_tls)
+        import_from(im, "smtp_tls_wrappermode", 4);
     int err = print_login(im, t, &tls);
     if (t->smtp && !bytes_eq(bytes_cstr(tls), BYTES("may")))
         import_line(im, "    tls: %s", tls);
@@ -346,7 +373,7 @@ bool import_transport_of(struct import *im, struct bytes domain, struct import_t
 
 static int on_sender_relay(struct import *im, const char *name, const struct import_entry *e)
 {
-    struct import_target t = {0};
+    struct import_target t = {.service = service_of(im, BYTES("smtp"))};
     char match[512];
     struct bytes pattern = pattern_of(im, e->key);
     import_from(im, name, 2);
@@ -384,13 +411,14 @@ static void find_default(struct import *im, struct import_target *out)
 {
     struct bytes relayhost = postfix_get(&im->cf, NULL, "relayhost");
     struct bytes transport = postfix_get(&im->cf, NULL, "default_transport");
-    *out = (struct import_target){0};
+    *out = (struct import_target){.service =
+                                      service_of(im, transport.len ? transport : BYTES("smtp"))};
     if (bytes_find(transport, ':') > 0)
         import_parse_target(im, transport, out);
     if (!out->via[0] && relayhost.len)
         parse_nexthop(im, relayhost, out);
     if (!out->via[0])
-        *out = (struct import_target){.via = "mx", .smtp = true};
+        *out = (struct import_target){.via = "mx", .smtp = true, .service = out->service};
 }
 
 static int print_default(struct import *im, const struct import_target *t)
@@ -407,13 +435,13 @@ static int print_default(struct import *im, const struct import_target *t)
     for (size_t i = 0; i < COUNT_OF(names); i++)
         import_from(im, names[i], 2);
     if (bytes_starts(postfix_get(&im->cf, NULL, "smtp_tls_security_level"), BYTES("dane")))
-        import_line(im, "  # DANE is not looked at yet: %s", tls_out(im));
+        import_line(im, "  # DANE is not looked at yet: %s", tls_out(im, NULL));
     if (!is_mx(t))
         return import_route(im, "", t, BYTES_NONE);
     if (has_relayhost && !by_transport.via[0])
         import_line(
             im, "  # relayhost is no host that could be connected to: set via: smtp://HOST:PORT");
-    import_line(im, "  - via: mx\n    tls: %s", tls_out(im));
+    import_line(im, "  - via: mx\n    tls: %s", tls_out(im, t->service));
     return OK;
 }
 

@@ -86,6 +86,7 @@ struct conf_user {
 enum conf_via_kind {
     CONF_VIA_MX,        // mx, mx:PORT
     CONF_VIA_SMTP,      // smtp://HOST:PORT
+    CONF_VIA_SMTPS,     // smtps://HOST:PORT, TLS from the first byte (RFC 8314 section 3.3)
     CONF_VIA_LMTP,      // lmtp:HOST:PORT
     CONF_VIA_LMTP_UNIX, // lmtp:/path
     CONF_VIA_MAILDIR,   // maildir:/path/%d/%u
@@ -94,12 +95,13 @@ enum conf_via_kind {
 struct conf_via {
     enum conf_via_kind kind;
     struct bytes text; // as written
-    struct bytes host; // SMTP, LMTP: lower-case name, or address without []
-    uint16_t port;     // MX, SMTP, LMTP
+    struct bytes host; // SMTP, SMTPS, LMTP: lower-case name, or address without []
+    uint16_t port;     // MX, SMTP, SMTPS, LMTP
     struct bytes path; // LMTP_UNIX, MAILDIR (with %d, %u and %% as written)
 };
 
-// Unverified TLS if offered; never; certificate must match the name; TLS required, unverified.
+// Unverified TLS if offered; never; certificate must match the name; TLS required, unverified. Via
+// SMTPS there is always TLS: MAY is ENCRYPT, and NONE an error.
 enum conf_route_tls {
     CONF_ROUTE_TLS_MAY,
     CONF_ROUTE_TLS_NONE,

@@ -269,9 +269,11 @@ static void check_route_login(struct check *c, const struct conf_route *route,
                         "login and password_file need each other");
     else if (!is_set(route->login))
         return;
-    else if (route->via.kind != CONF_VIA_SMTP)
-        conf_errors_add(c->errors, place_of(node, "login"), "a login needs via: smtp://HOST:PORT");
-    else if ((route->tls == CONF_ROUTE_TLS_MAY || route->tls == CONF_ROUTE_TLS_NONE) &&
+    else if (route->via.kind != CONF_VIA_SMTP && route->via.kind != CONF_VIA_SMTPS)
+        conf_errors_add(c->errors, place_of(node, "login"),
+                        "a login needs via: smtp://HOST:PORT or smtps://HOST:PORT");
+    else if (route->via.kind == CONF_VIA_SMTP &&
+             (route->tls == CONF_ROUTE_TLS_MAY || route->tls == CONF_ROUTE_TLS_NONE) &&
              !is_loopback(route->via.host))
         conf_errors_add(c->errors, place_of(node, "login"),
                         "the password could cross the network in the clear; set tls: verify");
@@ -282,7 +284,11 @@ static void check_route(struct check *c, uint32_t n, const struct conf_node *nod
     const struct conf_route *route = &c->conf->routes[n];
     if (!is_sound(c, node))
         return;
-    bool smtp = route->via.kind == CONF_VIA_MX || route->via.kind == CONF_VIA_SMTP;
+    bool implicit = route->via.kind == CONF_VIA_SMTPS;
+    bool smtp = implicit || route->via.kind == CONF_VIA_MX || route->via.kind == CONF_VIA_SMTP;
+    if (implicit && route->tls == CONF_ROUTE_TLS_NONE)
+        conf_errors_add(c->errors, place_of(node, "tls"),
+                        "smtps:// is TLS from the first byte: use smtp:// or another tls");
     if (!smtp && (route->tls == CONF_ROUTE_TLS_VERIFY || route->tls == CONF_ROUTE_TLS_ENCRYPT))
         conf_errors_add(c->errors, place_of(node, "tls"), "there is no TLS on the way via %s",
                         route->via.text.at);

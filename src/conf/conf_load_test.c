@@ -271,6 +271,7 @@ static void test_sense(void **state)
         {HOST "routes: [{via: mx, login: a, password_file: /p}]\n", "needs via: smtp://"},
         {HOST "routes: [{via: 'smtp://a.b:25', login: a}]\n", "need each other"},
         {HOST "routes: [{via: 'smtp://a.b:25', login: a, password_file: /p}]\n", "in the clear"},
+        {HOST "routes: [{via: 'smtps://a.b:465', tls: none}]\n", "TLS from the first byte"},
         {HOST "routes: [{match: {recipient: []}, via: mx}]\n", "match nothing"},
         {HOST "routes: [{match: {recipient: a.b}}]\n", "via is missing"},
         {HOST "lanes: [{connections: 1}, {match: a.b}]\n", "never reached"},

@@ -23,7 +23,7 @@ static const struct {
     {CONF_TEXT, "^[^\\x00-\\x1f\\x7f]+$"},
     {CONF_PATH, "^[^\\x00-\\x1f\\x7f]{1,4095}$"},
     {CONF_ENDPOINT, "^(\\*|[0-9.]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$"},
-    {CONF_VIA, "^(mx|mx:[0-9]{1,5}|smtp://.+:[0-9]{1,5}|lmtp:.+|maildir:/.+|discard)$"},
+    {CONF_VIA, "^(mx|mx:[0-9]{1,5}|smtps?://.+:[0-9]{1,5}|lmtp:.+|maildir:/.+|discard)$"},
     {CONF_MAILBOX, "^[^@\\s]+@[^@\\s]+$"},
     {CONF_CIDRS, "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"},
     {CONF_IPS, "^[0-9A-Fa-f:.]+$"},

@@ -436,6 +436,10 @@ int conf_value_via(struct bytes text, struct arena *arena, struct conf_via *out)
         out->kind = CONF_VIA_SMTP;
         return parse_host_port(bytes_skip(text, 7), arena, out);
     }
+    if (bytes_starts(text, BYTES("smtps://"))) {
+        out->kind = CONF_VIA_SMTPS;
+        return parse_host_port(bytes_skip(text, 8), arena, out);
+    }
     if (bytes_starts(text, BYTES("lmtp:")))
         return parse_lmtp(bytes_skip(text, 5), arena, out);
     if (bytes_starts(text, BYTES("maildir:")))

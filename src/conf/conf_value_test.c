@@ -315,6 +315,7 @@ static void test_via(void **state)
         {"smtp://Relay.example.org:587", CONF_VIA_SMTP, "relay.example.org", 587, ""},
         {"smtp://127.0.0.1:25", CONF_VIA_SMTP, "127.0.0.1", 25, ""},
         {"smtp://[::1]:25", CONF_VIA_SMTP, "::1", 25, ""},
+        {"smtps://Relay.example.org:465", CONF_VIA_SMTPS, "relay.example.org", 465, ""},
         {"lmtp:127.0.0.1:24", CONF_VIA_LMTP, "127.0.0.1", 24, ""},
         {"lmtp:/run/dovecot/lmtp", CONF_VIA_LMTP_UNIX, "", 25, "/run/dovecot/lmtp"},
         {"maildir:/var/mail/%d/%u", CONF_VIA_MAILDIR, "", 25, "/var/mail/%d/%u"},

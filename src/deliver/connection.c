@@ -4,6 +4,7 @@
 // place that writes output, looks at what the session came to, and decides what is next. Handlers of the session
 // only note what happened; so nothing is freed inside its own callback.
 //
+// CONNECTING is until there is an SMTP session: with TLS from the first byte, until the handshake is over.
 // LOADING is until message and signature are there.
 //
 //     CONNECTING -> OPENING -> FREE <-> LOADING -> SENDING -> FREE ... -> QUITTING
@@ -66,6 +67,7 @@ struct connection {
 
 static void pump(struct connection *c);
 static void open_next(struct connection *c);
+static void start_tls(struct connection *c);
 
 // ---- small things ----------------------------------------------------------------------------------------
 
@@ -300,6 +302,8 @@ static void random_bytes(void *ctx, void *out, size_t n)
 
 static enum smtp_client_tls tls_wish(const struct connection *c)
 {
+    if (c->target.kind == TARGET_SMTPS)
+        return SMTP_CLIENT_TLS_ACTIVE;
     switch (c->target.tls) {
     case TARGET_TLS_ENCRYPT:
     case TARGET_TLS_VERIFY:
@@ -313,15 +317,23 @@ static enum smtp_client_tls tls_wish(const struct connection *c)
                                                                     : SMTP_CLIENT_TLS_IF_OFFERED;
 }
 
+static void open_session(struct connection *c)
+{
+    c->state = OPENING;
+    c->config.tls = tls_wish(c);
+    c->client = smtp_client_new(&c->config, &CLIENT_HANDLERS, c, sys_mono());
+}
+
 static void on_connected(void *ctx)
 {
     struct connection *c = ctx;
     char addr[SYS_ADDR_TEXT];
-    c->state = OPENING;
-    c->config.tls = tls_wish(c);
     note(c, "connected to %.*s, %s", BYTES_FMT(c->address->host),
          sys_addr_format(&c->address->addr, addr));
-    c->client = smtp_client_new(&c->config, &CLIENT_HANDLERS, c, sys_mono());
+    if (c->target.kind == TARGET_SMTPS)
+        start_tls(c);
+    else
+        open_session(c);
     pump(c);
 }
 
@@ -352,12 +364,18 @@ static void remember_broken_tls(struct connection *c)
 static void on_tls_done(void *ctx, const struct net_tls_result *result)
 {
     struct connection *c = ctx;
-    if (result->err == OK) {
+    if (result->err == OK)
         note(c, "TLS: %s %s %s", result->protocol, result->cipher,
              result->proof == NET_TLS_VERIFIED ? "verified" : "unverified");
+    else
+        note_trouble(c, "TLS with %.*s failed: %s", BYTES_FMT(c->address->host), result->reason);
+    if (!c->client && result->err == OK) {
+        open_session(c);
+    } else if (!c->client) {
+        open_next(c);
+    } else if (result->err == OK) {
         smtp_client_tls_started(c->client, sys_mono());
     } else {
-        note_trouble(c, "TLS with %.*s failed: %s", BYTES_FMT(c->address->host), result->reason);
         if (!c->without_tls)
             remember_broken_tls(c);
         smtp_client_tls_failed(c->client);

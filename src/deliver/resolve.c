@@ -33,13 +33,25 @@ static void tell(struct deliver *d, struct queue_domain *domain, enum queue_unre
     d->options.port->kick(d->options.port->kick_ctx, kicks);
 }
 
-static enum target_tls target_tls_of(enum conf_route_tls tls)
+// How to speak with the hosts that stand behind a name or an address.
+static enum target_kind target_kind_of(enum conf_via_kind kind)
+{
+    static const enum target_kind MAP[] = {
+        [CONF_VIA_MX] = TARGET_SMTP,        [CONF_VIA_SMTP] = TARGET_SMTP,
+        [CONF_VIA_SMTPS] = TARGET_SMTPS,    [CONF_VIA_LMTP] = TARGET_LMTP,
+        [CONF_VIA_LMTP_UNIX] = TARGET_LMTP, [CONF_VIA_MAILDIR] = TARGET_MAILDIR,
+        [CONF_VIA_DISCARD] = TARGET_DISCARD};
+    return MAP[kind];
+}
+
+static enum target_tls target_tls_of(const struct conf_route *route)
 {
     static const enum target_tls MAP[] = {[CONF_ROUTE_TLS_MAY] = TARGET_TLS_MAY,
                                           [CONF_ROUTE_TLS_NONE] = TARGET_TLS_NONE,
                                           [CONF_ROUTE_TLS_VERIFY] = TARGET_TLS_VERIFY,
                                           [CONF_ROUTE_TLS_ENCRYPT] = TARGET_TLS_ENCRYPT};
-    return MAP[tls];
+    bool always = route->via.kind == CONF_VIA_SMTPS && route->tls == CONF_ROUTE_TLS_MAY;
+    return always ? TARGET_TLS_ENCRYPT : MAP[route->tls];
 }
 
 static enum queue_proof proof_of(enum target_tls tls)
@@ -62,7 +74,7 @@ static void tell_target(struct deliver *d, struct queue_domain *domain, const st
                         struct target *target, struct buf *site, struct bytes match_names,
                         int64_t ttl_ms)
 {
-    target->tls = target_tls_of(route->conf->tls);
+    target->tls = target_tls_of(route->conf);
     target->route = route_key(d->snapshot->routes, route);
     add_distinction(route, site);
     struct buf lane = {0}, hosts = {0};
@@ -128,8 +140,7 @@ static void tell_found(struct resolution *r, const struct route *route, const st
              BYTES("mail for this domain would come back to this server (routing loop)"));
         return;
     }
-    struct target target = {.kind =
-                                route->conf->via.kind == CONF_VIA_LMTP ? TARGET_LMTP : TARGET_SMTP};
+    struct target target = {.kind = target_kind_of(route->conf->via.kind)};
     add_hosts(&target, mx, hosts, port);
     struct buf site = {0}, names = {0};
     struct bytes host_names[DNS_MX_HOSTS_MAX];
@@ -221,20 +232,22 @@ static void ask_dns(struct deliver *d, const struct queue_work *work, const stru
 
 // ---- without DNS -----------------------------------------------------------------------------------------
 
-// A smarthost or LMTP server that is named by its address.
+// Does the route name a host, a smarthost or an LMTP server?
+static bool names_host(const struct conf_via *via)
+{
+    return via->kind == CONF_VIA_SMTP || via->kind == CONF_VIA_SMTPS || via->kind == CONF_VIA_LMTP;
+}
+
+// By its address?
 static bool has_address(const struct conf_via *via, struct sys_addr *out)
 {
-    return (via->kind == CONF_VIA_SMTP || via->kind == CONF_VIA_LMTP) &&
-           sys_addr_parse_ip(via->host, via->port, out) == OK;
+    return names_host(via) && sys_addr_parse_ip(via->host, via->port, out) == OK;
 }
 
 static void tell_static(struct deliver *d, const struct queue_work *work, const struct route *route)
 {
     const struct conf_via *via = &route->conf->via;
-    struct target target = {.kind = via->kind == CONF_VIA_MAILDIR   ? TARGET_MAILDIR
-                                    : via->kind == CONF_VIA_DISCARD ? TARGET_DISCARD
-                                    : via->kind == CONF_VIA_SMTP    ? TARGET_SMTP
-                                                                    : TARGET_LMTP};
+    struct target target = {.kind = target_kind_of(via->kind)};
     if (has_address(via, &target.addresses[0].addr)) {
         if (is_self(d, &target.addresses[0].addr)) {
             tell(d, work->domain, QUEUE_UNRESOLVED_FAIL, 554, "5.4.6",
@@ -268,9 +281,7 @@ void resolve_start(struct deliver *d, const struct queue_work *work)
     }
     const struct conf_via *via = &route->conf->via;
     struct sys_addr address;
-    bool by_name =
-        via->kind == CONF_VIA_MX || via->kind == CONF_VIA_SMTP || via->kind == CONF_VIA_LMTP;
-    if (by_name && !has_address(via, &address))
+    if (via->kind == CONF_VIA_MX || (names_host(via) && !has_address(via, &address)))
         ask_dns(d, work, route);
     else
         tell_static(d, work, route);

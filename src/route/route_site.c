@@ -96,6 +96,9 @@ void route_site_of_via(const struct conf_via *via, struct buf *out)
     case CONF_VIA_SMTP:
         add_host("smtp", via, out);
         break;
+    case CONF_VIA_SMTPS:
+        add_host("smtps", via, out);
+        break;
     case CONF_VIA_LMTP:
         add_host("lmtp", via, out);
         break;

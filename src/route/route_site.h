@@ -16,7 +16,7 @@
 // out.
 void route_site_of_hosts(const struct bytes *hosts, size_t count, uint16_t port, struct buf *out);
 // The site of a route that names its target itself (smarthost, LMTP, Maildir, discard):
-// "smtp:host:port", "lmtp:host:port", "lmtp:/path", "maildir:/path/%d/%u", "discard". CHECKs that
+// "smtp:host:port", "smtps:host:port", "lmtp:host:port", "lmtp:/path", "maildir:/path/%d/%u", "discard". CHECKs that
 // it is not by MX.
 void route_site_of_via(const struct conf_via *via, struct buf *out);
 // "SOURCE->SITE".

@@ -55,6 +55,8 @@ static void names_sites_by_their_route(void **state)
     } rows[] = {
         {{.kind = CONF_VIA_SMTP, .host = BYTES("smart.example"), .port = 587},
          "smtp:smart.example:587"},
+        {{.kind = CONF_VIA_SMTPS, .host = BYTES("smart.example"), .port = 465},
+         "smtps:smart.example:465"},
         {{.kind = CONF_VIA_LMTP, .host = BYTES("127.0.0.1"), .port = 24}, "lmtp:127.0.0.1:24"},
         {{.kind = CONF_VIA_LMTP_UNIX, .path = BYTES("/run/lmtp")}, "lmtp:/run/lmtp"},
         {{.kind = CONF_VIA_MAILDIR, .path = BYTES("/m/%d/%u")}, "maildir:/m/%d/%u"},

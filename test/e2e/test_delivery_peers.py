@@ -33,6 +33,16 @@ def test_postfix_by_real_dns(make_relay, start_peer, authority):
     assert "verified" in last_of(message, "bob@example.org")["tls"]
 
 
+def test_postfix_with_tls_from_the_first_byte(make_relay, start_peer, dns, authority):
+    """As port 465 of most smarthosts: smtpd_tls_wrappermode."""
+    pair = authority.issue("smart.example.org", stem="postfix-smtps")
+    postfix = start_peer(peers.Postfix, domains=["example.org"], pair=pair, port=465, main="\nsmtpd_tls_wrappermode = yes\n")
+    dns.a("smart.example.org", postfix.address)
+    relay = sending_relay(make_relay, {"routes": [{"match": {}, "via": "smtps://smart.example.org:465", "tls": "verify"}]})
+    message = relay.wait_state(send(relay, "bob@example.org"), "delivered")
+    assert "verified" in last_of(message)["tls"] and b"TLSv1.3" in postfix.wait("bob@example.org")[0]
+
+
 def test_postfix_takes_many(make_relay, start_peer, dns):
     """200 messages of several sizes over a few connections, none lost, none twice."""
     postfix = start_peer(peers.Postfix, domains=["example.org"])

@@ -516,21 +516,59 @@ def test_tls_sessions_are_resumed(make_relay, make_receiver, dns, authority):
     assert context.session_stats()["hits"] >= 2, context.session_stats()
 
 
+# ---- TLS from the first byte
+
+@pytest.mark.parametrize("tls,kind,passes", [
+    ("may", "unknown authority", True), ("encrypt", "wrong name", True), ("verify", "good", True),
+    ("verify", "wrong name", False), ("may", "none", False)])
+def test_tls_from_the_first_byte(make_relay, make_receiver, dns, authority, stranger, tls, kind, passes):
+    """smtps: in TLS or not at all, also where the server there speaks first, in the clear."""
+    pair = certificate("good" if kind == "none" else kind, authority, stranger)
+    receiver = make_receiver(tls=pair.server_context(), implicit=kind != "none")
+    dns.a("mx1.example.org", receiver.address)
+    relay = sending_relay(make_relay, {"routes": [
+        {"match": {}, "via": f"smtps://mx1.example.org:{receiver.port}", "tls": tls}]})
+    ident = send(relay, "bob@example.net")
+    if passes:
+        assert receiver.wait_one("bob@example.net").tls
+        assert last_of(relay.wait_state(ident, "delivered"))["tls"].startswith("TLSv1.3")
+        assert "STARTTLS" not in receiver.commands
+        return
+    why = wait_until(lambda: (found := relay.cli("message", "why", ident))["limit"] in ("backoff", "retry_time") and found, 10)
+    assert "TLS with mx1.example.org failed" in str(why), why
+    assert relay.states(ident) == {"bob@example.net": "queued"} and not receiver.commands
+
+
+def test_tls_from_the_first_byte_that_does_not_come(make_relay, make_receiver, dns, authority):
+    """The next address is tried."""
+    pair = authority.issue("smart.test", stem="smart-second")
+    well = make_receiver(tls=pair.server_context(), implicit=True)
+    broken = RawServer(lambda connection: None)
+    dns.a("smart.test", broken.address, well.address)
+    relay = sending_relay(make_relay, {"routes": [{"match": {}, "via": f"smtps://smart.test:{well.port}"}]})
+    relay.wait_state(send(relay, "bob@example.net"), "delivered")
+    assert broken.connections
+    broken.close()
+
+
 # ---- a smarthost with a login
 
-def smarthost(receiver, tmp_path, password, tls="may", host=None):
+def smarthost(receiver, tmp_path, password, tls="may", host=None, scheme="smtp"):
     file = tmp_path / "password"
     file.write_text(password + "\n")
-    return {"routes": [{"match": {}, "via": f"smtp://{host or receiver.address}:{receiver.port}", "login": "relay-user",
+    return {"routes": [{"match": {}, "via": f"{scheme}://{host or receiver.address}:{receiver.port}", "login": "relay-user",
                         "password_file": str(file), "tls": tls}]}
 
 
-def test_login_at_a_smarthost(make_relay, make_receiver, dns, authority, tmp_path):
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_login_at_a_smarthost(make_relay, make_receiver, dns, authority, tmp_path, scheme):
     pair = authority.issue("smart.test", stem="smart")
-    receiver = make_receiver(tls=pair.server_context(), accounts={"relay-user": "s3 cret"}, require_tls=True)
+    implicit = scheme == "smtps"
+    receiver = make_receiver(tls=pair.server_context(), accounts={"relay-user": "s3 cret"}, require_tls=not implicit,
+                             implicit=implicit)
     dns.a("smart.test", receiver.address)
     dns.mx("example.org", "nowhere.example.org")
-    relay = sending_relay(make_relay, smarthost(receiver, tmp_path, "s3 cret", "verify", "smart.test"))
+    relay = sending_relay(make_relay, smarthost(receiver, tmp_path, "s3 cret", "verify", "smart.test", scheme))
     ident = send(relay, ["bob@example.org", "carol@other.test"])
     relay.wait_state(ident, "delivered")
     got = receiver.wait_one()

@@ -115,8 +115,20 @@ CASES = {
         smtp_sasl_auth_enable = yes
         smtp_sasl_password_maps = texthash:/etc/postfix/sasl_passwd
         mydestination =
-        """, None, {"routes": [{"match": {}, "via": "smtp://smtp.gmail.com:587", "login": "bot", "tls": "encrypt"}]},
-        ["port 587 with STARTTLS instead of 465"]),
+        """, None, {"routes": [{"match": {}, "via": "smtps://smtp.gmail.com:465", "login": "bot"}]},
+        ["smtp_tls_wrappermode = yes"]),
+    "transport_with_wrappermode": ("""
+        myhostname = home.example.org
+        default_transport = submissions-out:[smtp.isp.example]:4650
+        smtp_sasl_auth_enable = yes
+        smtp_sasl_password_maps = texthash:/etc/postfix/sasl_passwd
+        mydestination =
+        """, """
+submissions-out unix - - n - - smtp
+  -o smtp_tls_wrappermode=yes -o smtp_tls_security_level=secure
+  -o smtp_bind_address=192.0.2.7
+        """, {"routes": [{"match": {}, "via": "smtps://smtp.isp.example:4650", "tls": "verify"}]},
+        ["submissions-out -o smtp_bind_address"]),
     "ses_over_continuation_lines": ("""
         mydomain = example.org
         myhostname =

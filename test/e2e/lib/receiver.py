@@ -73,11 +73,12 @@ class Script:
 
 class Receiver:
     def __init__(self, address=None, port=None, tls=None, hostname="receiver.test", capabilities=(),
-                 without=(), accounts=None, require_tls=False):
-        """tls: an ssl.SSLContext for STARTTLS. capabilities: EHLO lines to add (DSN is understood);
+                 without=(), accounts=None, require_tls=False, implicit=False):
+        """tls: an ssl.SSLContext for STARTTLS, or, implicit, from the first byte. capabilities: EHLO lines to add (DSN is understood);
         without: keywords to leave out. accounts: {login: password} turns AUTH on."""
         self.address = address or network.new_address()
-        self.tls, self.hostname = tls, hostname
+        self.tls, self.hostname = None if implicit else tls, hostname
+        self._tls_at_once = tls if implicit else None
         self.capabilities, self.without = list(capabilities), {w.upper() for w in without}
         self.accounts, self.require_tls = accounts, require_tls
         self.transactions, self.commands = [], []
@@ -100,7 +101,8 @@ class Receiver:
 
     def _run(self, started):
         asyncio.set_event_loop(self._loop)
-        self._server = self._loop.run_until_complete(self._loop.create_server(lambda: _Session(self), sock=self._sock))
+        self._server = self._loop.run_until_complete(self._loop.create_server(
+            lambda: _Session(self), sock=self._sock, ssl=self._tls_at_once))
         started.set()
         self._loop.run_forever()
 
