@@ -49,11 +49,13 @@ enum deed {
     DEED_RESTART,
 };
 
+struct planned {
+    int64_t at_us;
+    enum deed deed;
+};
+
 static struct {
-    struct {
-        int64_t at_us;
-        enum deed deed;
-    } plan[PLAN_MAX];
+    struct planned plan[PLAN_MAX];
     uint32_t planned, done;
     struct sim_host *relay, *clients;
     struct run_facts *facts;
@@ -283,6 +285,16 @@ static void restart(void)
     book_trouble();
 }
 
+// A crash that is armed comes before what would make it forgotten; but an idle relay may never get there.
+static bool is_time_for(const struct planned *next)
+{
+    bool forgets =
+        next->deed == DEED_CRASH || next->deed == DEED_RESTART || next->deed == DEED_WALL_JUMP;
+    bool waits = forgets && sim_host_crash_is_armed(run.relay) && clients_alive() > 0;
+    return sim_now_us() >= next->at_us && !run.clock_is_new && !sim_host_is_down(run.relay) &&
+           !waits;
+}
+
 // Between two turns.
 static void look(void)
 {
@@ -299,8 +311,7 @@ static void look(void)
     }
     if (run.clock_is_new && relay_host_clock_is_kept())
         run.clock_is_new = false;
-    while (!run.clock_is_new && run.done < run.planned && now >= run.plan[run.done].at_us &&
-           !sim_host_is_down(run.relay))
+    while (run.done < run.planned && is_time_for(&run.plan[run.done]))
         do_deed(run.plan[run.done++].deed);
     if (sim_streams_connected() != run.connected_seen) {
         run.connected_seen = sim_streams_connected();

@@ -69,6 +69,8 @@ bool sim_host_call(struct sim_host *host, void (*fn)(void *ctx), void *ctx);
 void sim_host_crash(struct sim_host *host, enum sim_crash_kind kind);
 // Crashes the host inside its n-th disk or network operation from now (0: never).
 void sim_host_crash_at(struct sim_host *host, enum sim_crash_kind kind, uint64_t n);
+// Is there one to come?
+bool sim_host_crash_is_armed(const struct sim_host *host);
 // True from a crash until sim_host_boot().
 bool sim_host_is_down(const struct sim_host *host);
 void sim_host_boot(struct sim_host *host);

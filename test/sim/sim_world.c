@@ -514,6 +514,11 @@ void sim_host_crash_at(struct sim_host *host, enum sim_crash_kind kind, uint64_t
     host->crash_in = n;
 }
 
+bool sim_host_crash_is_armed(const struct sim_host *host)
+{
+    return host->crash_in > 0;
+}
+
 bool sim_op_crashes(void)
 {
     struct sim_host *host = world.here;
