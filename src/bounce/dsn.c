@@ -251,14 +251,12 @@ static void add_explanation(struct writer *w)
 
 // ---- message/delivery-status (RFC 3464) ----------------------------------------------------------------
 
-static void add_original_recipient(struct writer *w, struct bytes orcpt)
+// RFC 3461 6.3: the value stands there decoded.
+static void add_original_recipient(struct writer *w, const struct recipient *r)
 {
     struct bytes type;
-    if (!bytes_cut(&orcpt, ';', &type) || orcpt.len == 0)
-        return;
-    // RFC 3461 6.3: the value stands there decoded; what decodes to nonsense is left out.
     struct buf decoded = {0};
-    if (mail_xtext_decode(orcpt, &decoded) == OK) {
+    if (recipient_original(r, &type, &decoded)) {
         buf_add_cstr(w->out, "Original-Recipient: ");
         add_clean(w, type, 64);
         buf_add_cstr(w->out, "; ");
@@ -271,7 +269,7 @@ static void add_original_recipient(struct writer *w, struct bytes orcpt)
 static void add_status_recipient(struct writer *w, const struct dsn_recipient *r)
 {
     buf_add_cstr(w->out, "\r\n");
-    add_original_recipient(w, r->recipient->orcpt);
+    add_original_recipient(w, r->recipient);
     bool utf8 = w->utf8 && !bytes_is_ascii(r->recipient->address);
     buf_printf(w->out, "Final-Recipient: %s; ", utf8 ? "utf-8" : "rfc822");
     add_clean(w, r->recipient->address, 320);

@@ -59,12 +59,23 @@ static bool matches_message(const struct history_filter *f, const struct envelop
            is_or_any(f->account, e->account_name);
 }
 
+static bool is_original(const struct recipient *r, struct bytes address)
+{
+    struct bytes type;
+    struct buf original = {0};
+    bool found = r->orcpt.len && recipient_original(r, &type, &original) &&
+                 bytes_eq_nocase(address, buf_bytes(&original));
+    buf_done(&original);
+    return found;
+}
+
 static bool matches_recipient(const struct history_filter *f, const struct recipient *r)
 {
     if (!f->recipient.len)
         return true;
-    return f->recipient.at[0] == '@' ? bytes_eq_nocase(bytes_skip(f->recipient, 1), r->domain)
-                                     : bytes_eq_nocase(f->recipient, r->address);
+    if (f->recipient.at[0] == '@')
+        return bytes_eq_nocase(bytes_skip(f->recipient, 1), r->domain);
+    return bytes_eq_nocase(f->recipient, r->address) || is_original(r, f->recipient);
 }
 
 // Number 0: any of them.

@@ -7,7 +7,10 @@
 
 #define COMMON_MAX 5 // words that a message has but once
 
-// All words of a message: `common`, then two for each recipient: address and domain.
+// All words of a message: `common`, then three for each recipient: address, what the sender called it (0: the same)
+// and domain.
+enum { ADDRESS, ORIGINAL, DOMAIN, WORDS_EACH };
+
 struct history_words_of {
     struct message_id id;
     uint32_t common, recipients;
@@ -17,7 +20,7 @@ struct history_words_of {
 static size_t bytes_of_words(uint32_t recipients)
 {
     return sizeof(struct history_words_of) +
-           (COMMON_MAX + 2 * (size_t)recipients) * sizeof(uint64_t);
+           (COMMON_MAX + WORDS_EACH * (size_t)recipients) * sizeof(uint64_t);
 }
 
 static void drop(struct history_words *w, struct history_words_of **slot)
@@ -40,6 +43,17 @@ static void add_common(struct history_words_of *m, enum history_word kind, struc
         m->words[m->common++] = history_word_hash(kind, word);
 }
 
+static uint64_t original_word(const struct recipient *r)
+{
+    struct bytes type;
+    struct buf original = {0};
+    bool known = r->orcpt.len && recipient_original(r, &type, &original) &&
+                 !bytes_eq_nocase(buf_bytes(&original), r->address);
+    uint64_t word = known ? history_word_hash(HISTORY_RECIPIENT, buf_bytes(&original)) : 0;
+    buf_done(&original);
+    return word;
+}
+
 static struct history_words_of *make(const struct envelope *e)
 {
     struct history_words_of *m = mem_new(bytes_of_words(e->recipients_count));
@@ -51,9 +65,10 @@ static struct history_words_of *make(const struct envelope *e)
     add_common(m, HISTORY_TAG, e->tag);
     add_common(m, HISTORY_ACCOUNT, e->account_name);
     uint64_t *at = m->words + m->common;
-    for (uint32_t i = 0; i < e->recipients_count; i++) {
-        *at++ = history_word_hash(HISTORY_RECIPIENT, e->recipients[i].address);
-        *at++ = history_word_hash(HISTORY_DOMAIN, e->recipients[i].domain);
+    for (uint32_t i = 0; i < e->recipients_count; i++, at += WORDS_EACH) {
+        at[ADDRESS] = history_word_hash(HISTORY_RECIPIENT, e->recipients[i].address);
+        at[ORIGINAL] = original_word(&e->recipients[i]);
+        at[DOMAIN] = history_word_hash(HISTORY_DOMAIN, e->recipients[i].domain);
     }
     return m;
 }
@@ -106,11 +121,16 @@ static void add(struct buf *out, const uint64_t *words, size_t count)
 }
 
 // A message's domains are mostly one.
-static void add_recipients(struct buf *out, const uint64_t *pairs, uint32_t count)
+static void add_recipients(struct buf *out, const uint64_t *words, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++)
-        add(out, pairs + 2 * (size_t)i,
-            i > 0 && pairs[2 * (size_t)i + 1] == pairs[2 * (size_t)i - 1] ? 1 : 2);
+    uint64_t domain = 0;
+    for (const uint64_t *end = words + WORDS_EACH * (size_t)count; words != end;
+         words += WORDS_EACH) {
+        add(out, words + ADDRESS, 1);
+        add(out, words + ORIGINAL, words[ORIGINAL] != 0);
+        add(out, words + DOMAIN, words[DOMAIN] != domain);
+        domain = words[DOMAIN];
+    }
 }
 
 void history_words_add(struct history_words *w, const struct spool_record *record, struct buf *out)
@@ -123,12 +143,12 @@ void history_words_add(struct history_words *w, const struct spool_record *recor
                                                                 : 0;
     add(out, &type, 1);
     if (m) {
-        const uint64_t *pairs = m->words + m->common;
+        const uint64_t *recipients = m->words + m->common;
         add(out, m->words, m->common);
         if (record->type == SPOOL_RECORD_MESSAGE)
-            add_recipients(out, pairs, m->recipients);
+            add_recipients(out, recipients, m->recipients);
         else if (recipient >= 1 && recipient <= m->recipients)
-            add(out, pairs + 2 * ((size_t)recipient - 1), 2);
+            add_recipients(out, recipients + WORDS_EACH * ((size_t)recipient - 1), 1);
     }
     free(owned);
 }

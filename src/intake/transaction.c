@@ -8,8 +8,10 @@
 #include "intake/intake_private.h"
 #include "intake/submission.h"
 #include "mail/mail_address.h"
+#include "mail/mail_encode.h"
 #include "route/local_recipients.h"
 #include "route/route.h"
+#include "smtp/smtp_xtext.h"
 #include "store/suppress.h"
 
 #define NOT_KEPT_QUIET_MS 2000 // without a failure, before it is said to be over
@@ -395,6 +397,18 @@ static void ask_domain(struct transaction *t, const struct recipient *r, uint32_
                   mono_add_ms(sys_mono(), DNS_VERDICT_BUDGET_MS));
 }
 
+// RFC 3461 section 4.2: bounces, the next hop and whoever looks for it are told the name that the sender knows.
+static struct bytes original_of(struct transaction *t, const struct recipient *alias)
+{
+    struct buf text = {0};
+    buf_add_cstr(&text, "rfc822;");
+    mail_xtext_encode(alias->address, &text);
+    bool valid = bytes_is_ascii(alias->address) && smtp_orcpt_is_valid(buf_bytes(&text), false);
+    struct bytes orcpt = valid ? arena_dup(arena_of(t), buf_bytes(&text)) : BYTES_NONE;
+    buf_done(&text);
+    return orcpt;
+}
+
 // A recipient of a domain with a recipient table: unknown, a mailbox, or an alias for others, who may be anywhere.
 static void add_local(struct transaction *t, struct recipient *r, const struct route *route)
 {
@@ -413,6 +427,8 @@ static void add_local(struct transaction *t, struct recipient *r, const struct r
                       LOG_STR("target", targets[i]));
             continue;
         }
+        if (!target.orcpt.len && !bytes_eq(target.address, r->address))
+            target.orcpt = original_of(t, r);
         add_recipient(t, &target, route_key(t->snapshot->routes, pick_route(t, &target)));
     }
     note_named(t, r->address);

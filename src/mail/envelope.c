@@ -2,6 +2,7 @@
 #include "mail/envelope.h"
 
 #include "base/check.h"
+#include "mail/mail_encode.h"
 
 static const char *const class_names[MAIL_CLASSES] = {"transactional", "personal", "bulk"};
 
@@ -20,6 +21,14 @@ int mail_class_parse(struct bytes text, enum mail_class *out)
         }
     }
     return E_SYNTAX;
+}
+
+bool recipient_original(const struct recipient *r, struct bytes *out_type, struct buf *out)
+{
+    struct bytes rest = r->orcpt;
+    size_t before = out->len;
+    return bytes_cut(&rest, ';', out_type) && mail_xtext_decode(rest, out) == OK &&
+           out->len > before;
 }
 
 static void copy_slice(struct arena *arena, struct bytes *slice)

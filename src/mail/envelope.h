@@ -10,6 +10,7 @@
 #pragma once
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "mail/message_id.h"
 
@@ -37,7 +38,7 @@ struct recipient {
     struct bytes
         domain; // routing domain: lower-case A-labels, or "[192.0.2.1]"; what the queue sorts by
     uint32_t notify;    // NOTIFY_ bits
-    struct bytes orcpt; // "rfc822;xtext" as received, or empty
+    struct bytes orcpt; // "rfc822;xtext" as received, or of the alias it came by; or empty
     struct bytes token; // reverse-path token, or empty
 };
 
@@ -80,6 +81,10 @@ struct envelope {
     uint32_t recipients_count;
     struct bytes unknown; // attributes of a newer version, kept as they were
 };
+
+// What the sender called the recipient (RFC 3461 section 4.2): its type, and, appended to out, the decoded address.
+// False: it is not known, or nonsense.
+bool recipient_original(const struct recipient *r, struct bytes *out_type, struct buf *out);
 
 // "transactional", "personal", "bulk".
 const char *mail_class_name(enum mail_class class);

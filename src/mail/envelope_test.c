@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "base/check.h"
 #include "mail/envelope.h"
 
 #include <stdlib.h>
@@ -76,7 +77,35 @@ static void a_copy_owns_its_bytes(void **state)
     arena_done(&arena);
 }
 
+static void original_recipients(void **state)
+{
+    static const struct {
+        const char *orcpt, *type, *original; // NULL: none
+    } rows[] = {
+        {"", NULL, NULL},
+        {"rfc822;team@example.org", "rfc822", "team@example.org"},
+        {"rfc822;a+2Bb@example.org", "rfc822", "a+b@example.org"},
+        {"x400;/c+3Dus", "x400", "/c=us"},
+        {"rfc822;", NULL, NULL},
+        {"rfc822;a+2", NULL, NULL},
+        {"team@example.org", NULL, NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct recipient r = {.orcpt = bytes_cstr(rows[i].orcpt)};
+        struct buf original = {0};
+        struct bytes type;
+        bool known = recipient_original(&r, &type, &original);
+        assert_int_equal(known, rows[i].original != NULL);
+        if (known) {
+            assert_true(bytes_eq(type, bytes_cstr(rows[i].type)));
+            assert_string_equal(buf_cstr(&original), rows[i].original);
+        }
+        buf_done(&original);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(original_recipients),
     cmocka_unit_test(class_names),
     cmocka_unit_test(a_copy_owns_its_bytes),
 };

@@ -191,6 +191,32 @@ def test_local_domain(make_relay, receiver_, tmp_path):
     wait_until(lambda: try_send(relay, "nobody@local.test"), 10)
 
 
+def test_an_alias_is_found_by_its_own_name(make_relay, make_receiver, tmp_path):
+    """Whom the sender named is known to the next host (ORCPT), to bounces and to who looks for the mail (RFC 3461)."""
+    table = tmp_path / "recipients"
+    table.write_text("team+a@local.test: bob@local.test, away@example.org, gone@example.org\nbob@local.test\n")
+    receiver = make_receiver(capabilities=["DSN"])
+    receiver.script("rcpt", "550 5.1.1 no such user", when="gone@")
+    relay = sending_relay(make_relay, {"routes": [
+        {"match": {"recipient": ["local.test", "client.test"]}, "via": f"maildir:{tmp_path}/mail/%d/%u", "recipients": str(table)},
+        {"match": {}, "via": f"smtp://{receiver.address}:{receiver.port}"}]})
+    table.write_text(table.read_text() + f"{SENDER}\n")
+    relay.reload()
+    ident = wait_until(lambda: try_send(relay, "Team+a@Local.test"), 10)
+    relay.wait_state(ident, "failed", "gone@example.org")
+    relay.wait_state(ident, "delivered", "away@example.org")
+    relay.wait_state(ident, "delivered", "bob@local.test")
+    assert receiver.wait_one("away@example.org").recipient_parameters["away@example.org"] == [
+        "ORCPT=rfc822;Team+2Ba@Local.test"]
+    for name in ("team+a@local.test", "away@example.org", "bob@local.test"):
+        assert [m["id"] for m in relay.cli_list("message", "find", "--recipient", name)] == [ident], name
+    delivered = relay.cli_list("history", "--recipient", "TEAM+A@local.test", "--type", "delivered")
+    assert sorted(event["recipient"] for event in delivered) == ["away@example.org", "bob@local.test"]
+    user, _, domain = SENDER.partition("@")
+    bounce = wait_until(lambda: new_in(maildir(tmp_path, domain, user)), 10)[0].read_bytes()
+    assert b"Original-Recipient: rfc822; Team+a@Local.test" in bounce and b"Final-Recipient: rfc822; gone@example.org" in bounce
+
+
 def try_send(relay, address):
     try:
         return send(relay, address)
