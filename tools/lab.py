@@ -153,7 +153,7 @@ routes:
         return wait_until(lambda: children(self.process.pid), 30, "a relay process")[0]
 
     def kill(self, relay_only=False, at_once=lambda: None):
-        """kill -9, then at_once(); when that was. A guard left alone starts another relay."""
+        """kill -9, then at_once(); when that was, and when nothing of it ran any more. A guard left alone starts another relay."""
         relay = children(self.process.pid)
         if relay_only:
             self.ready_file.unlink(missing_ok=True)
@@ -164,8 +164,8 @@ routes:
         at_once()
         if not relay_only:
             self.process.wait()
-            wait_until(lambda: all(map(is_gone, relay)), 30, "the end of the relay process")
-        return at
+        wait_until(lambda: all(map(is_gone, relay)), 30, "the end of the relay process", every=0.001)
+        return at, time.time()
 
     def stop(self, seconds=40):
         if self.process and self.process.poll() is None:
@@ -298,6 +298,7 @@ class Pulse:
 
 class Books:
     """What was sent, acknowledged, refused and delivered, by (load id, recipient); crashes are told to it."""
+    CLOCK_S = 0.1  # what the sink writes into its log may be late by that
     WINDOW_S = 0.5  # an outcome is on disk this long after the receiver's 250, plus what the machine was late
 
     def __init__(self, folder):
@@ -326,8 +327,9 @@ class Books:
         self.read()
         return [one for one in self.acked if one not in self.deliveries]
 
-    def crashed(self, at):
-        self.crashes.append(at)
+    def crashed(self, at, over=None):
+        """It began at `at`; from `over` on nothing ran any more."""
+        self.crashes.append((at, over or at))
 
     def was_sent(self, load_id):
         name, _, number = load_id.rpartition("-")
@@ -341,12 +343,13 @@ class Books:
         ghosts = [i for i in self.deliveries if i[0] in self.refused or not self.was_sent(i[0])]
         changed = [i for i, sha in self.acked.items() if any(d["sha256"] != sha for d in self.deliveries.get(i, ()))]
         dup, unexplained, age = 0, [], 0.0
-        windows = [(at, self.window(at)) for at in self.crashes]
+        windows = [(at, over, self.window(at)) for at, over in self.crashes]
         for key, copies in self.deliveries.items():
             times = sorted(seconds_of(c["at"]) for c in copies) if len(copies) > 1 else []
             dup += len(copies) - 1
             for first, second in zip(times, times[1:]):
-                ages = [at - first for at, window in windows if -0.1 <= at - first <= window and second >= at - 0.1]
+                ages = [at - first for at, over, window in windows
+                        if at - window <= first <= over + self.CLOCK_S and second >= at - self.CLOCK_S]
                 age = max([age, *ages])
                 if not ages:
                     unexplained.append((*key, self.when(first, second)))
@@ -361,13 +364,13 @@ class Books:
 
     def when(self, first, second):
         """A duplicate's two times, seen from the crash that is nearest to the first."""
-        crash = min(self.crashes, key=lambda at: abs(at - first), default=first)
-        return f"{first - crash:+.3f}s,{second - crash:+.3f}s"
+        at, over = min(self.crashes, key=lambda crash: abs(crash[0] - first), default=(first, first))
+        return f"{first - at:+.3f}s,{second - at:+.3f}s,over{over - at:+.3f}s,window{self.window(at):.3f}s"
 
     def count_in_flight(self, windows):
         """The most recipients that the sink took in the window before a crash."""
         if not windows:
             return
         times = sorted(seconds_of(d["at"]) for copies in self.deliveries.values() for d in copies)
-        for at, window in windows:
-            self.in_flight_max = max(self.in_flight_max, sum(at - window <= t <= at for t in times))
+        for at, over, window in windows:
+            self.in_flight_max = max(self.in_flight_max, sum(at - window <= t <= over for t in times))

@@ -34,7 +34,7 @@ def run_kill(trial):
         stay_under_load(trial)
         relay_only = trial.random.random() < 0.3 and not trial.peer
         at = time.monotonic()
-        trial.books.crashed(trial.service.kill(relay_only))
+        trial.books.crashed(*trial.service.kill(relay_only))
         if relay_only:
             trial.ready.append(trial.service.wait_ready(at))
         reports = [trial.finish(load, stop=True) for load in loads]
@@ -67,7 +67,7 @@ def run_calls(trial):
         injection = Injection(trial, calls, f"signal=KILL:when={k}", threads=("",))
         died = wait_for_death(trial, relay, 2.0 if hits.get(calls) or "unlink" in calls else 20.0)
         at = time.monotonic()
-        trial.books.crashed(time.time() if died else trial.service.kill(relay_only=True))
+        trial.books.crashed(*((time.time(),) if died else trial.service.kill(relay_only=True)))
         injection.stop()
         trial.ready.append(trial.service.wait_ready(at))
         reports = [trial.finish(load, stop=True) for load in loads]
@@ -103,7 +103,7 @@ def run_power(trial):
             stay_under_load(trial)
         else:
             compacting += wait_for_compaction(trial, 1 if compacting else 20)
-        trial.books.crashed(trial.cut_power())
+        trial.books.crashed(*trial.cut_power())
         reports = [trial.finish(load, stop=True) for load in loads]
         remount(trial)
         number += 1
@@ -157,5 +157,5 @@ def cut_recovery(trial):
     """A second cut a few milliseconds into the start after the first."""
     trial.service.launch()
     time.sleep(trial.random.uniform(0.005, 0.15))
-    trial.books.crashed(trial.cut_power())
+    trial.books.crashed(*trial.cut_power())
     remount(trial)

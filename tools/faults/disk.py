@@ -30,7 +30,7 @@ def run_eio(trial):
             # A kill while the last refusals are fresh: what was refused must not come back.
             crash = n % 3 == 0 and trial.random.random() < 0.7
             if crash:
-                trial.books.crashed(trial.service.kill())
+                trial.books.crashed(*trial.service.kill())
             injection.stop()
             hit = injection.hits(trial)
             hits += hit
@@ -43,7 +43,7 @@ def run_eio(trial):
                 trial.troubles.append(f"{call} n={times}: no call failed")
     check_codes(trial)
     trial.drain()
-    trial.books.crashed(trial.service.kill())
+    trial.books.crashed(*trial.service.kill())
     trial.start()
     trial.drain()
 
@@ -141,7 +141,7 @@ def full_then_killed(trial, number, ballast):
         if trial.minutes and not mail_reply(trial).startswith(("250", "452 4.3.1")):
             trial.troubles.append("on a full disk MAIL is answered neither 250 nor 452")
         time.sleep(min(10, max(end - time.monotonic(), 0)))
-    trial.books.crashed(trial.service.kill())
+    trial.books.crashed(*trial.service.kill())
     report = trial.finish(load, stop=True)
     trial.start()
     trial.drain()

@@ -135,7 +135,7 @@ class Service:
             return False
 
     def kill(self, relay_only=False, at_once=lambda: None):
-        """kill -9 of all its processes, then at_once(); when that was. Stopped first, none sees another's death."""
+        """kill -9 of all its processes, then at_once(); when that was, and when all were gone. Stopped first, none sees another's death."""
         pids = set()
         while new := below(self.inside.inner_pid()) - pids:  # while they fork
             send(new, signal.SIGSTOP)
@@ -144,7 +144,7 @@ class Service:
         send(pids, signal.SIGKILL)
         at_once()
         self.inside.process.popen.wait(60)
-        return at
+        return at, time.time()
 
     def inside_says(self, command):
         return self.inside.run("sh", "-c", command, check=False).stdout.strip()

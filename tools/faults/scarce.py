@@ -125,7 +125,7 @@ def no_threads(trial, number):
         time.sleep(0.5)
         group.set(1)
         trial.service.ready_file.unlink()
-        trial.books.crashed(trial.service.kill(relay_only=True))
+        trial.books.crashed(*trial.service.kill(relay_only=True))
         report = trial.finish(load, stop=True)
         share = hold(trial, "threads", guard)
         group.set("max")

@@ -14,7 +14,7 @@ SETTLE_S = 3
 
 
 def kill(trial):
-    trial.books.crashed(trial.service.kill())
+    trial.books.crashed(*trial.service.kill())
     trial.start()
 
 

@@ -144,15 +144,15 @@ class Trial:
         return subprocess.run(["umount", str(self.data)], capture_output=True).returncode == 0
 
     def cut_power(self):
-        """The processes get their kill, and at once the filesystem stops dead. When that was.
+        """The processes get their kill, and at once the filesystem stops dead. As service.kill().
 
         In this order, because an fdatasync under way when ext4 is shut down may still say that it worked (seen:
         20 messages lost that were acknowledged 9 ms after the cut): after a real cut nobody is told anything.
         """
         disk = os.open(self.data, os.O_RDONLY)
-        at = self.service.kill(at_once=lambda: fcntl.ioctl(disk, SHUTDOWN, NO_LOG_FLUSH))
+        when = self.service.kill(at_once=lambda: fcntl.ioctl(disk, SHUTDOWN, NO_LOG_FLUSH))
         os.close(disk)
-        return at
+        return when
 
 
 def check_codes(trial):

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""The books of the fault tests: what counts as lost, as in flight at a crash, as delivered twice for no reason."""
+import datetime
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+import lab  # noqa: E402
+
+BEGAN, OVER = 1000.0, 1000.2  # a crash
+
+
+def line(ident, at, sha="x"):
+    when = datetime.datetime.fromtimestamp(at, datetime.timezone.utc).isoformat(timespec="milliseconds")
+    return json.dumps({"id": ident, "recipient": "r", "sha256": sha, "at": when.replace("+00:00", "Z")}) + "\n"
+
+
+def judge(tmp_path, deliveries, acked=("l-0",), refused=()):
+    (tmp_path / "sink.jsonl").write_text("".join(line(*one) for one in deliveries))
+    (tmp_path / "ids.jsonl").write_text("".join(
+        json.dumps({"load_id": ident, "recipients": ["r"], "sha256": "x"}) + "\n" for ident in acked))
+    (tmp_path / "refused.jsonl").write_text("".join(json.dumps({"load_id": ident, "code": 452}) + "\n" for ident in refused))
+    books = lab.Books(tmp_path)
+    books.pulse.slowest = lambda at: 0.0
+    books.sent["l"] = 5
+    books.crashed(BEGAN, OVER)
+    return books.judge()
+
+
+def test_all_is_well(tmp_path):
+    numbers, troubles = judge(tmp_path, [("l-0", BEGAN - 0.3), ("l-1", 900)])
+    assert not troubles and (numbers["acked"], numbers["delivered"], numbers["in_flight_max"]) == (1, 2, 1)
+
+
+def test_lost_ghost_and_changed(tmp_path):
+    troubles = judge(tmp_path, [("l-1", 900), ("l-9", 900), ("l-2", 900, "y")], acked=["l-0", "l-2"], refused=["l-1"])[1]
+    assert [trouble.split(":")[0] for trouble in troubles] == ["LOST 1", "GHOST 2", "CHANGED 1"]
+
+
+def test_twice(tmp_path):
+    """Only what the receiver had at most WINDOW_S before the crash, or until it was over, may come again, after it."""
+    window = lab.Books.WINDOW_S
+    for first, second, excused in ((BEGAN - 0.2, OVER + 1, True), (BEGAN - window - 0.05, OVER + 1, False),
+                                   (OVER - 0.01, OVER + 1, True), (OVER + 0.3, OVER + 1, False),
+                                   (BEGAN - 0.4, BEGAN - 0.2, False)):
+        numbers, troubles = judge(tmp_path, [("l-0", first), ("l-0", second)])
+        assert numbers["dup"] == 1 and bool(troubles) != excused, (first, second)
+        assert excused or "DUP not in flight at a crash 1: l-0/r/" in troubles[0]
