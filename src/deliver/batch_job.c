@@ -87,8 +87,7 @@ static void judge(struct batch_job *job, struct stored_message *message)
     struct verdict *verdicts = mem_new(batch->count * sizeof *verdicts);
     for (uint32_t i = 0; i < batch->count; i++) {
         verdicts[i] = verdict_of(job, i);
-        atomic_fetch_add_explicit(&job->deliver->options.counters->recipients[verdicts[i].kind], 1,
-                                  memory_order_relaxed);
+        deliver_count(&job->deliver->options.counters->recipients[verdicts[i].kind], 1);
     }
     report_batch(&job->deliver->reporter, batch, message, verdicts, &(struct report_facts){0});
     free(verdicts);

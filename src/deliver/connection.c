@@ -5,9 +5,9 @@
 // only note what happened; so nothing is freed inside its own callback.
 //
 // CONNECTING is until there is an SMTP session: with TLS from the first byte, until the handshake is over.
-// LOADING is until message and signature are there.
+// BUSY is with a batch (deliver/delivery.h).
 //
-//     CONNECTING -> OPENING -> FREE <-> LOADING -> SENDING -> FREE ... -> QUITTING
+//     CONNECTING -> OPENING -> FREE <-> BUSY ... FREE -> QUITTING
 //         ^  next address  |     `-> IDLE -> (woken) FREE
 //         `----------------'
 #include <stdarg.h>
@@ -16,16 +16,13 @@
 
 #include "deliver/attempt.h"
 #include "deliver/deliver_private.h"
-#include "deliver/extras.h"
-#include "deliver/render.h"
-#include "deliver/signature.h"
+#include "deliver/delivery.h"
 #include "net/net_conn.h"
 #include "route/route.h"
-#include "store/store_directory.h"
 
 #define BLOCKED_RETRY_MS 200 // outcomes can't be recorded just now: no delivery starts
 
-enum state { CONNECTING, OPENING, FREE, IDLE, LOADING, SENDING, QUITTING, OVER };
+enum state { CONNECTING, OPENING, FREE, IDLE, BUSY, QUITTING, OVER };
 
 struct connection {
     struct deliver_item item;
@@ -39,8 +36,7 @@ struct connection {
     uint32_t next; // address to try after the current
     const struct target_address *address;
     struct bytes lane;
-    bool final; // the target holds the mailboxes
-    bool without_tls, tls_started, stopping, waits_for_spool, went_through, signing;
+    bool without_tls, tls_started, stopping, waits_for_spool, went_through;
 
     struct net_conn *conn;
     struct smtp_client *client;
@@ -50,19 +46,7 @@ struct connection {
     bool ready, done, reusable, failed; // noted by handlers
     bool in_pump, pump_again;
 
-    struct queue_batch *batch;
-    struct batch_load load;
-    struct stored_message *message;
-    struct signature_ask signature;
-    enum render_kind kind;
-    bool utf8;
-    bool may_stay_binary;           // converted for the sake of signatures only
-    struct buf reverse_path, added; // of this transaction (deliver/extras.h)
-    struct render render;
-    bool rendering;
-    struct smtp_transaction transaction;
-    struct smtp_client_rcpt *rcpts;
-    struct verdict *verdicts;
+    struct delivery delivery; // while BUSY
 };
 
 static void pump(struct connection *c);
@@ -102,11 +86,6 @@ static void kick(struct connection *c, uint64_t kicks)
 {
     struct intake_port *port = c->deliver->options.port;
     port->kick(port->kick_ctx, kicks);
-}
-
-static void count(_Atomic uint64_t *counter, uint64_t by)
-{
-    atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
 
 static void leave_idle(struct connection *c)
@@ -161,23 +140,6 @@ static void drop_session(struct connection *c)
     c->tls_started = c->ready = c->failed = c->done = false;
 }
 
-static void drop_transaction(struct connection *c)
-{
-    if (c->rendering)
-        render_done(&c->render);
-    c->rendering = false;
-    signature_done(&c->signature);
-    stored_message_unref(c->message);
-    free(c->rcpts);
-    free(c->verdicts);
-    buf_clear(&c->reverse_path);
-    buf_clear(&c->added);
-    c->message = NULL;
-    c->rcpts = NULL;
-    c->verdicts = NULL;
-    c->batch = NULL;
-}
-
 static void give_slot_back(struct connection *c, bool failed)
 {
     if (!c->has_slot)
@@ -198,13 +160,12 @@ static void start_quit(struct connection *c)
 
 static void connection_free(struct connection *c)
 {
-    CHECK(!c->batch && !c->has_slot);
+    CHECK(!c->delivery.batch && !c->has_slot);
     leave_idle(c);
     drop_session(c);
     list_remove(&c->item.link);
     arena_done(&c->arena);
-    buf_done(&c->reverse_path);
-    buf_done(&c->added);
+    delivery_done(&c->delivery);
     dialogue_done(&c->dialogue);
     free(c);
 }
@@ -218,7 +179,7 @@ static void give_up_connecting(struct connection *c)
         return;
     }
     uint64_t kicks = 0;
-    count(&c->deliver->options.counters->connections_failed, 1);
+    deliver_count(&c->deliver->options.counters->connections_failed, 1);
     log_info("no connection", LOG_STR("lane", c->lane), LOG_CSTR("because", c->trouble));
     c->has_slot = false;
     queue_connect_failed(queue_of(c), &c->slot, bytes_cstr(c->trouble), acceptance_now(), &kicks);
@@ -234,22 +195,10 @@ static void on_ready(void *ctx, const struct smtp_caps *caps)
     ((struct connection *)ctx)->ready = true;
 }
 
-// RFC 2852 section 4: who asked for a time hears where that is known no further, or, with the trace, at each step.
-static bool tells_relay(const struct connection *c, const struct verdict *v)
-{
-    const struct envelope *e = c->message->envelope;
-    bool lost = e->by_mode == BY_NOTIFY && !smtp_client_caps(c->client)->deliverby;
-    return (v->kind == VERDICT_RELAYED || v->kind == VERDICT_PASSED) && (lost || e->by_trace);
-}
-
 static void on_outcome(void *ctx, uint32_t rcpt, const struct smtp_outcome *outcome)
 {
     struct connection *c = ctx;
-    bool dsn = smtp_client_caps(c->client)->dsn;
-    c->verdicts[rcpt] = verdict_of_outcome(outcome, c->final, dsn, c->slot.messages <= 1);
-    c->verdicts[rcpt].tells = tells_relay(c, &c->verdicts[rcpt]);
-    if (outcome->reply)
-        verdict_classify(&c->verdicts[rcpt], c->deliver->snapshot->bounces, outcome->reply->text);
+    delivery_outcome(&c->delivery, rcpt, outcome, c->slot.messages <= 1);
 }
 
 static void on_done(void *ctx, bool reusable)
@@ -458,8 +407,8 @@ static void start_tls(struct connection *c)
 static void take_over(struct connection *c)
 {
     struct deliver_counters *counters = c->deliver->options.counters;
-    count(&counters->connections_opened, 1);
-    count(&counters->connections_tls, proof_of(c) != QUEUE_PROOF_NONE);
+    deliver_count(&counters->connections_opened, 1);
+    deliver_count(&counters->connections_tls, proof_of(c) != QUEUE_PROOF_NONE);
     uint64_t kicks = 0;
     queue_connected(queue_of(c), &c->slot, proof_of(c), acceptance_now(), &kicks);
     const struct smtp_caps *caps = smtp_client_caps(c->client);
@@ -485,6 +434,7 @@ static void tls_text(const struct connection *c, struct buf *out)
 
 static void report(struct connection *c)
 {
+    struct delivery *d = &c->delivery;
     struct buf tls = {0};
     char ip[SYS_ADDR_TEXT];
     tls_text(c, &tls);
@@ -493,300 +443,19 @@ static void report(struct connection *c)
                                  .tls = buf_bytes(&tls),
                                  .lane = c->lane};
     struct deliver_counters *counters = c->deliver->options.counters;
-    count(&counters->transactions, 1);
-    for (uint32_t i = 0; i < c->batch->count; i++)
-        count(&counters->recipients[c->verdicts[i].kind], 1);
+    deliver_count(&counters->transactions, 1);
+    for (uint32_t i = 0; i < d->batch->count; i++)
+        deliver_count(&counters->recipients[d->verdicts[i].kind], 1);
     attempt_keep(c->deliver->options.trace, &c->dialogue,
-                 &(struct attempt){c->batch, c->verdicts, &facts, c->trouble});
-    report_batch(&c->deliver->reporter, c->batch, c->message, c->verdicts, &facts);
+                 &(struct attempt){d->batch, d->verdicts, &facts, c->trouble});
+    report_batch(&c->deliver->reporter, d->batch, d->message, d->verdicts, &facts);
     buf_done(&tls);
-    drop_transaction(c);
+    delivery_drop(d);
 }
 
-static void decide_all(struct connection *c, struct verdict verdict)
+static void on_delivery_changed(struct delivery *delivery)
 {
-    for (uint32_t i = 0; i < c->batch->count; i++)
-        c->verdicts[i] = verdict;
-    report(c);
-    c->state = FREE;
-}
-
-static void on_render_ready(void *ctx)
-{
-    struct connection *c = ctx;
-    if (c->client)
-        smtp_client_more(c->client, sys_mono());
-    pump(c);
-}
-
-static bool server_takes_utf8(const struct connection *c)
-{
-    return smtp_client_caps(c->client)->smtputf8;
-}
-
-// Is it known to need SMTPUTF8, or was that only declared? RFC 6531 3.4: an ASCII message may go on without. What the
-// headers of its parts need is found out where it matters: when the server does not have it.
-static bool needs_utf8(const struct connection *c)
-{
-    const struct envelope *e = c->message->envelope;
-    if (!e->smtputf8)
-        return false;
-    if (e->body != BODY_7BIT && server_takes_utf8(c))
-        return true;
-    if (!bytes_is_ascii(buf_bytes(&c->reverse_path)) || !bytes_is_ascii(c->message->header))
-        return true;
-    for (uint32_t i = 0; i < c->batch->count; i++)
-        if (!bytes_is_ascii(c->rcpts[i].path))
-            return true;
-    return false;
-}
-
-// What is left of the time that the sender gave (RFC 2852), in seconds; the queue knows of jumps of the clock.
-static int64_t seconds_left(const struct connection *c)
-{
-    const struct envelope *e = c->message->envelope;
-    int64_t ms = wall_ms_between(sys_wall(), e->deliver_by) +
-                 wall_ms_between(e->expires_at, c->batch->expires_at);
-    return ms / 1000 - (ms % 1000 < 0);
-}
-
-// May mail with BY=...;R go to this server? Else *out says why it is returned.
-static bool is_in_time(const struct connection *c, struct verdict *out)
-{
-    const struct envelope *e = c->message->envelope;
-    const struct smtp_caps *caps = smtp_client_caps(c->client);
-    int64_t left = seconds_left(c);
-    if (e->by_mode != BY_RETURN)
-        return true;
-    if (left <= 0)
-        *out = verdict_make(VERDICT_EXPIRED, 0, "5.4.7", BYTES(VERDICT_NOT_IN_TIME));
-    else if (!c->final && !caps->deliverby) // a mailbox is where it is to go
-        *out = verdict_make(VERDICT_FAILED, 554, "5.4.7",
-                            BYTES("its sender wants it delivered within a time, and the next "
-                                  "server has no DELIVERBY"));
-    else if (!c->final && left < caps->deliverby_min_s)
-        *out = verdict_make(
-            VERDICT_FAILED, 554, "5.4.7",
-            BYTES("the next server does not promise delivery in the time that is left"));
-    else
-        return true;
-    return false;
-}
-
-// RFC 2852 4.1.4.2: a server that knows nothing of the time is asked to tell at least of delays.
-static void ask_for_delays(struct connection *c)
-{
-    const struct envelope *e = c->message->envelope;
-    bool lost = e->by_mode == BY_NOTIFY && !c->final && !smtp_client_caps(c->client)->deliverby;
-    for (uint32_t i = 0; lost && seconds_left(c) > 0 && i < c->batch->count; i++)
-        if (!(c->rcpts[i].notify & NOTIFY_NEVER))
-            c->rcpts[i].notify |= NOTIFY_DELAY | (c->rcpts[i].notify ? 0 : NOTIFY_FAILURE);
-}
-
-static void send_rendered(struct connection *c)
-{
-    struct verdict late;
-    if (!is_in_time(c, &late)) {
-        decide_all(c, late);
-        return;
-    }
-    ask_for_delays(c);
-    const struct envelope *e = c->message->envelope;
-    struct buf fields = {0};
-    buf_add_all(&fields, c->signature.fields, buf_bytes(&c->added));
-    render_init(&c->render, c->deliver->options.port->spool, c->message, c->kind,
-                buf_bytes(&fields), on_render_ready, c);
-    buf_done(&fields);
-    c->rendering = true;
-    c->transaction = (struct smtp_transaction){
-        .reverse_path = buf_bytes(&c->reverse_path),
-        .body = c->kind == RENDER_SEVEN_BIT   ? BODY_7BIT
-                : c->kind == RENDER_EIGHT_BIT ? BODY_8BITMIME
-                                              : e->body,
-        .smtputf8 = c->utf8,
-        .ret = e->ret,
-        .envid = e->envid,
-        .by_mode = e->by_mode,
-        .by_trace = e->by_trace,
-        .by_s = e->by_mode == BY_NONE ? 0 : seconds_left(c),
-        .priority = e->priority,
-        .size = render_size(&c->render),
-        .rcpts = c->rcpts,
-        .rcpts_count = c->batch->count,
-        .content = render_next,
-        .content_ctx = &c->render,
-    };
-    c->state = SENDING;
-    count(&c->deliver->options.counters->bytes_sent, c->transaction.size);
-    smtp_client_send(c->client, &c->transaction, sys_mono());
-}
-
-static bool fill_recipients(struct connection *c)
-{
-    c->rcpts = mem_new(c->batch->count * sizeof *c->rcpts);
-    c->verdicts = mem_new(c->batch->count * sizeof *c->verdicts);
-    for (uint32_t i = 0; i < c->batch->count; i++) {
-        const struct recipient *r =
-            report_recipient(c->message->envelope, c->batch->recipients[i].number);
-        if (!r)
-            return false;
-        c->rcpts[i] = (struct smtp_client_rcpt){r->address, r->notify, r->orcpt};
-    }
-    return true;
-}
-
-// Mail for a mailbox here stays as it came.
-static void make_extras(struct connection *c)
-{
-    const struct recipient **recipients = mem_new(c->batch->count * sizeof *recipients);
-    const struct envelope *e = c->message->envelope;
-    for (uint32_t i = 0; i < c->batch->count; i++)
-        recipients[i] = report_recipient(e, c->batch->recipients[i].number);
-    struct extras extras = {c->deliver->snapshot, c->deliver->options.return_key, e, recipients,
-                            c->batch->count};
-    if (c->final) {
-        buf_add(&c->reverse_path, e->reverse_path);
-    } else {
-        extras_reverse_path(&extras, &c->reverse_path);
-        extras_header(&extras, &c->added);
-    }
-    free(recipients);
-}
-
-static struct verdict no_utf8(void)
-{
-    return verdict_make(VERDICT_FAILED, 550, "5.6.7",
-                        BYTES("the receiving server does not support internationalised mail"));
-}
-
-static struct verdict not_signed(const struct connection *c)
-{
-    if (c->signature.err == E_CLOSED)
-        return verdict_make(VERDICT_DEFERRED, 451, "4.3.0",
-                            BYTES("the message cannot be signed with DKIM now"));
-    bool utf8 = c->message->envelope->smtputf8 && c->signature.has_8bit_header;
-    return c->signature.err == E_DENIED && utf8 ? no_utf8()
-                                                : verdict_of_render_failure(c->signature.err);
-}
-
-static void sign(struct connection *c, enum render_kind kind, bool utf8);
-
-static void go_on(struct connection *c)
-{
-    bool stays = c->may_stay_binary;
-    c->may_stay_binary = false;
-    if (stays && c->signature.err == E_DENIED) { // a form that can't be had need not be
-        signature_done(&c->signature);
-        sign(c, RENDER_IDENTITY, c->utf8);
-        return;
-    }
-    if (stays && !c->signature.err && !c->signature.fields.len)
-        c->kind = RENDER_IDENTITY;
-    if (c->signature.err)
-        decide_all(c, not_signed(c));
-    else
-        send_rendered(c);
-}
-
-static bool can_begin(const struct connection *c)
-{
-    return c->client && smtp_client_is_ready(c->client);
-}
-
-static void on_signed(struct signature_ask *ask)
-{
-    struct connection *c = container_of(ask, struct connection, signature);
-    c->signing = false;
-    if (can_begin(c))
-        go_on(c);
-    else // the server left meanwhile
-        decide_all(c, verdict_make(VERDICT_UNTRIED, 0, "", BYTES_NONE));
-    pump(c);
-}
-
-static void sign(struct connection *c, enum render_kind kind, bool utf8)
-{
-    struct deliver *d = c->deliver;
-    c->kind = kind;
-    c->utf8 = utf8;
-    c->signature = (struct signature_ask){.spool = d->options.port->spool,
-                                          .message = c->message,
-                                          .snapshot = d->snapshot,
-                                          .counters = &d->options.counters->signatures,
-                                          .kind = kind,
-                                          .added = buf_bytes(&c->added),
-                                          .done = on_signed};
-    c->signing = !signature_start(&c->signature);
-    if (!c->signing)
-        go_on(c);
-}
-
-// The form for a server that does not take the message as it is.
-static enum render_kind edge_form(const struct connection *c, bool utf8)
-{
-    const struct envelope *e = c->message->envelope;
-    bool lines = e->body == BODY_BINARYMIME && smtp_client_caps(c->client)->eightbitmime;
-    return lines && (utf8 || !e->smtputf8) ? RENDER_EIGHT_BIT : RENDER_SEVEN_BIT;
-}
-
-// RFC 6376 5.3: what is signed should have a form that needs no conversion on its way. Binary mail has none.
-static enum render_kind signed_form(struct connection *c, bool utf8)
-{
-    const struct envelope *e = c->message->envelope;
-    c->may_stay_binary = e->body == BODY_BINARYMIME &&
-                         store_directory_signs(c->deliver->snapshot->accounts, e->account);
-    if (c->may_stay_binary)
-        return edge_form(c, utf8);
-    return e->smtputf8 && e->body != BODY_7BIT && !utf8 ? RENDER_CHECKED : RENDER_IDENTITY;
-}
-
-static void begin(struct connection *c)
-{
-    if (!fill_recipients(c)) {
-        decide_all(c, verdict_make(VERDICT_FAILED, 554, "5.3.0",
-                                   BYTES("the stored message does not list this recipient")));
-        return;
-    }
-    const struct envelope *e = c->message->envelope;
-    make_extras(c);
-    bool utf8 = needs_utf8(c);
-    switch (smtp_client_can_carry(c->client, e->body, utf8,
-                                  c->added.len + e->header_bytes + e->body_bytes)) {
-    case SMTP_CARRY_OK:
-        sign(c, signed_form(c, utf8), utf8);
-        break;
-    case SMTP_CARRY_NEEDS_8BITMIME:
-    case SMTP_CARRY_NEEDS_BINARYMIME:
-        sign(c, edge_form(c, utf8), utf8);
-        break;
-    case SMTP_CARRY_NEEDS_SMTPUTF8: // RFC 6531 3.4: never silently changed
-        decide_all(c, no_utf8());
-        break;
-    case SMTP_CARRY_TOO_LARGE:
-        decide_all(c,
-                   verdict_make(VERDICT_FAILED, 552, "5.3.4",
-                                BYTES("the message is larger than the receiving server accepts")));
-        break;
-    }
-}
-
-static void on_loaded(struct batch_load *load, struct stored_message *message)
-{
-    struct connection *c = container_of(load, struct connection, load);
-    c->message = message;
-    if (message)
-        dialogue_next(&c->dialogue,
-                      attempt_is_watched(c->deliver->options.trace, c->batch, message->envelope));
-    if (!message) {
-        c->batch = NULL; // batch_load has settled it
-        c->state = FREE;
-    } else if (can_begin(c)) {
-        begin(c);
-    } else { // the server left while we read
-        fill_recipients(c);
-        decide_all(c, verdict_make(VERDICT_UNTRIED, 0, "", BYTES_NONE));
-    }
-    pump(c);
+    pump(container_of(delivery, struct connection, delivery));
 }
 
 // The session is free: what next?
@@ -802,16 +471,13 @@ static void take_next(struct connection *c)
         return;
     }
     uint64_t kicks = 0;
-    enum queue_take taken = queue_take(queue_of(c), &c->slot, acceptance_now(), &c->batch, &kicks);
+    struct queue_batch *batch;
+    enum queue_take taken = queue_take(queue_of(c), &c->slot, acceptance_now(), &batch, &kicks);
     kick(c, kicks);
     switch (taken) {
     case QUEUE_TAKE_BATCH:
-        c->state = LOADING;
-        c->load.port = c->deliver->options.port;
-        c->load.batch = c->batch;
-        c->load.done = on_loaded;
-        c->load.delivers = true;
-        batch_load_start(&c->load);
+        c->state = BUSY;
+        delivery_start(&c->delivery, c->client, batch);
         break;
     case QUEUE_TAKE_IDLE:
         enter_idle(c);
@@ -834,35 +500,31 @@ static void write_output(struct connection *c)
     }
 }
 
-// A 7-bit form that does not exist, or a stored message that can't be read, is not the server's doing.
-static void explain_render_failure(struct connection *c)
-{
-    bool utf8 = c->message->envelope->smtputf8 && c->render.plan.has_8bit_header;
-    struct verdict v =
-        c->render.err == E_DENIED && utf8 ? no_utf8() : verdict_of_render_failure(c->render.err);
-    for (uint32_t i = 0; i < c->batch->count; i++)
-        if (!c->verdicts[i].remote)
-            c->verdicts[i] = v;
-}
-
+// The transaction is over: the session says so, and the verdicts are there.
 static void finish_transaction(struct connection *c)
 {
+    struct delivery *d = &c->delivery;
     c->done = false;
-    if (c->render.err)
-        explain_render_failure(c);
+    delivery_sent(d);
     // A refusal in good order is service too, and the server can't help what we fail to read.
-    c->went_through = c->went_through || c->reusable || c->render.err;
-    for (uint32_t i = 0; i < c->batch->count; i++)
-        c->went_through = c->went_through || c->verdicts[i].kind <= VERDICT_PASSED;
-    report(c);
+    c->went_through = c->went_through || c->reusable || d->reads_failed;
+    for (uint32_t i = 0; i < d->batch->count; i++)
+        c->went_through = c->went_through || d->verdicts[i].kind <= VERDICT_PASSED;
+}
+
+// The batch has been decided, or was settled before it could be sent.
+static void end_delivery(struct connection *c)
+{
+    if (c->delivery.phase == DELIVERY_DECIDED)
+        report(c);
     c->state = FREE;
 }
 
 // The session is at its end: next address if it never opened, else the slot goes back.
 static void end_session(struct connection *c)
 {
-    if (c->state == LOADING)
-        return; // on_loaded() comes back here
+    if (c->state == BUSY && c->delivery.phase == DELIVERY_LOADING)
+        return; // it notices, and comes back here
     if (c->state == OPENING) {
         open_next(c);
         return;
@@ -873,13 +535,20 @@ static void end_session(struct connection *c)
     c->state = OVER;
 }
 
+static bool is_delivered(const struct delivery *d)
+{
+    return d->phase == DELIVERY_DECIDED || d->phase == DELIVERY_NONE;
+}
+
 static bool step(struct connection *c)
 {
     if (!c->client)
         return false;
     write_output(c);
-    if (c->done) {
+    if (c->done)
         finish_transaction(c);
+    if (c->state == BUSY && is_delivered(&c->delivery)) {
+        end_delivery(c);
         return true;
     }
     if (c->failed || smtp_client_wants(c->client) == SMTP_CLIENT_CLOSE) {
@@ -954,12 +623,12 @@ static void on_stop(struct deliver_item *item)
 static void on_abort(struct deliver_item *item)
 {
     struct connection *c = container_of(item, struct connection, item);
-    if (c->load.pending || c->signing)
+    if (delivery_is_pending(&c->delivery))
         return; // its reader or signature still points here; the process ends anyway
     c->stopping = true;
-    if (c->batch)
-        queue_batch_free(queue_of(c), c->batch);
-    drop_transaction(c);
+    if (c->delivery.batch)
+        queue_batch_free(queue_of(c), c->delivery.batch);
+    delivery_drop(&c->delivery);
     c->has_slot = false;
     connection_free(c);
 }
@@ -998,12 +667,15 @@ void connection_start(struct deliver *d, const struct queue_work *work, const st
         .lmtp = target->kind == TARGET_LMTP,
         .random = random_bytes,
     };
-    c->final = target->kind == TARGET_LMTP;
+    c->delivery = (struct delivery){.deliver = d,
+                                    .dialogue = &c->dialogue,
+                                    .final = target->kind == TARGET_LMTP,
+                                    .changed = on_delivery_changed};
     const struct route *route = route_get(d->snapshot->routes, target->route);
     if (route) {
         c->config.login = arena_dup(&c->arena, route->login);
         c->config.password = arena_dup(&c->arena, route->password);
-        c->final = c->final || route_is_local(route);
+        c->delivery.final = c->delivery.final || route_is_local(route);
     }
     list_push_back(&d->connections, &c->item.link);
     open_next(c);

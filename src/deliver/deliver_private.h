@@ -33,6 +33,11 @@ static inline void deliver_later(struct deliver *d)
     deliver_kick(d);
 }
 
+static inline void deliver_count(_Atomic uint64_t *counter, uint64_t by)
+{
+    atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
+}
+
 // connection.c: an outgoing SMTP or LMTP connection for a lane.
 void connection_start(struct deliver *d, const struct queue_work *work,
                       const struct target *target);

@@ -52,8 +52,7 @@ static void finish_batch(struct mailbox *m)
 {
     struct report_facts facts = {.mx = m->deliver->snapshot->conf->hostname, .lane = m->lane};
     for (uint32_t i = 0; i < m->batch->count; i++)
-        atomic_fetch_add_explicit(&m->deliver->options.counters->recipients[m->verdicts[i].kind], 1,
-                                  memory_order_relaxed);
+        deliver_count(&m->deliver->options.counters->recipients[m->verdicts[i].kind], 1);
     report_batch(&m->deliver->reporter, m->batch, m->message, m->verdicts, &facts);
     stored_message_unref(m->message);
     free(m->verdicts);
