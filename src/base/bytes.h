@@ -108,3 +108,8 @@ static inline bool ascii_is_alnum(char c)
 {
     return ascii_is_digit(c) || ascii_is_alpha(c);
 }
+// Unlike with strchr() NUL is in no set.
+static inline bool ascii_is_one_of(char c, const char *set)
+{
+    return c && strchr(set, c);
+}

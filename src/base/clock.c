@@ -115,7 +115,7 @@ static bool take_digits(struct bytes *s, size_t n, const char *end, int *out)
     uint64_t value;
     if (s->len < n + (end ? 1 : 0) || bytes_to_u64(bytes_first(*s, n), 9999, &value) != OK)
         return false;
-    if (end && !strchr(end, s->at[n]))
+    if (end && !ascii_is_one_of(s->at[n], end))
         return false;
     *out = (int)value;
     *s = bytes_skip(*s, n + (end ? 1 : 0));

@@ -83,7 +83,7 @@ static struct postfix_param *add_param(struct postfix_cf *cf, struct postfix_par
 static bool is_name(struct bytes name)
 {
     for (size_t i = 0; i < name.len; i++)
-        if (!ascii_is_alnum(name.at[i]) && !strchr("_-./", name.at[i]))
+        if (!ascii_is_alnum(name.at[i]) && !ascii_is_one_of(name.at[i], "_-./"))
             return false;
     return name.len > 0;
 }

@@ -404,7 +404,7 @@ static bool settle_user(struct conf_user *u)
         u->uid = (uint32_t)uid;
     }
     for (size_t i = 0; i < u->user.len && !u->is_any; i++)
-        if (!ascii_is_alnum(u->user.at[i]) && !strchr("._-$+@\\", u->user.at[i]))
+        if (!ascii_is_alnum(u->user.at[i]) && !ascii_is_one_of(u->user.at[i], "._-$+@\\"))
             return false;
     return u->is_any || u->has_uid || !ascii_is_digit(u->user.at[0]);
 }
@@ -469,7 +469,7 @@ static bool is_plain_url(struct bytes url)
     struct bytes rest = url;
     bool ok = bytes_starts(url, BYTES("https://")) || bytes_starts(url, BYTES("http://"));
     for (size_t i = 0; i < rest.len && ok; i++)
-        ok = rest.at[i] > ' ' && rest.at[i] < 0x7f && !strchr("<>\"\\^`{|}#?", rest.at[i]);
+        ok = rest.at[i] > ' ' && rest.at[i] < 0x7f && !ascii_is_one_of(rest.at[i], "<>\"\\^`{|}#?");
     return ok && bytes_ends(url, BYTES("/"));
 }
 

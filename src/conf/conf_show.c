@@ -35,7 +35,7 @@ static bool is_plain(struct bytes text)
 {
     bool plain = text.len && (ascii_is_alpha(text.at[0]) || text.at[0] == '/');
     for (size_t i = 0; i < text.len && plain; i++)
-        plain = ascii_is_alnum(text.at[i]) || strchr("/._@%+-", text.at[i]) ||
+        plain = ascii_is_alnum(text.at[i]) || ascii_is_one_of(text.at[i], "/._@%+-") ||
                 (text.at[i] == ':' && i + 1 < text.len);
     return plain && !is_word_of_yaml(text);
 }

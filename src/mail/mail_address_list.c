@@ -133,7 +133,7 @@ static void next(struct parser *p)
         p->token = read_enclosed(p, '"');
     else if (p->c == '[')
         p->token = read_enclosed(p, ']');
-    else if (strchr("<>,;:@.", p->c) && p->c) {
+    else if (ascii_is_one_of(p->c, "<>,;:@.")) {
         p->at++;
         p->token = T_CHAR;
     } else
@@ -180,7 +180,8 @@ static size_t careless_word(struct bytes s, int *out_err)
 {
     struct bytes rest = bytes_skip(bytes_first(s, WORD_MAX), 2), charset, encoding;
     if (!bytes_cut(&rest, '?', &charset) || !bytes_cut(&rest, '?', &encoding) ||
-        encoding.len != 1 || !strchr("bBqQ", encoding.at[0]) || bytes_find(charset, ' ') >= 0)
+        encoding.len != 1 || !ascii_is_one_of(encoding.at[0], "bBqQ") ||
+        bytes_find(charset, ' ') >= 0)
         return 0;
     ptrdiff_t end = bytes_search(rest, BYTES("?="));
     if (end < 0 && s.len > WORD_MAX)

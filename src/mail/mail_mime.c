@@ -6,7 +6,7 @@
 // token of RFC 2045 section 5.1: printable ASCII less tspecials
 static bool is_token_char(char c)
 {
-    return c > 32 && c < 127 && !strchr("()<>@,;:\\\"/[]?=", c);
+    return c > 32 && c < 127 && !ascii_is_one_of(c, "()<>@,;:\\\"/[]?=");
 }
 
 // Moves behind white space, line ends and comments; an unclosed comment takes all.

@@ -32,7 +32,7 @@ static void put_word(struct folder *f, struct bytes word)
 // Safe in every place where an encoded-word may stand, a phrase too (RFC 2047 section 5 (3)).
 static bool is_q_safe(char c)
 {
-    return ascii_is_alnum(c) || (c && strchr("!*+-/", c));
+    return ascii_is_alnum(c) || ascii_is_one_of(c, "!*+-/");
 }
 
 // Characters of the Q encoding of the bytes.

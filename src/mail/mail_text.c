@@ -4,7 +4,7 @@
 bool mail_is_atext(char c)
 {
     // RFC 5322 section 3.2.3
-    return ascii_is_alnum(c) || (c && strchr("!#$%&'*+-/=?^_`{|}~", c));
+    return ascii_is_alnum(c) || ascii_is_one_of(c, "!#$%&'*+-/=?^_`{|}~");
 }
 
 size_t mail_utf8_non_ascii(struct bytes s)

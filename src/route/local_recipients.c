@@ -221,7 +221,7 @@ static void read_option(struct parser *p, struct bytes text)
     text = bytes_trim(text);
     if (!bytes_eq(word, BYTES("subaddress")))
         complain(p, "unknown option '%.*s'; there is: subaddress", BYTES_FMT(word));
-    else if (text.len != 1 || !strchr("+-=_.#~", text.at[0]))
+    else if (text.len != 1 || !ascii_is_one_of(text.at[0], "+-=_.#~"))
         complain(p, "option subaddress wants one of + - = _ . # ~");
     else
         p->t->subaddress = text.at[0];

@@ -211,7 +211,7 @@ int dkim_key_format(EVP_PKEY *key, struct buf *out)
 bool dkim_name_is_valid(struct bytes name)
 {
     for (size_t i = 0; i < name.len; i++)
-        if (!ascii_is_alnum(name.at[i]) && !strchr("-_.", name.at[i]))
+        if (!ascii_is_alnum(name.at[i]) && !ascii_is_one_of(name.at[i], "-_."))
             return false;
     return name.len > 0 && name.len <= 253;
 }

@@ -17,7 +17,7 @@ static bool is_tag_name(struct bytes name)
 static bool is_tag_value(struct bytes value)
 {
     for (size_t i = 0; i < value.len; i++)
-        if (((unsigned char)value.at[i] < 0x20 && !strchr("\t\r\n", value.at[i])) ||
+        if (((unsigned char)value.at[i] < 0x20 && !ascii_is_one_of(value.at[i], "\t\r\n")) ||
             value.at[i] == 0x7f || value.at[i] == 0)
             return false;
     return true;

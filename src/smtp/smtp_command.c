@@ -42,7 +42,7 @@ enum smtp_reply_id smtp_command_hello(struct bytes args, struct bytes *out_name)
     // The name goes into Received fields and logs, so what could end a comment there is refused.
     // More than RFC 5321 4.1.2 allows is taken, as clients name themselves carelessly.
     for (size_t i = 0; i < args.len; i++)
-        if (!ascii_is_alnum(args.at[i]) && !strchr(".-_:[]", args.at[i]))
+        if (!ascii_is_alnum(args.at[i]) && !ascii_is_one_of(args.at[i], ".-_:[]"))
             return SMTP_REPLY_HELLO_NAME;
     return SMTP_REPLY_NONE;
 }

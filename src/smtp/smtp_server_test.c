@@ -501,13 +501,14 @@ static const struct dialogue dialogues[] = {
     ROW("xclient's attributes", XCLIENT | XCLIENT_LOGIN,
         "XCLIENT\r\nXCLIENT SESSION=1\r\nXCLIENT NAME\r\nXCLIENT name=a NAME=b\r\nXCLIENT NAME=\r\n"
         "XCLIENT NAME=a+2\r\nXCLIENT NAME=a+29b\r\nXCLIENT PORT=65536\r\nXCLIENT DESTPORT=x\r\n"
-        "XCLIENT PROTO=LMTP\r\nXCLIENT LOGIN=a+0Db\r\nXCLIENT ADDR=refused\r\nXCLIENT HELO=a=b\r\n",
+        "XCLIENT PROTO=LMTP\r\nXCLIENT LOGIN=a+0Db\r\nXCLIENT ADDR=refused\r\nXCLIENT HELO=a=b\r\n"
+        "XCLIENT HELO=a+00b\r\nXCLIENT NAME=+00\r\n",
         G "501 5.5.4 Wrong or missing arguments; the form is: XCLIENT name=value ...\r\n"
           "501 5.5.4 XCLIENT has no attribute SESSION here\r\n" BAD_XCLIENT(
               "NAME") "501 5.5.4 Parameter given twice: NAME\r\n" BAD_XCLIENT("NAME")
               BAD_XCLIENT("NAME") BAD_XCLIENT("NAME") BAD_XCLIENT("PORT") BAD_XCLIENT("DESTPORT")
-                  BAD_XCLIENT("PROTO") BAD_XCLIENT("LOGIN") BAD_XCLIENT("ADDR")
-                      BAD_XCLIENT("HELO")),
+                  BAD_XCLIENT("PROTO") BAD_XCLIENT("LOGIN") BAD_XCLIENT("ADDR") BAD_XCLIENT("HELO")
+                      BAD_XCLIENT("HELO") BAD_XCLIENT("NAME")),
 };
 
 static struct buf all_replies; // of all tests, for test_each_reply_was_reached

@@ -50,9 +50,12 @@ static void take_content(struct session *s, struct buf *out)
     s->rest = bytes_skip(s->rest, n);
     if (empty || at >= 0)
         return;
-    if (out->len && !bytes_ends(buf_bytes(out), BYTES("\r\n")))
+    struct bytes content = buf_bytes(out);
+    bool dot = bytes_eq(content, BYTES(".")) || bytes_ends(content, BYTES("\r\n."));
+    if (content.len && !bytes_ends(content, BYTES("\r\n")))
         buf_add_cstr(out, "\r\n");
-    buf_add_cstr(out, ".\r\n");
+    if (!dot)
+        buf_add_cstr(out, ".\r\n");
 }
 
 static bool is_verb(struct bytes line, const char *verb)
