@@ -72,6 +72,14 @@ void import_from(struct import *im, const char *name, int indent)
     add_setting(&im->out, name, p->value);
 }
 
+void import_add_override(const struct postfix_service *s, const struct postfix_param *p,
+                         struct buf *out)
+{
+    buf_printf(out, "# master.cf: %.*s -o %.*s=", BYTES_FMT(s->name), BYTES_FMT(p->name));
+    buf_add_escaped(out, p->value, SHOWN_MAX);
+    buf_add_byte(out, '\n');
+}
+
 static void tell(struct import *im, struct buf *out, const char *name, const char *format,
                  va_list args) __attribute__((format(printf, 4, 0)));
 static void tell(struct import *im, struct buf *out, const char *name, const char *format,

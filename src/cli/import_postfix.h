@@ -32,6 +32,9 @@ void import_line(struct import *im, const char *format, ...) __attribute__((form
 void import_told(struct import *im, const char *name);
 // "# from NAME = VALUE" above a key; the parameter is dealt with.
 void import_from(struct import *im, const char *name, int indent);
+// "# master.cf: SERVICE -o NAME=VALUE", a line.
+void import_add_override(const struct postfix_service *s, const struct postfix_param *p,
+                         struct buf *out);
 // It is dealt with, and this is why nothing came of it, or something else.
 void import_replaced(struct import *im, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

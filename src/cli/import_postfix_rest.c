@@ -296,25 +296,16 @@ static bool is_of_listener(struct bytes name)
     return false;
 }
 
-// Overrides of the SMTP client that were read with the routes that lead through it.
-static bool is_of_client(struct bytes name)
-{
-    return bytes_eq(name, BYTES("smtp_tls_wrappermode")) ||
-           bytes_eq(name, BYTES("smtp_tls_security_level")) ||
-           bytes_eq(name, BYTES("smtp_enforce_tls"));
-}
-
 static void tell_service(struct import *im, const struct postfix_service *s)
 {
-    bool smtpd = bytes_eq(s->command, BYTES("smtpd")), smtp = bytes_eq(s->command, BYTES("smtp"));
+    bool smtpd = bytes_eq(s->command, BYTES("smtpd"));
     for (const struct postfix_param *p = s->overrides; p; p = p->next) {
         const struct row *row = row_of(p->name);
-        if ((smtpd && is_of_listener(p->name)) || (smtp && is_of_client(p->name)))
+        if (p->told || (smtpd && is_of_listener(p->name)))
             continue;
         struct buf *out = row && row->fate != LEFT ? &im->replaced : &im->left;
-        buf_printf(out, "# master.cf: %.*s -o %.*s=", BYTES_FMT(s->name), BYTES_FMT(p->name));
-        buf_add_escaped(out, p->value, 100);
-        buf_printf(out, "\n#     %s\n",
+        import_add_override(s, p, out);
+        buf_printf(out, "#     %s\n",
                    row ? row->text : "a setting of this service alone; not taken over");
     }
 }

@@ -189,6 +189,21 @@ static const char *tls_out(struct import *im, const struct postfix_service *s)
     return postfix_flag(&im->cf, s, "smtp_enforce_tls", false) ? "encrypt" : "may";
 }
 
+// The settings of its transport alone that a route has taken, beside it. A transport that no route leads through has
+// them told with the rest.
+static void print_overrides(struct import *im, const struct postfix_service *s)
+{
+    static const char *const names[] = {"smtp_tls_wrappermode", "smtp_tls_security_level",
+                                        "smtp_enforce_tls"};
+    for (struct postfix_param *p = s ? s->overrides : NULL; p; p = p->next)
+        for (size_t i = 0; i < COUNT_OF(names) && !p->told; i++)
+            if (bytes_eq(p->name, bytes_cstr(names[i]))) {
+                p->told = true;
+                buf_add_cstr(&im->out, "    ");
+                import_add_override(s, p, &im->out);
+            }
+}
+
 // What smtp_tls_policy_maps has for this next hop; NULL: nothing. Parents of a domain count, too.
 static const char *policy_of(struct import *im, struct bytes nexthop)
 {
@@ -252,6 +267,8 @@ int import_route(struct import *im, const char *match, const struct import_targe
         import_from(im, TLS_POLICIES, 4);
     if (t->implicit_tls)
         import_from(im, "smtp_tls_wrappermode", 4);
+    if (t->smtp)
+        print_overrides(im, t->service);
     int err = print_login(im, t, &tls);
     if (t->smtp && !bytes_eq(bytes_cstr(tls), BYTES("may")))
         import_line(im, "    tls: %s", tls);
@@ -435,13 +452,15 @@ static int print_default(struct import *im, const struct import_target *t)
     for (size_t i = 0; i < COUNT_OF(names); i++)
         import_from(im, names[i], 2);
     if (bytes_starts(postfix_get(&im->cf, NULL, "smtp_tls_security_level"), BYTES("dane")))
-        import_line(im, "  # DANE is not looked at yet: %s", tls_out(im, NULL));
+        import_line(im, "  # DANE is not looked at yet: %s", tls_out(im, t->service));
     if (!is_mx(t))
         return import_route(im, "", t, BYTES_NONE);
     if (has_relayhost && !by_transport.via[0])
         import_line(
             im, "  # relayhost is no host that could be connected to: set via: smtp://HOST:PORT");
-    import_line(im, "  - via: mx\n    tls: %s", tls_out(im, t->service));
+    import_line(im, "  - via: mx");
+    print_overrides(im, t->service);
+    import_line(im, "    tls: %s", tls_out(im, t->service));
     return OK;
 }
 

@@ -507,7 +507,7 @@ static void finish_transaction(struct connection *c)
     c->done = false;
     delivery_sent(d);
     // A refusal in good order is service too, and the server can't help what we fail to read.
-    c->went_through = c->went_through || c->reusable || d->reads_failed;
+    c->went_through = c->went_through || c->reusable || d->render_failed;
     for (uint32_t i = 0; i < d->batch->count; i++)
         c->went_through = c->went_through || d->verdicts[i].kind <= VERDICT_PASSED;
 }

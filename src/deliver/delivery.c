@@ -49,8 +49,8 @@ static void explain_render_failure(struct delivery *d)
 
 void delivery_sent(struct delivery *d)
 {
-    d->reads_failed = d->render.err != OK;
-    if (d->reads_failed)
+    d->render_failed = d->render.err != OK;
+    if (d->render_failed)
         explain_render_failure(d);
     d->phase = DELIVERY_DECIDED;
 }
@@ -349,7 +349,7 @@ void delivery_start(struct delivery *d, struct smtp_client *client, struct queue
     d->phase = DELIVERY_LOADING;
     d->client = client;
     d->batch = batch;
-    d->reads_failed = false;
+    d->render_failed = false;
     d->load.port = d->deliver->options.port;
     d->load.batch = batch;
     d->load.done = on_loaded;

@@ -40,7 +40,7 @@ struct delivery {
     struct queue_batch *batch;
     struct stored_message *message; // NULL while it is loaded
     struct verdict *verdicts;       // as many as the batch has recipients
-    bool reads_failed;              // with DECIDED: not the server's doing
+    bool render_failed;             // with DECIDED: that is not the server's doing
     // Its own.
     struct batch_load load;
     struct signature_ask signature;

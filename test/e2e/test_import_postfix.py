@@ -128,7 +128,7 @@ submissions-out unix - - n - - smtp
   -o smtp_tls_wrappermode=yes -o smtp_tls_security_level=secure
   -o smtp_bind_address=192.0.2.7
         """, {"routes": [{"match": {}, "via": "smtps://smtp.isp.example:4650", "tls": "verify"}]},
-        ["submissions-out -o smtp_bind_address"]),
+        ["submissions-out -o smtp_bind_address", "    # master.cf: submissions-out -o smtp_tls_wrappermode=yes\n"]),
     "ses_over_continuation_lines": ("""
         mydomain = example.org
         myhostname =
