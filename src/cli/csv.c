@@ -33,7 +33,7 @@ static void take_plain(struct bytes line, size_t *at, struct bytes *out)
     end = *at;
     while (end > begin && is_blank(line.at[end - 1]))
         end--;
-    *out = bytes_of(line.at + begin, end - begin);
+    *out = bytes_mid(line, begin, end - begin);
 }
 
 int csv_parse(struct bytes line, struct arena *arena, struct csv_record *out)

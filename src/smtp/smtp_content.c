@@ -32,7 +32,7 @@ static void fault(struct smtp_content *c, enum smtp_content_fault what)
 
 static void emit(struct smtp_content *c, struct bytes in, size_t from, size_t to)
 {
-    struct bytes piece = bytes_of(in.at + from, to - from);
+    struct bytes piece = bytes_mid(in, from, to - from);
     if (piece.len == 0)
         return;
     c->size += piece.len;
