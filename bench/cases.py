@@ -57,19 +57,20 @@ class Ours(Plain):
 
 
 def recycle(relay, count, kind):
-    """A relay at work writes into segments that it has used before; so as much goes before as will be measured."""
-    kind.send(relay.folder, relay.to(), count)
-    relay.wait_delivered(count)
+    """A relay at work writes into segments that it has used before; so twice as much goes before as will be measured: those
+    that are kept in reserve count, too."""
+    kind.send(relay.folder, relay.to(), 2 * count)
+    relay.wait_delivered(2 * count)
     relay.wait_recycled()
 
 
 def through(relay, count, kind, due=0, before=0):
     """Messages a second from the first byte until the sink has the last one, as the round's numbers.
 
-    One sink stays for all: `due` messages that the queue has already, `before` to recycle(), the warming up, then what
-    is measured. One that went away meanwhile could meet a connection that begins, and the lane would wait."""
+    One sink stays for all: `due` messages that the queue has already, what recycle() sends for `before`, the warming up,
+    then what is measured. One that went away meanwhile could meet a connection that begins, and the lane would wait."""
     warm = max(count // WARM, 1)
-    with kind.receiver(relay.folder, due + before + warm + count) as receiver:
+    with kind.receiver(relay.folder, due + 2 * before + warm + count) as receiver:
         relay.begin()
         if before:
             recycle(relay, before, kind)
@@ -103,7 +104,7 @@ def side_by_side(name, count, kind, way=through, tls=False, postfix_share=8, **o
             with posthaste(run.fresh(f"{name}-posthaste"), tls=tls, **options) as service:
                 if not hold:
                     return through(service, messages, kind, before=messages)
-                with kind.receiver(service.folder, 2 * messages):  # it leaves with the last one, before its reply
+                with kind.receiver(service.folder, 3 * messages):  # it leaves with the last one, before its reply
                     recycle(service, messages, kind)
                 service.hold()
                 return into(service, messages, kind)

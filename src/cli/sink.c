@@ -3,17 +3,15 @@
 // sink - `posthaste sink`: takes mail, or misbehaves by rule, and says what it got
 //
 // How it works: the main thread reads the options, binds, starts one loop and then waits for a
-// signal or for the count; the loop owns the server and the log.
+// signal; the loop owns the server and the log, and sends that signal when the count is reached.
 #include "cli/sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -27,7 +25,6 @@
 #define EXIT_RULES 65
 #define EXIT_UNAVAILABLE 69
 #define EXIT_PERMISSION 77
-#define LAST_WORDS_MS 200 // after the count is reached: for replies on their way
 
 struct sink {
     struct sys_addr listen[LISTENERS_MAX];
@@ -40,8 +37,7 @@ struct sink {
     struct sink_server *server;
     struct sink_log log;
     struct sys_loop *loop;
-    struct sys_task start, stop;
-    atomic_uint_fast64_t recipients; // taken so far, for the main thread
+    struct sys_task start, finish, stop;
 };
 
 // ---- options -----------------------------------------------------------------------------------
@@ -235,8 +231,21 @@ static int write_ready_file(struct sink *k)
 static void on_message(void *ctx, const struct sink_message *m)
 {
     struct sink *k = ctx;
+    uint64_t before = k->log.recipients;
     sink_log_add(&k->log, m, sys_wall());
-    atomic_store_explicit(&k->recipients, k->log.recipients, memory_order_relaxed);
+    if (before < k->count && k->log.recipients >= k->count)
+        sys_post(k->loop, &k->finish); // behind this turn, whose end sends the reply
+}
+
+static void on_finished(void *ctx)
+{
+    kill(getpid(), SIGTERM);
+}
+
+static void run_finish(struct sys_task *task)
+{
+    struct sink *k = container_of(task, struct sink, finish);
+    sink_server_finish(k->server, on_finished, k);
 }
 
 static void run_start(struct sys_task *task)
@@ -254,22 +263,6 @@ static void run_stop(struct sys_task *task)
     sink_log_done(&k->log);
 }
 
-static bool count_reached(struct sink *k)
-{
-    return k->count && atomic_load_explicit(&k->recipients, memory_order_relaxed) >= k->count;
-}
-
-static void wait_for_end(struct sink *k, const sigset_t *signals)
-{
-    const struct timespec tick = {0, 20000000};
-    while (!count_reached(k) && sigtimedwait(signals, NULL, &tick) < 0)
-        ;
-    if (count_reached(k)) {
-        const struct timespec rest = {0, LAST_WORDS_MS * 1000000L};
-        sigtimedwait(signals, NULL, &rest);
-    }
-}
-
 static int serve(struct sink *k)
 {
     sigset_t signals;
@@ -280,11 +273,12 @@ static int serve(struct sink *k)
     signal(SIGPIPE, SIG_IGN);
     k->loop = sys_loop_start("sink");
     k->start.run = run_start;
+    k->finish.run = run_finish;
     k->stop.run = run_stop;
     sys_post(k->loop, &k->start);
     int code = write_ready_file(k);
-    if (!code)
-        wait_for_end(k, &signals);
+    while (!code && sigwaitinfo(&signals, NULL) < 0)
+        ; // stopped and continued
     sys_post(k->loop, &k->stop);
     sys_loop_stop(k->loop);
     if (k->log.err)

@@ -22,7 +22,15 @@ struct sink_server {
     struct sys_listener *listeners[LISTENERS_MAX];
     uint32_t listener_count, conn_count;
     struct list conns;
+    void (*finished)(void *ctx); // set: sessions end as soon as they can
+    void *finished_ctx;
 };
+
+static void tell_finished(struct sink_server *server)
+{
+    if (server->finished && server->conn_count == 0)
+        server->finished(server->finished_ctx);
+}
 
 static void conn_free(struct sink_conn *c, bool abort)
 {
@@ -31,8 +39,10 @@ static void conn_free(struct sink_conn *c, bool abort)
     sys_timer_stop(&c->wake);
     sink_smtp_free(c->smtp);
     list_remove(&c->link);
-    c->server->conn_count--;
+    struct sink_server *server = c->server;
+    server->conn_count--;
     free(c);
+    tell_finished(server);
 }
 
 static void send_output(struct sink_conn *c)
@@ -49,6 +59,8 @@ static bool act(struct sink_conn *c)
     enum sink_wants wants = sink_smtp_wants(c->smtp);
     if (wants != SINK_WANTS_DROP)
         send_output(c);
+    if (c->server->finished && wants != SINK_WANTS_TIME && wants != SINK_WANTS_DROP)
+        wants = SINK_WANTS_CLOSE;
     switch (wants) {
     case SINK_WANTS_CLOSE:
     case SINK_WANTS_DROP:
@@ -153,10 +165,31 @@ void sink_server_listen(struct sink_server *server, int fd)
     server->listeners[server->listener_count++] = sys_listener_open(fd, on_accept, server);
 }
 
-void sink_server_close(struct sink_server *server)
+static void stop_listening(struct sink_server *server)
 {
     for (uint32_t i = 0; i < server->listener_count; i++)
         sys_listener_close(server->listeners[i]);
+    server->listener_count = 0;
+}
+
+void sink_server_finish(struct sink_server *server, void (*done)(void *ctx), void *ctx)
+{
+    stop_listening(server);
+    list_each(link, &server->conns)
+    {
+        struct sink_conn *c = list_get(link, struct sink_conn, link);
+        if (!sys_timer_is_set(&c->wake))
+            conn_free(c, false);
+    }
+    server->finished = done;
+    server->finished_ctx = ctx;
+    tell_finished(server);
+}
+
+void sink_server_close(struct sink_server *server)
+{
+    server->finished = NULL;
+    stop_listening(server);
     list_each(link, &server->conns) conn_free(list_get(link, struct sink_conn, link), true);
     free(server);
 }

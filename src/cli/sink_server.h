@@ -24,6 +24,8 @@ struct sink_server *sink_server_new(const struct sink_server_config *config);
 void sink_server_listen(struct sink_server *server, int fd);
 // Sessions to come follow these rules (borrowed, as those before, until the server is closed).
 void sink_server_set_rules(struct sink_server *server, struct sink_rules *rules);
+// Stops listening and ends each session as soon as it owes no reply that a rule delays; then calls done, perhaps at once.
+void sink_server_finish(struct sink_server *server, void (*done)(void *ctx), void *ctx);
 // Stops listening, resets what is open.
 void sink_server_close(struct sink_server *server);
 uint32_t sink_server_connections(const struct sink_server *server);

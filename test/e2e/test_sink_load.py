@@ -101,8 +101,10 @@ def test_sink_drops_connections(sink):
     assert one.end() == 0 and one.lines() == []
 
 
-def test_sink_counts(sink):
-    one = sink("--count", "3")
+@pytest.mark.parametrize("rules", ["", "* final delay 300\n"])
+def test_sink_counts(sink, rules):
+    """It leaves with the last one, but not before its reply."""
+    one = sink("--count", "3", rules=rules)
     with smtplib.SMTP("127.0.0.1", one.port) as client:
         client.sendmail("s@a.test", ["r@b.test", "q@b.test"], MESSAGE)
         assert one.process.poll() is None
