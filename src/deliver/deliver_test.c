@@ -107,6 +107,11 @@ static void fill_dns(void)
     sim_dns_add_mx("loop.test", 10, "me.test");
     sim_dns_add_mx("backup.test", 10, "mx.down.test"); // and we are its backup
     sim_dns_add_mx("backup.test", 20, "me.test");
+    sim_dns_add_mx("first.test", 10, "mx.sick.test"); // its better host can't be looked up just now
+    sim_dns_add_mx("first.test", 20, "me.test");
+    sim_dns_add_mx("last.test", 10, "me.test"); // no use: it is worse than ourselves
+    sim_dns_add_mx("last.test", 20, "mx.sick.test");
+    sim_dns_mood("mx.sick.test", SIM_DNS_SERVFAIL);
     sim_dns_add_mx("down.test", 10, "mx.down.test");
     sim_dns_add_mx("strict.test", 10, "mx.down.test");
     sim_dns_add_address("me.test", &self);
@@ -293,6 +298,8 @@ static void fails_what_can_never_arrive(void **state)
         {"a@nowhere.test", "code=550 text=\"the domain does not exist\""},
         {"a@loop.test",
          "code=554 text=\"mail for this domain would come back to this server (routing loop)\""},
+        {"a@last.test",
+         "code=554 text=\"mail for this domain would come back to this server (routing loop)\""},
         {"a@lost.test", "outcome=bounced"},
         {"\"..\"@box.test", "code=550 text=\"this address can't be the name of a mailbox folder\""},
     };
@@ -319,6 +326,7 @@ static void waits_for_what_may_come_back(void **state)
         {"a@sick.test", QUEUE_LIMIT_DNS, ""},
         {"a@bogus.test", QUEUE_LIMIT_DNS, ""},
         {"a@silent.test", QUEUE_LIMIT_DNS, ""},
+        {"a@first.test", QUEUE_LIMIT_DNS, "addresses of mx.sick.test"},
         {"a@smart.test", QUEUE_LIMIT_DNS,
          "the domain does not exist"}, // our own smarthost: a mistake that can be mended
         {"a@down.test", QUEUE_LIMIT_BACKOFF, ""},

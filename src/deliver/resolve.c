@@ -130,14 +130,23 @@ static void add_hosts(struct target *target, const struct dns_mx *mx, size_t hos
         }
 }
 
+// We are among the best of the hosts that were found. A better one may only be missing for now: we are its backup.
+static void tell_ourselves(struct resolution *r, const struct dns_mx *mx)
+{
+    if (mx->misses_host && mx->missing_preference < mx->hosts[0].preference)
+        tell(r->deliver, r->domain, QUEUE_UNRESOLVED_DEFER, 451, "4.4.3", bytes_cstr(mx->why));
+    else
+        tell(r->deliver, r->domain, QUEUE_UNRESOLVED_FAIL, 554, "5.4.6",
+             BYTES("mail for this domain would come back to this server (routing loop)"));
+}
+
 static void tell_found(struct resolution *r, const struct route *route, const struct dns_mx *mx)
 {
     struct deliver *d = r->deliver;
     uint16_t port = route->conf->via.port;
     size_t hosts = hosts_before_ourselves(d, mx, port);
     if (hosts == 0) {
-        tell(d, r->domain, QUEUE_UNRESOLVED_FAIL, 554, "5.4.6",
-             BYTES("mail for this domain would come back to this server (routing loop)"));
+        tell_ourselves(r, mx);
         return;
     }
     struct target target = {.kind = target_kind_of(route->conf->via.kind)};

@@ -72,18 +72,23 @@ static struct verdict of_reply(enum smtp_step step, const struct smtp_reply *rep
     return v;
 }
 
+// Did a session that had served before end without a word to this message? RSET ends the message before it. At MAIL a
+// connection that breaks was merely stale, and 421, which may come at any time (RFC 5321 3.8), is about the session,
+// which has served enough.
+static bool is_about_session(const struct smtp_outcome *outcome)
+{
+    if (outcome->step == SMTP_STEP_MAIL)
+        return !outcome->reply || (outcome->err == OK && outcome->reply->code == 421);
+    return outcome->step == SMTP_STEP_RSET;
+}
+
 struct verdict verdict_of_outcome(const struct smtp_outcome *outcome, bool final, bool dsn_offered,
                                   bool fresh)
 {
-    // RFC 5321 3.8: 421 may come at any time; before MAIL was taken it is about the session, which has served enough.
-    if (!fresh && outcome->err == OK && outcome->step == SMTP_STEP_MAIL && outcome->reply &&
-        outcome->reply->code == 421)
+    if (!fresh && is_about_session(outcome))
         return verdict_make(VERDICT_UNTRIED, 0, "", BYTES_NONE);
     if (outcome->err == OK && outcome->reply)
         return of_reply(outcome->step, outcome->reply, final, dsn_offered);
-    // A reused connection that breaks before the server said a word to this message was merely stale.
-    if (!fresh && outcome->step == SMTP_STEP_MAIL && !outcome->reply)
-        return verdict_make(VERDICT_UNTRIED, 0, "", BYTES_NONE);
     char text[160];
     snprintf(text, sizeof text, "connection lost at %s: %s", smtp_step_name(outcome->step),
              err_text(outcome->err));

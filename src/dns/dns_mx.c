@@ -224,33 +224,43 @@ static void fail_without_address(struct dns_mx_lookup *l, bool is_incomplete)
     finish_without(l, gone ? DNS_MX_NO_DOMAIN : DNS_MX_NO_ADDRESS);
 }
 
+// The candidates come best first.
+static void note_missing(struct dns_mx *mx, const struct dns_mx_host *host)
+{
+    if (host->is_incomplete && !mx->misses_host) {
+        mx->misses_host = true;
+        mx->missing_preference = host->preference;
+    }
+}
+
 static void finish_addresses(struct dns_mx_lookup *l)
 {
     struct dns_mx_host hosts[DNS_MX_HOSTS_MAX];
-    size_t count = 0, left = DNS_MX_ADDRESSES_MAX;
+    struct dns_mx mx = {.outcome = DNS_MX_FOUND,
+                        .is_implicit = l->is_implicit,
+                        .is_secure = l->is_secure,
+                        .hosts = hosts,
+                        .why = l->why};
+    size_t left = DNS_MX_ADDRESSES_MAX;
     bool is_incomplete = false;
     for (size_t i = 0; i < l->count; i++) {
         struct dns_mx_host host = host_of(&l->candidates[i], left);
         is_incomplete = is_incomplete || host.is_incomplete;
-        if (host.address_count == 0)
+        if (host.address_count == 0) {
+            note_missing(&mx, &host);
             continue;
+        }
         order_addresses(&host);
         left -= host.address_count;
-        hosts[count++] = host;
+        hosts[mx.host_count++] = host;
     }
-    if (count == 0) {
+    if (mx.host_count == 0) {
         fail_without_address(l, is_incomplete);
         return;
     }
     if (is_incomplete && l->ttl_s > TTL_INCOMPLETE_S)
         l->ttl_s = TTL_INCOMPLETE_S;
-    struct dns_mx mx = {.outcome = DNS_MX_FOUND,
-                        .is_implicit = l->is_implicit,
-                        .is_secure = l->is_secure,
-                        .ttl_s = l->ttl_s,
-                        .hosts = hosts,
-                        .host_count = count,
-                        .why = ""};
+    mx.ttl_s = l->ttl_s;
     finish(l, pack(&mx));
 }
 

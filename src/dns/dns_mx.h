@@ -46,10 +46,13 @@ struct dns_mx {
     bool is_implicit; // no MX record: the domain itself
     bool is_literal;  // the domain was an address literal
     bool is_secure;   // every answer used was validated
+    // Of the hosts that are left out because their addresses did not answer: is there one, and the best preference.
+    bool misses_host;
+    uint16_t missing_preference;
     uint32_t ttl_s;
     struct dns_mx_host *hosts; // best first; each has an address
     size_t host_count;
-    const char *why; // for people: printable ASCII, never NULL, may be empty
+    const char *why; // what is missing, for people: printable ASCII, never NULL, may be empty
 };
 
 struct dns_mx_lookup;

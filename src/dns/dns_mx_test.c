@@ -37,6 +37,14 @@ static const struct dns_test_rule zone[] = {
     {"halfhost.example", DNS_A, DNS_OK, {"192.0.2.5"}, 3600, 0},
     {"halfhost.example", DNS_AAAA, DNS_OK, {NULL}, 0, DNS_TEST_SILENT},
     {"backup.example", DNS_MX, DNS_OK, {"10 sickhost.example", "20 b.example"}, 3600, 0},
+    {"sickbackup.example",
+     DNS_MX,
+     DNS_OK,
+     {"30 sickhost.example", "15 sickhost2.example", "10 b.example"},
+     3600,
+     0},
+    {"sickhost2.example", DNS_A, DNS_SERVFAIL, {NULL}, 0, 0},
+    {"half-dangling.example", DNS_MX, DNS_OK, {"10 gone.example", "20 b.example"}, 3600, 0},
     {"odd.example", DNS_MX, DNS_OK, {"10 odd1.example"}, 3600, 0},
     {"odd1.example", DNS_A, DNS_OK, {"0.0.0.0", "224.0.0.1", "192.0.2.3"}, 3600, 0},
     {"odd1.example", DNS_AAAA, DNS_OK, {"::", "ff02::1"}, 3600, 0},
@@ -199,6 +207,32 @@ static void ends_at_the_deadline(void **state)
     dns_mx_free(mx);
 }
 
+// A host that can't be looked up just now is no host that does not exist.
+static void tells_of_missing_hosts(void **state)
+{
+    static const struct {
+        const char *domain;
+        bool misses_host;
+        uint16_t preference;
+    } list[] = {
+        {"two.example", false, 0},           {"odd.example", false, 0},
+        {"half.example", false, 0}, // one family of its host does not answer, the host is there
+        {"backup.example", true, 10},        {"sickbackup.example", true, 15},
+        {"half-dangling.example", false, 0},
+    };
+    for (size_t i = 0; i < COUNT_OF(list); i++) {
+        struct dns_mx *mx = look_up(list[i].domain, 500, NULL), *copy = dns_mx_copy(mx);
+        if (mx->outcome != DNS_MX_FOUND || mx->misses_host != list[i].misses_host ||
+            mx->missing_preference != list[i].preference)
+            fail_msg("%s: %d %d %u", list[i].domain, mx->outcome, mx->misses_host,
+                     mx->missing_preference);
+        assert_true(!mx->misses_host || strstr(mx->why, "addresses of sickhost"));
+        assert_int_equal(copy->misses_host, list[i].misses_host);
+        dns_mx_free(copy);
+        dns_mx_free(mx);
+    }
+}
+
 static void bounded(void **state)
 {
     struct dns_mx *mx = look_up(DNS_TEST_MANY, 5000, NULL);
@@ -293,6 +327,7 @@ int main(void)
         cmocka_unit_test(outcomes),
         cmocka_unit_test(hosts),
         cmocka_unit_test(ends_at_the_deadline),
+        cmocka_unit_test(tells_of_missing_hosts),
         cmocka_unit_test(bounded),
         cmocka_unit_test(copies_are_shuffled),
         cmocka_unit_test(cancelled),
