@@ -43,7 +43,7 @@ struct verdict verdict_make(enum verdict_kind kind, uint16_t code, const char *e
 struct verdict verdict_of_render_failure(int err);
 // What an outcome of the client session means. `dsn_offered`, `final`: what a 2xx makes of the recipient.
 // `fresh`: the session had not carried a message before, so a break is the server's doing, not a connection
-// that had gone stale.
+// that had gone stale or has served enough: of such a one the recipient is UNTRIED until MAIL is taken.
 struct verdict verdict_of_outcome(const struct smtp_outcome *outcome, bool final, bool dsn_offered,
                                   bool fresh);
 
