@@ -312,8 +312,9 @@ static int take_segment(struct journal *j, uint32_t keep, struct segment **out)
     return OK;
 }
 
-// Begins the next segment. The open one is sealed only once that has worked: outcomes may still fit
-// there.
+// Begins the next segment. While there is none to be had the open one stays: outcomes may still fit there. Once a
+// header was tried it is sealed, whatever came of that: a restart that finds the header, which says where the open one
+// ends, would drop what was written behind that.
 static int roll(struct journal *j, uint32_t keep)
 {
     struct segment *s;
@@ -323,6 +324,7 @@ static int roll(struct journal *j, uint32_t keep)
     struct segment_header h = header_of_next(j, s);
     err = segment_header_write(s->file, &h);
     j->counts.flushes++;
+    seal(j);
     if (err) {
         // Nothing acknowledged is in it: it can be tried again, under another number.
         j->counts.flush_failures++;
@@ -330,7 +332,6 @@ static int roll(struct journal *j, uint32_t keep)
         free_push(j, s);
         return err;
     }
-    seal(j);
     s->head = h;
     s->seed = segment_seed(&h);
     s->end = s->sure = SEGMENT_DATA_AT;

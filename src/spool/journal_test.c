@@ -367,6 +367,39 @@ static void test_failed_flush_never_comes_back(void **state)
     log_capture(NULL, NULL);
 }
 
+// A segment's header may be on the disk though its flush failed, and says where the one before ends: nothing that is
+// acknowledged later may stand behind that.
+static void fail_header(void *ctx)
+{
+    const struct {
+        enum sim_disk_op op;
+        int err;
+    } faults[] = {{SIM_DISK_SYNC, E_IO}, {SIM_DISK_WRITE, E_IO}, {SIM_DISK_WRITE, E_FULL}};
+    uint32_t n = 0;
+    for (size_t i = 0; i < COUNT_OF(faults); i++) {
+        assert_int_equal(open_journal(), OK);
+        do
+            assert_int_equal(commit(accept_frame(++n, 1000)), OK);
+        while (j->open->size - j->offset > 38000);
+        sim_disk_fail(sim_disk(), faults[i].op, 1, 1, faults[i].err);
+        assert_int_not_equal(commit(accept_frame(++n, 14000)), OK);
+        uint32_t refused = n, before = n - 1;
+        assert_int_equal(commit(accept_frame(++n, 100)), OK);
+        for (uint32_t k = 0; k < 2; k++) {
+            reopen();
+            assert_true(told_has(before) && !told_has(refused) && told_has(n));
+        }
+        journal_close(j);
+    }
+}
+
+static void test_failed_header_takes_nothing_along(void **state)
+{
+    log_capture(swallow, NULL);
+    in_world(7, fail_header, NULL);
+    log_capture(NULL, NULL);
+}
+
 static void retry_outcome(void *ctx)
 {
     struct list frames, done;
@@ -408,6 +441,7 @@ int main(void)
         cmocka_unit_test(test_bodies_are_passed_over),
         cmocka_unit_test(test_frame_over_half_a_segment_is_refused),
         cmocka_unit_test(test_failed_flush_never_comes_back),
+        cmocka_unit_test(test_failed_header_takes_nothing_along),
         cmocka_unit_test(test_outcomes_are_retried),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
