@@ -103,6 +103,8 @@ static int next_segment(struct journal *j)
             continue;
         segment_index_done(&t->index);
         int err = segment_index_read(s->file, &s->head, s->end, s->sure, NULL, &t->index);
+        if (!err && t->index.unread && !s->unread)
+            err = E_IO; // the start had all of it
         if (err)
             return err;
         t->segment = s;

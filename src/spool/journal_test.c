@@ -319,6 +319,47 @@ static void test_bodies_are_passed_over(void **state)
     in_world(8, scan_past_bodies, NULL);
 }
 
+// ---- what is told later -------------------------------------------------------------------------
+
+static void on_slice(void *ctx, bool all)
+{
+}
+
+static const struct spool_recovery later = {NULL, on_message, on_note, on_slice, 1};
+
+// The disk does not give an index while the rest is told: it is asked again, and all are told once.
+static void tell_through_faults(void *ctx)
+{
+    enum { LIVE = 100 };
+    uint32_t errors = 0;
+    assert_int_equal(open_journal(), OK);
+    for (uint32_t n = 1; n <= LIVE; n++)
+        assert_int_equal(commit(accept_frame(n, 2000)), OK);
+    journal_close(j);
+    for (uint64_t times = 1; times <= 64; times *= 2) {
+        told = (struct told){0};
+        assert_int_equal(
+            journal_open(&(struct spool_options){.directory = ROOT, .segment_bytes = SEGMENT},
+                         &later, &j),
+            OK);
+        assert_true(told.messages < LIVE);
+        sim_disk_fail(sim_disk(), SIM_DISK_READ, 1, times, E_IO);
+        while (journal_is_telling(j))
+            errors += journal_tell(j, 10) == E_IO;
+        assert_int_equal(told.messages, LIVE);
+        sim_disk_fail(sim_disk(), SIM_DISK_READ, UINT64_MAX, 1, E_IO);
+        journal_close(j);
+    }
+    assert_true(errors > 0); // or this has tested nothing
+}
+
+static void test_all_are_told_though_reads_fail(void **state)
+{
+    log_capture(swallow, NULL);
+    in_world(8, tell_through_faults, NULL);
+    log_capture(NULL, NULL);
+}
+
 // ---- limits -------------------------------------------------------------------------------------
 
 static void refuse_large(void *ctx)
@@ -439,6 +480,7 @@ int main(void)
         cmocka_unit_test(test_settled_stays_settled),
         cmocka_unit_test(test_outcomes_are_folded_into_their_messages),
         cmocka_unit_test(test_bodies_are_passed_over),
+        cmocka_unit_test(test_all_are_told_though_reads_fail),
         cmocka_unit_test(test_frame_over_half_a_segment_is_refused),
         cmocka_unit_test(test_failed_flush_never_comes_back),
         cmocka_unit_test(test_failed_header_takes_nothing_along),
