@@ -231,6 +231,104 @@ static void test_unread_at_the_start_is_kept(void **state)
     in_world(fail_reads_closed);
 }
 
+// ---- extents ------------------------------------------------------------------------------------
+
+static const char *sought;
+static bool sought_is_there;
+
+static void on_file(void *ctx, const char *name, uint64_t size)
+{
+    sought_is_there |= strcmp(name, sought) == 0;
+}
+
+static bool is_there(const char *name)
+{
+    sought = name;
+    sought_is_there = false;
+    sim_disk_each(sim_disk_find(ROOT), on_file, NULL);
+    return sought_is_there;
+}
+
+static void write_extent(const char *name)
+{
+    struct disk_file *file;
+    struct iovec iov = {(char[]){"hello"}, 5};
+    assert_int_equal(disk_file_open(j->disk, name, DISK_WRITE | DISK_CREATE, &file), OK);
+    assert_int_equal(disk_pwritev(file, &iov, 1, 0), OK);
+    assert_int_equal(disk_sync(file), OK);
+    disk_file_close(file);
+    assert_int_equal(disk_sync_dir(j->disk, EXTENT_DIRECTORY), OK);
+}
+
+// Number 3 with its body in an extent, in a journal that is closed again.
+static void accept_in_extent(char name[EXTENT_NAME_BYTES])
+{
+    assert_int_equal(open_journal(), OK);
+    struct spool_frame *f = spool_frame_new(SPOOL_INTAKE);
+    struct stored_message *m = test_message(3, 0);
+    m->body_in_extent = true;
+    m->envelope->body_bytes = 5;
+    write_extent(extent_name(test_id(3), name));
+    spool_frame_add_message(f, m);
+    stored_message_unref(m);
+    commit(f);
+    journal_close(j);
+}
+
+// A start that does not get to read the record of a message leaves its body to the next one.
+static void read_no_record(void *ctx)
+{
+    char name[EXTENT_NAME_BYTES];
+    bool untold = false;
+    accept_in_extent(name);
+    for (uint64_t times = 1; times <= 60; times++) {
+        sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_READ, 2, times, E_IO);
+        int err = open_journal();
+        sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_READ, UINT64_MAX, 1, E_IO);
+        assert_true(is_there(name));
+        if (err)
+            continue;
+        untold |= !told[3];
+        journal_close(j);
+    }
+    assert_true(untold); // or this has tested nothing
+    assert_int_equal(open_journal(), OK);
+    assert_true(told[3] && is_there(name));
+    journal_close(j);
+}
+
+// What goes with a damaged record goes to damaged/ with it; with no damage it goes for good.
+static void damage_record(void *ctx)
+{
+    char name[EXTENT_NAME_BYTES], aside[64], zero = 0;
+    struct disk_file *file;
+    struct iovec iov = {&zero, 1};
+    accept_in_extent(name);
+    snprintf(aside, sizeof(aside), "damaged/extent-%s", strchr(name, '/') + 1);
+    assert_int_equal(open_journal(), OK);
+    accept(4, 100); // so that nothing of it can be what a crash cut short
+    assert_int_equal(disk_file_open(j->disk, FILE_0, DISK_WRITE, &file), OK);
+    assert_int_equal(disk_pwritev(file, &iov, 1, SEGMENT_DATA_AT + 3), OK);    // the record's
+    assert_int_equal(disk_pwritev(file, &iov, 1, SEGMENT - RECORD_BLOCK), OK); // and the footer's
+    disk_file_close(file);
+    write_extent(EXTENT_DIRECTORY "/none");
+    journal_close(j);
+    assert_int_equal(open_journal(), OK);
+    assert_true(!told[3] && j->counts.damaged > 0);
+    assert_true(!is_there(name) && is_there(aside));
+    write_extent(EXTENT_DIRECTORY "/none");
+    journal_close(j);
+    assert_int_equal(open_journal(), OK);
+    assert_true(is_there(aside) && !is_there(EXTENT_DIRECTORY "/none"));
+    journal_close(j);
+}
+
+static void test_bodies_stay_with_unread_and_damaged_records(void **state)
+{
+    in_world(read_no_record);
+    in_world(damage_record);
+}
+
 static void flip_closed(void *ctx)
 {
     flip_every_byte(true);
@@ -438,6 +536,7 @@ int main(void)
         cmocka_unit_test(test_a_flipped_bit_costs_one_record),
         cmocka_unit_test(test_a_flipped_bit_in_a_sealed_segment_costs_nothing),
         cmocka_unit_test(test_unread_at_the_start_is_kept),
+        cmocka_unit_test(test_bodies_stay_with_unread_and_damaged_records),
         cmocka_unit_test(test_truncation_costs_what_it_cuts),
         cmocka_unit_test(test_frames_are_atomic),
         cmocka_unit_test(test_recycled_records_never_revive),

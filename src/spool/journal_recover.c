@@ -32,6 +32,7 @@ struct recovering {
     struct segment_index newest; // of found[0], read for the tail
     uint32_t epoch_max;
     bool missing; // a segment of the chain is not there
+    bool unread;  // the disk did not give all of them
 };
 
 // ---- damage -------------------------------------------------------------------------------------
@@ -423,6 +424,7 @@ static int replay_segment(struct recovering *r, struct segment *s)
     }
     replay(r, &x);
     s->unread = x.unread;
+    r->unread |= x.unread;
     if (x.unread)
         log_error("spool segment can't be read in full; kept for the next start",
                   LOG_INT("segment", s->head.number));
@@ -468,17 +470,32 @@ static void add_extent(struct journal *j, const char *name)
     disk_file_close(file);
 }
 
+static void set_extent_aside(struct journal *j, const char *name, const char *file)
+{
+    char to[64];
+    snprintf(to, sizeof(to), "damaged/extent-%s", file);
+    if (disk_rename(j->disk, name, to))
+        log_error("spool extent can't be set aside", LOG_CSTR("file", name));
+    else
+        log_error("spool extent of no known message, set aside", LOG_CSTR("file", to));
+}
+
+// One that no live message has was never accepted, or is settled; unless its message is among what this start has
+// not read, or found damaged.
 static void on_extent(void *ctx, const char *file)
 {
-    struct journal *j = ctx;
+    struct recovering *r = ctx;
+    struct journal *j = r->j;
     char name[EXTENT_NAME_BYTES];
     struct message_id id;
     struct table_entry *e =
         message_id_parse(bytes_cstr(file), &id) == OK ? table_find(&j->table, id) : NULL;
     snprintf(name, sizeof(name), EXTENT_DIRECTORY "/%s", file);
-    if (e && e->has_extent)
+    if ((e && e->has_extent) || r->unread)
         add_extent(j, name);
-    else if (disk_unlink(j->disk, name)) // never accepted, or settled
+    else if (j->counts.damaged)
+        set_extent_aside(j, name, file);
+    else if (disk_unlink(j->disk, name))
         log_warn("spool: orphaned extent not removed", LOG_CSTR("file", name));
 }
 
@@ -550,7 +567,7 @@ int journal_recover(struct journal *j, const struct spool_recovery *recovery)
     if (!err && recovery && recovery->on_note)
         tell_notes(&r);
     if (!err)
-        err = disk_list(j->disk, EXTENT_DIRECTORY, on_extent, j);
+        err = disk_list(j->disk, EXTENT_DIRECTORY, on_extent, &r);
     segment_index_done(&r.newest);
     free(r.slots);
     free(r.found);
