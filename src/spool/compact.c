@@ -279,26 +279,20 @@ static bool take_row(struct compact *c)
     return c->row_count > 0;
 }
 
-static void copy_notes(struct compact *c)
+// A frame of its own for each, as one that has a newer value by then is left out.
+static void move_notes(struct compact *c)
 {
     struct journal *j = c->spool->journal;
-    struct spool_frame *f = NULL;
     struct bytes key;
     void *value;
     for (size_t cursor = 0; map_next(&j->notes, &cursor, &key, &value);) {
         const struct note *note = value;
-        if (note->segment != c->segment->head.number)
+        if (note->segment != c->head.number)
             continue;
-        if (f && f->count == SPOOL_FRAME_RECORDS / 8) {
-            submit(c, f);
-            f = NULL;
-        }
-        if (!f)
-            f = spool_frame_new(SPOOL_OUTCOME);
-        spool_frame_add_note(f, key, bytes_of(note->value, note->value_bytes));
-    }
-    if (f)
+        struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
+        frame_add_moved_note(f, key, bytes_of(note->value, note->value_bytes), c->head.number);
         submit(c, f);
+    }
 }
 
 // Live messages that the segment's index does not know: their records are damaged.
@@ -328,7 +322,7 @@ static void finish_segment(struct compact *c)
 {
     c->frames = 1;
     if (c->segment->notes)
-        copy_notes(c);
+        move_notes(c);
     else if (c->segment->messages && !c->failed)
         remove_leftovers(c);
     if (c->frames == 1) {

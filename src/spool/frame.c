@@ -176,16 +176,13 @@ void spool_frame_add_feedback(struct spool_frame *f, const struct spool_feedback
     buf_done(&rest);
 }
 
-void spool_frame_add_note(struct spool_frame *f, struct bytes key, struct bytes value)
+static void add_note(struct spool_frame *f, struct bytes key, struct bytes value,
+                     uint64_t moved_from)
 {
-    CHECK(f->kind == SPOOL_OUTCOME);
-    if (key.len == 0 || key.len > SPOOL_NOTE_KEY_MAX || value.len > SPOOL_NOTE_VALUE_MAX) {
-        fail(f, E_LIMIT);
-        return;
-    }
     struct frame_record *r = add_record(f, RECORD_NOTE);
     if (!r)
         return;
+    r->moved_from = moved_from;
     struct buf summary = {0};
     bytes_add_counted(&summary, key);
     buf_add(&summary, value);
@@ -193,7 +190,22 @@ void spool_frame_add_note(struct spool_frame *f, struct bytes key, struct bytes 
     buf_done(&summary);
 }
 
+void spool_frame_add_note(struct spool_frame *f, struct bytes key, struct bytes value)
+{
+    CHECK(f->kind == SPOOL_OUTCOME);
+    if (key.len == 0 || key.len > SPOOL_NOTE_KEY_MAX || value.len > SPOOL_NOTE_VALUE_MAX)
+        fail(f, E_LIMIT);
+    else
+        add_note(f, key, value, 0);
+}
+
 // ---- internal -----------------------------------------------------------------------------------
+
+void frame_add_moved_note(struct spool_frame *f, struct bytes key, struct bytes value,
+                          uint64_t number)
+{
+    add_note(f, key, value, number);
+}
 
 void frame_add_tail(struct spool_frame *f, uint64_t number)
 {

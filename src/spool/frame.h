@@ -26,6 +26,8 @@ struct frame_record {
     uint32_t old_slot, old_offset16, old_bytes;
     uint64_t sequence; // kept by a copy, else set when placed
     uint64_t tail;     // RECORD_TAIL
+    uint64_t
+        moved_from; // RECORD_NOTE: the number of the segment that its value is moved out of; 0: a new value
     // set when placed
     uint32_t slot, offset16, bytes;
     bool placed;
@@ -54,6 +56,9 @@ struct spool_frame {
 void frame_add_copy(struct spool_frame *frame, const struct record_head *head,
                     const struct record_meta *meta, struct bytes content, uint32_t slot,
                     uint32_t offset16);
+// A note's value as it stands in segment `number`; a newer one that is placed before it wins.
+void frame_add_moved_note(struct spool_frame *frame, struct bytes key, struct bytes value,
+                          uint64_t number);
 // Segments below `number` are free once this is flushed.
 void frame_add_tail(struct spool_frame *frame, uint64_t number);
 

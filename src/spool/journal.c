@@ -440,6 +440,16 @@ static bool copy_is_stale(struct journal *j, const struct frame_record *r)
            table_recipients(e) != r->recipients;
 }
 
+// A newer value of the note that is moved has been placed meanwhile, or its removal.
+static bool note_is_stale(struct journal *j, const struct spool_frame *f,
+                          const struct frame_record *r)
+{
+    struct bytes key, value = frame_summary(f, r);
+    CHECK(bytes_take_counted(&value, &key) == OK);
+    const struct note *note = map_find(&j->notes, key);
+    return !note || note->segment != r->moved_from;
+}
+
 static void write_states(struct journal *j, struct spool_frame *f, struct frame_record *r)
 {
     struct table_entry *e = table_find(&j->table, r->id);
@@ -516,8 +526,11 @@ static void place_frame(struct journal *j, struct spool_frame *f)
         struct frame_record *r = &f->records[i];
         if ((r->flags & RECORD_COPY) && copy_is_stale(j, r))
             continue;
+        if (r->moved_from && note_is_stale(j, f, r))
+            continue;
         place_record(j, f, i);
         apply_record(j, f, r);
+        r->moved_from = 0; // tried again it is a value as others are, in their order
     }
     list_push_back(&j->batch->frames, &f->link);
 }

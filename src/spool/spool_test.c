@@ -655,6 +655,103 @@ static void test_many_restarts_tell_nothing_twice(void **state)
     end();
 }
 
+// ---- notes --------------------------------------------------------------------------------------
+
+#define NOTES 40
+
+static uint32_t notes_told[NOTES], commits_open;
+
+static void on_note(void *ctx, struct bytes key, struct bytes value)
+{
+    uint64_t k, v;
+    assert_int_equal(bytes_to_u64(key, NOTES - 1, &k), OK);
+    assert_int_equal(bytes_to_u64(value, UINT32_MAX, &v), OK);
+    notes_told[k] = (uint32_t)v;
+}
+
+static void open_with_notes(void *ctx)
+{
+    static const struct spool_recovery with_notes = {NULL, on_message, on_note};
+    *(int *)ctx = spool_open(&options, &with_notes, &spool);
+    client = sys_loop_start("client");
+    spool_start(spool);
+}
+
+static void on_one_committed(void *ctx, int err)
+{
+    commits_open--;
+    assert_int_equal(err, OK);
+}
+
+static bool none_is_open(void *ctx)
+{
+    return commits_open == 0;
+}
+
+struct several {
+    struct spool_frame *frames[3];
+    uint32_t count;
+};
+
+static void commit_several(void *ctx)
+{
+    struct several *s = ctx;
+    commits_open += s->count;
+    for (uint32_t i = 0; i < s->count; i++)
+        spool_commit(spool, s->frames[i], on_one_committed, NULL);
+}
+
+static struct spool_frame *note_frame(uint32_t key, uint32_t value)
+{
+    char k[16], v[16];
+    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
+    snprintf(k, sizeof k, "%u", key);
+    snprintf(v, sizeof v, "%u", value);
+    spool_frame_add_note(f, bytes_cstr(k), bytes_cstr(v));
+    return f;
+}
+
+// Old values are moved out of segments that are freed, while new ones are under way: the last one written is what a
+// restart tells.
+static void notes_of_a_world(uint64_t seed)
+{
+    uint32_t want[NOTES] = {0}, value = 0, n = 0;
+    int err = -1;
+    begin(seed);
+    for (uint32_t i = 0; i < 1000; i++) {
+        struct several s = {.count = 0};
+        if (sim_chance(DICE_TEST, 1, 3)) {
+            uint32_t key = (uint32_t)sim_roll(DICE_TEST, NOTES);
+            want[key] = ++value;
+            s.frames[s.count++] = note_frame(key, value);
+        }
+        n += 3; // of one recipient
+        s.frames[s.count++] = accept_frame(n, 3000);
+        s.frames[s.count++] = settle_frame(n);
+        on_client(commit_several, &s);
+        sim_run_ms((int64_t)sim_roll(DICE_TEST, 6));
+        if (commits_open > 30)
+            assert_true(sim_run_until(none_is_open, NULL, PATIENCE_MS));
+    }
+    assert_true(sim_run_until(none_is_open, NULL, PATIENCE_MS));
+    sim_run_ms(3000);
+    stop_spool();
+    memset(notes_told, 0, sizeof notes_told);
+    assert_true(sim_host_call(host, open_with_notes, &err));
+    assert_int_equal(err, OK);
+    for (uint32_t k = 0; k < NOTES; k++)
+        if (notes_told[k] != want[k])
+            fail_msg("seed %llu, note %u: %u, not %u", (unsigned long long)seed, k, notes_told[k],
+                     want[k]);
+    end();
+}
+
+static void test_notes_keep_their_last_value(void **state)
+{
+    for (uint64_t seed = 1; seed <= 6; seed++)
+        notes_of_a_world(seed);
+}
+
 // ---- a long queue is told while the spool works -------------------------------------------------
 
 static bool told_all, told_number[3 * SPOOL_TELL_SLICE];
@@ -805,6 +902,7 @@ int main(void)
         cmocka_unit_test(test_reserve_is_not_for_intake),
         cmocka_unit_test(test_a_long_queue_is_told_later),
         cmocka_unit_test(test_many_restarts_tell_nothing_twice),
+        cmocka_unit_test(test_notes_keep_their_last_value),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
