@@ -11,7 +11,8 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/test_base.h"
-#include "dns/dns.h"
+#include "dns/dns_mx.h"
+#include "dns/dns_rdata.h"
 #include "mail/mail_address.h"
 #include "route/route.h"
 #include "sim.h"
@@ -96,6 +97,21 @@ static struct conf_snapshot *make_snapshot(void)
     return made;
 }
 
+// As many MX hosts as are kept, with names as long as names can be: what a stranger may have in his zone.
+static void fill_long_zone(const struct sys_addr *address)
+{
+    static char names[DNS_MX_HOSTS_MAX][DNS_NAME_MAX + 1];
+    for (int i = 0; i < DNS_MX_HOSTS_MAX; i++) {
+        memset(names[i], 'a', DNS_NAME_MAX);
+        memcpy(names[i], (char[]){'m', (char)('a' + i)}, 2);
+        for (int dot = 60; dot < DNS_NAME_MAX - 5; dot += 60)
+            names[i][dot] = '.';
+        memcpy(names[i] + DNS_NAME_MAX - 5, ".test", 6);
+        sim_dns_add_mx("long.test", (uint16_t)i, names[i]);
+        sim_dns_add_address(names[i], address);
+    }
+}
+
 static void fill_dns(void)
 {
     struct sys_addr nobody;
@@ -116,6 +132,7 @@ static void fill_dns(void)
     sim_dns_add_mx("strict.test", 10, "mx.down.test");
     sim_dns_add_address("me.test", &self);
     sim_dns_add_address("mx.down.test", &nobody);
+    fill_long_zone(&nobody);
     sim_dns_mood("sick.test", SIM_DNS_SERVFAIL);
     sim_dns_mood("bogus.test", SIM_DNS_BOGUS);
     sim_dns_mood("silent.test", SIM_DNS_SILENT);
@@ -333,6 +350,7 @@ static void waits_for_what_may_come_back(void **state)
         {"a@backup.test", QUEUE_LIMIT_BACKOFF, ""}, // never to ourselves
         {"a@strict.test", QUEUE_LIMIT_BACKOFF, ""},
         {"a@socket.test", QUEUE_LIMIT_BACKOFF, ""},
+        {"a@long.test", QUEUE_LIMIT_BACKOFF, ""},
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         assert_int_equal(i ? setup(state) : 0, 0);

@@ -4,6 +4,7 @@
 // is found becomes a target, and the target's hosts name the lane.
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "deliver/deliver_private.h"
 #include "route/route.h"
 #include "route/route_site.h"
@@ -11,6 +12,7 @@
 #define RESOLVE_MS 60000
 #define SOURCE BYTES("default")
 #define STATIC_TTL_MS 300000 // of targets that need no DNS
+_Static_assert(TARGET_TEXT_MAX <= QUEUE_HOSTS_MAX, "the queue keeps the whole target");
 
 struct resolution {
     struct deliver_item item;
@@ -79,7 +81,10 @@ static void tell_target(struct deliver *d, struct queue_domain *domain, const st
     add_distinction(route, site);
     struct buf lane = {0}, hosts = {0};
     route_lane_name(SOURCE, buf_bytes(site), &lane);
-    target_format(target, &hosts);
+    uint32_t kept = target_format(target, &hosts);
+    if (kept < target->count)
+        log_debug("the site has more hosts than are kept", LOG_STR("lane", buf_bytes(&lane)),
+                  LOG_INT("addresses", target->count), LOG_INT("kept", kept));
     struct queue_resolution r = {.lane = buf_bytes(&lane),
                                  .hosts = buf_bytes(&hosts),
                                  .match_names = match_names,

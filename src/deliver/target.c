@@ -1,13 +1,26 @@
 // SPDX-License-Identifier: MIT
 #include "deliver/target.h"
 
-void target_format(const struct target *t, struct buf *out)
+#include "dns/dns_rdata.h"
+
+#define HEAD_MAX 32
+_Static_assert(HEAD_MAX + DNS_NAME_MAX + SYS_ADDR_TEXT + 2 <= TARGET_TEXT_MAX, "one always fits");
+
+uint32_t target_format(const struct target *t, struct buf *out)
 {
+    size_t start = out->len;
     buf_printf(out, "%d %d %u\n", t->kind, t->tls, t->route);
     char addr[SYS_ADDR_TEXT];
-    for (uint32_t i = 0; i < t->count; i++)
+    for (uint32_t i = 0; i < t->count; i++) {
+        size_t line = out->len;
         buf_printf(out, "%.*s %s\n", BYTES_FMT(t->addresses[i].host),
                    sys_addr_format(&t->addresses[i].addr, addr));
+        if (out->len - start > TARGET_TEXT_MAX) {
+            buf_truncate(out, line);
+            return i;
+        }
+    }
+    return t->count;
 }
 
 static int parse_head(struct bytes line, struct target *out)

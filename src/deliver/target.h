@@ -12,6 +12,7 @@
 
 #define TARGET_HOSTS_MAX 20
 #define TARGET_ADDRESSES_MAX 40
+#define TARGET_TEXT_MAX 4096 // bytes that target_format() writes
 
 // SMTPS: TLS from the first byte; its tls is ENCRYPT or VERIFY.
 enum target_kind { TARGET_SMTP, TARGET_SMTPS, TARGET_LMTP, TARGET_MAILDIR, TARGET_DISCARD };
@@ -30,6 +31,8 @@ struct target {
     uint32_t count;
 };
 
-void target_format(const struct target *target, struct buf *out);
+// Returns how many addresses it wrote: what would pass TARGET_TEXT_MAX is left out from there on, the least preferred
+// ones; the first always fits. Host names are at most DNS_NAME_MAX bytes.
+uint32_t target_format(const struct target *target, struct buf *out);
 // Slices are made in `arena`. E_SYNTAX (our own text: the caller CHECKs).
 int target_parse(struct bytes text, struct arena *arena, struct target *out) MUST_USE;

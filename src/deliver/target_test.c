@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/test_base.h"
+#include "dns/dns_rdata.h"
 
 static void test_round_trip(void **state)
 {
@@ -88,10 +89,53 @@ static void test_too_many(void **state)
     buf_done(&text);
 }
 
+// Long names: whole lines are left out from the end, and what is left is as it was.
+static void test_long_names(void **state)
+{
+    (void)state;
+    static char name[DNS_NAME_MAX];
+    static const struct {
+        size_t name;
+        uint32_t count;
+    } ROWS[] = {{5, TARGET_ADDRESSES_MAX}, {DNS_NAME_MAX, 1},  {DNS_NAME_MAX, 13},
+                {DNS_NAME_MAX, 14},        {DNS_NAME_MAX, 15}, {DNS_NAME_MAX, TARGET_ADDRESSES_MAX},
+                {51, TARGET_ADDRESSES_MAX}};
+    memset(name, 'a', sizeof name);
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct target target = {.route = UINT32_MAX, .count = ROWS[i].count}, back;
+        for (uint32_t k = 0; k < target.count; k++) {
+            struct target_address *a = &target.addresses[k];
+            *a = (struct target_address){.host = bytes_of(name, ROWS[i].name),
+                                         .addr = {.kind = SYS_ADDR_IP6, .port = 60000}};
+            a->addr.port = (uint16_t)(a->addr.port + k);
+            memset(a->addr.ip, 0xff, sizeof a->addr.ip);
+        }
+        struct buf text = {0};
+        struct arena arena = {0};
+        buf_add_cstr(&text, "what stood there");
+        size_t before = text.len;
+        uint32_t kept = target_format(&target, &text);
+        struct bytes made = bytes_skip(buf_bytes(&text), before);
+        assert_true(kept >= 1 && made.len <= TARGET_TEXT_MAX);
+        // No more than need be.
+        size_t line = (made.len - strlen("0 0 4294967295\n")) / kept;
+        assert_true(kept == target.count || made.len + line > TARGET_TEXT_MAX);
+        assert_int_equal(target_parse(made, &arena, &back), OK);
+        assert_number("count", back.count, kept);
+        for (uint32_t k = 0; k < kept; k++) {
+            assert_bytes("host", back.addresses[k].host, target.addresses[k].host);
+            assert_true(sys_addr_eq(&back.addresses[k].addr, &target.addresses[k].addr));
+        }
+        arena_done(&arena);
+        buf_done(&text);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_round_trip),
     cmocka_unit_test(test_broken),
     cmocka_unit_test(test_too_many),
+    cmocka_unit_test(test_long_names),
 };
 
 RUN_TESTS(tests)
