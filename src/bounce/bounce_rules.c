@@ -22,6 +22,10 @@ extern const unsigned bounce_rules_builtin_len;
 struct status {
     uint16_t class, subject, first, last; // ANY
 };
+struct statuses {
+    struct status *at;
+    uint32_t count;
+};
 // 55x: from 550 to 559.
 struct code {
     uint16_t first, last;
@@ -31,9 +35,9 @@ struct rule {
     struct bytes name;
     enum bounce_reason reason;
     bool is_never_hard, again, has_words;
-    struct status *statuses;
+    struct statuses statuses, unless;
     struct code *codes;
-    uint32_t statuses_count, codes_count;
+    uint32_t codes_count;
     uint32_t alternative; // number of its first one
 };
 
@@ -166,17 +170,17 @@ static void take_words(struct loader *l, struct rule *rule, const struct conf_no
             add_phrase(l, n);
 }
 
-static void take_statuses(struct loader *l, struct rule *rule, const struct conf_node *node)
+static void take_statuses(struct loader *l, struct statuses *out, const struct conf_node *node)
 {
     uint32_t count = node->kind == CONF_NODE_LIST ? node->count : 1;
-    rule->statuses = arena_new(&l->rules->arena, (count + 1) * sizeof *rule->statuses);
+    out->at = arena_new(&l->rules->arena, (count + 1) * sizeof *out->at);
     for (const struct conf_node *n = first_of(l, node); n; n = n == node ? NULL : n->next) {
         if (!is_scalar(l, n))
             continue;
-        if (parse_status(n->text, &rule->statuses[rule->statuses_count]))
+        if (parse_status(n->text, &out->at[out->count]))
             fail(l, n, "an enhanced status code such as 5.1.1, x.1.1, 5.7.x or 5.7.606-649");
         else
-            rule->statuses_count++;
+            out->count++;
     }
 }
 
@@ -230,7 +234,9 @@ static void take_key(struct loader *l, struct rule *rule, const struct conf_node
     } else if (bytes_eq(node->key, BYTES("words")))
         take_words(l, rule, node);
     else if (bytes_eq(node->key, BYTES("status")))
-        take_statuses(l, rule, node);
+        take_statuses(l, &rule->statuses, node);
+    else if (bytes_eq(node->key, BYTES("unless")))
+        take_statuses(l, &rule->unless, node);
     else if (bytes_eq(node->key, BYTES("code")))
         take_codes(l, rule, node);
     else if (bytes_eq(node->key, BYTES("hard")))
@@ -238,8 +244,9 @@ static void take_key(struct loader *l, struct rule *rule, const struct conf_node
     else if (bytes_eq(node->key, BYTES("again")))
         rule->again = take_yes_or_no(l, node);
     else
-        conf_errors_add(&l->errors, node->key_place,
-                        "unknown key; a rule has name, reason, words, status, code, hard, again");
+        conf_errors_add(
+            &l->errors, node->key_place,
+            "unknown key; a rule has name, reason, words, status, code, unless, hard, again");
 }
 
 // What a rule without words is told apart by: its statuses, or else its codes.
@@ -375,17 +382,17 @@ static bool is_within(uint16_t value, uint16_t first, uint16_t last)
     return first == ANY || (value >= first && value <= last);
 }
 
-// Which of the rule's statuses holds; its count: none.
-static uint32_t find_status(const struct rule *rule, const struct question *q)
+// Which of the statuses holds; their count: none.
+static uint32_t find_status(const struct statuses *statuses, const struct question *q)
 {
-    for (uint32_t i = 0; q->has_status && i < rule->statuses_count; i++) {
-        const struct status *s = &rule->statuses[i];
+    for (uint32_t i = 0; q->has_status && i < statuses->count; i++) {
+        const struct status *s = &statuses->at[i];
         if (is_within(q->class, s->class, s->class) &&
             is_within(q->subject, s->subject, s->subject) &&
             is_within(q->detail, s->first, s->last))
             return i;
     }
-    return rule->statuses_count;
+    return statuses->count;
 }
 
 static uint32_t find_code(const struct rule *rule, const struct question *q)
@@ -399,10 +406,11 @@ static uint32_t find_code(const struct rule *rule, const struct question *q)
 // Do all but its words hold?
 static bool holds(const struct rule *rule, const struct question *q, uint32_t *out_which)
 {
-    uint32_t status = find_status(rule, q), code = find_code(rule, q);
-    *out_which = rule->statuses_count ? status : code;
-    return (!rule->statuses_count || status < rule->statuses_count) &&
-           (!rule->codes_count || code < rule->codes_count);
+    uint32_t status = find_status(&rule->statuses, q), code = find_code(rule, q);
+    *out_which = rule->statuses.count ? status : code;
+    return (!rule->statuses.count || status < rule->statuses.count) &&
+           (!rule->codes_count || code < rule->codes_count) &&
+           find_status(&rule->unless, q) == rule->unless.count;
 }
 
 static void on_phrase(void *ctx, uint32_t phrase)
