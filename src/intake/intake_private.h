@@ -55,7 +55,8 @@ struct session {
     struct returns *returns;     // the same at a listener with role: bounces
 };
 
-// The door's own words to its session, from a transaction: answers, then lets the session go on.
+// The door's own words to its session, from a transaction: answers, then lets the session go on, which may be to its
+// end: neither the session nor a transaction that it has is there afterwards.
 void session_answer(struct session *s, enum smtp_reply_id reply, struct bytes slot);
 void session_resume(struct session *s);
 // The credential that the session has without a login: of the client's certificate where the listener takes that for

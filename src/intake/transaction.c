@@ -762,6 +762,8 @@ static void on_body_stored(void *ctx, int err)
     acceptance_commit(port, frame, stored_message_ref(t->message), t->routes, on_committed, t);
 }
 
+// The answer may end the session, and its slot may be of the transaction: so they part first, and what is left of the
+// transaction goes last.
 static void refuse_message(struct transaction *t, enum smtp_reply_id reply, struct bytes slot)
 {
     struct session *s = t->session;
@@ -770,9 +772,10 @@ static void refuse_message(struct transaction *t, enum smtp_reply_id reply, stru
              LOG_STR("from", envelope_of(t)->reverse_path),
              LOG_CSTR("reply", smtp_reply_row(reply)->name), LOG_STR("detail", slot),
              LOG_STR("client", envelope_of(t)->client));
+    s->current = NULL;
+    t->session = NULL;
     session_answer(s, reply, slot);
-    if (s->current == t)
-        transaction_free(t);
+    transaction_free(t);
 }
 
 static void store_message(struct transaction *t)
