@@ -17,6 +17,8 @@
 #include "route/route.h"
 #include "sim.h"
 #include "sim_dns.h"
+#include "sim_site.h"
+#include "store/store_directory.h"
 
 #define PATIENCE_MS 600000
 
@@ -30,6 +32,7 @@ static struct intake_port port;
 static struct deliver_counters counters;
 static struct conf_snapshot *snapshot;
 static struct sys_addr self;
+static struct sim_site *site;     // NULL: none
 static char root[64], told[8192]; // what the log says of recipients and lanes
 
 static void keep_lines(void *ctx, struct bytes line)
@@ -51,9 +54,9 @@ static void free_routes(void *value)
     route_table_free(value);
 }
 
-static void nothing(void *value)
+static void free_accounts(void *value)
 {
-    (void)value;
+    store_directory_free(value);
 }
 
 static void kick(void *ctx, uint64_t workers)
@@ -73,23 +76,27 @@ static struct conf_snapshot *make_snapshot(void)
     struct buf text = {0}, errors = {0};
     struct conf *conf = NULL;
     struct route_table *routes = NULL;
-    buf_printf(&text,
-               "hostname: relay.example\nspool: /spool\nstate: /state\n"
-               "retry: {first: 1m, factor: 2, max: 5m, lifetime: 1d}\n"
-               "routes:\n"
-               "  - {match: {recipient: box.test}, via: \"maildir:%s/%%d/%%u\"}\n"
-               "  - {match: {recipient: void.test}, via: discard}\n"
-               "  - {match: {recipient: smart.test}, via: \"smtp://gone.test:25\"}\n"
-               "  - {match: {recipient: socket.test}, via: \"lmtp:/nowhere/lmtp\"}\n"
-               "  - {match: {recipient: strict.test}, via: mx, tls: verify}\n"
-               "  - {match: {}, via: mx}\n",
-               root);
+    buf_printf(
+        &text,
+        "hostname: relay.example\nspool: /spool\nstate: /state\n"
+        "retry: {first: 1m, factor: 2, max: 5m, lifetime: 1d}\n"
+        "routes:\n"
+        "  - {match: {recipient: box.test}, via: \"maildir:%s/%%d/%%u\"}\n"
+        "  - {match: {recipient: void.test}, via: discard}\n"
+        "  - {match: {recipient: smart.test}, via: \"smtp://gone.test:25\"}\n"
+        "  - {match: {recipient: socket.test}, via: \"lmtp:/nowhere/lmtp\"}\n"
+        "  - {match: {recipient: strict.test}, via: mx, tls: verify}\n"
+        "  - {match: {recipient: shut.test}, via: \"smtp://198.51.100.20:25\", tls: encrypt}\n"
+        "  - {match: {recipient: open.test}, via: \"smtp://198.51.100.20:25\"}\n"
+        "  - {match: {recipient: shut-mx.test}, via: mx, tls: encrypt}\n"
+        "  - {match: {}, via: mx}\n",
+        root);
     if (conf_load_text(buf_bytes(&text), "test", "/", &conf, &errors) != OK ||
         route_table_new(conf, NULL, 1, &routes, &errors) != OK)
         fail_msg("%s", buf_cstr(&errors));
     buf_done(&text);
     struct conf_part *parts[] = {conf_part_new(conf, free_conf), conf_part_new(routes, free_routes),
-                                 conf_part_new(NULL, nothing),
+                                 conf_part_new(store_directory_empty(), free_accounts),
                                  conf_part_new(bounce_rules_default(), free_bounces)};
     struct conf_snapshot *made = conf_snapshot_new(parts[0], parts[1], parts[2], parts[3], 1);
     for (size_t i = 0; i < COUNT_OF(parts); i++)
@@ -114,7 +121,7 @@ static void fill_long_zone(const struct sys_addr *address)
 
 static void fill_dns(void)
 {
-    struct sys_addr nobody;
+    struct sys_addr nobody, site_address;
     CHECK(sys_addr_parse(BYTES("198.51.100.9:25"), &nobody) == OK);
     CHECK(sys_addr_parse(BYTES("192.0.2.10:25"), &self) == OK);
     sim_dns_start();
@@ -132,6 +139,10 @@ static void fill_dns(void)
     sim_dns_add_mx("strict.test", 10, "mx.down.test");
     sim_dns_add_address("me.test", &self);
     sim_dns_add_address("mx.down.test", &nobody);
+    sim_dns_add_mx("shut-mx.test", 10, "site.test");
+    sim_dns_add_mx("open-mx.test", 10, "site.test");
+    CHECK(sys_addr_parse(BYTES("198.51.100.20:25"), &site_address) == OK);
+    sim_dns_add_address("site.test", &site_address);
     fill_long_zone(&nobody);
     sim_dns_mood("sick.test", SIM_DNS_SERVFAIL);
     sim_dns_mood("bogus.test", SIM_DNS_BOGUS);
@@ -228,11 +239,15 @@ static int teardown(void **state)
     sys_post(worker, &stop);
     bool ok = sim_run_until(is_idle, NULL, PATIENCE_MS);
     sys_post(worker, &end);
-    ok = ok && sim_run_until(is_free, NULL, PATIENCE_MS) && sim_host_call(host, stop_in_host, NULL);
+    ok = ok && sim_run_until(is_free, NULL, PATIENCE_MS);
+    sim_run_ms(1000); // the site sees the connections close
+    ok = ok && sim_host_call(host, stop_in_host, NULL);
     queue_free(port.queue);
     conf_snapshot_release(snapshot);
     sim_stop();
     sim_dns_stop();
+    sim_site_stop(site);
+    site = NULL;
     snprintf(command, sizeof command, "rm -r %s", root);
     return ok && system(command) == 0 ? 0 : -1; // NOLINT(cert-env33-c): a folder of our own making
 }
@@ -289,13 +304,16 @@ static void send(struct mail *mail)
     sys_post(worker, &mail->task);
 }
 
+static struct queue_now now(void)
+{
+    return (struct queue_now){{sim_now_us()}, sim_wall()};
+}
+
 static bool is_gone(void *ctx)
 {
     struct mail *mail = ctx;
     struct queue_place place;
-    return mail->accepted &&
-           queue_find(port.queue, mail->id, 1, (struct queue_now){{sim_now_us()}, sim_wall()},
-                      &place) == E_NOT_FOUND;
+    return mail->accepted && queue_find(port.queue, mail->id, 1, now(), &place) == E_NOT_FOUND;
 }
 
 static void assert_told(const char *name, const char *want)
@@ -360,9 +378,7 @@ static void waits_for_what_may_come_back(void **state)
         sim_run_ms(1000);
         for (int n = 0; n < 100; n++) { // seen in between two tries, whatever they take
             sim_run_ms(1000);
-            assert_int_equal(queue_why(port.queue, mail.id, 1,
-                                       (struct queue_now){{sim_now_us()}, sim_wall()}, &reason),
-                             OK);
+            assert_int_equal(queue_why(port.queue, mail.id, 1, now(), &reason), OK);
             if (reason.limit == ROWS[i].limit && reason.until.us)
                 break;
         }
@@ -413,11 +429,53 @@ static void discards(void **state)
     assert_told("void", "text=\"discarded by the route\"");
 }
 
+static bool has_lane(const char *name)
+{
+    struct queue_lane_row rows[16];
+    uint64_t cursor = 0;
+    size_t count = queue_lanes(port.queue, &cursor, now(), rows, COUNT_OF(rows));
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(rows[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+// Two routes to one server without STARTTLS: what requires it waits, and keeps nobody.
+static void keeps_what_requires_tls_apart(void **state)
+{
+    static const struct {
+        const char *shut, *open, *shut_lane, *open_lane;
+    } ROWS[] = {
+        {"a@shut.test", "b@open.test", "default->smtp:198.51.100.20:25 encrypted",
+         "default->smtp:198.51.100.20:25"},
+        {"a@shut-mx.test", "b@open-mx.test", "default->site.test encrypted", "default->site.test"},
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        assert_int_equal(i ? setup(state) : 0, 0);
+        site = sim_site_start(&(struct sim_site_options){.address = "198.51.100.20:25"});
+        struct mail shut = {.to = ROWS[i].shut}, open = {.to = ROWS[i].open};
+        struct queue_reason reason;
+        send(&shut);
+        send(&open);
+        if (!sim_run_until(is_gone, &open, 30000)) // the first interval of retry is a minute
+            fail_msg("%s waits", ROWS[i].open);
+        assert_told(ROWS[i].open, "outcome=delivered");
+        assert_int_equal(queue_why(port.queue, shut.id, 1, now(), &reason), OK);
+        if (reason.limit != QUEUE_LIMIT_BACKOFF || !strstr(reason.text, "STARTTLS"))
+            fail_msg("%s: %s: %s", ROWS[i].shut, queue_limit_name(reason.limit), reason.text);
+        assert_true(has_lane(ROWS[i].shut_lane) && has_lane(ROWS[i].open_lane));
+        assert_null(strstr(sim_site_log(site), ROWS[i].shut));
+        if (i + 1 < COUNT_OF(ROWS))
+            assert_int_equal(teardown(state), 0);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(fails_what_can_never_arrive, setup, teardown),
     cmocka_unit_test_setup_teardown(waits_for_what_may_come_back, setup, teardown),
     cmocka_unit_test_setup_teardown(delivers_into_mailboxes, setup, teardown),
     cmocka_unit_test_setup_teardown(discards, setup, teardown),
+    cmocka_unit_test_setup_teardown(keeps_what_requires_tls_apart, setup, teardown),
 };
 
 RUN_TESTS(tests)

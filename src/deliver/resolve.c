@@ -6,12 +6,16 @@
 
 #include "base/log.h"
 #include "deliver/deliver_private.h"
+#include "dns/dns_rdata.h"
 #include "route/route.h"
 #include "route/route_site.h"
 
 #define RESOLVE_MS 60000
 #define SOURCE BYTES("default")
-#define STATIC_TTL_MS 300000 // of targets that need no DNS
+#define STATIC_TTL_MS 300000                             // of targets that need no DNS
+#define SITE_MAX (sizeof("smtps::65535") + DNS_NAME_MAX) // the longest there are
+_Static_assert(ROUTE_SITE_MAX <= SITE_MAX, "by MX or path");
+_Static_assert(sizeof("default->") + SITE_MAX + ROUTE_TERMS_MAX <= QUEUE_LANE_MAX, "names fit");
 _Static_assert(TARGET_TEXT_MAX <= QUEUE_HOSTS_MAX, "the queue keeps the whole target");
 
 struct resolution {
@@ -63,22 +67,13 @@ static enum queue_proof proof_of(enum target_tls tls)
                                        : QUEUE_PROOF_NONE;
 }
 
-// Routes that must not share connections must not share a lane: a login, or a ban on TLS, is part of the site.
-static void add_distinction(const struct route *route, struct buf *site)
-{
-    if (route->login.len)
-        buf_printf(site, " as %.*s", BYTES_FMT(bytes_first(route->login, 32)));
-    if (route->conf && route->conf->tls == CONF_ROUTE_TLS_NONE)
-        buf_add_cstr(site, " without TLS");
-}
-
 static void tell_target(struct deliver *d, struct queue_domain *domain, const struct route *route,
                         struct target *target, struct buf *site, struct bytes match_names,
                         int64_t ttl_ms)
 {
     target->tls = target_tls_of(route->conf);
     target->route = route_key(d->snapshot->routes, route);
-    add_distinction(route, site);
+    route_site_add_terms(route, site);
     struct buf lane = {0}, hosts = {0};
     route_lane_name(SOURCE, buf_bytes(site), &lane);
     uint32_t kept = target_format(target, &hosts);

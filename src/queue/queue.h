@@ -44,7 +44,7 @@
 #define QUEUE_RECIPIENTS_DEFAULT                                                                   \
     100                      // of one transaction, when the lane sets no limit (RFC 5321 4.5.3.1.8)
 #define QUEUE_NAME_MAX 255   // bytes of a domain
-#define QUEUE_LANE_MAX 320   // bytes of a lane's name
+#define QUEUE_LANE_MAX 352   // bytes of a lane's name
 #define QUEUE_HOSTS_MAX 4096 // bytes of a lane's hosts
 #define QUEUE_TEXT_MAX 200   // bytes kept of an error's text
 #define QUEUE_NOTE_MAX 2048  // bytes of a note's value
@@ -299,8 +299,9 @@ void queue_next(struct queue *q, uint32_t worker, struct queue_now now, struct q
                 uint64_t *kicks);
 
 struct queue_resolution {
-    struct bytes
-        lane; // name: "SOURCE->SITE", equal for all domains with one MX set (route/route_site.h)
+    // Name: "SOURCE->SITE" (route/route_site.h), equal for all domains whose mail may go over the same connections: with
+    // one MX set, and routes that ask the same of a connection. For each of them these hosts must do.
+    struct bytes lane;
     struct bytes
         hosts; // opaque to the queue, at most QUEUE_HOSTS_MAX; comes back with QUEUE_CONNECT
     // Names that lanes[].match is compared with beside the domain: the MX hosts, separated by

@@ -114,6 +114,29 @@ void route_site_of_via(const struct conf_via *via, struct buf *out)
     }
 }
 
+static const char *tls_term(const struct conf_route *conf)
+{
+    switch (conf->tls) {
+    case CONF_ROUTE_TLS_NONE:
+        return " without TLS";
+    case CONF_ROUTE_TLS_ENCRYPT:
+        return conf->via.kind == CONF_VIA_SMTPS ? "" : " encrypted";
+    case CONF_ROUTE_TLS_VERIFY:
+        return " verified";
+    case CONF_ROUTE_TLS_MAY:
+        break;
+    }
+    return "";
+}
+
+// The login is last: it may have any words in it.
+void route_site_add_terms(const struct route *route, struct buf *out)
+{
+    buf_add_cstr(out, tls_term(route->conf));
+    if (route->login.len)
+        buf_printf(out, " as %.*s", BYTES_FMT(bytes_first(route->login, ROUTE_LOGIN_SHOWN)));
+}
+
 void route_lane_name(struct bytes source, struct bytes site, struct buf *out)
 {
     buf_add(out, source);

@@ -10,6 +10,8 @@
 #include "route/route.h"
 
 #define ROUTE_SITE_MAX 255
+#define ROUTE_LOGIN_SHOWN 32
+#define ROUTE_TERMS_MAX 48
 
 // A site that stands behind MX hosts: their names in lower case, sorted, without repeats, joined by
 // commas; when that would pass ROUTE_SITE_MAX, the first ones and a hash of all. port 25 is left
@@ -19,5 +21,10 @@ void route_site_of_hosts(const struct bytes *hosts, size_t count, uint16_t port,
 // "smtp:host:port", "smtps:host:port", "lmtp:host:port", "lmtp:/path", "maildir:/path/%d/%u", "discard". CHECKs that
 // it is not by MX.
 void route_site_of_via(const struct conf_via *via, struct buf *out);
+// What of a route keeps its mail apart from other mail for the same site, as connections carry only mail that asks for
+// the same: the TLS that it requires (" encrypted", " verified") or forbids (" without TLS"), then " as LOGIN", of which
+// ROUTE_LOGIN_SHOWN bytes are shown. Nothing for `tls: may` without a login, nor for the encryption that smtps:// has in
+// any case. At most ROUTE_TERMS_MAX bytes.
+void route_site_add_terms(const struct route *route, struct buf *out);
 // "SOURCE->SITE".
 void route_lane_name(struct bytes source, struct bytes site, struct buf *out);

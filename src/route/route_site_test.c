@@ -73,12 +73,46 @@ static void names_sites_by_their_route(void **state)
     }
 }
 
+// Mail that asks for other connections has another name; what asks for nothing has the site's own.
+static void names_what_a_route_asks_for(void **state)
+{
+    (void)state;
+    static const struct {
+        enum conf_via_kind kind;
+        enum conf_route_tls tls;
+        const char *login, *want;
+    } rows[] = {
+        {CONF_VIA_MX, CONF_ROUTE_TLS_MAY, "", ""},
+        {CONF_VIA_MX, CONF_ROUTE_TLS_NONE, "", " without TLS"},
+        {CONF_VIA_MX, CONF_ROUTE_TLS_ENCRYPT, "", " encrypted"},
+        {CONF_VIA_MX, CONF_ROUTE_TLS_VERIFY, "", " verified"},
+        {CONF_VIA_SMTP, CONF_ROUTE_TLS_MAY, "", ""},
+        {CONF_VIA_SMTP, CONF_ROUTE_TLS_ENCRYPT, "me", " encrypted as me"},
+        {CONF_VIA_SMTP, CONF_ROUTE_TLS_VERIFY, "me", " verified as me"},
+        {CONF_VIA_SMTP, CONF_ROUTE_TLS_MAY, "me verified", " as me verified"},
+        {CONF_VIA_SMTPS, CONF_ROUTE_TLS_MAY, "me", " as me"},
+        {CONF_VIA_SMTPS, CONF_ROUTE_TLS_ENCRYPT, "me", " as me"}, // the same for smtps://
+        {CONF_VIA_SMTPS, CONF_ROUTE_TLS_VERIFY, "me", " verified as me"},
+        {CONF_VIA_DISCARD, CONF_ROUTE_TLS_MAY, "", ""},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct conf_route conf = {.via = {.kind = rows[i].kind}, .tls = rows[i].tls};
+        struct route route = {.conf = &conf, .login = bytes_cstr(rows[i].login)};
+        struct buf out = {0};
+        route_site_add_terms(&route, &out);
+        assert_bytes("terms", buf_bytes(&out), bytes_cstr(rows[i].want));
+        assert_true(out.len <= ROUTE_TERMS_MAX);
+        buf_done(&out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_sites_by_their_hosts),
         cmocka_unit_test(bounds_long_names),
         cmocka_unit_test(names_sites_by_their_route),
+        cmocka_unit_test(names_what_a_route_asks_for),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
