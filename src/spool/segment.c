@@ -419,6 +419,34 @@ static int index_by_scan(struct segment_scan *s, struct indexing *g)
     return err == E_NOT_FOUND ? OK : err;
 }
 
+// Behind `end` (0: not stated) nothing counts.
+static int index_of_records(struct disk_file *file, const struct segment_header *h, uint64_t from,
+                            uint64_t end, uint64_t sure, const struct segment_damage *damage,
+                            struct segment_index *out)
+{
+    *out = (struct segment_index){.end = from, .tail = h->tail, .scanned = true};
+    buf_init(&out->entries, h->size);
+    struct indexing g = {.x = out, .sure_stated = sure, .batch_at = from, .damage = damage};
+    struct segment_scan scan;
+    segment_scan_init(&scan, file, segment_seed(h), from, end ? end : h->size, end != 0);
+    int err = index_by_scan(&scan, &g);
+    segment_scan_done(&scan);
+    drop_torn(&g);
+    free(g.torn);
+    free(g.suspects);
+    out->sure = g.batch_at;
+    if (end)
+        out->end = end;
+    return err ? err : out->entries.err ? E_LIMIT : OK;
+}
+
+int segment_index_batch(struct disk_file *file, const struct segment_header *h, uint64_t from,
+                        uint64_t end, struct segment_index *out)
+{
+    int err = index_of_records(file, h, from, end, from, NULL, out);
+    return !err && out->unread ? E_IO : err;
+}
+
 int segment_index_read(struct disk_file *file, const struct segment_header *h, uint64_t end,
                        uint64_t sure, const struct segment_damage *damage,
                        struct segment_index *out)
@@ -431,21 +459,7 @@ int segment_index_read(struct disk_file *file, const struct segment_header *h, u
         return OK;
     }
     segment_index_done(out);
-    *out = (struct segment_index){.end = SEGMENT_DATA_AT, .tail = h->tail, .scanned = true};
-    buf_init(&out->entries, h->size);
-    struct indexing g = {
-        .x = out, .sure_stated = sure, .batch_at = SEGMENT_DATA_AT, .damage = damage};
-    struct segment_scan scan;
-    segment_scan_init(&scan, file, segment_seed(h), SEGMENT_DATA_AT, end ? end : h->size, end != 0);
-    err = index_by_scan(&scan, &g);
-    segment_scan_done(&scan);
-    drop_torn(&g);
-    free(g.torn);
-    free(g.suspects);
-    out->sure = g.batch_at;
-    if (end)
-        out->end = end;
-    return err ? err : out->entries.err ? E_LIMIT : OK;
+    return index_of_records(file, h, SEGMENT_DATA_AT, end, sure, damage, out);
 }
 
 // ---- scanning -----------------------------------------------------------------------------------
@@ -467,6 +481,14 @@ void segment_scan_done(struct segment_scan *s)
     free(s->window);
     s->window = NULL;
     s->window_bytes = 0;
+}
+
+void segment_scan_back(struct segment_scan *s, uint64_t offset)
+{
+    s->offset = offset;
+    s->window_bytes = 0;
+    s->ahead = 0;
+    s->unread = false;
 }
 
 // Reads want bytes; a block that the disk can't give counts as zeros, so that it costs only what it

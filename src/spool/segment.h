@@ -112,6 +112,11 @@ int segment_index_read(struct disk_file *file, const struct segment_header *h, u
                        uint64_t sure, const struct segment_damage *damage,
                        struct segment_index *out) MUST_USE;
 
+// The entries that count of the batch [from, end), which a crash may have cut short: whole frames of sound records. All
+// types, nothing folded. E_IO: the disk does not give all of it.
+int segment_index_batch(struct disk_file *file, const struct segment_header *h, uint64_t from,
+                        uint64_t end, struct segment_index *out) MUST_USE;
+
 // ---- scanning -----------------------------------------------------------------------------------
 
 struct segment_scan {
@@ -140,6 +145,8 @@ struct scanned {
 void segment_scan_init(struct segment_scan *s, struct disk_file *file, uint64_t seed, uint64_t from,
                        uint64_t limit, bool exact);
 void segment_scan_done(struct segment_scan *s);
+// Goes back to an offset that the scan has been at; what was not read is read again.
+void segment_scan_back(struct segment_scan *s, uint64_t offset);
 // The next record or damaged stretch; what the disk can't give counts as zeros and sets `unread`.
 // E_NOT_FOUND at the end.
 int segment_scan_next(struct segment_scan *s, struct scanned *out) MUST_USE;

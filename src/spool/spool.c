@@ -677,6 +677,17 @@ static void make_empty_mark(const struct journal *j)
         disk_file_close(file);
 }
 
+// What followers have to know of the last segment while no other says it.
+static void note_recovered(struct spool *spool)
+{
+    const struct list *last = spool->journal->live.prev;
+    if (last == &spool->journal->live)
+        return;
+    const struct segment *s = list_get(last, struct segment, link);
+    spool->recovered = s->head.number;
+    spool->recovered_sure = s->sure;
+}
+
 int spool_open(const struct spool_options *options, const struct spool_recovery *recovery,
                struct spool **out)
 {
@@ -698,6 +709,7 @@ int spool_open(const struct spool_options *options, const struct spool_recovery 
     spool->on_hold = file_exists(journal->disk, SPOOL_HOLD_FILE);
     spool->extents = journal->extents;
     spool->extent_bytes = journal->extent_bytes;
+    note_recovered(spool);
     list_init(&spool->pending);
     list_init(&spool->withheld);
     spool->turn_end.fn = on_turn_end;

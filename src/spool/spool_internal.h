@@ -22,6 +22,7 @@
 // Left by a close that found no mail; gone while the spool is open.
 #define SPOOL_EMPTY_FILE "empty"
 #define SPOOL_TICK_MS 1000
+#define SPOOL_UNREAD_PATIENCE_MS 3600000 // then readers pass over what the disk does not give
 // Messages told in one turn of the loop, which is for commits first of all.
 #define SPOOL_TELL_SLICE 1000
 #define SPOOL_TELL_RETRY_MS 1000
@@ -92,6 +93,8 @@ struct spool {
     uint32_t lot; // segments that SPOOL_LOT_TICKS seconds took, one less each second since
     struct spool_watch *watches;
     bool on_hold;
+    uint64_t recovered,
+        recovered_sure; // the last segment that the start found, and from where it may be torn
     struct sys_task tell;
     struct sys_timer tell_timer; // after an index could not be read
     void (*on_slice)(void *ctx, bool all);
@@ -103,6 +106,9 @@ struct spool {
     atomic_bool accepting, blocked;
     atomic_ullong watermark; // segment number << 32 | offset in blocks: all before it is flushed
     atomic_ullong copied[SPOOL_FOLLOWERS];
+    atomic_ullong
+        unread_at; // where a reader last met what the disk did not give, as a watermark, and since when
+    atomic_llong unread_since;
     atomic_ullong extents, extent_bytes;
     struct spool_atomic_stats {
         atomic_ullong flushes, flush_failures, flush_us, frames, records, written_bytes, segments,

@@ -26,9 +26,15 @@ struct spool_reader {
     bool skip_messages;
     struct segment_header *headers; // of all segments, as last listed
     size_t count, cap;
+    bool unlisted;            // the disk did not give all of them
     struct segment_header at; // the segment being read; number 0: none
     struct disk_file *file;
     struct segment_scan scan;
+    uint64_t sure;                 // behind this offset of `at` a crash may have cut records short
+    struct segment_index doubtful; // what counts there
+    struct bytes doubtful_left;
+    struct index_entry doubtful_next;
+    bool doubtful_read;
     struct stored_message *message; // holds the envelope shown last
 };
 
@@ -54,6 +60,11 @@ void spool_reader_skip_messages(struct spool_reader *r)
 static void leave(struct spool_reader *r)
 {
     segment_scan_done(&r->scan);
+    segment_index_done(&r->doubtful);
+    r->doubtful = (struct segment_index){0};
+    r->doubtful_left = BYTES_NONE;
+    r->doubtful_next = (struct index_entry){0};
+    r->doubtful_read = false;
     if (r->file)
         disk_file_close(r->file);
     r->file = NULL;
@@ -89,7 +100,9 @@ static void on_name(void *ctx, const char *file)
     if (strlen(file) != 8)
         return;
     snprintf(name, sizeof(name), SEGMENT_DIRECTORY "/%s", file);
-    if (read_header(r->disk, name, &h) || h.number > watermark_number(r->watermark))
+    int err = read_header(r->disk, name, &h);
+    r->unlisted |= err == E_IO;
+    if (err || h.number > watermark_number(r->watermark))
         return;
     if (r->count == r->cap) {
         r->cap = r->cap ? 2 * r->cap : 16;
@@ -101,7 +114,9 @@ static void on_name(void *ctx, const char *file)
 static int list_headers(struct spool_reader *r)
 {
     r->count = 0;
-    return disk_list(r->disk, SEGMENT_DIRECTORY, on_name, r);
+    r->unlisted = false;
+    int err = disk_list(r->disk, SEGMENT_DIRECTORY, on_name, r);
+    return !err && r->unlisted ? E_IO : err;
 }
 
 // The one that follows `number`; of several (attempts that failed) the last. NULL if there is none
@@ -169,7 +184,8 @@ static int begin(struct spool_reader *r)
 static bool is_recycled(struct spool_reader *r)
 {
     struct segment_header h;
-    return segment_header_read(r->file, &h) || h.number != r->at.number || h.salt != r->at.salt;
+    int err = segment_header_read(r->file, &h);
+    return err != E_IO && (err || h.number != r->at.number || h.salt != r->at.salt);
 }
 
 // Sets the scan's limit to what is flushed. OK: there is more in this segment; E_NOT_FOUND: it is
@@ -179,6 +195,7 @@ static int look_ahead(struct spool_reader *r, const struct segment_header **next
     *next = NULL;
     if (r->at.number == watermark_number(r->watermark)) {
         r->scan.limit = watermark_offset(r->watermark);
+        r->sure = r->at.number == r->spool->recovered ? r->spool->recovered_sure : UINT64_MAX;
     } else {
         *next = successor(r, r->at.number);
         if (!*next && list_headers(r) == OK)
@@ -186,6 +203,7 @@ static int look_ahead(struct spool_reader *r, const struct segment_header **next
         if (!*next)
             return E_IO;
         r->scan.limit = (*next)->previous_end;
+        r->sure = (*next)->previous_sure;
     }
     if (r->scan.offset < r->scan.limit)
         return OK;
@@ -260,6 +278,71 @@ static bool show(struct spool_reader *r, const struct scanned *s, struct spool_r
     return spool_record_decode(out, r->message) == OK;
 }
 
+// ---- what counts --------------------------------------------------------------------------------
+
+// Recovery has dropped what a crash cut short: it reads those records in full, and so does this.
+static int read_doubtful(struct spool_reader *r)
+{
+    if (r->doubtful_read)
+        return OK;
+    int err = segment_index_batch(r->file, &r->at, r->sure, r->scan.limit, &r->doubtful);
+    if (err) {
+        segment_index_done(&r->doubtful);
+        return err;
+    }
+    r->doubtful_left = buf_bytes(&r->doubtful.entries);
+    r->doubtful_read = true;
+    return OK;
+}
+
+// What recovery has dropped is no record. Asked in the order of offsets.
+static int check_doubtful(struct spool_reader *r, struct scanned *s)
+{
+    int damage = OK, err = read_doubtful(r);
+    if (err)
+        return err;
+    while (r->doubtful_next.offset < s->offset &&
+           index_next(&r->doubtful_left, &r->doubtful_next, &damage))
+        ;
+    if (r->doubtful_next.offset != s->offset)
+        s->kind = SCANNED_DAMAGED;
+    return OK;
+}
+
+// The disk did not give what stands there: is it to be asked again? A reader that is opened anew goes on being patient.
+static bool is_patient(struct spool_reader *r, uint64_t offset)
+{
+    struct spool *spool = r->spool;
+    uint64_t place = watermark_of(r->at.number, offset);
+    int64_t now = sys_mono().us / 1000;
+    if (atomic_exchange(&spool->unread_at, place) != place)
+        atomic_store(&spool->unread_since, now);
+    if (now - atomic_load(&spool->unread_since) < SPOOL_UNREAD_PATIENCE_MS)
+        return true;
+    log_error("spool segment can't be read, its records are passed over",
+              LOG_INT("segment", r->at.number), LOG_INT("offset", offset));
+    return false;
+}
+
+// The next record or damaged stretch. E_NOT_FOUND: nothing up to the limit. E_IO: the disk does not give it now.
+static int scan(struct spool_reader *r, struct scanned *out)
+{
+    uint64_t from = r->scan.offset;
+    int err = segment_scan_next(&r->scan, out);
+    if (err == OK && out->kind == SCANNED_RECORD && out->offset >= r->sure)
+        err = check_doubtful(r, out);
+    bool whole = err == OK && out->kind == SCANNED_RECORD;
+    if (err != E_IO && (whole || !r->scan.unread))
+        return err;
+    if (is_patient(r, from)) {
+        segment_scan_back(&r->scan, from);
+        return E_IO;
+    }
+    r->scan.unread = false;
+    r->doubtful_read |= err == E_IO; // nothing of it counts
+    return E_NOT_FOUND;
+}
+
 // One step forward. OK: *out is filled; E_EXISTS: a step, but nothing to show.
 static int step(struct spool_reader *r, struct spool_record *out)
 {
@@ -279,9 +362,9 @@ static int step(struct spool_reader *r, struct spool_record *out)
     }
     if (err)
         return err;
-    err = segment_scan_next(&r->scan, &s);
-    if (err == E_NOT_FOUND)
-        return E_EXISTS; // padding up to the limit
+    err = scan(r, &s);
+    if (err)
+        return err == E_NOT_FOUND ? E_EXISTS : err;
     if (s.kind != SCANNED_RECORD && is_recycled(r)) {
         leave(r);
         return E_NOT_FOUND;
