@@ -47,7 +47,8 @@
 #define QUEUE_LANE_MAX 352   // bytes of a lane's name
 #define QUEUE_HOSTS_MAX 4096 // bytes of a lane's hosts
 #define QUEUE_TEXT_MAX 200   // bytes kept of an error's text
-#define QUEUE_NOTE_MAX 2048  // bytes of a note's value
+#define QUEUE_NOTE_MAX                                                                             \
+    4096 // bytes of a note's value: two windows of 61 slots, each at most 23, and little more
 #define QUEUE_TRANSACTIONAL_PERCENT                                                                \
     10 // share of a lane's limits that only transactional mail may use
 
