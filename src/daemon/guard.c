@@ -471,7 +471,10 @@ static int start_relay(struct guard *g)
     }
     g->relay = pid;
     g->channel = fds[0];
-    return send_all(g, &g->good);
+    err = send_all(g, &g->good);
+    if (err)
+        kill(pid, SIGKILL); // it would wait for the rest for ever, and the next one for it
+    return err;
 }
 
 struct leaving {
