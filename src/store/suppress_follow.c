@@ -289,10 +289,12 @@ void suppress_follow_start(struct suppress *s)
 void suppress_follow_stop(struct suppress *s)
 {
     struct suppress_follow *f = &s->follow;
+    int err;
     f->stopping = true;
-    while (read_some(s) == OK)
+    while ((err = read_some(s)) == OK)
         ;
-    checkpoint(s);
+    if (err == E_AGAIN) // else the reader has passed what the list does not have
+        checkpoint(s);
     sys_timer_stop(&f->gather);
     sys_timer_stop(&f->checkpoint);
     spool_reader_close(f->reader);
