@@ -75,11 +75,15 @@ static bool is_empty(const struct segment *s)
     return s->messages == 0 && s->notes == 0;
 }
 
+// Not while outcomes wait to be written again: they are what may have made a segment empty, and a crash would leave
+// neither them nor the message.
 static void free_empty(struct spool *spool)
 {
     struct journal *j = spool->journal;
     uint64_t tail = 0;
     uint32_t live = j->live_count;
+    if (j->retrying)
+        return;
     list_each(link, &j->live)
     {
         struct segment *s = list_get(link, struct segment, link);

@@ -719,10 +719,10 @@ static int verdict(const struct journal *j, const struct spool_frame *f)
 }
 
 // Free segments that f must leave: intake the reserve, outcomes the last one, which compaction needs to free
-// others.
+// others. It does not begin before those that are tried again are through.
 static uint32_t segments_kept_from(const struct journal *j, const struct spool_frame *f)
 {
-    return f->kind == SPOOL_INTAKE ? j->reserve : f->internal ? 0 : 1;
+    return f->kind == SPOOL_INTAKE ? j->reserve : f->internal || f->retried ? 0 : 1;
 }
 
 // When an outcome has to wait for room, what makes room goes first. Copies are placed with the states as of
@@ -746,7 +746,8 @@ static bool bring_internal_forward(struct list *frames)
 // The last segment is compaction's alone: what it copies must not lack the room.
 static bool must_wait(const struct journal *j, const struct spool_frame *f)
 {
-    return f->kind == SPOOL_OUTCOME && !f->internal && !j->can_create && j->free_count == 0;
+    return f->kind == SPOOL_OUTCOME && !f->internal && !f->retried && !j->can_create &&
+           j->free_count == 0;
 }
 
 // Makes room for the first of frames: ends the batch, or if that is empty, opens another segment.

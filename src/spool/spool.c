@@ -666,7 +666,7 @@ static int remove_empty_mark(struct disk *disk)
 static void make_empty_mark(const struct journal *j)
 {
     struct disk_file *file;
-    if (j->table.count)
+    if (j->table.count || j->retrying)
         return;
     list_each(link, &j->live)
     {
