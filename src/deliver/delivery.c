@@ -12,12 +12,14 @@
 
 // ---- verdicts --------------------------------------------------------------------------------------------
 
-// RFC 2852 section 4: who asked for a time hears where that is known no further, or, with the trace, at each step.
+// RFC 2852 section 4: who asked for a time hears where that is known no further, or, with the trace, at each step; but
+// a mailbox is where it was to go.
 static bool tells_relay(const struct delivery *d, const struct verdict *v)
 {
     const struct envelope *e = d->message->envelope;
     bool lost = e->by_mode == BY_NOTIFY && !smtp_client_caps(d->client)->deliverby;
-    return (v->kind == VERDICT_RELAYED || v->kind == VERDICT_PASSED) && (lost || e->by_trace);
+    return !d->final && (v->kind == VERDICT_RELAYED || v->kind == VERDICT_PASSED) &&
+           (lost || e->by_trace);
 }
 
 void delivery_outcome(struct delivery *d, uint32_t rcpt, const struct smtp_outcome *outcome,

@@ -50,12 +50,18 @@ static enum verdict_kind kind_of_reply(enum smtp_step step, const struct smtp_re
     return VERDICT_DEFERRED;
 }
 
+// RFC 3461 5.2.1: who offers DSN was given NOTIFY and confirms, so that we must not: it may hold the mailbox itself.
+static enum verdict_kind kind_of_success(bool final, bool dsn_offered)
+{
+    return dsn_offered ? VERDICT_PASSED : final ? VERDICT_DELIVERED : VERDICT_RELAYED;
+}
+
 static struct verdict of_reply(enum smtp_step step, const struct smtp_reply *reply, bool final,
                                bool dsn_offered)
 {
     struct verdict v = {.code = reply->code, .remote = true};
     if (reply->code / 100 == 2 && step == SMTP_STEP_FINAL)
-        v.kind = final ? VERDICT_DELIVERED : dsn_offered ? VERDICT_PASSED : VERDICT_RELAYED;
+        v.kind = kind_of_success(final, dsn_offered);
     else
         v.kind = kind_of_reply(step, reply);
     if (reply->enhanced.class) {

@@ -15,9 +15,9 @@
 #define VERDICT_NOT_IN_TIME "the message could not be delivered in the time that its sender gave"
 
 enum verdict_kind {
-    VERDICT_DELIVERED, // the final server has it
+    VERDICT_DELIVERED, // the final server has it, and we confirm that
     VERDICT_RELAYED,   // the next server has it and will not confirm (no DSN offered)
-    VERDICT_PASSED,    // the next server has it and has taken over the duty to confirm (DSN)
+    VERDICT_PASSED,    // the server, final or not, has it and the duty to confirm (DSN)
     VERDICT_FAILED,    // for good
     VERDICT_DEFERRED,  // tried in vain, again later
     VERDICT_UNTRIED,   // not tried after all

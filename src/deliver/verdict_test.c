@@ -26,7 +26,7 @@ static const struct {
      250,
      {2, 1, 5},
      FINAL | DSN,
-     VERDICT_DELIVERED,
+     VERDICT_PASSED,
      "2.1.5",
      true},
     {"next server", SMTP_STEP_FINAL, OK, 250, {0}, 0, VERDICT_RELAYED, "2.0.0", true},

@@ -164,6 +164,20 @@ def test_success_is_left_to_a_server_that_tells(relay, dns, make_receiver, box):
     nothing_came(relay, box)
 
 
+def test_success_is_left_to_a_mailbox_server_that_tells(make_relay, make_receiver, box, tmp_path):
+    """RFC 3461 5.2.1: it was given NOTIFY, so two would tell; RFC 2852: of a mailbox's server no relaying is told either."""
+    knows = make_receiver(capabilities=["DSN"])
+    table = tmp_path / "recipients"
+    table.write_text("bob@local.test\n")
+    relay = sending_relay(make_relay, {"routes": [
+        {"match": {"recipient": "local.test"}, "recipients": str(table), "via": f"smtp://{knows.address}:{knows.port}"},
+        {"match": {}, "via": f"mx:{box.port}"}]})
+    ident = send(relay, "bob@local.test", mail_options=["BY=3600;NT"], rcpt_options=["NOTIFY=SUCCESS"])
+    assert "NOTIFY=SUCCESS" in knows.wait_one().recipient_parameters["bob@local.test"]
+    relay.wait_state(ident, "delivered")
+    nothing_came(relay, box)
+
+
 def test_delivered(make_relay, dns, box, tmp_path):
     """Final delivery of ours, success asked for: delivered."""
     dns.a("local.test", "127.9.9.9")
