@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "smtp/smtp_client_private.h"
+#include "smtp/smtp_xtext.h"
 
 #define MINUTE_MS 60000
 #define QUIT_TIMEOUT_DEFAULT_MS 10000
@@ -188,6 +189,17 @@ static void build_mail(struct smtp_client *c, uint32_t rcpt)
     buf_add_cstr(&c->out, "\r\n");
 }
 
+static void add_orcpt(struct smtp_client *c, struct bytes orcpt)
+{
+    struct buf ascii = {0};
+    if (!c->t->smtputf8 && !bytes_is_ascii(orcpt)) { // RFC 6533 section 3
+        smtp_orcpt_add_ascii(orcpt, &ascii);
+        orcpt = buf_bytes(&ascii);
+    }
+    add_param(&c->out, "ORCPT", orcpt);
+    buf_done(&ascii);
+}
+
 static void build_rcpt(struct smtp_client *c, uint32_t i)
 {
     static const struct {
@@ -207,7 +219,7 @@ static void build_rcpt(struct smtp_client *c, uint32_t i)
         before = ",";
     }
     if (c->caps.dsn)
-        add_param(&c->out, "ORCPT", rcpt->orcpt);
+        add_orcpt(c, rcpt->orcpt);
     buf_add_cstr(&c->out, "\r\n");
 }
 

@@ -91,9 +91,10 @@ enum smtp_step {
 const char *smtp_step_name(enum smtp_step step);
 
 struct smtp_client_rcpt {
-    struct bytes path;  // without <>
-    uint32_t notify;    // NOTIFY_ bits; sent only if DSN is offered
-    struct bytes orcpt; // "rfc822;xtext"; sent only if DSN is offered
+    struct bytes path; // without <>
+    uint32_t notify;   // NOTIFY_ bits; sent only if DSN is offered
+    // "rfc822;xtext" or "utf-8;address", valid; sent only if DSN is offered, and without smtputf8 in ASCII
+    struct bytes orcpt;
 };
 
 struct smtp_transaction {

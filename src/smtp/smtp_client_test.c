@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "smtp/smtp_client.h"
+#include "smtp/smtp_xtext.h"
 
 // A turn: the server says, then the client has said.
 struct turn {
@@ -33,6 +34,7 @@ enum {
     WHOLE_ONLY = 32768,
     RANDOM = 65536, // SCRAM can be done; 'r' is the random octet
     BINDS = 131072, // TLS has a channel binding, tls-exporter
+    UTF8_ORCPT = 262144,
 };
 
 struct row {
@@ -274,6 +276,25 @@ static const struct row rows[] = {
       {"250-mx\r\n250-8bitmime\r\n250-SIZE 100000\r\n250-DSN\r\n250 SMTPUTF8\r\n",
        "MAIL FROM:<a@b.c> SIZE=3 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=e+2Bv\r\n"},
       {"250 m\r\n", "RCPT TO:<r0@d.e> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;o@d.e\r\n"},
+      {"550 r\r\n", ""}},
+     OPENED "0: RCPT TO 0 550 r\ndone 1\n"},
+    {"an original recipient with other letters",
+     UTF8 | UTF8_ORCPT | NEVER_BDAT,
+     1,
+     "x\r\n",
+     {HELLO,
+      {"250-mx\r\n250-DSN\r\n250 SMTPUTF8\r\n",
+       "MAIL FROM:<a@b.c> SMTPUTF8 RET=HDRS ENVID=e+2Bv\r\n"},
+      {"250 m\r\n", "RCPT TO:<r0@d.e> NOTIFY=SUCCESS,DELAY ORCPT=utf-8;\xc3\xb6\\x{2B}x@d.e\r\n"},
+      {"550 r\r\n", ""}},
+     OPENED "0: RCPT TO 0 550 r\ndone 1\n"},
+    {"the same without SMTPUTF8",
+     UTF8_ORCPT | NEVER_BDAT,
+     1,
+     "x\r\n",
+     {HELLO,
+      {"250-mx\r\n250-DSN\r\n250 SMTPUTF8\r\n", "MAIL FROM:<a@b.c> RET=HDRS ENVID=e+2Bv\r\n"},
+      {"250 m\r\n", "RCPT TO:<r0@d.e> NOTIFY=SUCCESS,DELAY ORCPT=utf-8;\\x{F6}\\x{2B}x@d.e\r\n"},
       {"550 r\r\n", ""}},
      OPENED "0: RCPT TO 0 550 r\ndone 1\n"},
     {"no size known",
@@ -606,7 +627,8 @@ static void setup(struct fixture *f, const struct row *row)
                  s & BAD_RCPT && i == 1 ? "r>\r\nDATA\r\n%u" : "r%u@d.e", i);
         f->rcpts[i].path = bytes_cstr(f->paths[i]);
         f->rcpts[i].notify = NOTIFY_SUCCESS | NOTIFY_DELAY;
-        f->rcpts[i].orcpt = BYTES("rfc822;o@d.e");
+        f->rcpts[i].orcpt =
+            s & UTF8_ORCPT ? BYTES("utf-8;\xc3\xb6\\x{2B}x@d.e") : BYTES("rfc822;o@d.e");
     }
     f->transaction = (struct smtp_transaction){
         .reverse_path = BYTES("a@b.c"),
@@ -934,14 +956,44 @@ static void test_hangup_after_dot(void **state)
     buf_done(&got);
 }
 
+// The limit of the parameter holds for what is sent, too.
+static void test_original_recipients_in_ascii(void **state)
+{
+    (void)state;
+    struct buf longest = {0}, too_long = {0}, got = {0};
+    buf_add_cstr(&longest, "utf-8;");
+    for (size_t i = 0; i < (500 - strlen("utf-8;@d")) / strlen("\\x{20AC}"); i++)
+        buf_add_cstr(&longest, "\xe2\x82\xac");
+    buf_add(&too_long, buf_bytes(&longest));
+    buf_add_cstr(&longest, "@d");
+    buf_add_cstr(&too_long, "\xe2\x82\xac@d");
+    smtp_orcpt_add_ascii(buf_bytes(&longest), &got);
+    assert_int_equal(got.len, 496);
+    assert_true(smtp_orcpt_is_valid(buf_bytes(&got), false));
+    buf_clear(&got);
+    smtp_orcpt_add_ascii(buf_bytes(&too_long), &got);
+    smtp_orcpt_add_ascii(BYTES("utf-8;\xff@d"), &got);
+    smtp_orcpt_add_ascii(BYTES("rfc822;\xc3\xb6@d"), &got); // which has no such form
+    smtp_orcpt_add_ascii(BYTES("\xc3\xb6@d"), &got);
+    assert_int_equal(got.len, 0);
+    buf_done(&longest);
+    buf_done(&too_long);
+    buf_done(&got);
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),          cmocka_unit_test(test_told),
-        cmocka_unit_test(test_time_outs),     cmocka_unit_test(test_slow_reply),
-        cmocka_unit_test(test_quit),          cmocka_unit_test(test_caps),
-        cmocka_unit_test(test_early_replies), cmocka_unit_test(test_hangup_after_dot),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_told),
+        cmocka_unit_test(test_time_outs),
+        cmocka_unit_test(test_slow_reply),
+        cmocka_unit_test(test_quit),
+        cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_early_replies),
+        cmocka_unit_test(test_hangup_after_dot),
+        cmocka_unit_test(test_original_recipients_in_ascii),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

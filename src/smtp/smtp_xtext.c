@@ -4,6 +4,7 @@
 
 #include "smtp/smtp_xtext.h"
 
+#include "mail/mail_encode.h"
 #include "mail/mail_text.h"
 
 static int hex_digit(char c)
@@ -114,6 +115,21 @@ bool smtp_orcpt_is_valid(struct bytes text, bool utf8_allowed)
     if (bytes_eq_nocase(type, BYTES("utf-8")))
         return utf8_addr_is_valid(address, utf8_allowed);
     return smtp_xtext_is_valid(address, ORCPT_MAX);
+}
+
+void smtp_orcpt_add_ascii(struct bytes orcpt, struct buf *out)
+{
+    struct bytes type;
+    struct buf plain = {0}, ascii = {0};
+    if (bytes_cut(&orcpt, ';', &type) && bytes_eq_nocase(type, BYTES("utf-8")) &&
+        mail_utf8_addr_decode(orcpt, &plain) == OK) {
+        buf_add_all(&ascii, type, BYTES(";"));
+        mail_utf8_addr_xtext_encode(buf_bytes(&plain), &ascii);
+    }
+    if (smtp_orcpt_is_valid(buf_bytes(&ascii), false))
+        buf_add(out, buf_bytes(&ascii));
+    buf_done(&plain);
+    buf_done(&ascii);
 }
 
 bool smtp_auth_param_is_valid(struct bytes text)

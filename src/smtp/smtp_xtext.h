@@ -15,5 +15,8 @@ bool smtp_xtext_decode(struct bytes text, size_t max, struct buf *out);
 // ORCPT=: atom ";" xtext, or "utf-8;" utf-8-addr-xtext / -unitext (RFC 3461 4.2, 6533 section 3);
 // no controls.
 bool smtp_orcpt_is_valid(struct bytes text, bool utf8_allowed);
+// Appends an ORCPT= that has an address with other letters as it may stand where MAIL has no SMTPUTF8: as
+// utf-8-addr-xtext. Nothing, where it is none or would be too long for the parameter.
+void smtp_orcpt_add_ascii(struct bytes orcpt, struct buf *out);
 // AUTH=: "<>" or the xtext of a mailbox (RFC 4954 section 5).
 bool smtp_auth_param_is_valid(struct bytes text);
