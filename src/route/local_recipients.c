@@ -16,9 +16,15 @@
 
 #define ADDRESS_MAX 600
 
+struct target {
+    struct bytes key;
+    struct bytes
+        address; // with the local part's case as written, which is for its own domain to judge (RFC 5321 2.4)
+};
+
 struct entry {
     struct bytes key;
-    struct bytes *targets; // keys; none: a mailbox, or a catch-all that takes everybody
+    struct target *targets; // none: a mailbox, or a catch-all that takes everybody
     uint32_t count, line;
 };
 
@@ -55,17 +61,18 @@ __attribute__((format(printf, 2, 3))) static void complain(struct parser *p, con
 
 // ---- addresses as keys ----
 
-// "user@domain", any case, any way to write the domain -> one spelling.
-static int key_of(struct bytes address, struct buf *out)
+// "user@domain", any way to write the domain -> one spelling, but for the local part's case.
+static int spell(struct bytes address, struct buf *out)
 {
     struct mail_address a;
-    size_t start = out->len;
     int err = mail_address_parse(address, &a);
-    if (!err)
-        err = mail_address_canonical(&a, out);
-    for (size_t i = start; !err && i < out->len; i++)
-        out->at[i] = ascii_lower(out->at[i]);
-    return err ? err : out->err;
+    return err ? err : mail_address_canonical(&a, out);
+}
+
+static void make_lower(struct buf *key)
+{
+    for (size_t i = 0; i < key->len; i++)
+        key->at[i] = ascii_lower(key->at[i]);
 }
 
 static struct bytes domain_of(struct bytes key)
@@ -123,11 +130,15 @@ static void found(struct expansion *x, struct bytes key)
 static void expand(struct expansion *x, const struct entry *alias, int depth)
 {
     for (uint32_t i = 0; i < alias->count && !x->problem; i++) {
-        struct bytes target = alias->targets[i], key;
+        struct bytes target = alias->targets[i].key, key;
         if (map_set(&x->met, target, x))
             continue;
-        if (bytes_eq(target, alias->key) || !map_find(&x->t->domains, domain_of(target))) {
-            found(x, target); // keeps a copy; or is somebody else's business
+        if (!map_find(&x->t->domains, domain_of(target))) {
+            found(x, alias->targets[i].address); // somebody else's business
+            continue;
+        }
+        if (bytes_eq(target, alias->key)) {
+            found(x, target); // keeps a copy
             continue;
         }
         struct entry *e = decide(x->t, target, &x->text, &key);
@@ -176,22 +187,26 @@ static ptrdiff_t find_plain(struct bytes s, char c)
     return -1;
 }
 
-static bool read_key(struct parser *p, struct bytes text, bool catch_all, struct bytes *out)
+static bool read_address(struct parser *p, struct bytes text, bool catch_all, struct target *out)
 {
-    struct buf key;
-    buf_init(&key, ADDRESS_MAX);
+    struct buf spelt;
+    buf_init(&spelt, ADDRESS_MAX);
     int err;
     if (catch_all && text.len > 1 && text.at[0] == '@') {
-        buf_add_byte(&key, '@');
-        err = mail_domain_route(bytes_skip(text, 1), &key);
+        buf_add_byte(&spelt, '@');
+        err = mail_domain_route(bytes_skip(text, 1), &spelt);
     } else {
-        err = key_of(text, &key);
+        err = spell(text, &spelt);
     }
-    if (err)
+    if (err) {
         complain(p, "'%.*s' is not an address", (int)(text.len < 200 ? text.len : 200), text.at);
-    else
-        *out = arena_dup(&p->t->arena, buf_bytes(&key));
-    buf_done(&key);
+    } else {
+        out->address = arena_dup(&p->t->arena, buf_bytes(&spelt));
+        make_lower(&spelt);
+        bool same = bytes_eq(out->address, buf_bytes(&spelt));
+        out->key = same ? out->address : arena_dup(&p->t->arena, buf_bytes(&spelt));
+    }
+    buf_done(&spelt);
     return !err;
 }
 
@@ -208,7 +223,7 @@ static void read_targets(struct parser *p, struct entry *e, struct bytes text)
         one = bytes_trim(one);
         if (one.len == 0)
             complain(p, "an address is missing in the list");
-        else if (read_key(p, one, false, &e->targets[e->count]))
+        else if (read_address(p, one, false, &e->targets[e->count]))
             e->count++;
     }
 }
@@ -230,18 +245,19 @@ static void read_option(struct parser *p, struct bytes text)
 static void read_entry(struct parser *p, struct bytes line)
 {
     ptrdiff_t colon = find_plain(line, ':');
-    struct bytes name = bytes_trim(colon < 0 ? line : bytes_first(line, (size_t)colon)), key;
-    if (!read_key(p, name, true, &key))
+    struct bytes name = bytes_trim(colon < 0 ? line : bytes_first(line, (size_t)colon));
+    struct target self;
+    if (!read_address(p, name, true, &self))
         return;
     struct entry *e = arena_new(&p->t->arena, sizeof(*e));
-    e->key = key;
+    e->key = self.key;
     e->line = p->line;
     if (colon >= 0)
         read_targets(p, e, bytes_skip(line, (size_t)colon + 1));
-    struct entry *old = map_set(&p->t->entries, key, e);
+    struct entry *old = map_set(&p->t->entries, e->key, e);
     if (old)
         complain(p, "%.*s is listed twice; it was first in line %u", BYTES_FMT(name), old->line);
-    map_set(&p->t->domains, domain_of(key), p->t);
+    map_set(&p->t->domains, domain_of(e->key), p->t);
 }
 
 static void read_line(struct parser *p, struct bytes line)
@@ -369,7 +385,8 @@ enum local_answer local_recipients_find(const struct local_recipients *t, struct
     struct buf key;
     buf_init(&key, ADDRESS_MAX);
     enum local_answer result = LOCAL_UNKNOWN;
-    if (key_of(address, &key) == OK) {
+    if (spell(address, &key) == OK) {
+        make_lower(&key);
         struct expansion x;
         expansion_init(&x, t);
         result = answer(t, buf_bytes(&key), &x, arena, out_targets, out_count);

@@ -44,8 +44,8 @@ enum local_answer {
     LOCAL_MAILBOX, // exists; deliver to the address itself (without its subaddress: `targets[0]`)
     LOCAL_ALIAS,   // goes to `targets` instead
 };
-// Who is "user@domain"? The targets are in `arena`; those outside the listed domains are as
-// written.
+// Who is "user@domain"? The targets are in `arena`, domains in routing form; the local parts of those
+// in listed domains are in lower case, of others as written.
 enum local_answer local_recipients_find(const struct local_recipients *t, struct bytes address,
                                         struct arena *arena, struct bytes **out_targets,
                                         size_t *out_count);

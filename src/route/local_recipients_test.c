@@ -19,6 +19,9 @@ static const char TABLE[] =
     "\"odd, one\"@example.org: anna@example.org\n"
     "list+owner@example.org: bert@example.org\n"
     "tag@example.org: anna+x@example.org\n"
+    "Case@example.org: Case@Example.org, Carl.Smith@Elsewhere.EXAMPLE, "
+    "carl.smith@elsewhere.example,"
+    " \"Odd One\"@M\xc3\xbcller.test, Anna@Example.Org\n"
     "@catch.example\n"
     "@one.example: anna@example.org\n"
     "bert@one.example\n"
@@ -65,6 +68,9 @@ static void answers(void **state)
         {"\"odd, one\"@example.org", LOCAL_ALIAS, "anna@example.org"},
         {"list+owner@example.org", LOCAL_ALIAS, "bert@example.org"},
         {"tag@example.org", LOCAL_ALIAS, "anna@example.org"},
+        {"CASE@example.org", LOCAL_ALIAS,
+         "case@example.org Carl.Smith@elsewhere.example \"Odd One\"@xn--mller-kva.test "
+         "anna@example.org"},
         {"whoever@catch.example", LOCAL_MAILBOX, "whoever@catch.example"},
         {"whoever@one.example", LOCAL_ALIAS, "anna@example.org"},
         {"bert@one.example", LOCAL_MAILBOX, "bert@one.example"},
@@ -73,7 +79,7 @@ static void answers(void **state)
         {"u@m\xc3\xbcller.example", LOCAL_MAILBOX, "u@xn--mller-kva.example"},
     };
     struct local_recipients *t = parse(TABLE);
-    assert_number("entries", local_recipients_count(t), 15);
+    assert_number("entries", local_recipients_count(t), 16);
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct arena arena = {0};
         struct bytes *targets;
