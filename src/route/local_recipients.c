@@ -109,7 +109,7 @@ static struct entry *decide(const struct local_recipients *t, struct bytes key, 
 
 struct expansion {
     const struct local_recipients *t;
-    struct map met;
+    struct map met, kept; // addresses that were met; aliases that keep a copy
     struct bytes *found;
     size_t count;
     struct buf text;
@@ -131,13 +131,15 @@ static void expand(struct expansion *x, const struct entry *alias, int depth)
 {
     for (uint32_t i = 0; i < alias->count && !x->problem; i++) {
         struct bytes target = alias->targets[i].key, key;
-        if (map_set(&x->met, target, x))
+        bool is_itself = bytes_eq(target, alias->key);
+        // That the alias was met on the way here does not take its own copy away.
+        if (map_set(is_itself ? &x->kept : &x->met, target, x))
             continue;
         if (!map_find(&x->t->domains, domain_of(target))) {
             found(x, alias->targets[i].address); // somebody else's business
             continue;
         }
-        if (bytes_eq(target, alias->key)) {
+        if (is_itself) {
             found(x, target); // keeps a copy
             continue;
         }
@@ -163,6 +165,7 @@ static void expansion_done(struct expansion *x)
 {
     free(x->found);
     map_done(&x->met);
+    map_done(&x->kept);
     buf_done(&x->text);
 }
 

@@ -13,8 +13,9 @@
 //                                  ... and its mail goes there
 //
 // Addresses compare case-insensitively. Targets in listed domains are expanded in turn and must
-// exist. An alias that names itself keeps a copy; apart from that an address met again within one
-// expansion is left out, so that loops end; one that would expand to nothing is an error.
+// exist. An alias that names itself keeps a copy, also of mail that comes by another alias; apart from that an
+// address met again within one expansion is left out, so that loops end; one that would expand to
+// nothing is an error.
 //
 // Owner:    the table owns all; results are written to the caller's arena.
 // Thread:   any, once made. A reload makes a new one.

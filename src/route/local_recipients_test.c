@@ -22,6 +22,9 @@ static const char TABLE[] =
     "Case@example.org: Case@Example.org, Carl.Smith@Elsewhere.EXAMPLE, "
     "carl.smith@elsewhere.example,"
     " \"Odd One\"@M\xc3\xbcller.test, Anna@Example.Org\n"
+    "crew@example.org: carl@example.org, bert@example.org, carl@example.org\n"
+    "dave@example.org: band@example.org, dave@example.org, Dave@example.org\n"
+    "band@example.org: dave@example.org, bert@example.org\n"
     "@catch.example\n"
     "@one.example: anna@example.org\n"
     "bert@one.example\n"
@@ -71,6 +74,10 @@ static void answers(void **state)
         {"CASE@example.org", LOCAL_ALIAS,
          "case@example.org Carl.Smith@elsewhere.example \"Odd One\"@xn--mller-kva.test "
          "anna@example.org"},
+        {"crew@example.org", LOCAL_ALIAS,
+         "carl@example.org carl@elsewhere.example bert@example.org"},
+        {"dave@example.org", LOCAL_ALIAS, "dave@example.org bert@example.org"},
+        {"band@example.org", LOCAL_ALIAS, "bert@example.org dave@example.org"},
         {"whoever@catch.example", LOCAL_MAILBOX, "whoever@catch.example"},
         {"whoever@one.example", LOCAL_ALIAS, "anna@example.org"},
         {"bert@one.example", LOCAL_MAILBOX, "bert@one.example"},
@@ -79,7 +86,7 @@ static void answers(void **state)
         {"u@m\xc3\xbcller.example", LOCAL_MAILBOX, "u@xn--mller-kva.example"},
     };
     struct local_recipients *t = parse(TABLE);
-    assert_number("entries", local_recipients_count(t), 16);
+    assert_number("entries", local_recipients_count(t), 19);
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct arena arena = {0};
         struct bytes *targets;
