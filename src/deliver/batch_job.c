@@ -179,18 +179,29 @@ static void on_stop(struct deliver_item *item)
     (void)item; // it ends by itself
 }
 
-void batch_job_start(struct deliver *d, const struct queue_work *work)
+static struct batch_job *job_new(struct deliver *d, enum queue_work_kind kind,
+                                 struct queue_batch *batch)
 {
     struct batch_job *job = mem_new(sizeof *job);
     job->item = (struct deliver_item){.stop = on_stop, .abort = on_stop};
     job->deliver = d;
-    job->kind = work->kind;
+    job->kind = kind;
+    job->load = (struct batch_load){.port = d->options.port, .batch = batch, .done = on_loaded};
+    list_push_back(&d->jobs, &job->item.link);
+    d->judging++;
+    return job;
+}
+
+void batch_job_start(struct deliver *d, const struct queue_work *work)
+{
+    struct batch_job *job = job_new(d, work->kind, work->batch);
     job->code = work->code;
     snprintf(job->enhanced, sizeof job->enhanced, "%s", work->enhanced);
     snprintf(job->text, sizeof job->text, "%s", work->text);
-    job->load =
-        (struct batch_load){.port = d->options.port, .batch = work->batch, .done = on_loaded};
-    list_push_back(&d->jobs, &job->item.link);
-    d->judging++;
     batch_load_start(&job->load);
+}
+
+void batch_job_reroute(struct deliver *d, struct queue_batch *batch)
+{
+    batch_load_start(&job_new(d, QUEUE_REROUTE, batch)->load);
 }

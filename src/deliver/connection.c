@@ -20,7 +20,8 @@
 #include "net/net_conn.h"
 #include "route/route.h"
 
-#define BLOCKED_RETRY_MS 200 // outcomes can't be recorded just now: no delivery starts
+#define BLOCKED_RETRY_MS                                                                           \
+    200 // no delivery starts just now: outcomes can't be recorded, or too much is rerouted
 
 enum state { CONNECTING, OPENING, FREE, IDLE, BUSY, QUITTING, OVER };
 
@@ -36,7 +37,7 @@ struct connection {
     uint32_t next; // address to try after the current
     const struct target_address *address;
     struct bytes lane;
-    bool without_tls, tls_started, stopping, waits_for_spool, went_through;
+    bool without_tls, tls_started, stopping, blocked, went_through;
 
     struct net_conn *conn;
     struct smtp_client *client;
@@ -340,7 +341,7 @@ static void on_deadline(void *ctx)
         open_next(c);
     } else if (c->state == IDLE) {
         leave_idle(c);
-        if (c->waits_for_spool)
+        if (c->blocked)
             c->state = FREE;
         else
             start_quit(c);
@@ -458,15 +459,30 @@ static void on_delivery_changed(struct delivery *delivery)
     pump(container_of(delivery, struct connection, delivery));
 }
 
+// A lane's name stands for one login within one table only (route/route_site.h): after a reload neither the session
+// goes on, nor does mail of another table go over it. Without a login the name says it all.
+static bool is_of_another_table(const struct connection *c, uint32_t route)
+{
+    return c->config.login.len && !route_get(c->deliver->snapshot->routes, route);
+}
+
+static void reroute(struct connection *c, struct queue_batch *batch)
+{
+    batch_job_reroute(c->deliver, batch);
+    c->blocked = c->deliver->judging >= DELIVER_JUDGING_MAX;
+    if (c->blocked)
+        enter_idle(c);
+}
+
 // The session is free: what next?
 static void take_next(struct connection *c)
 {
-    if (c->stopping) {
+    if (c->stopping || is_of_another_table(c, c->target.route)) {
         start_quit(c);
         return;
     }
-    c->waits_for_spool = spool_outcomes_blocked(c->deliver->options.port->spool);
-    if (c->waits_for_spool) {
+    c->blocked = spool_outcomes_blocked(c->deliver->options.port->spool);
+    if (c->blocked) {
         enter_idle(c);
         return;
     }
@@ -476,6 +492,10 @@ static void take_next(struct connection *c)
     kick(c, kicks);
     switch (taken) {
     case QUEUE_TAKE_BATCH:
+        if (is_of_another_table(c, batch->route)) {
+            reroute(c, batch);
+            break;
+        }
         c->state = BUSY;
         delivery_start(&c->delivery, c->client, batch);
         break;
@@ -576,7 +596,7 @@ static void set_deadline(struct connection *c)
     if (c->state == CONNECTING || !c->conn || !c->client)
         return;
     if (c->state == IDLE) {
-        int64_t wait = c->waits_for_spool ? BLOCKED_RETRY_MS : DELIVER_IDLE_MS;
+        int64_t wait = c->blocked ? BLOCKED_RETRY_MS : DELIVER_IDLE_MS;
         net_conn_deadline(c->conn, mono_add_ms(sys_mono(), wait));
     } else {
         net_conn_deadline(c->conn, smtp_client_deadline(c->client));

@@ -49,6 +49,8 @@ void mailbox_start(struct deliver *d, const struct queue_work *work, const struc
 void resolve_start(struct deliver *d, const struct queue_work *work);
 // batch_job.c: expiry, warning, failure, rerouting of a batch.
 void batch_job_start(struct deliver *d, const struct queue_work *work);
+// Looks up anew where the batch belongs, by the table that holds now; takes it over.
+void batch_job_reroute(struct deliver *d, struct queue_batch *batch);
 
 // Every kind of thing in the two lists begins with this, so that they can be dropped at the end.
 struct deliver_item {

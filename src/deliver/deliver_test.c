@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/map.h"
 #include "base/test_base.h"
 #include "dns/dns_mx.h"
 #include "dns/dns_rdata.h"
@@ -23,14 +24,15 @@
 #define PATIENCE_MS 600000
 
 static struct sim_host *host;
-static struct sys_loop *worker, *dns_loop;
+static struct sys_loop *workers[2], *dns_loop;
 static struct spool *spool;
 static struct dns *dns;
 static struct dns_cache *cache;
-static struct deliver *deliver;
+static struct deliver *delivers[2];
+static uint32_t workers_count = 1;
 static struct intake_port port;
 static struct deliver_counters counters;
-static struct conf_snapshot *snapshot;
+static struct conf_snapshot *snapshot, *older; // older: NULL until a reload
 static struct sys_addr self;
 static struct sim_site *site;     // NULL: none
 static char root[64], told[8192]; // what the log says of recipients and lanes
@@ -59,11 +61,12 @@ static void free_accounts(void *value)
     store_directory_free(value);
 }
 
-static void kick(void *ctx, uint64_t workers)
+static void kick(void *ctx, uint64_t which)
 {
     (void)ctx;
-    if (workers && deliver)
-        deliver_kick(deliver);
+    for (uint32_t i = 0; i < workers_count; i++)
+        if (which & 1u << i && delivers[i])
+            deliver_kick(delivers[i]);
 }
 
 static void free_bounces(void *value)
@@ -71,8 +74,25 @@ static void free_bounces(void *value)
     bounce_rules_free(value);
 }
 
-static struct conf_snapshot *make_snapshot(void)
+// "/one" has "one" in it.
+static int read_password(void *ctx, const char *path, struct buf *out)
 {
+    (void)ctx;
+    buf_printf(out, "%s\n", path + 1);
+    return OK;
+}
+
+// Two tenants of one smarthost whose logins look alike. The second table has them the other way round.
+#define TENANTS "smtps:198.51.100.30:465"
+static const char *const TENANT_ROUTES[] = {
+    "  - {match: {recipient: \"*.one.test\"}, via: \"smtps://198.51.100.30:465\", login: apikey,"
+    " password_file: /one}\n",
+    "  - {match: {recipient: \"*.two.test\"}, via: \"smtps://198.51.100.30:465\", login: apikey,"
+    " password_file: /two}\n"};
+
+static struct conf_snapshot *make_snapshot(uint32_t generation)
+{
+    struct route_files files = {.read = read_password};
     struct buf text = {0}, errors = {0};
     struct conf *conf = NULL;
     struct route_table *routes = NULL;
@@ -89,10 +109,11 @@ static struct conf_snapshot *make_snapshot(void)
         "  - {match: {recipient: shut.test}, via: \"smtp://198.51.100.20:25\", tls: encrypt}\n"
         "  - {match: {recipient: open.test}, via: \"smtp://198.51.100.20:25\"}\n"
         "  - {match: {recipient: shut-mx.test}, via: mx, tls: encrypt}\n"
+        "%s%s"
         "  - {match: {}, via: mx}\n",
-        root);
+        root, TENANT_ROUTES[generation - 1], TENANT_ROUTES[2 - generation]);
     if (conf_load_text(buf_bytes(&text), "test", "/", &conf, &errors) != OK ||
-        route_table_new(conf, NULL, 1, &routes, &errors) != OK)
+        route_table_new(conf, &files, generation, &routes, &errors) != OK)
         fail_msg("%s", buf_cstr(&errors));
     buf_done(&text);
     struct conf_part *parts[] = {conf_part_new(conf, free_conf), conf_part_new(routes, free_routes),
@@ -151,25 +172,33 @@ static void fill_dns(void)
 
 static void make_deliver(struct sys_task *task)
 {
+    uint32_t number = workers[0] == sys_loop_self() ? 0 : 1;
+    struct deliver_options options = {.worker = number,
+                                      .port = &port,
+                                      .dns = cache,
+                                      .counters = &counters,
+                                      .selves = &self,
+                                      .selves_count = 1};
     (void)task;
-    cache = dns_cache_new(dns, dns_loop, 0);
-    struct deliver_options options = {
-        .port = &port, .dns = cache, .counters = &counters, .selves = &self, .selves_count = 1};
-    deliver = deliver_new(&options, snapshot);
+    delivers[number] = deliver_new(&options, snapshot);
 }
 
 static void start_in_host(void *ctx)
 {
-    static struct sys_task task = {.run = make_deliver};
+    static struct sys_task tasks[2];
     struct spool_options options = {
         .directory = "/spool", .segment_bytes = 1 << 20, .free_bytes_min = 65536};
     *(int *)ctx = spool_open(&options, NULL, &spool);
-    worker = sys_loop_start("worker");
     dns_loop = sys_loop_start("dns");
     CHECK(dns_open(&(struct dns_conf){0}, dns_loop, &dns) == OK);
+    cache = dns_cache_new(dns, dns_loop, 0);
     spool_start(spool);
     port.spool = spool;
-    sys_post(worker, &task);
+    for (uint32_t i = 0; i < workers_count; i++) {
+        workers[i] = sys_loop_start(i ? "worker 1" : "worker 0");
+        tasks[i].run = make_deliver;
+        sys_post(workers[i], &tasks[i]);
+    }
 }
 
 static int setup(void **state)
@@ -185,45 +214,54 @@ static int setup(void **state)
         return -1;
     sim_start(7);
     fill_dns();
-    snapshot = make_snapshot();
+    snapshot = make_snapshot(1);
     struct queue_options options = {
-        .workers = 1, .stored_bytes_max = 1 << 20, .seed = 1, .conf = snapshot->conf};
+        .workers = workers_count, .stored_bytes_max = 1 << 20, .seed = 1, .conf = snapshot->conf};
     port = (struct intake_port){.queue = queue_new(&options), .kick = kick};
     host = sim_host_new("relay", &self);
     bool ok = sim_host_call(host, start_in_host, &err);
     sim_run_ms(100);
-    return ok && !err && deliver ? 0 : -1;
+    return ok && !err && delivers[workers_count - 1] ? 0 : -1;
+}
+
+static struct deliver **own(void)
+{
+    return &delivers[sys_loop_self() == workers[0] ? 0 : 1];
 }
 
 static void stop_deliver(struct sys_task *task)
 {
     (void)task;
-    deliver_stop(deliver);
+    deliver_stop(*own());
 }
 
 static void free_deliver(struct sys_task *task)
 {
     (void)task;
-    deliver_free(deliver);
-    deliver = NULL;
+    deliver_free(*own());
+    *own() = NULL;
 }
 
-static bool is_idle(void *ctx)
+static bool are_idle(void *ctx)
 {
     (void)ctx;
-    return deliver_is_idle(deliver);
+    for (uint32_t i = 0; i < workers_count; i++)
+        if (!deliver_is_idle(delivers[i]))
+            return false;
+    return true;
 }
 
-static bool is_free(void *ctx)
+static bool are_free(void *ctx)
 {
     (void)ctx;
-    return !deliver;
+    return !delivers[0] && !delivers[1];
 }
 
 static void stop_in_host(void *ctx)
 {
     (void)ctx;
-    sys_loop_stop(worker);
+    for (uint32_t i = 0; i < workers_count; i++)
+        sys_loop_stop(workers[i]);
     spool_stop(spool);
     spool_close(spool);
     sys_loop_stop(dns_loop);
@@ -235,15 +273,21 @@ static int teardown(void **state)
 {
     (void)state;
     char command[96];
-    struct sys_task stop = {.run = stop_deliver}, end = {.run = free_deliver};
-    sys_post(worker, &stop);
-    bool ok = sim_run_until(is_idle, NULL, PATIENCE_MS);
-    sys_post(worker, &end);
-    ok = ok && sim_run_until(is_free, NULL, PATIENCE_MS);
+    struct sys_task stop[] = {{.run = stop_deliver}, {.run = stop_deliver}};
+    struct sys_task end[] = {{.run = free_deliver}, {.run = free_deliver}};
+    for (uint32_t i = 0; i < workers_count; i++)
+        sys_post(workers[i], &stop[i]);
+    bool ok = sim_run_until(are_idle, NULL, PATIENCE_MS);
+    for (uint32_t i = 0; i < workers_count; i++)
+        sys_post(workers[i], &end[i]);
+    ok = ok && sim_run_until(are_free, NULL, PATIENCE_MS);
     sim_run_ms(1000); // the site sees the connections close
     ok = ok && sim_host_call(host, stop_in_host, NULL);
     queue_free(port.queue);
     conf_snapshot_release(snapshot);
+    if (older)
+        conf_snapshot_release(older);
+    older = NULL;
     sim_stop();
     sim_dns_stop();
     sim_site_stop(site);
@@ -301,7 +345,7 @@ static void begin(struct sys_task *task)
 static void send(struct mail *mail)
 {
     mail->task.run = begin;
-    sys_post(worker, &mail->task);
+    sys_post(workers[0], &mail->task);
 }
 
 static struct queue_now now(void)
@@ -470,12 +514,138 @@ static void keeps_what_requires_tls_apart(void **state)
     }
 }
 
+// ---- logins ----------------------------------------------------------------------------------------------------
+
+static void set_snapshot(struct sys_task *task)
+{
+    (void)task;
+    deliver_set_snapshot(*own(), snapshot);
+}
+
+static void make_newer(void)
+{
+    older = snapshot;
+    snapshot = make_snapshot(2);
+}
+
+static void reload(uint32_t worker)
+{
+    static struct sys_task tasks[2];
+    tasks[worker] = (struct sys_task){.run = set_snapshot};
+    sys_post(workers[worker], &tasks[worker]);
+}
+
+static void assert_sent(const char *who, const char *to)
+{
+    char line[128];
+    snprintf(line, sizeof line, "%s > %s\n", who, to);
+    if (!strstr(sim_site_log(site), line))
+        fail_msg("no '%s' in:\n%s", line, sim_site_log(site));
+}
+
+static void start_tenants_site(void)
+{
+    site = sim_site_start(&(struct sim_site_options){
+        .address = "198.51.100.30:465", .tls = true, .wants_login = true});
+}
+
+// What is asked again and again is that nobody's mail goes over a session that another has logged in for.
+static void keeps_logins_apart(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *to, *who;
+    } ROWS[] = {
+        {"a@a.one.test", "apikey:one"}, {"b@b.two.test", "apikey:two"},
+        {"c@a.one.test", "apikey:one"}, {"d@b.two.test", "apikey:two"},
+        {"e@c.one.test", "apikey:one"}, {"f@b.two.test", "apikey:two"},
+    };
+    struct mail mail[COUNT_OF(ROWS)];
+    start_tenants_site();
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        mail[i] = (struct mail){.to = ROWS[i].to};
+        if (i == 4) { // their sessions stand idle, and now the names mean the other
+            make_newer();
+            reload(0);
+            sim_run_ms(10);
+        }
+        send(&mail[i]);
+        assert_true(sim_run_until(is_gone, &mail[i], 30000));
+        assert_sent(ROWS[i].who, ROWS[i].to);
+    }
+    assert_number("sessions", sim_site_sessions(site), 4); // two before, two after
+    assert_true(has_lane("default->" TENANTS " as apikey"));
+    assert_true(has_lane("default->" TENANTS " login 2 as apikey"));
+}
+
+static int setup_two_workers(void **state)
+{
+    workers_count = 2;
+    return setup(state);
+}
+
+static int teardown_two_workers(void **state)
+{
+    int result = teardown(state);
+    workers_count = 1;
+    return result;
+}
+
+// An address in a domain that belongs to the worker.
+static const char *address_at(uint32_t worker, const char *zone, char out[64])
+{
+    for (int i = 0;; i++) {
+        snprintf(out, 64, "a@d%d.%s", i, zone);
+        if (map_hash(bytes_cstr(out + 2)) % workers_count == worker)
+            return out;
+    }
+}
+
+static bool waits_for_site(void *ctx)
+{
+    struct mail *mail = ctx;
+    struct queue_reason reason;
+    return mail->accepted && queue_why(port.queue, mail->id, 1, now(), &reason) == OK &&
+           reason.limit == QUEUE_LIMIT_BACKOFF;
+}
+
+// The lane's worker has the new table, and a session by it; the domain's worker does not know yet, and its mail is in
+// that lane.
+static void keeps_logins_apart_within_a_reload(void **state)
+{
+    (void)state;
+    uint32_t of_lane = map_hash(BYTES("default->" TENANTS " as apikey")) % workers_count;
+    char one[64], two[64];
+    struct mail first = {.to = address_at(1 - of_lane, "one.test", one)};
+    struct mail second = {.to = address_at(of_lane, "two.test", two)};
+    struct sys_addr address;
+    start_tenants_site();
+    assert_int_equal(sys_addr_parse(BYTES("198.51.100.30:465"), &address), OK);
+    sim_path_set(&address, &(struct sim_path){.refused = true});
+    send(&first);
+    assert_true(sim_run_until(waits_for_site, &first, 30000));
+    make_newer();
+    reload(of_lane);
+    sim_run_ms(10);
+    send(&second);
+    sim_path_set(&address, &(struct sim_path){0});
+    assert_true(sim_run_until(is_gone, &second, 120000));
+    sim_run_ms(20);
+    assert_sent("apikey:two", two);
+    reload(1 - of_lane);
+    assert_true(sim_run_until(is_gone, &first, 120000));
+    assert_sent("apikey:one", one);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(fails_what_can_never_arrive, setup, teardown),
     cmocka_unit_test_setup_teardown(waits_for_what_may_come_back, setup, teardown),
     cmocka_unit_test_setup_teardown(delivers_into_mailboxes, setup, teardown),
     cmocka_unit_test_setup_teardown(discards, setup, teardown),
     cmocka_unit_test_setup_teardown(keeps_what_requires_tls_apart, setup, teardown),
+    cmocka_unit_test_setup_teardown(keeps_logins_apart, setup, teardown),
+    cmocka_unit_test_setup_teardown(keeps_logins_apart_within_a_reload, setup_two_workers,
+                                    teardown_two_workers),
 };
 
 RUN_TESTS(tests)

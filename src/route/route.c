@@ -52,6 +52,28 @@ static int read_password(struct route_table *t, struct route *r, const struct ro
     return err;
 }
 
+static bool look_alike(const struct route *a, const struct route *b)
+{
+    const struct conf_via *x = &a->conf->via, *y = &b->conf->via;
+    return a->login.len && b->login.len && x->kind == y->kind && x->port == y->port &&
+           bytes_eq(x->host, y->host) &&
+           bytes_eq(bytes_first(a->login, ROUTE_LOGIN_SHOWN),
+                    bytes_first(b->login, ROUTE_LOGIN_SHOWN));
+}
+
+static uint32_t number_of_login(const struct route_table *t, const struct route *r)
+{
+    uint32_t last = 0;
+    for (const struct route *other = t->routes; other < r; other++) {
+        if (!look_alike(other, r))
+            continue;
+        if (bytes_eq(other->login, r->login) && bytes_eq(other->password, r->password))
+            return other->login_number;
+        last = other->login_number > last ? other->login_number : last;
+    }
+    return r->login.len ? last + 1 : 0;
+}
+
 // A table that an earlier entry has read is shared.
 static int read_locals(struct route_table *t, uint32_t i, const struct route_files *files,
                        struct buf *errors)
@@ -127,6 +149,7 @@ int route_table_new(const struct conf *conf, const struct route_files *files, ui
         if (r->conf->password_file.len && !err)
             err = read_password(t, r, files, errors);
         first_err = first_err ? first_err : err;
+        r->login_number = number_of_login(t, r);
         r->fingerprint = fingerprint(r);
     }
     if (first_err) {

@@ -18,6 +18,7 @@
 #include "route/route_file.h"
 
 #define ROUTE_MAX 65534
+#define ROUTE_LOGIN_SHOWN 32         // bytes of a login that names of lanes show
 #define ROUTE_KEY_UNKNOWN UINT32_MAX // of no table: such mail comes back as QUEUE_REROUTE
 
 struct route_table;
@@ -36,7 +37,10 @@ struct route_question {
 struct route {
     uint32_t number; // its place in routes[]
     const struct conf_route *conf;
-    struct bytes login, password;          // AUTH to a smarthost; empty: none. Never logged.
+    struct bytes login, password; // AUTH to a smarthost; empty: none. Never logged.
+    // Which of the table's logins at this host that look like this one (by ROUTE_LOGIN_SHOWN bytes): 1, 2 ... in the
+    // order of routes[], one number for each login and password. 0: none.
+    uint32_t login_number;
     const struct local_recipients *locals; // NULL: any recipient is taken
     uint64_t fingerprint; // of what decides where and how: equal means same treatment
 };

@@ -133,6 +133,8 @@ static const char *tls_term(const struct conf_route *conf)
 void route_site_add_terms(const struct route *route, struct buf *out)
 {
     buf_add_cstr(out, tls_term(route->conf));
+    if (route->login_number > 1)
+        buf_printf(out, " login %u", route->login_number);
     if (route->login.len)
         buf_printf(out, " as %.*s", BYTES_FMT(bytes_first(route->login, ROUTE_LOGIN_SHOWN)));
 }

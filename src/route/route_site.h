@@ -10,8 +10,7 @@
 #include "route/route.h"
 
 #define ROUTE_SITE_MAX 255
-#define ROUTE_LOGIN_SHOWN 32
-#define ROUTE_TERMS_MAX 48
+#define ROUTE_TERMS_MAX 64
 
 // A site that stands behind MX hosts: their names in lower case, sorted, without repeats, joined by
 // commas; when that would pass ROUTE_SITE_MAX, the first ones and a hash of all. port 25 is left
@@ -22,9 +21,12 @@ void route_site_of_hosts(const struct bytes *hosts, size_t count, uint16_t port,
 // it is not by MX.
 void route_site_of_via(const struct conf_via *via, struct buf *out);
 // What of a route keeps its mail apart from other mail for the same site, as connections carry only mail that asks for
-// the same: the TLS that it requires (" encrypted", " verified") or forbids (" without TLS"), then " as LOGIN", of which
-// ROUTE_LOGIN_SHOWN bytes are shown. Nothing for `tls: may` without a login, nor for the encryption that smtps:// has in
-// any case. At most ROUTE_TERMS_MAX bytes.
+// the same: the TLS that it requires (" encrypted", " verified") or forbids (" without TLS"), then " as LOGIN", before it
+// " login N" for the second and later ones of those that look alike. Nothing for `tls: may` without a login, nor for the
+// encryption that smtps:// has in any case. At most ROUTE_TERMS_MAX bytes.
+//
+// Within one table no two logins have one name. Another table may number them otherwise: what has logged in by an older
+// one is not to be used for mail of a newer.
 void route_site_add_terms(const struct route *route, struct buf *out);
 // "SOURCE->SITE".
 void route_lane_name(struct bytes source, struct bytes site, struct buf *out);

@@ -81,6 +81,7 @@ static void names_what_a_route_asks_for(void **state)
         enum conf_via_kind kind;
         enum conf_route_tls tls;
         const char *login, *want;
+        uint32_t number; // 0: 1 with a login
     } rows[] = {
         {CONF_VIA_MX, CONF_ROUTE_TLS_MAY, "", ""},
         {CONF_VIA_MX, CONF_ROUTE_TLS_NONE, "", " without TLS"},
@@ -93,11 +94,17 @@ static void names_what_a_route_asks_for(void **state)
         {CONF_VIA_SMTPS, CONF_ROUTE_TLS_MAY, "me", " as me"},
         {CONF_VIA_SMTPS, CONF_ROUTE_TLS_ENCRYPT, "me", " as me"}, // the same for smtps://
         {CONF_VIA_SMTPS, CONF_ROUTE_TLS_VERIFY, "me", " verified as me"},
+        {CONF_VIA_SMTPS, CONF_ROUTE_TLS_MAY, "me", " login 2 as me", 2},
+        {CONF_VIA_SMTPS, CONF_ROUTE_TLS_MAY, "login 2 as me", " as login 2 as me"},
+        {CONF_VIA_SMTP, CONF_ROUTE_TLS_NONE, "0123456789012345678901234567890123456789",
+         " without TLS login 65534 as 01234567890123456789012345678901", ROUTE_MAX},
         {CONF_VIA_DISCARD, CONF_ROUTE_TLS_MAY, "", ""},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct conf_route conf = {.via = {.kind = rows[i].kind}, .tls = rows[i].tls};
-        struct route route = {.conf = &conf, .login = bytes_cstr(rows[i].login)};
+        uint32_t number = rows[i].login[0] && !rows[i].number ? 1 : rows[i].number;
+        struct route route = {
+            .conf = &conf, .login = bytes_cstr(rows[i].login), .login_number = number};
         struct buf out = {0};
         route_site_add_terms(&route, &out);
         assert_bytes("terms", buf_bytes(&out), bytes_cstr(rows[i].want));

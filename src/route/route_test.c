@@ -220,6 +220,55 @@ static void reads_passwords_and_tables(void **state)
     assert_int_equal(system(command), 0);
 }
 
+static int password_of_path(void *ctx, const char *path, struct buf *out)
+{
+    (void)ctx;
+    buf_printf(out, "%s\n", path);
+    return OK;
+}
+
+// By what a lane's name shows of them, at one host.
+static void numbers_logins_that_look_alike(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *via, *login, *password;
+        uint32_t want;
+    } rows[] = {
+        {"smtps://a.example:465", "apikey", "one", 1},
+        {"smtps://a.example:465", "apikey", "two", 2},
+        {"smtps://a.example:465", "me", "one", 1},
+        {"smtps://a.example:465", "apikey", "one", 1}, // the same one
+        {"smtps://b.example:465", "apikey", "two", 1},
+        {"smtps://a.example:466", "apikey", "two", 1},
+        {"smtp://a.example:465", "apikey", "two", 1},
+        {"smtps://a.example:465", "apikey", "three", 3},
+        {"smtps://a.example:465", "apikey", "two", 2},
+        {"smtps://a.example:465", "someone-with-a-very-long-name@one.example", "one", 1},
+        {"smtps://a.example:465", "someone-with-a-very-long-name@one.test", "one", 2},
+        {"discard", "", "", 0},
+    };
+    struct buf text = {0}, errors = {0};
+    struct route_files files = {.read = password_of_path};
+    struct route_table *t;
+    buf_add_cstr(&text, "routes:\n");
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        buf_printf(&text, "- {match: {recipient: d%zu.example}, via: \"%s\"", i, rows[i].via);
+        if (rows[i].login[0])
+            buf_printf(&text, ", tls: verify, login: %s, password_file: /%s", rows[i].login,
+                       rows[i].password);
+        buf_add_cstr(&text, "}\n");
+    }
+    struct conf *conf = load(buf_cstr(&text));
+    assert_int_equal(route_table_new(conf, &files, 1, &t, &errors), OK);
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++)
+        assert_number(rows[i].login, route_get(t, 1 << 16 | i)->login_number, rows[i].want);
+    route_table_free(t);
+    conf_free(conf);
+    buf_done(&text);
+    buf_done(&errors);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +277,7 @@ int main(void)
         cmocka_unit_test(marks_keys_with_the_generation),
         cmocka_unit_test(expands_paths_safely),
         cmocka_unit_test(reads_passwords_and_tables),
+        cmocka_unit_test(numbers_logins_that_look_alike),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
