@@ -251,19 +251,23 @@ static void add_explanation(struct writer *w)
 
 // ---- message/delivery-status (RFC 3464) ----------------------------------------------------------------
 
-// RFC 3461 6.3: the value stands there decoded.
+// RFC 3461 6.3: the value stands there decoded; where it may only be ASCII, one in UTF-8 as utf-8-addr-xtext (RFC 6533
+// section 3).
 static void add_original_recipient(struct writer *w, const struct recipient *r)
 {
     struct bytes type;
-    struct buf decoded = {0};
+    struct buf decoded = {0}, ascii = {0};
     if (recipient_original(r, &type, &decoded)) {
+        if (!w->utf8 && bytes_eq_nocase(type, BYTES("utf-8")))
+            mail_utf8_addr_xtext_encode(buf_bytes(&decoded), &ascii);
         buf_add_cstr(w->out, "Original-Recipient: ");
         add_clean(w, type, 64);
         buf_add_cstr(w->out, "; ");
-        add_clean(w, buf_bytes(&decoded), 500);
+        add_clean(w, ascii.len ? buf_bytes(&ascii) : buf_bytes(&decoded), 500);
         buf_add_cstr(w->out, "\r\n");
     }
     buf_done(&decoded);
+    buf_done(&ascii);
 }
 
 static void add_status_recipient(struct writer *w, const struct dsn_recipient *r)

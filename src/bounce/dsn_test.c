@@ -336,12 +336,18 @@ static void test_utf8(void **state)
     static const struct {
         const char *name, *sender, *recipient;
         bool utf8, smtputf8;
-        const char *final;
+        const char *final, *orcpt, *original;
     } ROWS[] = {
-        {"ascii", "a@example.org", "b@example.net", false, false, "rfc822; b@example.net"},
-        {"sender", "\xc3\xa9@example.org", "b@example.net", true, true, "rfc822; b@example.net"},
+        {"ascii", "a@example.org", "b@example.net", false, false, "rfc822; b@example.net",
+         "rfc822;c+2Bd@example.net", "rfc822; c+d@example.net"},
+        {"sender", "\xc3\xa9@example.org", "b@example.net", true, true, "rfc822; b@example.net",
+         "utf-8;\\x{E9}\\x{2B}d@example.net", "utf-8; \xc3\xa9+d@example.net"},
         {"recipient", "a@example.org", "\xc3\xa9@example.net", true, false,
+         "utf-8; \xc3\xa9@example.net", "utf-8;\xc3\xa9@example.net",
          "utf-8; \xc3\xa9@example.net"},
+        {"original recipient alone", "a@example.org", "b@example.net", false, false,
+         "rfc822; b@example.net", "utf-8;\xc3\xa9\\x{2B}d@example.net",
+         "utf-8; \\x{E9}\\x{2B}d@example.net"},
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         struct example x;
@@ -350,8 +356,11 @@ static void test_utf8(void **state)
         example_make(&x);
         x.envelope.reverse_path = of(ROWS[i].sender);
         x.recipients[0].address = of(ROWS[i].recipient);
+        x.recipients[0].orcpt = of(ROWS[i].orcpt);
         build(ROWS[i].name, &x, &dsn, &r);
         assert_number(ROWS[i].name, dsn.smtputf8, ROWS[i].smtputf8);
+        assert_bytes(ROWS[i].name, field(status_block(&r, 1), "Original-Recipient"),
+                     of(ROWS[i].original));
         assert_bytes(ROWS[i].name, field(status_block(&r, 1), "Final-Recipient"),
                      of(ROWS[i].final));
         assert_bytes(

@@ -27,8 +27,11 @@ bool recipient_original(const struct recipient *r, struct bytes *out_type, struc
 {
     struct bytes rest = r->orcpt;
     size_t before = out->len;
-    return bytes_cut(&rest, ';', out_type) && mail_xtext_decode(rest, out) == OK &&
-           out->len > before;
+    if (!bytes_cut(&rest, ';', out_type))
+        return false;
+    int err = bytes_eq_nocase(*out_type, BYTES("utf-8")) ? mail_utf8_addr_decode(rest, out)
+                                                         : mail_xtext_decode(rest, out);
+    return err == OK && out->len > before;
 }
 
 static void copy_slice(struct arena *arena, struct bytes *slice)

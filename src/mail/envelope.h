@@ -82,8 +82,8 @@ struct envelope {
     struct bytes unknown; // attributes of a newer version, kept as they were
 };
 
-// What the sender called the recipient (RFC 3461 section 4.2): its type, and, appended to out, the decoded address.
-// False: it is not known, or nonsense.
+// What the sender called the recipient (RFC 3461 section 4.2): its type, and, appended to out, the decoded address, of
+// type utf-8 (RFC 6533 section 3) in UTF-8. False: it is not known, or nonsense.
 bool recipient_original(const struct recipient *r, struct bytes *out_type, struct buf *out);
 
 // "transactional", "personal", "bulk".
