@@ -671,7 +671,8 @@ bool connection_wake(struct deliver *d, struct queue_lane *lane, enum queue_proo
     return false;
 }
 
-void connection_start(struct deliver *d, const struct queue_work *work, const struct target *target)
+void connection_start(struct deliver *d, const struct queue_work *work, const struct target *target,
+                      const struct route *route)
 {
     struct connection *c = mem_new(sizeof *c);
     c->item = (struct deliver_item){.stop = on_stop, .abort = on_abort};
@@ -684,19 +685,15 @@ void connection_start(struct deliver *d, const struct queue_work *work, const st
     c->lane = arena_dup(&c->arena, bytes_cstr(work->name));
     c->config = (struct smtp_client_config){
         .helo_name = arena_dup(&c->arena, d->snapshot->conf->hostname),
+        .login = arena_dup(&c->arena, route->login),
+        .password = arena_dup(&c->arena, route->password),
         .lmtp = target->kind == TARGET_LMTP,
         .random = random_bytes,
     };
     c->delivery = (struct delivery){.deliver = d,
                                     .dialogue = &c->dialogue,
-                                    .final = target->kind == TARGET_LMTP,
+                                    .final = route_is_local(route),
                                     .changed = on_delivery_changed};
-    const struct route *route = route_get(d->snapshot->routes, target->route);
-    if (route) {
-        c->config.login = arena_dup(&c->arena, route->login);
-        c->config.password = arena_dup(&c->arena, route->password);
-        c->delivery.final = c->delivery.final || route_is_local(route);
-    }
     list_push_back(&d->connections, &c->item.link);
     open_next(c);
     pump(c);

@@ -67,15 +67,28 @@ static void on_note_saved(void *ctx, int err)
     free(save);
 }
 
+// The hosts are of an older table, and so is the login that goes with them: the lane gets others as soon as a domain
+// of it is resolved again. (Or of a newer one, when another worker was told of it first.)
+static void put_off(struct deliver *d, const struct queue_work *work)
+{
+    struct queue_connection slot = work->connection;
+    uint64_t kicks = 0;
+    queue_connect_later(d->options.port->queue, &slot, acceptance_now(), &kicks);
+    d->options.port->kick(d->options.port->kick_ctx, kicks);
+}
+
 static void connect_lane(struct deliver *d, const struct queue_work *work)
 {
     struct arena arena = {0};
     struct target target;
     CHECK(target_parse(bytes_of(work->hosts, work->hosts_len), &arena, &target) == OK);
-    if (target.kind == TARGET_MAILDIR || target.kind == TARGET_DISCARD)
-        mailbox_start(d, work, &target);
+    const struct route *route = route_get(d->snapshot->routes, target.route);
+    if (!route)
+        put_off(d, work);
+    else if (target.kind == TARGET_MAILDIR || target.kind == TARGET_DISCARD)
+        mailbox_start(d, work, &target, route);
     else
-        connection_start(d, work, &target);
+        connection_start(d, work, &target, route);
     arena_done(&arena);
 }
 

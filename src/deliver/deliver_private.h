@@ -10,6 +10,8 @@
 #include "deliver/deliver.h"
 #include "deliver/target.h"
 
+struct route;
+
 struct deliver {
     struct deliver_options options;
     struct conf_snapshot *snapshot;
@@ -38,13 +40,14 @@ static inline void deliver_count(_Atomic uint64_t *counter, uint64_t by)
     atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
 
-// connection.c: an outgoing SMTP or LMTP connection for a lane.
-void connection_start(struct deliver *d, const struct queue_work *work,
-                      const struct target *target);
+// connection.c: an outgoing SMTP or LMTP connection for a lane. `route` is the target's, for its login.
+void connection_start(struct deliver *d, const struct queue_work *work, const struct target *target,
+                      const struct route *route);
 // An idle one of this lane takes work; false: there is none.
 bool connection_wake(struct deliver *d, struct queue_lane *lane, enum queue_proof proof);
 // mailbox.c: the same for Maildir and discard routes.
-void mailbox_start(struct deliver *d, const struct queue_work *work, const struct target *target);
+void mailbox_start(struct deliver *d, const struct queue_work *work, const struct target *target,
+                   const struct route *route);
 // resolve.c
 void resolve_start(struct deliver *d, const struct queue_work *work);
 // batch_job.c: expiry, warning, failure, rerouting of a batch.

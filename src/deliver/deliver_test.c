@@ -543,8 +543,11 @@ static void assert_sent(const char *who, const char *to)
         fail_msg("no '%s' in:\n%s", line, sim_site_log(site));
 }
 
+static struct sys_addr tenants_address;
+
 static void start_tenants_site(void)
 {
+    assert_int_equal(sys_addr_parse(BYTES("198.51.100.30:465"), &tenants_address), OK);
     site = sim_site_start(&(struct sim_site_options){
         .address = "198.51.100.30:465", .tls = true, .wants_login = true});
 }
@@ -609,26 +612,55 @@ static bool waits_for_site(void *ctx)
            reason.limit == QUEUE_LIMIT_BACKOFF;
 }
 
-// The lane's worker has the new table, and a session by it; the domain's worker does not know yet, and its mail is in
-// that lane.
-static void keeps_logins_apart_within_a_reload(void **state)
+// Mail of the first tenant that waits for its site, which can't be reached. The lane's worker is told of the newer
+// table then, and the domain's is not.
+static void begin_reload(struct mail *first, uint32_t of_lane)
 {
-    (void)state;
-    uint32_t of_lane = map_hash(BYTES("default->" TENANTS " as apikey")) % workers_count;
-    char one[64], two[64];
-    struct mail first = {.to = address_at(1 - of_lane, "one.test", one)};
-    struct mail second = {.to = address_at(of_lane, "two.test", two)};
-    struct sys_addr address;
     start_tenants_site();
-    assert_int_equal(sys_addr_parse(BYTES("198.51.100.30:465"), &address), OK);
-    sim_path_set(&address, &(struct sim_path){.refused = true});
-    send(&first);
-    assert_true(sim_run_until(waits_for_site, &first, 30000));
+    sim_path_set(&tenants_address, &(struct sim_path){.refused = true});
+    send(first);
+    assert_true(sim_run_until(waits_for_site, first, 30000));
     make_newer();
     reload(of_lane);
     sim_run_ms(10);
+    sim_path_set(&tenants_address, &(struct sim_path){0});
+}
+
+static uint32_t worker_of_lane(void)
+{
+    return map_hash(BYTES("default->" TENANTS " as apikey")) % workers_count;
+}
+
+// The lane's hosts are of a table that its worker has no more, and so is the login: nothing is opened without.
+static void opens_no_session_without_its_login(void **state)
+{
+    (void)state;
+    char one[64];
+    uint32_t of_lane = worker_of_lane();
+    struct mail first = {.to = address_at(1 - of_lane, "one.test", one)};
+    begin_reload(&first, of_lane);
+    uint64_t attempts = sim_attempts_to(&tenants_address);
+    sim_run_ms(90000); // the first interval of retry and more
+    uint64_t turns = sim_turns();
+    sim_run_ms(10000);
+    assert_true(sim_turns() - turns < 200); // nor does it ask all the time
+    assert_number("attempts", sim_attempts_to(&tenants_address), attempts);
+    reload(1 - of_lane);
+    assert_true(sim_run_until(is_gone, &first, 30000));
+    assert_sent("apikey:one", one);
+    assert_told(one, "outcome=delivered");
+}
+
+// The lane's worker has a session by the new table, and the domain's mail is in that lane by the old one.
+static void keeps_logins_apart_within_a_reload(void **state)
+{
+    (void)state;
+    char one[64], two[64];
+    uint32_t of_lane = worker_of_lane();
+    struct mail first = {.to = address_at(1 - of_lane, "one.test", one)};
+    struct mail second = {.to = address_at(of_lane, "two.test", two)};
+    begin_reload(&first, of_lane);
     send(&second);
-    sim_path_set(&address, &(struct sim_path){0});
     assert_true(sim_run_until(is_gone, &second, 120000));
     sim_run_ms(20);
     assert_sent("apikey:two", two);
@@ -644,6 +676,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(discards, setup, teardown),
     cmocka_unit_test_setup_teardown(keeps_what_requires_tls_apart, setup, teardown),
     cmocka_unit_test_setup_teardown(keeps_logins_apart, setup, teardown),
+    cmocka_unit_test_setup_teardown(opens_no_session_without_its_login, setup_two_workers,
+                                    teardown_two_workers),
     cmocka_unit_test_setup_teardown(keeps_logins_apart_within_a_reload, setup_two_workers,
                                     teardown_two_workers),
 };

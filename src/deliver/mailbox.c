@@ -13,7 +13,6 @@ struct mailbox {
     struct deliver *deliver;
     struct queue_connection slot;
     enum target_kind kind;
-    uint32_t route_key;
     struct arena arena;
     struct bytes lane, pattern;
     struct queue_batch *batch;
@@ -148,7 +147,8 @@ static void on_abort(struct deliver_item *item)
     on_stop(item);
 }
 
-void mailbox_start(struct deliver *d, const struct queue_work *work, const struct target *target)
+void mailbox_start(struct deliver *d, const struct queue_work *work, const struct target *target,
+                   const struct route *route)
 {
     struct mailbox *m = mem_new(sizeof *m);
     m->item = (struct deliver_item){.stop = on_stop, .abort = on_abort};
@@ -157,14 +157,10 @@ void mailbox_start(struct deliver *d, const struct queue_work *work, const struc
     m->kind = target->kind;
     m->lane = arena_dup(&m->arena, bytes_cstr(work->name));
     m->next.run = on_next;
-    const struct route *route = route_get(d->snapshot->routes, target->route);
-    if (route)
-        m->pattern = arena_dup(&m->arena, route->conf->via.path);
+    m->pattern = arena_dup(&m->arena, route->conf->via.path);
     list_push_back(&d->connections, &m->item.link);
     uint64_t kicks = 0;
     queue_connected(d->options.port->queue, &m->slot, QUEUE_PROOF_DANE, acceptance_now(), &kicks);
     d->options.port->kick(d->options.port->kick_ctx, kicks);
-    if (!route)
-        m->stopping = true; // a newer table: its domain is resolved again
     take_next(m);
 }

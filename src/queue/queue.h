@@ -15,7 +15,7 @@
 // it settles; the queue is rebuilt from the journal at start by queue_add() and queue_restore().
 //
 //     queue_next -> RESOLVE -> queue_resolved / queue_unresolved
-//                -> CONNECT -> queue_connected / queue_connect_failed
+//                -> CONNECT -> queue_connected / queue_connect_failed / queue_connect_later
 //     queue_connected -> queue_take -> BATCH -> transaction -> queue_take (next one; need not wait
 //     for the
 //                                                  journal) ... -> queue_disconnected
@@ -240,6 +240,11 @@ void queue_limit_connection(struct queue *q, struct queue_connection *c,
 // nothing is recorded per recipient. `text` explains (bounded, escaped by whoever shows it).
 void queue_connect_failed(struct queue *q, struct queue_connection *c, struct bytes text,
                           struct queue_now now, uint64_t *kicks);
+// The hosts that came with QUEUE_CONNECT are not to be used: of an older table, until their domains are resolved again.
+// The slot is free, nothing has failed; the lane opens no connection for QUEUE_LATER_MS.
+#define QUEUE_LATER_MS 1000
+void queue_connect_later(struct queue *q, struct queue_connection *c, struct queue_now now,
+                         uint64_t *kicks);
 // The connection is gone; its slot is free. `failed`: the site broke it (421, reset, time-out)
 // before a transaction had gone through, so that the next one waits for the retry schedule.
 void queue_disconnected(struct queue *q, struct queue_connection *c, bool failed, struct bytes text,
@@ -315,8 +320,8 @@ struct queue_resolution {
 void queue_resolved(struct queue *q, struct queue_domain *d, const struct queue_resolution *r,
                     struct queue_now now, uint64_t *kicks);
 
-// The routes have changed: whatever this worker's domains were resolved to is asked for again when
-// mail next depends on it.
+// The routes have changed: whatever this worker's domains were resolved to, or could not be, is
+// asked for again when mail next depends on it.
 void queue_resolve_again(struct queue *q, uint32_t worker, struct queue_now now, uint64_t *kicks);
 
 enum queue_unresolved {

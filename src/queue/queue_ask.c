@@ -72,7 +72,10 @@ static bool why_lane(struct queue *q, struct queue_lane *l, enum share share, st
     const char *limit = NULL;
     int64_t when = queue_lane_when(q, l, share, now, &limit);
     uint32_t open = queue_lane_connections(l);
-    if (l->backoff_us > now.mono.us && open == 0) {
+    if (l->backoff_us > now.mono.us && open == 0 && !l->failures) {
+        say(out, QUEUE_LIMIT_BACKOFF, queue_wall_of(l->backoff_us, now), "",
+            "no connection to %s is opened before that", l->name);
+    } else if (l->backoff_us > now.mono.us && open == 0) {
         say(out, QUEUE_LIMIT_BACKOFF, queue_wall_of(l->backoff_us, now), "retry.first",
             "%s could not be reached %u times in a row: %s", l->name, l->failures,
             l->text ? l->text : "");

@@ -208,6 +208,13 @@ static void reroutes_after_a_reload(void **state)
     world_done(&w);
 }
 
+static void resolve_again(struct world *w)
+{
+    uint64_t kicks = 0;
+    for (uint32_t i = 0; i < w->options.workers; i++)
+        queue_resolve_again(w->queue, i, w->now, &kicks);
+}
+
 // What is ready in a lane, and what waits for its next attempt, leaves the old route as well.
 static void reroutes_what_was_resolved(void **state)
 {
@@ -221,11 +228,48 @@ static void reroutes_what_was_resolved(void **state)
     w.route_now = 8;
     world_run(&w, 1000);
     assert_number("the old answer still holds", w.rerouted, 0);
-    uint64_t kicks = 0;
-    for (uint32_t i = 0; i < (w.options.workers ? w.options.workers : 1); i++)
-        queue_resolve_again(w.queue, i, w.now, &kicks);
+    resolve_again(&w);
     world_run(&w, 1000);
     assert_number("rerouted", w.rerouted, 3);
+    world_done(&w);
+}
+
+// Where DNS has failed by the old route, the new one need not wait for its next attempt.
+static void reroutes_what_dns_failed_for(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    w.route_now = 7;
+    w.dns = WORLD_DNS_DEFER;
+    struct message_id id =
+        world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 3, .route = 7});
+    world_run(&w, 1000);
+    assert_limit(&w, id, QUEUE_LIMIT_DNS);
+    w.route_now = 8;
+    w.dns = WORLD_DNS_OK;
+    resolve_again(&w);
+    world_run(&w, 1000);
+    assert_number("rerouted", w.rerouted, 3);
+    assert_number("done", w.done, 3);
+    world_done(&w);
+}
+
+// A connection that may not be made yet is no failure, and is not asked for all the time.
+static void connects_later(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    w.sites[0].puts_off = 5;
+    struct message_id id = world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
+    world_run(&w, 4 * QUEUE_LATER_MS + QUEUE_LATER_MS / 2);
+    assert_number("asked for", w.sites[0].connects, 5);
+    assert_limit(&w, id, QUEUE_LIMIT_BACKOFF);
+    world_run(&w, QUEUE_LATER_MS);
+    assert_number("asked for", w.sites[0].connects, 6);
+    assert_number("done", w.done, 1);
+    assert_number("notes", w.saves, 0); // of failures
     world_done(&w);
 }
 
@@ -754,6 +798,8 @@ int main(void)
         cmocka_unit_test(fails_what_dns_refuses),
         cmocka_unit_test(reroutes_after_a_reload),
         cmocka_unit_test(reroutes_what_was_resolved),
+        cmocka_unit_test(reroutes_what_dns_failed_for),
+        cmocka_unit_test(connects_later),
         cmocka_unit_test(keeps_scheduled_mail_to_the_wall_clock),
         cmocka_unit_test(charges_no_jump_to_lifetimes),
         cmocka_unit_test(holds_and_releases),

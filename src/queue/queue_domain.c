@@ -225,11 +225,13 @@ void queue_resolve_again(struct queue *q, uint32_t worker, struct queue_now now,
     queue_lock(q);
     for (uint32_t i = 0; i < q->domains.made; i++) {
         struct queue_domain *d = queue_pool_at(&q->domains, i);
-        if (!d->name || d->worker != worker || d->state != DOMAIN_RESOLVED)
+        if (!d->name || d->worker != worker)
             continue;
-        if (d->until_us > now.mono.us)
+        if (d->state == DOMAIN_RESOLVED && d->until_us > now.mono.us) {
             d->until_us = now.mono.us;
-        queue_domain_check(q, d);
+            queue_domain_check(q, d);
+        }
+        queue_domain_retry_now(q, d); // where DNS had failed
     }
     queue_unlock(q, kicks, NULL);
 }

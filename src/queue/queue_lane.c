@@ -634,6 +634,18 @@ void queue_connect_failed(struct queue *q, struct queue_connection *c, struct by
     queue_unlock(q, kicks, NULL);
 }
 
+void queue_connect_later(struct queue *q, struct queue_connection *c, struct queue_now now,
+                         uint64_t *kicks)
+{
+    queue_lock(q);
+    CHECK(c->state == CONNECTION_CONNECTING);
+    int64_t until_us = mono_add_ms(now.mono, QUEUE_LATER_MS).us;
+    if (c->lane->backoff_us < until_us)
+        c->lane->backoff_us = until_us;
+    give_back_slot(q, c);
+    queue_unlock(q, kicks, NULL);
+}
+
 void queue_disconnected(struct queue *q, struct queue_connection *c, bool failed, struct bytes text,
                         struct queue_now now, uint64_t *kicks)
 {

@@ -367,6 +367,15 @@ static void transaction_over(struct world *w, struct connection *c)
     take(w, c);
 }
 
+static void put_off(struct world *w, struct connection *c)
+{
+    uint64_t kicks = 0;
+    c->site->puts_off--;
+    c->lane->connections--;
+    queue_connect_later(w->queue, &c->c, w->now, &kicks);
+    connection_free(c);
+}
+
 static void start_connection(struct world *w, uint32_t worker, const struct queue_work *work)
 {
     struct connection *c = mem_new(sizeof(*c));
@@ -381,6 +390,10 @@ static void start_connection(struct world *w, uint32_t worker, const struct queu
     if (c->lane->connections > c->site->connections_most)
         c->site->connections_most = c->lane->connections;
     CHECK(!limits->connections || c->lane->connections <= limits->connections);
+    if (c->site->puts_off) {
+        put_off(w, c);
+        return;
+    }
     event_add(w, EVENT_CONNECTED, c->site->connect_ms)->connection = c;
 }
 
