@@ -60,7 +60,7 @@ struct api_options {
     // OK when this relay is about to end for it, else why not.
     void (*upgrade)(void *ctx, void (*decided)(void *decided_ctx, int err, struct bytes why),
                     void *decided_ctx);
-    // Has the configuration read again; on the main loop. decided() as above.
+    // Has the configuration read again; on the main loop. decided() as above; OK: why names what needs a restart.
     void (*reload)(void *ctx, void (*decided)(void *decided_ctx, int err, struct bytes why),
                    void *decided_ctx);
     // Looks after the DKIM keys now (daemon/dkim_keeper.h); on the main loop. done() follows.

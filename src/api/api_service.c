@@ -84,7 +84,12 @@ static void on_reload_decided(void *ctx, int err, struct bytes why)
 {
     struct api_request *r = ctx;
     struct json_object *o = json_object_new_object();
+    struct json_object *restart = json_object_new_array();
+    struct bytes rest = why, name;
     json_object_object_add(o, "reloaded", json_object_new_boolean(true));
+    json_object_object_add(o, "restart", restart);
+    while (!err && rest.len && bytes_cut(&rest, ',', &name))
+        json_object_array_add(restart, api_json_text(bytes_trim(name)));
     if (err) {
         json_object_put(o);
         api_reply_error(r, err, "%.*s", BYTES_FMT(why));

@@ -4,6 +4,7 @@
 
 #include "cli/cli_commands.h"
 #include "cli/cli_control.h"
+#include "cli/cli_store.h"
 #include "conf/conf_show.h"
 
 static int print(struct buf *out)
@@ -41,6 +42,15 @@ const struct cli_command cli_config_show = {
     .run = run_show,
 };
 
+static void print_reloaded(struct json_object *answer)
+{
+    struct json_object *restart = cli_json_field(answer, "restart");
+    printf("the configuration is read again\n");
+    for (size_t i = 0; i < cli_json_count(restart); i++)
+        printf("%s holds after a restart\n",
+               json_object_get_string(json_object_array_get_idx(restart, i)));
+}
+
 static int run_reload(struct cli *cli)
 {
     struct json_object *answer, *request = json_object_new_object();
@@ -51,7 +61,7 @@ static int run_reload(struct cli *cli)
     if (cli->json)
         cli_print_json(answer);
     else
-        printf("the configuration is read again\n");
+        print_reloaded(answer);
     json_object_put(answer);
     return CLI_OK;
 }

@@ -193,7 +193,8 @@ static void check_port(struct doctor *d, struct bytes name, struct bytes endpoin
     } else if (d->service) {
         doctor_fail(d, "port", name, "the service runs, but nobody listens on %s", text);
         doctor_fix(
-            d, "send it SIGHUP if the configuration has changed; its log says why it was refused");
+            d, "if the configuration has changed: `posthaste config reload`, which says whether it "
+               "is taken; http and unsubscribe need a restart");
     } else {
         doctor_ok(d, "port", name, "%s is free", text);
     }

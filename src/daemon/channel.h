@@ -24,7 +24,7 @@ enum channel_kind {
     CHANNEL_COMMIT,
     CHANNEL_STOP,            // drain and exit; text: milliseconds for it, or "" for shutdown_grace
     CHANNEL_UPGRADE_REFUSED, // text: why
-    CHANNEL_RELOADED,        // a reload has ended; text: by whom, how, why (relay_reload.c)
+    CHANNEL_RELOADED, // a reload has ended; text: by whom, how; why not, or what needs a restart (relay_reload.c)
     // relay to guard
     CHANNEL_READY,   // serving; text: path of the control socket
     CHANNEL_APPLIED, // a COMMIT after the first was taken over

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "conf/conf_show.h"
 #include "daemon/channel.h"
 #include "daemon/guard_files.h"
 #include "daemon/guard_hook.h"
@@ -59,8 +60,9 @@ struct setup {
 struct guard {
     const char *config, *ready_file;
     struct setup good,
-        next;   // what the relay works with; what it has been sent and not answered yet
-    bool again; // a reload was asked for meanwhile
+        next;           // what the relay works with; what it has been sent and not answered yet
+    struct buf started; // conf_show_fixed() of the start
+    bool again;         // a reload was asked for meanwhile
     char reload_by[64], again_by[64]; // whose reload it is: what CHANNEL_RELOADED begins with
     struct guard_signer signer;
     struct timespec certificate_changed, key_changed;
@@ -234,7 +236,7 @@ static int load(struct guard *g, struct buf *errors)
     if (!err && !g->good.conf)
         err = wait_for_predecessor(s->conf);
     if (!err)
-        err = guard_sockets_open(&g->sockets, s->conf);
+        err = guard_sockets_open(&g->sockets, s->conf, g->good.conf != NULL);
     if (err)
         setup_done(s);
     return err;
@@ -245,6 +247,8 @@ static void accept_next(struct guard *g)
 {
     setup_done(&g->good);
     g->good = g->next;
+    if (!g->started.len)
+        conf_show_fixed(g->good.conf, &g->started);
     g->next = (struct setup){0};
     guard_sockets_settle(&g->sockets);
     log_setup(g->good.conf->log.level, g->good.conf->log.format);
@@ -306,6 +310,30 @@ static void tell_reloaded(struct guard *g, bool done, struct bytes why)
         log_error("the relay does not listen");
     g->reload_by[0] = 0;
     buf_done(&text);
+}
+
+// "http.address, workers": what has changed since the start and holds after a restart.
+static void find_restart(const struct guard *g, struct buf *out)
+{
+    struct buf fixed = {0};
+    struct bytes before = buf_bytes(&g->started), now, was, is, name;
+    conf_show_fixed(g->good.conf, &fixed);
+    now = buf_bytes(&fixed);
+    while (bytes_cut(&before, '\n', &was) && bytes_cut(&now, '\n', &is))
+        if (!bytes_eq(was, is) && bytes_cut(&is, ':', &name))
+            buf_printf(out, "%s%.*s", out->len ? ", " : "", BYTES_FMT(name));
+    buf_done(&fixed);
+}
+
+static void tell_applied(struct guard *g)
+{
+    struct buf restart = {0};
+    find_restart(g, &restart);
+    log_info("reloaded");
+    if (restart.len)
+        log_warn("changed, and holds after a restart", LOG_STR("settings", buf_bytes(&restart)));
+    tell_reloaded(g, true, buf_bytes(&restart));
+    buf_done(&restart);
 }
 
 static void reload(struct guard *g, const char *why, const char *by)
@@ -618,8 +646,7 @@ static void on_message(struct guard *g, const struct channel_message *m)
         accept_next(g);
         write_ready_file(g, m->text);
         guard_notify_ready("running");
-        log_info("reloaded");
-        tell_reloaded(g, true, BYTES_NONE);
+        tell_applied(g);
         reload_again(g);
         break;
     case CHANNEL_REFUSED:
@@ -850,6 +877,7 @@ int guard_main(const char *config, const char *ready_file)
     guard_sockets_close(&g->sockets);
     setup_done(&g->good);
     setup_done(&g->next);
+    buf_done(&g->started);
     guard_signer_stop(&g->signer);
     guard_signer_done(&g->signer);
     guard_hook_done(&g->hook);

@@ -236,10 +236,23 @@ void guard_sockets_settle(struct guard_sockets *sockets)
     sockets->count = kept;
 }
 
-int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf)
+static int open_http(struct guard_sockets *sockets, const struct conf *conf)
+{
+    int err = OK;
+    if (conf->http.address.len)
+        err = open_one(sockets, BYTES_NONE, conf->http.address, false);
+    if (conf->unsubscribe.address.len) {
+        int e =
+            open_one(sockets, BYTES(GUARD_SOCKET_UNSUBSCRIBE), conf->unsubscribe.address, false);
+        err = err ? err : e;
+    }
+    return err;
+}
+
+int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf, bool running)
 {
     for (int i = 0; i < sockets->count; i++)
-        sockets->at[i].wanted = false;
+        sockets->at[i].wanted = running && guard_socket_is_http(&sockets->at[i]);
     int before = sockets->count, err = OK;
     for (uint32_t i = 0; i < conf->listeners_count; i++) {
         const struct conf_listener *l = &conf->listeners[i];
@@ -251,13 +264,8 @@ int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf)
         int e = open_one(sockets, l->name, l->address, false);
         err = err ? err : e;
     }
-    if (conf->http.address.len) {
-        int e = open_one(sockets, BYTES_NONE, conf->http.address, false);
-        err = err ? err : e;
-    }
-    if (conf->unsubscribe.address.len) {
-        int e =
-            open_one(sockets, BYTES(GUARD_SOCKET_UNSUBSCRIBE), conf->unsubscribe.address, false);
+    if (!running) {
+        int e = open_http(sockets, conf);
         err = err ? err : e;
     }
     if (err) { // as it was: the old configuration goes on
@@ -350,7 +358,7 @@ void guard_sockets_take_activated(struct guard_sockets *sockets, int first, int 
 
 void guard_sockets_revert(struct guard_sockets *sockets, const struct conf *conf)
 {
-    if (guard_sockets_open(sockets, conf) == OK)
+    if (guard_sockets_open(sockets, conf, true) == OK)
         guard_sockets_settle(sockets);
 }
 

@@ -32,8 +32,10 @@ struct guard_sockets {
 };
 
 // Opens what `conf` names and is not open yet; `wanted` says which are its. The others stay open, until it is known
-// that they are not needed again: guard_sockets_settle(). On failure all is as it was before.
-int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf) MUST_USE;
+// that they are not needed again: guard_sockets_settle(). On failure all is as it was before. With `running` those for
+// HTTP stay what they are: the relay takes them at its start only.
+int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf,
+                       bool running) MUST_USE;
 // Leaves the sockets to the program that this process becomes by exec: a text for guard_sockets_take(). E_IO.
 struct buf;
 int guard_sockets_leave(const struct guard_sockets *sockets, struct buf *out) MUST_USE;

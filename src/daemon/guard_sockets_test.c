@@ -37,8 +37,7 @@ static int teardown(void **state)
     return 0;
 }
 
-// Opens the listeners {NAME, ADDRESS} (NULL ends them) and HTTP.
-static int open_these(const char *const listeners[][2], const char *http)
+static int open_conf(const char *const listeners[][2], const char *http, bool running)
 {
     struct buf text = {0}, errors = {0};
     struct conf *conf;
@@ -53,13 +52,19 @@ static int open_these(const char *const listeners[][2], const char *http)
     buf_printf(&text, "http: {address: \"%s\"}\n", http);
     if (conf_load_text(buf_bytes(&text), "test", "/", &conf, &errors) != OK)
         fail_msg("%s", buf_cstr(&errors));
-    int err = guard_sockets_open(&sockets, conf);
+    int err = guard_sockets_open(&sockets, conf, running);
     if (!err)
         guard_sockets_settle(&sockets);
     conf_free(conf);
     buf_done(&text);
     buf_done(&errors);
     return err;
+}
+
+// Opens the listeners {NAME, ADDRESS} (NULL ends them) and HTTP, as a start does.
+static int open_these(const char *const listeners[][2], const char *http)
+{
+    return open_conf(listeners, http, false);
 }
 
 static bool answers(uint16_t port)
@@ -108,6 +113,23 @@ static void test_reload(void **state)
     assert_string_equal(sockets.at[2].name, "c");
     assert_false(answers(a_port));
     assert_true(answers(b_port));
+}
+
+// The relay takes what is for HTTP at its start only: until then it stays, whatever is asked.
+static void test_http_stays(void **state)
+{
+    (void)state;
+    const char *const listeners[][2] = {{"a", "127.0.0.1:0"}, {NULL}};
+    assert_int_equal(open_these(listeners, "127.0.0.1:0"), OK);
+    int http = sockets.at[1].fd;
+    assert_int_equal(open_conf(listeners, "127.0.0.2:0", true), OK);
+    assert_int_equal(sockets.count, 2);
+    assert_int_equal(sockets.at[1].fd, http);
+    assert_string_equal(sockets.at[1].asked, "127.0.0.1:0");
+    assert_int_equal(open_conf(listeners, "none", true), OK);
+    assert_int_equal(sockets.at[1].fd, http);
+    assert_int_equal(open_these(listeners, "127.0.0.2:0"), OK);
+    assert_string_equal(sockets.at[1].asked, "127.0.0.2:0");
 }
 
 // A listener that is only called differently keeps its port, which it holds itself.
@@ -194,7 +216,7 @@ static int open_socket(const char *path)
                path);
     if (conf_load_text(buf_bytes(&text), "test", "/", &conf, &errors) != OK)
         fail_msg("%s", buf_cstr(&errors));
-    int err = guard_sockets_open(&sockets, conf);
+    int err = guard_sockets_open(&sockets, conf, false);
     conf_free(conf);
     buf_done(&text);
     buf_done(&errors);
@@ -286,6 +308,7 @@ static void test_local(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_open, setup, teardown),
     cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_http_stays, setup, teardown),
     cmocka_unit_test_setup_teardown(test_renamed, setup, teardown),
     cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
     cmocka_unit_test_setup_teardown(test_left_and_taken, setup, teardown),

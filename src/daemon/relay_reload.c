@@ -74,7 +74,7 @@ static void on_recorded(struct sys_job *job)
     free(container_of(job, struct record, job));
 }
 
-// "signal UID PID" or "certificate", then done or failed, then why; a line each.
+// "signal UID PID" or "certificate", then done or failed, then why it failed or what of it needs a restart; a line each.
 void relay_reloaded(struct relay *r, struct bytes text)
 {
     struct bytes by, outcome, word;
@@ -100,5 +100,7 @@ void relay_reloaded(struct relay *r, struct bytes text)
         rec->who.pid = (int64_t)number;
     snprintf(rec->why, sizeof rec->why, "%.*s",
              BYTES_FMT(text.len || rec->signal ? text : BYTES("the certificate changed")));
+    if (done && text.len)
+        snprintf(rec->why, sizeof rec->why, "after a restart: %.*s", BYTES_FMT(text));
     sys_offload(&rec->job);
 }

@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from lib import network
 from lib.message import text_message
 from lib.relay import BINARY, submit
 
@@ -219,6 +220,25 @@ def test_reload_takes_over_session_limits(relay_):
                          ({"sessions_per_address": 100, "sessions": 1000}, 4)):
         relay_.reload({"limits": limits})
         wait_for(lambda want=want: greetings(relay_, 4).count(b"220") == want)
+
+
+def test_http_address_needs_a_restart(relay_):
+    """It is told, nothing is half done, and later reloads work; the old address, too."""
+    with_fixed_ports(relay_)
+    relay_.restart()
+    old, port = relay_.config["http"]["address"], network.free_port()
+    relay_.write_config({"http": {"address": f"127.0.0.1:{port}"}})
+    assert relay_.cli("config", "reload") == {"reloaded": True, "restart": ["http.address"]}
+    assert relay_.run("config", "reload").stdout.splitlines() == ["the configuration is read again", "http.address holds after a restart"]
+    assert json.loads(relay_.ready_file.read_text())["http"] == relay_.ready["http"]
+    assert relay_.http("/metrics")[0] == 200
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=60)
+    relay_.write_config({"http": {"address": old}})
+    assert relay_.cli("config", "reload") == {"reloaded": True, "restart": []}
+    relay_.write_config({"http": {"address": f"127.0.0.1:{port}"}})
+    relay_.restart()
+    assert relay_.ready["http"]["port"] == port and relay_.http("/metrics")[0] == 200
 
 
 def test_answers_are_sent_to_their_end(relay_):

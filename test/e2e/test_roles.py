@@ -176,7 +176,7 @@ def test_roles_follow_a_reload(place):
 def test_reload(place):
     """`config reload` says what became of it; it is in the audit log, and so is who sent a SIGHUP."""
     relay = place.relay
-    assert relay.cli("config", "reload") == {"reloaded": True}
+    assert relay.cli("config", "reload") == {"reloaded": True, "restart": []}
     assert place.operator.run("config", "reload").returncode == 0
     assert place.reader.run("config", "reload").returncode == 77
     good = relay.config_file.read_text()
