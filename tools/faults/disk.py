@@ -63,12 +63,24 @@ def run_full(trial):
     trial.start()
     ballast = trial.data / "ballast"
     for number in range(trial.rounds):
+        if number:
+            small_spool(trial)
         foreign_disk_full(trial, number, ballast)
         no_inodes(trial, number)
         full_then_killed(trial, number, ballast)
         own_disk_full(trial, number)
     check_codes(trial)
     trial.drain()
+
+
+def small_spool(trial):
+    """Once it had the whole disk, a spool keeps it as free segments, and would not notice what others take."""
+    trial.drain()
+    trial.service.stop()
+    trial.umount()
+    trial.mount_memory(600, inodes=20000)
+    trial.service.add_account()
+    trial.start()
 
 
 def foreign_disk_full(trial, number, ballast):
