@@ -174,6 +174,10 @@ static bool parse_body(struct api_request *r)
     bool ok = json_tokener_get_error(tokener) == json_tokener_success &&
               json_object_is_type(r->args, json_type_object);
     json_tokener_free(tokener);
+    if (!ok) { // also what is JSON, and no object: nobody gets to see it
+        json_object_put(r->args);
+        r->args = NULL;
+    }
     return ok;
 }
 

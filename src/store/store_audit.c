@@ -38,7 +38,7 @@ static void add_args(struct json_object *args, struct buf *out)
 {
     struct buf one = {0};
     buf_add_byte(out, '{');
-    if (args) {
+    if (json_object_is_type(args, json_type_object)) {
         struct json_object_iterator it = json_object_iter_begin(args);
         struct json_object_iterator end = json_object_iter_end(args);
         for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it)) {

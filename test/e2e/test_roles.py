@@ -112,6 +112,11 @@ def test_strangers(place):
         assert done.returncode == 77 and f"members of the group {READERS[0]}" in done.stderr or "only may do this" in done.stderr, done.stderr
     status, (answer,) = place.stranger.ask("GET", "/v1/secret")
     assert status == 403 and "error" in answer
+    pid = place.relay.relay_pid()
+    for body in ([1], "x", 7, None, [{"op": "account.add"}], {"op": [1]}):  # JSON, and mostly no object
+        status, (answer,) = place.stranger.ask("POST", "/v1/store", body)
+        assert status == 403 and "error" in answer
+    assert place.relay.relay_pid() == pid
     crowd = subprocess.Popen([sys.executable, "-c", "import socket, sys, time\nheld = []\nfor _ in range(200):\n s = socket.socket(socket.AF_UNIX)\n"
                               " s.connect(sys.argv[1]); held.append(s)\nprint('there', flush=True)\ntime.sleep(60)", place.control],
                              stdout=subprocess.PIPE, **place.stranger.who)
