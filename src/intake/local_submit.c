@@ -243,6 +243,15 @@ static bool offer(struct local_session *s, const struct local_message *m,
     return all;
 }
 
+// The service ends the connection of one that sends far too much; what it said before that is its answer.
+static bool cut_short(struct local_session *s, struct local_answer *out)
+{
+    struct local_answer early;
+    if (read_reply(s, &early) && early.result == LOCAL_REFUSED)
+        *out = early;
+    return false;
+}
+
 static bool send_content(struct local_session *s, const struct local_message *m,
                          struct local_answer *out)
 {
@@ -254,10 +263,12 @@ static bool send_content(struct local_session *s, const struct local_message *m,
             smtp_stuffer_feed(&stuffer, bytes_first(piece, PIECE), &s->out);
             piece = bytes_skip(piece, PIECE);
             if (!flush(s, out))
-                return false;
+                return cut_short(s, out);
         }
         err = m->next(m->ctx, &piece);
     } while (!err && piece.len);
+    if (err == E_LIMIT)
+        return fail(out, LOCAL_REFUSED, "the message is too large");
     if (err) // the content has no end: it is no message
         return fail(out, LOCAL_LATER, err_text(err));
     smtp_stuffer_end(&stuffer, &s->out);

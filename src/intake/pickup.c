@@ -316,11 +316,30 @@ static void on_event(void *ctx)
 
 // ---- life ------------------------------------------------------------------------------------------------------
 
+// Anybody may make something of this name before we do; it goes out of the way, as refused mail of all would go there.
+static int make_bad(struct pickup *p)
+{
+    struct stat st;
+    char aside[64];
+    if (mkdirat(p->folder, BAD, 0700) == 0)
+        return 0;
+    if (errno != EEXIST || fstatat(p->folder, BAD, &st, AT_SYMLINK_NOFOLLOW) == -1)
+        return -1;
+    if (S_ISDIR(st.st_mode) && st.st_uid == geteuid())
+        return 0;
+    snprintf(aside, sizeof aside, BAD "-of-uid-%u-%llu", st.st_uid, (unsigned long long)st.st_ino);
+    log_warn("pickup: " BAD "/ was made by another user, it is moved aside",
+             LOG_INT("uid", st.st_uid), LOG_CSTR("to", aside));
+    if (renameat(p->folder, BAD, p->folder, aside) == -1)
+        return -1;
+    return mkdirat(p->folder, BAD, 0700);
+}
+
 static int open_folder(struct pickup *p)
 {
     const char *path = buf_cstr(&p->directory);
     p->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (p->folder == -1 || (mkdirat(p->folder, BAD, 0700) == -1 && errno != EEXIST))
+    if (p->folder == -1 || make_bad(p) == -1)
         return -1;
     p->bad = openat(p->folder, BAD, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (p->bad == -1)

@@ -157,6 +157,8 @@ def test_exit_codes(world, arguments, stdin, code, word):
 def test_too_large_is_no_temporary_failure(world):
     done = call("bob@example.org", stdin="Subject: x\n\n" + "y" * (5 << 20))
     assert done.returncode == 65 and "4194304" in done.err
+    done = call("bob@example.org", stdin=b"Subject: x\n\n" + (b"y" * 99 + b"\n") * 800000)  # the service hangs up on so much
+    assert done.returncode == 65 and "far too large" in done.err, done.err
 
 
 def test_newaliases(world):
@@ -265,6 +267,7 @@ def test_files_are_picked_up(world):
     ("foreign", "From: a@foreign.test\nTo: bob@example.org\n\nx\n", "550 5.7.1"),
     ("baddomain", "From: a@ops.test\nTo: bob@nowhere.test\n\nx\n", "nowhere.test"),
     ("inject", "X-Sender: <a@ops.test>\n\tSIZE=1\nX-Receiver: <bob@example.org>\x00\nFrom: a@ops.test\n\nx\n", "header"),
+    ("toolarge", "From: a@ops.test\nTo: bob@example.org\n\n" + ("y" * 99 + "\n") * 90000, "too large"),
     ("parameter", "X-Sender: <a@ops.test> NONSENSE=1\nX-Receiver: bob@example.org\nFrom: a@ops.test\n\nx\n", "555"),
 ])
 def test_bad_files_are_set_aside(world, name, text, word):
@@ -294,6 +297,20 @@ def test_a_file_is_its_owners(world):
     assert world.relay.metrics()["posthaste_pickup_taken_total"] > 0 and world.relay.metrics()["posthaste_pickup_refused_total"] > 0
     drop("nobodys", "From: a@web.test\nTo: bob@example.org\n\nx\n", uid=STRANGER)
     assert "uid:65533" in reason("nobodys")
+
+
+@needs_root
+def test_what_others_made_as_bad(world):
+    """Refused files are not put into a folder that another user has made under that name."""
+    bad = PLACE["it"].pickup / "bad"
+    assert world.relay.stop() == 0
+    bad.rename(bad.with_name("before"))
+    bad.mkdir()
+    os.chown(bad, NOBODY, NOBODY)
+    world.relay.start()
+    drop("unsent", "To: bob@example.org\n\nx\n")
+    assert "no sender" in reason("unsent") and bad.stat().st_uid == os.geteuid() and bad.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in PLACE["it"].pickup.glob(f"bad-of-uid-{NOBODY}-*")]
 
 
 def test_while_the_service_is_down(world):
