@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
 // The keys that the service signs with: list, rotate, import, and the zone that CNAMEs point into.
+#include <errno.h>
 #include <json-c/json.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -184,6 +186,22 @@ static void add_hex(struct json_object *args, const char *key, struct bytes data
     buf_done(&hex);
 }
 
+// Made here, it belongs to who starts the service: to root where that gives up its privileges itself (`user`), else to
+// the owner of the state folder, as the databases do.
+static int load_master(struct cli *cli, struct key_master *out)
+{
+    const char *path = cli_conf(cli)->dkim.master_key.at;
+    struct stat folder;
+    bool is_new = access(path, F_OK) == -1;
+    int err = key_master_load(path, true, out);
+    if (err || !is_new || geteuid() != 0 || cli_conf(cli)->user.len)
+        return err;
+    if (stat(cli_conf(cli)->state.at, &folder) == -1 ||
+        lchown(path, folder.st_uid, folder.st_gid) == -1)
+        return err_from_errno(errno);
+    return OK;
+}
+
 // The key is sealed here: it is nothing that the relay process should see.
 static int seal_key(struct cli *cli, struct bytes pem, struct json_object *args)
 {
@@ -191,7 +209,7 @@ static int seal_key(struct cli *cli, struct bytes pem, struct json_object *args)
     struct key_master master;
     struct buf record = {0}, sealed = {0};
     enum sign_kind kind;
-    int err = key_master_load(path, true, &master), exit = CLI_OK;
+    int err = load_master(cli, &master), exit = CLI_OK;
     if (err) {
         exit = cli_fail(cli_exit_of(err), "master key %s: %s", path, err_text(err));
     } else if (key_import(&master, pem, &kind, &record, &sealed) != OK) {

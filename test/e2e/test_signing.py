@@ -297,6 +297,20 @@ def test_import(make_relay, dns, receiver_, tmp_path):
     assert bad.returncode == 65
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives a folder to another user")
+def test_import_before_the_first_start(make_relay):
+    """The master key that root makes so can be read by the service, which a unit starts as the folder's owner."""
+    relay = make_relay(QUICK, start=False)
+    state = pathlib.Path(relay.config["state"])
+    state.mkdir(exist_ok=True)
+    os.chown(state, 65534, 65534)
+    relay.add_account("alice", domains=[DOMAIN])
+    pem = subprocess.run(["openssl", "genrsa", "2048"], capture_output=True, text=True, check=True).stdout
+    relay.cli("dkim", "import", "alice", DOMAIN, "--selector", "mail2019", stdin=pem)
+    key = pathlib.Path(f"{state}.key")
+    assert (key.stat().st_uid, key.stat().st_mode & 0o777) == (65534, 0o600)
+
+
 # ---- the signer and its keys ---------------------------------------------------------------------------------
 
 def test_never_unsigned(make_relay, dns, receiver_):
