@@ -137,18 +137,53 @@ static struct bytes trusted_of(struct import *im, const struct postfix_service *
 
 // ---- a service ---------------------------------------------------------------------------------------
 
-// Do the service's own restrictions leave out the networks? Those of main.cf are taken to have them.
+enum verdict { SILENT, PERMITS, REFUSES };
+
+// What a list of restrictions says of a client that is in mynetworks and has not logged in, of mail to other hosts.
+// smtpd reads it word by word; what looks something up (check_client_access, reject_rbl_client) refuses some, not all.
+static enum verdict verdict_on_networks(struct bytes list)
+{
+    static const struct {
+        const char *word;
+        enum verdict verdict;
+    } words[] = {{"permit_mynetworks", PERMITS},
+                 {"permit", PERMITS},
+                 {"reject", REFUSES},
+                 {"defer", REFUSES},
+                 {"defer_if_permit", REFUSES},
+                 {"reject_unauth_destination", REFUSES},
+                 {"defer_unauth_destination", REFUSES}};
+    struct bytes word;
+    bool warns = false; // warn_if_reject: the next word only logs
+    while (postfix_word(&list, &word)) {
+        for (size_t i = 0; i < COUNT_OF(words); i++)
+            if (bytes_eq_nocase(word, bytes_cstr(words[i].word)) &&
+                !(warns && words[i].verdict == REFUSES))
+                return words[i].verdict;
+        warns = bytes_eq_nocase(word, BYTES("warn_if_reject"));
+    }
+    return SILENT;
+}
+
+// May mynetworks relay through the service without a login? A permit ends its own list only, so none of them may refuse;
+// and the list that guards relaying has to permit them: smtpd_relay_restrictions, whose default does; where that
+// says nothing, smtpd_recipient_restrictions.
 static bool wants_networks(struct import *im, const struct postfix_service *s)
 {
-    static const char *const names[] = {"smtpd_relay_restrictions", "smtpd_recipient_restrictions",
-                                        "smtpd_client_restrictions"};
-    bool any = false, has = false;
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        struct bytes value = postfix_get(&im->cf, s, names[i]);
-        any = any || value.len;
-        has = has || bytes_search(value, BYTES("permit_mynetworks")) >= 0;
-    }
-    return has || !any;
+    static const char *const names[] = {
+        "smtpd_client_restrictions",      "smtpd_helo_restrictions",  "smtpd_sender_restrictions",
+        "smtpd_recipient_restrictions",   "smtpd_relay_restrictions", "smtpd_data_restrictions",
+        "smtpd_end_of_data_restrictions",
+    };
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (verdict_on_networks(postfix_get(&im->cf, s, names[i])) == REFUSES)
+            return false;
+    if (!postfix_is_set(&im->cf, s, "smtpd_relay_restrictions"))
+        return true;
+    enum verdict verdict = verdict_on_networks(postfix_get(&im->cf, s, "smtpd_relay_restrictions"));
+    if (verdict == SILENT)
+        verdict = verdict_on_networks(postfix_get(&im->cf, s, "smtpd_recipient_restrictions"));
+    return verdict == PERMITS;
 }
 
 static uint16_t port_of(struct bytes name)
@@ -318,7 +353,11 @@ static void take_service(struct import *im, const struct postfix_service *s, str
         return;
     }
     import_line(im, "  # master.cf: %.*s", BYTES_FMT(name));
-    l.trusted = wants_networks(im, s) ? trusted_of(im, s) : BYTES_NONE;
+    bool networks = wants_networks(im, s);
+    l.trusted = networks ? trusted_of(im, s) : BYTES_NONE;
+    if (!networks && postfix_is_set(&im->cf, s, "mynetworks"))
+        import_line(im,
+                    "  # its restrictions let nobody relay without a login, not mynetworks either");
     if (conf_value_name(service, &im->cf.arena, &l.name) != OK || ascii_is_digit(service.at[0]))
         l.name = arena_printf(&im->cf.arena, "port%u", l.port);
     if (!logins && !l.trusted.len) {

@@ -342,6 +342,45 @@ pickup    unix  n       -       y       60      1       pickup
     assert checked.returncode == 0, checked.stderr + text
 
 
+# What a service of master.cf sets, and whether mynetworks may then relay without a login.
+RESTRICTIONS = [
+    ("", True),  # smtpd_relay_restrictions has permit_mynetworks by default
+    ("smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject_unauth_destination", True),
+    ("smtpd_relay_restrictions=permit_sasl_authenticated,reject_unauth_destination", False),
+    # A permit of another list ends that list alone.
+    ("smtpd_client_restrictions=permit_mynetworks,reject smtpd_relay_restrictions=permit_sasl_authenticated,defer_unauth_destination", False),
+    ("smtpd_recipient_restrictions=permit_mynetworks,reject smtpd_relay_restrictions=permit_sasl_authenticated,reject", False),
+    ("smtpd_relay_restrictions=permit_sasl_authenticated,reject_unauth_destination,permit_mynetworks", False),
+    ("smtpd_relay_restrictions=check_client_access,hash:/x,PERMIT_MYNETWORKS,reject", True),
+    ("smtpd_relay_restrictions=warn_if_reject,reject_unauth_destination,permit_mynetworks,reject", True),
+    # Every list has a say.
+    ("smtpd_recipient_restrictions=permit_sasl_authenticated,reject_unauth_destination", False),
+    ("smtpd_recipient_restrictions=reject_unknown_recipient_domain", True),
+    ("smtpd_client_restrictions=permit_sasl_authenticated,reject", False),
+    ("smtpd_sender_restrictions=permit_sasl_authenticated,reject", False),
+    # Without smtpd_relay_restrictions it is smtpd_recipient_restrictions that guards relaying.
+    ("smtpd_relay_restrictions= smtpd_recipient_restrictions=permit_mynetworks,reject_unauth_destination", True),
+    ("smtpd_relay_restrictions= smtpd_recipient_restrictions=permit_sasl_authenticated,reject_unauth_destination", False),
+    ("smtpd_relay_restrictions= smtpd_client_restrictions=permit_mynetworks", False),
+]
+
+
+def test_networks_relay_without_login_only_where_postfix_let_them(etc):
+    """smtpd's lists of restrictions: each may refuse; the one that guards relaying has to permit."""
+    master = "".join(f"{3000 + i} inet n - y - - smtpd\n  " + " ".join(f"-o {{ {one.replace('=', ' = ', 1)} }}" for one in sets.split()) + "\n"
+                     for i, (sets, _) in enumerate(RESTRICTIONS))
+    text = convert(etc("""
+        myhostname = mx.example.org
+        mydestination =
+        mynetworks = 10.0.0.0/8
+        smtpd_sasl_auth_enable = yes
+        """, master))
+    found = {int(one["address"].rpartition(":")[2]) - 3000: one for one in yaml.safe_load(text)["listeners"]}
+    for i, (sets, trusted) in enumerate(RESTRICTIONS):
+        assert (found[i]["auth"], found[i].get("trusted")) == (("optional", ["10.0.0.0/8"]) if trusted else ("required", None)), sets
+    assert text.count("relay without a login, not mynetworks") == sum(not trusted for _, trusted in RESTRICTIONS)
+
+
 @pytest.fixture
 def etc(tmp_path, authority, pair):
     """etc(main.cf, master.cf): a folder like /etc/postfix; its two files."""
