@@ -331,7 +331,8 @@ static bool next_search(struct act *a)
                                       .id = a->selected[a->selected_next].id,
                                       .recipient = a->selected[a->selected_next].number,
                                       .held_only = a->filter.held_only,
-                                      .unheld_only = a->filter.unheld_only};
+                                      .unheld_only = a->filter.unheld_only,
+                                      .covered = a->filter.covered};
     a->selected_next++;
     a->cursor = 0;
     return true;
@@ -573,6 +574,7 @@ void api_queue_post(struct api_request *r)
     a->filter.unheld_only =
         action == ACTION_HOLD || action == ACTION_RETRY; // what is held stays so
     a->filter.held_only = action == ACTION_RELEASE;
+    a->filter.covered = &a->matched; // which stay held
     buf_clear(&r->body);
     buf_add(&r->body, bytes_of(&a, sizeof a));
     api_to_main(r, on_act);

@@ -143,6 +143,18 @@ static struct json_object *make_action(struct cli *cli, const char *action)
     return NULL;
 }
 
+static void print_counts(struct cli *cli, const char *action, struct json_object *answer)
+{
+    unsigned long long matched = cli_json_number(answer, "matched"),
+                       changed = cli_json_number(answer, "changed");
+    bool dry_run = cli_flag(cli, "dry-run");
+    printf("%s: %llu recipients match, %llu changed%s\n", action, matched, changed,
+           dry_run ? " (dry run)" : "");
+    if (strcmp(action, "release") == 0 && !dry_run && matched > changed)
+        printf("Another hold still covers %llu: `posthaste message why ID` names it.\n",
+               matched - changed);
+}
+
 static int act(struct cli *cli, const char *action)
 {
     struct json_object *answer, *request = make_action(cli, action);
@@ -158,10 +170,7 @@ static int act(struct cli *cli, const char *action)
     if (cli->json)
         cli_print_json(answer);
     else
-        printf("%s: %llu recipients match, %llu changed%s\n", action,
-               (unsigned long long)cli_json_number(answer, "matched"),
-               (unsigned long long)cli_json_number(answer, "changed"),
-               cli_flag(cli, "dry-run") ? " (dry run)" : "");
+        print_counts(cli, action, answer);
     json_object_put(answer);
     return CLI_OK;
 }

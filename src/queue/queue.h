@@ -182,7 +182,7 @@ enum queue_outcome {
                      // once
     QUEUE_HELD,      // stays until released
     QUEUE_SUSPENDED, // stays until its account is active again
-    QUEUE_RELEASED,  // no longer held: due as before, but not before `now`
+    QUEUE_RELEASED,  // no longer held, unless a rule covers it: due as before, but not before `now`
     QUEUE_RETRIED,   // due now, whatever the schedule; backoff of its domain and lane ends
     QUEUE_REROUTED,  // belongs to the domain (route, its own name) now: after a reload
     QUEUE_WARNED,    // the delayed-DSN is recorded; state as before
@@ -364,8 +364,11 @@ struct queue_filter {
     struct bytes domain;
     uint32_t account;
     bool held_only, unheld_only; // held by an operator, or not
-    bool suspended_only;         // held for its account's sake only
-    uint64_t made_before;        // message_id_serial() is less; 0: whenever
+    // With held_only: queue_claim() passes over what a hold of its domain, its account or all mail covers, and adds
+    // here how many recipients that were; may be NULL.
+    uint64_t *covered;
+    bool suspended_only;  // held for its account's sake only
+    uint64_t made_before; // message_id_serial() is less; 0: whenever
 };
 
 // Leases matching recipients that are not in flight, one message at a time, for an operator's
@@ -381,8 +384,8 @@ bool queue_match(struct queue *q, const struct queue_filter *filter, uint64_t *c
                  uint64_t *count);
 
 // Rules for mail to come (and a QUEUE_SAVE so that they last): recipients of the domain, account,
-// or all come in held. Those already queued are held or released by queue_claim(). `on` false ends
-// the rule.
+// or all come in held, and what was leased comes back held unless it is done. Those already queued are held or
+// released by queue_claim(). `on` false ends the rule; what another one covers stays held, whatever releases it.
 void queue_hold_domain(struct queue *q, struct bytes domain, bool on, uint64_t *kicks);
 void queue_hold_account(struct queue *q, uint32_t account, bool on, uint64_t *kicks);
 void queue_hold_all(struct queue *q, bool on, uint64_t *kicks);

@@ -142,17 +142,34 @@ static struct queue_bundle *bundle_of(struct queue *q, struct message_id id, uin
     return best;
 }
 
+// Which hold it is: that of all mail, of its domain, of its account, or its own.
+static void why_held(const struct queue *q, const struct queue_bundle *b, struct queue_reason *out)
+{
+    struct wall never = {0};
+    if (b->flags & BUNDLE_SUSPENDED)
+        say(out, QUEUE_LIMIT_HOLD, never, "account activate",
+            "held while its account may not send");
+    else if (q->hold_all)
+        say(out, QUEUE_LIMIT_HOLD, never, "queue release --all",
+            "held until released: all mail is held");
+    else if (map_find(&q->held_domains, queue_domain_name(b->domain)))
+        say(out, QUEUE_LIMIT_HOLD, never, "queue release --domain",
+            "held until released: mail to %s is held", b->domain->name);
+    else if (queue_is_held(q, queue_domain_name(b->domain), b->message->account))
+        say(out, QUEUE_LIMIT_HOLD, never, "queue release --account",
+            "held until released: mail of its account is held");
+    else
+        say(out, QUEUE_LIMIT_HOLD, never, "queue release", "held until released");
+}
+
 int queue_why(struct queue *q, struct message_id id, uint32_t number, struct queue_now now,
               struct queue_reason *out)
 {
     *out = (struct queue_reason){0};
     queue_lock(q);
     struct queue_bundle *b = bundle_of(q, id, number);
-    if (b && b->state == BUNDLE_HELD && b->flags & BUNDLE_SUSPENDED)
-        say(out, QUEUE_LIMIT_HOLD, (struct wall){0}, "account activate",
-            "held while its account may not send");
-    else if (b && b->state == BUNDLE_HELD)
-        say(out, QUEUE_LIMIT_HOLD, (struct wall){0}, "queue release", "held until released");
+    if (b && b->state == BUNDLE_HELD)
+        why_held(q, b, out);
     else if (b && b->state == BUNDLE_LEASED)
         say(out, QUEUE_LIMIT_NONE, (struct wall){0}, "", "being worked on just now");
     else if (b && b->state == BUNDLE_WAITING)

@@ -493,6 +493,78 @@ static void holds_mail_to_come(void **state)
     world_done(&w);
 }
 
+static void assert_why(struct world *w, struct message_id id, const char *setting)
+{
+    struct queue_reason why;
+    assert_int_equal(queue_why(w->queue, id, 1, w->now, &why), OK);
+    assert_string_equal(why.setting, setting);
+}
+
+// What several holds cover goes when the last of them ends, whatever is released before.
+static void keeps_what_another_hold_covers(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    uint64_t kicks = 0, covered = 0;
+    struct queue_filter all = {.held_only = true, .covered = &covered}, domain = all, one = all,
+                        account = all;
+    struct message_id id =
+        world_add(&w, &(struct world_mail){.domain = "a.site", .account = 3, .recipients = 2});
+    one.by = QUEUE_SELECT_ID, one.id = id;
+    domain.by = QUEUE_SELECT_DOMAIN, domain.domain = BYTES("a.site");
+    account.by = QUEUE_SELECT_ACCOUNT, account.account = 3;
+    queue_hold_account(w.queue, 3, true, &kicks);
+    queue_hold_domain(w.queue, BYTES("a.site"), true, &kicks);
+    queue_hold_all(w.queue, true, &kicks);
+    assert_true(world_next_claim(&w, &(struct queue_filter){.unheld_only = true}, QUEUE_HELD));
+    assert_why(&w, id, "queue release --all");
+    queue_hold_all(w.queue, false, &kicks);
+    assert_false(world_next_claim(&w, &all, QUEUE_RELEASED));
+    assert_number("those that stay are told", covered, 2);
+    assert_why(&w, id, "queue release --domain");
+    one.recipient = 2;
+    assert_false(world_next_claim(&w, &one, QUEUE_RELEASED));
+    assert_number("the one as well", covered, 3);
+    queue_hold_domain(w.queue, BYTES("a.site"), false, &kicks);
+    assert_false(world_next_claim(&w, &domain, QUEUE_RELEASED));
+    assert_why(&w, id, "queue release --account");
+    world_crash(&w, 1000, false);
+    world_run(&w, HOUR_MS);
+    assert_number("nothing left", w.sent_count, 0);
+    queue_hold_account(w.queue, 3, false, &kicks);
+    assert_why(&w, id, "queue release");
+    assert_true(world_next_claim(&w, &account, QUEUE_RELEASED));
+    world_run(&w, HOUR_MS);
+    assert_number("done", w.done, 2);
+    world_done(&w);
+}
+
+// A hold begins while an attempt is under way that fails: it is the last until the hold ends.
+static void holds_what_was_in_flight(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    uint64_t kicks = 0;
+    struct world_site *site = world_site(&w, "site");
+    site->reply = WORLD_DEFER;
+    site->transaction_ms = 5000;
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
+    world_run(&w, 1000);
+    queue_hold_domain(w.queue, BYTES("a.site"), true, &kicks);
+    world_run(&w, 10000);
+    assert_number("held", counts(&w).recipients[QUEUE_STATE_HELD], 1);
+    site->reply = WORLD_DELIVER;
+    world_run(&w, HOUR_MS);
+    assert_number("done", w.done, 0);
+    queue_hold_domain(w.queue, BYTES("a.site"), false, &kicks);
+    assert_true(world_next_claim(&w, &(struct queue_filter){.held_only = true}, QUEUE_RELEASED));
+    world_run(&w, HOUR_MS);
+    assert_number("done", w.done, 1);
+    world_done(&w);
+}
+
 // A restored backup starts like this: nothing goes out until it is released, not even after a restart.
 static void holds_everything(void **state)
 {
@@ -808,6 +880,8 @@ int main(void)
         cmocka_unit_test(suspends_beside_operators_holds),
         cmocka_unit_test(suspends_what_was_in_flight),
         cmocka_unit_test(holds_mail_to_come),
+        cmocka_unit_test(keeps_what_another_hold_covers),
+        cmocka_unit_test(holds_what_was_in_flight),
         cmocka_unit_test(holds_everything),
         cmocka_unit_test(retries_now),
         cmocka_unit_test(lists_in_pages),

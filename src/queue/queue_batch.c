@@ -80,12 +80,19 @@ static void suspend(struct queue *q, struct queue_bundle *b)
     queue_bundle_hold(q, b);
 }
 
-// Waits until due; for as long as its account may not send, held.
+static bool is_covered(const struct queue *q, const struct queue_bundle *b)
+{
+    return queue_is_held(q, queue_domain_name(b->domain), b->message->account);
+}
+
+// Waits until due; for as long as a hold covers it or its account may not send, held.
 static void wait_until(struct queue *q, struct queue_bundle *b, int64_t due_us)
 {
     b->flags &= ~BUNDLE_SUSPENDED;
     b->due_us = due_us;
-    if (queue_is_suspended(q, b->message->account))
+    if (is_covered(q, b))
+        queue_bundle_hold(q, b);
+    else if (queue_is_suspended(q, b->message->account))
         suspend(q, b);
     else
         queue_bundle_wait(q, b, due_us);
@@ -333,13 +340,16 @@ static struct queue_batch *claim_message(struct queue *q, struct queue_message *
         next = b->next;
         if (b->state == BUNDLE_LEASED || !queue_filter_matches(filter, b))
             continue;
-        struct queue_bundle *claimed = b;
-        if (filter->by == QUEUE_SELECT_ID && filter->recipient) {
-            ptrdiff_t i = number_index(b, filter->recipient);
-            if (i < 0)
-                continue;
-            claimed = single_out(q, b, i);
+        bool single = filter->by == QUEUE_SELECT_ID && filter->recipient;
+        ptrdiff_t i = single ? number_index(b, filter->recipient) : 0;
+        if (i < 0)
+            continue;
+        if (filter->held_only && is_covered(q, b)) {
+            if (filter->covered)
+                *filter->covered += single ? 1 : b->count;
+            continue;
         }
+        struct queue_bundle *claimed = single ? single_out(q, b, i) : b;
         if (claimed->state != BUNDLE_LEASED)
             queue_bundle_lease(q, claimed);
         claimed->next_leased = NULL;

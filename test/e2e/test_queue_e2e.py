@@ -144,6 +144,22 @@ def test_hold_an_account_and_all(relay, receiver_):
     relay.wait_state(second, "delivered")
 
 
+def test_several_holds(relay, receiver_):
+    """Mail goes when the last hold that covers it ends; until then a release says that it stays, and `why` names the hold."""
+    relay.cli("queue", "hold", "--account", "trusted")
+    relay.cli("queue", "hold", "--domain", "example.org")
+    ident = send(relay, "bob@example.org")
+    relay.wait_state(ident, "held")
+    for words in (["--id", ident], ["--domain", "example.org"]):
+        assert relay.cli("queue", "release", *words) == {"matched": 1, "changed": 0, "dry_run": False}
+    assert "Another hold still covers 1" in relay.run("queue", "release", "--domain", "example.org").stdout
+    assert relay.cli("message", "why", ident)["setting"] == "queue release --account"
+    assert "released" not in [e["type"] for e in relay.cli_list("events") if e["id"] == ident]
+    assert relay.states(ident) == {"bob@example.org": "held"} and not receiver_.messages()
+    assert relay.cli("queue", "release", "--account", "trusted")["changed"] == 1
+    relay.wait_state(ident, "delivered")
+
+
 def test_retry_now(make_relay, receiver_):
     relay = sending_relay(make_relay, SLOW_RETRY)
     receiver_.script("rcpt", "451 4.2.0 later", times=2)
