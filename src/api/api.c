@@ -303,6 +303,10 @@ static enum MHD_Result answer_control(void *cls, struct MHD_Connection *connecti
     if (r->counted)
         atomic_fetch_sub(&api->waiting, 1);
     r->counted = false;
+    if (r->answer.err) { // half a list would pass for a whole one
+        buf_done(&r->answer);
+        api_reply_error(r, E_LIMIT, "the answer is too large: ask for less at once");
+    }
     return send_text(connection, r->status, "application/json", buf_bytes(&r->answer));
 }
 

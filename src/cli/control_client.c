@@ -10,7 +10,7 @@
 #include "base/check.h"
 #include "cli/cli.h"
 
-#define LINE_MAX_BYTES ((size_t)1 << 20)
+#define LINE_MAX_BYTES BUF_MAX_DEFAULT // what the service can have in an answer at all
 #define SOCKET_PATH_MAX 107
 #define URL_MAX_BYTES 8192
 
