@@ -162,16 +162,20 @@ static int read_certificate(struct guard *g, struct setup *s, struct buf *key)
 }
 
 // The key stays here; what goes on is its number.
-static int load_certificate(struct guard *g, struct setup *s)
+static int load_certificate(struct guard *g, struct setup *s, struct buf *errors)
 {
     struct buf key = {0};
     char reason[NET_TLS_REASON];
     int err = read_certificate(g, s, &key);
+    if (err)
+        buf_printf(errors, "error: tls.certificate or tls.key cannot be read: %s\n", err_text(err));
     if (!err && s->certificate.len) {
         err = guard_signer_add(&g->signer, buf_bytes(&s->certificate), buf_bytes(&key), &s->key,
                                reason);
-        if (err)
+        if (err) {
             fprintf(stderr, "error: tls.certificate or tls.key: %s\n", reason);
+            buf_printf(errors, "error: tls.certificate or tls.key: %s\n", reason);
+        }
     }
     wipe(&key);
     return err;
@@ -216,7 +220,7 @@ static int wait_for_predecessor(const struct conf *conf)
 }
 
 // Reads file and certificates and opens the sockets: g->next, if all of that works. Errors have been shown; `errors` has
-// those of the file.
+// those of the file, of the certificate and of the listeners.
 static int load(struct guard *g, struct buf *errors)
 {
     struct setup *s = &g->next;
@@ -231,12 +235,12 @@ static int load(struct guard *g, struct buf *errors)
     if (!err) {
         if (!g->good.conf)
             log_setup(s->conf->log.level, s->conf->log.format);
-        err = load_certificate(g, s);
+        err = load_certificate(g, s, errors);
     }
     if (!err && !g->good.conf)
         err = wait_for_predecessor(s->conf);
     if (!err)
-        err = guard_sockets_open(&g->sockets, s->conf, g->good.conf != NULL);
+        err = guard_sockets_open(&g->sockets, s->conf, g->good.conf != NULL, errors);
     if (err)
         setup_done(s);
     return err;
@@ -354,7 +358,8 @@ static void reload(struct guard *g, const char *why, const char *by)
     int err = load(g, &errors);
     if (err) {
         log_error("reload refused, the old configuration goes on", LOG_ERR(err));
-        tell_reloaded(g, false, errors.len ? buf_bytes(&errors) : BYTES("its log says why"));
+        tell_reloaded(g, false,
+                      errors.len ? bytes_trim(buf_bytes(&errors)) : BYTES("its log says why"));
         guard_notify_ready(RELOAD_REFUSED);
     } else if (send_all(g, &g->next) != OK) {
         log_error("the relay does not take the new configuration");

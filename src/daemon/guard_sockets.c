@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: MIT
+//
+// How it works: at a reload the old sockets stay open until the relay has taken the new ones, so "*:25" is in the way of
+// "192.0.2.1:25" then. The kernel lets both listen where both have SO_REUSEPORT and one owner. They have it for that
+// moment only: two services would else share a port without a word. Who connects in the very moment that the old one
+// is closed is reset, and connects again.
 #include "daemon/guard_sockets.h"
 
 #include <arpa/inet.h>
@@ -43,7 +48,13 @@ static int bound_port(int fd, struct sys_addr *addr)
     return OK;
 }
 
-static int set_up(int fd, const struct sys_addr *addr, bool both_families)
+static int set_share(int fd, bool share)
+{
+    int on = share;
+    return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+}
+
+static int set_up(int fd, const struct sys_addr *addr, bool both_families, bool share)
 {
     int on = 1, v6only = both_families ? 0 : 1;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == -1)
@@ -51,9 +62,13 @@ static int set_up(int fd, const struct sys_addr *addr, bool both_families)
     if (addr->kind == SYS_ADDR_IP6 &&
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only) == -1)
         return -1;
+    if (share && set_share(fd, true) == -1)
+        return -1;
     struct sockaddr_storage sa;
     socklen_t len = to_sockaddr(addr, &sa);
-    return bind(fd, (struct sockaddr *)&sa, len) == -1 || listen(fd, BACKLOG) == -1 ? -1 : 0;
+    if (bind(fd, (struct sockaddr *)&sa, len) == -1 || listen(fd, BACKLOG) == -1)
+        return -1;
+    return share ? set_share(fd, false) : 0;
 }
 
 // A socket that nobody listens at is what the last service left.
@@ -101,13 +116,13 @@ static int bind_path(const struct sys_addr *addr, int *out_fd)
     return -1;
 }
 
-static int bind_address(struct sys_addr *addr, bool both_families, int *out_fd)
+static int bind_address(struct sys_addr *addr, bool both_families, bool share, int *out_fd)
 {
     int family = addr->kind == SYS_ADDR_IP4 ? AF_INET : AF_INET6;
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd == -1)
         return -1;
-    if (set_up(fd, addr, both_families) == -1 || bound_port(fd, addr) != OK) {
+    if (set_up(fd, addr, both_families, share) == -1 || bound_port(fd, addr) != OK) {
         int saved = errno;
         close(fd);
         errno = saved;
@@ -118,29 +133,78 @@ static int bind_address(struct sys_addr *addr, bool both_families, int *out_fd)
 }
 
 // "*:PORT" is both families where the host has IPv6, and IPv4 alone where it has not.
-static int open_address(const char *text, bool any_family, struct sys_addr *addr, int *out_fd)
+static int open_address(const char *text, bool any_family, bool share, struct sys_addr *addr,
+                        int *out_fd)
 {
     if (sys_addr_parse(bytes_cstr(text), addr) != OK)
         return -1;
     if (addr->kind == SYS_ADDR_UNIX)
         return bind_path(addr, out_fd);
     if (!any_family)
-        return bind_address(addr, false, out_fd);
+        return bind_address(addr, false, share, out_fd);
     uint16_t port = addr->port;
     *addr = (struct sys_addr){.kind = SYS_ADDR_IP6, .port = port};
-    if (bind_address(addr, true, out_fd) == 0)
+    if (bind_address(addr, true, share, out_fd) == 0)
         return 0;
     if (errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL)
         return -1;
     *addr = (struct sys_addr){.kind = SYS_ADDR_IP4, .port = port};
-    return bind_address(addr, false, out_fd);
+    return bind_address(addr, false, share, out_fd);
 }
 
-static const char *remedy(int errno_value)
+static bool is_any(const struct sys_addr *addr)
+{
+    static const uint8_t zero[sizeof addr->ip];
+    return memcmp(addr->ip, zero, addr->kind == SYS_ADDR_IP4 ? 4 : sizeof addr->ip) == 0;
+}
+
+static bool overlap(const struct sys_addr *a, const struct sys_addr *b)
+{
+    if (a->kind == SYS_ADDR_UNIX || b->kind == SYS_ADDR_UNIX || a->port != b->port)
+        return false;
+    return is_any(a) || is_any(b) ||
+           (a->kind == b->kind && memcmp(a->ip, b->ip, a->kind == SYS_ADDR_IP4 ? 4 : 16) == 0);
+}
+
+static const struct guard_socket *find_own(const struct guard_sockets *sockets,
+                                           const struct guard_socket *s)
+{
+    struct sys_addr addr;
+    if (sys_addr_parse(bytes_cstr(s->asked), &addr) != OK)
+        return NULL;
+    for (int i = 0; i < sockets->count; i++)
+        if (overlap(&addr, &sockets->at[i].address))
+            return &sockets->at[i];
+    return NULL;
+}
+
+// Opens it beside those of ours that end with this reload.
+static int open_beside(struct guard_sockets *sockets, struct guard_socket *s, bool any_family)
+{
+    struct sys_addr addr;
+    int saved, count = 0;
+    if (sys_addr_parse(bytes_cstr(s->asked), &addr) != OK)
+        return -1;
+    for (int i = 0; i < sockets->count; i++)
+        if (!sockets->at[i].wanted && overlap(&addr, &sockets->at[i].address))
+            count += set_share(sockets->at[i].fd, true) == 0;
+    int rc = count ? open_address(s->asked, any_family, true, &s->address, &s->fd) : -1;
+    saved = count ? errno : EADDRINUSE;
+    for (int i = 0; i < sockets->count; i++)
+        if (count && !sockets->at[i].wanted && overlap(&addr, &sockets->at[i].address))
+            (void)set_share(sockets->at[i].fd, false);
+    errno = saved;
+    return rc;
+}
+
+static const char *remedy(int errno_value, const struct guard_socket *own)
 {
     switch (errno_value) {
     case EADDRINUSE:
-        return "another program listens there: stop it, or choose another port";
+        if (own && own->wanted)
+            return "another listener of this configuration has it: give each its own address";
+        return own ? "posthaste itself has it as a socket that only a restart can replace: restart"
+                   : "another program listens there: stop it, or choose another port";
     case EACCES:
         return "ports below 1024 need root or CAP_NET_BIND_SERVICE, a socket a folder to write in";
     case EADDRNOTAVAIL:
@@ -186,31 +250,50 @@ static void adopt_activated(struct guard_sockets *sockets, struct bytes name, st
         snprintf(s->name, sizeof s->name, "%.*s", BYTES_FMT(name));
 }
 
-static int open_one(struct guard_sockets *sockets, struct bytes name, struct bytes asked,
-                    bool any_family)
+// Where the configuration has us listen.
+struct place {
+    struct bytes name, asked;
+    bool any_family;
+};
+
+static bool keep_one(struct guard_sockets *sockets, const struct place *p)
 {
-    adopt_activated(sockets, name, asked);
-    struct guard_socket *s = find(sockets, name, asked);
-    if (s) {
+    adopt_activated(sockets, p->name, p->asked);
+    struct guard_socket *s = find(sockets, p->name, p->asked);
+    if (s)
         s->wanted = true;
+    return s;
+}
+
+static int refuse(struct guard_sockets *sockets, const struct guard_socket *s, struct buf *errors)
+{
+    int e = errno;
+    const char *name = s->name[0] ? s->name : "http";
+    const char *what = remedy(e, find_own(sockets, s));
+    log_error("cannot listen", LOG_CSTR("listener", name), LOG_CSTR("address", s->asked),
+              LOG_CSTR("error", strerror(e)), LOG_CSTR("remedy", what));
+    buf_printf(errors, "error: listener %s cannot listen on %s: %s: %s\n", name, s->asked,
+               strerror(e), what);
+    return e == EADDRINUSE ? E_BUSY : e == EACCES ? E_DENIED : E_IO;
+}
+
+static int open_one(struct guard_sockets *sockets, const struct place *p, struct buf *errors)
+{
+    if (keep_one(sockets, p))
         return OK;
-    }
     if (sockets->count == GUARD_SOCKETS_MAX) {
         log_error("too many listeners", LOG_INT("max", GUARD_SOCKETS_MAX));
+        buf_printf(errors, "error: more than %d listeners\n", GUARD_SOCKETS_MAX);
         return E_LIMIT;
     }
-    s = &sockets->at[sockets->count];
+    struct guard_socket *s = &sockets->at[sockets->count];
     *s = (struct guard_socket){.fd = -1, .wanted = true};
-    snprintf(s->name, sizeof s->name, "%.*s", BYTES_FMT(name));
-    snprintf(s->asked, sizeof s->asked, "%.*s", BYTES_FMT(asked));
+    snprintf(s->name, sizeof s->name, "%.*s", BYTES_FMT(p->name));
+    snprintf(s->asked, sizeof s->asked, "%.*s", BYTES_FMT(p->asked));
     if (!take_from_renamed(sockets, s) &&
-        open_address(s->asked, any_family, &s->address, &s->fd) == -1) {
-        int e = errno;
-        log_error("cannot listen", LOG_STR("listener", name.len ? name : BYTES("http")),
-                  LOG_STR("address", asked), LOG_CSTR("error", strerror(e)),
-                  LOG_CSTR("remedy", remedy(e)));
-        return e == EADDRINUSE ? E_BUSY : e == EACCES ? E_DENIED : E_IO;
-    }
+        open_address(s->asked, p->any_family, false, &s->address, &s->fd) == -1 &&
+        (errno != EADDRINUSE || open_beside(sockets, s, p->any_family) == -1))
+        return refuse(sockets, s, errors);
     sockets->count++;
     return OK;
 }
@@ -236,36 +319,39 @@ void guard_sockets_settle(struct guard_sockets *sockets)
     sockets->count = kept;
 }
 
-static int open_http(struct guard_sockets *sockets, const struct conf *conf)
+// The i-th place; false behind the last. Those that are not set have asked.len 0.
+static bool place_at(const struct conf *conf, bool running, uint32_t i, struct place *out)
 {
-    int err = OK;
-    if (conf->http.address.len)
-        err = open_one(sockets, BYTES_NONE, conf->http.address, false);
-    if (conf->unsubscribe.address.len) {
-        int e =
-            open_one(sockets, BYTES(GUARD_SOCKET_UNSUBSCRIBE), conf->unsubscribe.address, false);
-        err = err ? err : e;
+    if (i < conf->listeners_count) {
+        const struct conf_listener *l = &conf->listeners[i];
+        *out = (struct place){l->name, l->address, l->any_family};
+        return true;
     }
-    return err;
+    const struct conf_listener *local = &conf->sendmail.listener;
+    const struct place others[] = {
+        {local->name, conf->sendmail.socket.len ? local->address : BYTES_NONE, false},
+        {BYTES_NONE, conf->http.address, false},
+        {BYTES(GUARD_SOCKET_UNSUBSCRIBE), conf->unsubscribe.address, false},
+    };
+    i -= conf->listeners_count;
+    if (i >= (running ? 1 : COUNT_OF(others)))
+        return false;
+    *out = others[i];
+    return true;
 }
 
-int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf, bool running)
+int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf, bool running,
+                       struct buf *errors)
 {
-    for (int i = 0; i < sockets->count; i++)
-        sockets->at[i].wanted = running && guard_socket_is_http(&sockets->at[i]);
+    struct place p;
     int before = sockets->count, err = OK;
-    for (uint32_t i = 0; i < conf->listeners_count; i++) {
-        const struct conf_listener *l = &conf->listeners[i];
-        int e = open_one(sockets, l->name, l->address, l->any_family);
-        err = err ? err : e;
-    }
-    if (conf->sendmail.socket.len) {
-        const struct conf_listener *l = &conf->sendmail.listener;
-        int e = open_one(sockets, l->name, l->address, false);
-        err = err ? err : e;
-    }
-    if (!running) {
-        int e = open_http(sockets, conf);
+    for (int i = 0; i < before; i++)
+        sockets->at[i].wanted = running && guard_socket_is_http(&sockets->at[i]);
+    for (uint32_t i = 0; place_at(conf, running, i, &p); i++)
+        if (p.asked.len)
+            (void)keep_one(sockets, &p); // first: what is in nobody's way is known then
+    for (uint32_t i = 0; place_at(conf, running, i, &p); i++) {
+        int e = p.asked.len ? open_one(sockets, &p, errors) : OK;
         err = err ? err : e;
     }
     if (err) { // as it was: the old configuration goes on
@@ -358,8 +444,10 @@ void guard_sockets_take_activated(struct guard_sockets *sockets, int first, int 
 
 void guard_sockets_revert(struct guard_sockets *sockets, const struct conf *conf)
 {
-    if (guard_sockets_open(sockets, conf, true) == OK)
+    struct buf errors = {0};
+    if (guard_sockets_open(sockets, conf, true, &errors) == OK)
         guard_sockets_settle(sockets);
+    buf_done(&errors);
 }
 
 void guard_sockets_close(struct guard_sockets *sockets)

@@ -3,7 +3,8 @@
 // guard_sockets - bound, listening sockets kept by name and address across reloads
 //
 // Owner:    the guard owns the descriptors; the relay gets duplicates.
-// Fails:    guard_sockets_open() logs each listener that cannot be opened, with what to do, and returns
+// Fails:    guard_sockets_open() logs each listener that cannot be opened, with what to do, adds a line for each to
+//           `errors`, and returns
 //           E_BUSY (address in use), E_DENIED (port below 1024 without permission) or E_IO.
 #pragma once
 
@@ -34,8 +35,9 @@ struct guard_sockets {
 // Opens what `conf` names and is not open yet; `wanted` says which are its. The others stay open, until it is known
 // that they are not needed again: guard_sockets_settle(). On failure all is as it was before. With `running` those for
 // HTTP stay what they are: the relay takes them at its start only.
-int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf,
-                       bool running) MUST_USE;
+// An address that only a socket of ours is in the way of, which is not wanted any more, is opened beside it.
+int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf, bool running,
+                       struct buf *errors) MUST_USE;
 // Leaves the sockets to the program that this process becomes by exec: a text for guard_sockets_take(). E_IO.
 struct buf;
 int guard_sockets_leave(const struct guard_sockets *sockets, struct buf *out) MUST_USE;

@@ -15,6 +15,7 @@
 #include "base/test_base.h"
 
 static struct guard_sockets sockets;
+static char said[1024]; // the errors of the last open_conf()
 
 static void swallow(void *ctx, struct bytes line)
 {
@@ -52,7 +53,8 @@ static int open_conf(const char *const listeners[][2], const char *http, bool ru
     buf_printf(&text, "http: {address: \"%s\"}\n", http);
     if (conf_load_text(buf_bytes(&text), "test", "/", &conf, &errors) != OK)
         fail_msg("%s", buf_cstr(&errors));
-    int err = guard_sockets_open(&sockets, conf, running);
+    int err = guard_sockets_open(&sockets, conf, running, &errors);
+    snprintf(said, sizeof said, "%s", errors.len ? buf_cstr(&errors) : "");
     if (!err)
         guard_sockets_settle(&sockets);
     conf_free(conf);
@@ -150,6 +152,37 @@ static void test_renamed(void **state)
     assert_true(answers(port));
 }
 
+// From every address to one and back: the old socket, which stays open meanwhile, is in nobody's way. Afterwards the port is
+// taken for others as before; what stays in the configuration is no way out.
+static void test_narrowed(void **state)
+{
+    (void)state;
+    char any[32], one[32];
+    assert_int_equal(open_these((const char *const[][2]){{"a", "*:0"}, {NULL}}, "127.0.0.1:0"), OK);
+    uint16_t port = sockets.at[0].address.port;
+    guard_sockets_close(&sockets);
+    snprintf(any, sizeof any, "*:%u", port);
+    snprintf(one, sizeof one, "127.0.0.1:%u", port);
+    const char *const wide[][2] = {{"a", any}, {NULL}}, *const narrow[][2] = {{"a", one}, {NULL}};
+    assert_int_equal(open_these(wide, "127.0.0.1:0"), OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(open_conf(narrow, "none", true), OK);
+        assert_int_equal(sockets.count, 2);
+        assert_true(answers(port));
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+        assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof in), -1);
+        close(fd);
+        assert_int_equal(open_conf(wide, "none", true), OK);
+        assert_true(answers(port));
+    }
+    assert_int_equal(
+        open_conf((const char *const[][2]){{"b", one}, {"a", any}, {NULL}}, "none", true), E_BUSY);
+    assert_non_null(strstr(said, "error: listener b cannot listen on 127.0.0.1:"));
+    assert_non_null(strstr(said, "another listener of this configuration has it"));
+    assert_true(answers(port));
+}
+
 // One that can't be opened: all stays as it was, nothing half new.
 static void test_refused(void **state)
 {
@@ -159,10 +192,12 @@ static void test_refused(void **state)
         open_these((const char *const[][2]){{"a", "127.0.0.1:0"}, {NULL}}, "127.0.0.1:0"), OK);
     struct guard_socket before = sockets.at[0];
     snprintf(taken, sizeof taken, "127.0.0.1:%u", before.address.port);
-    assert_int_equal(
-        open_these((const char *const[][2]){{"new", "127.0.0.1:0"}, {"other", taken}, {NULL}},
-                   "127.0.0.1:0"),
-        E_BUSY);
+    assert_int_equal(open_these((const char *const[][2]){{"new", "127.0.0.1:0"},
+                                                         {"a", "127.0.0.1:0"},
+                                                         {"other", taken},
+                                                         {NULL}},
+                                "127.0.0.1:0"),
+                     E_BUSY);
     assert_int_equal(sockets.count, 2);
     assert_int_equal(sockets.at[0].fd, before.fd);
     assert_true(answers(before.address.port));
@@ -216,7 +251,7 @@ static int open_socket(const char *path)
                path);
     if (conf_load_text(buf_bytes(&text), "test", "/", &conf, &errors) != OK)
         fail_msg("%s", buf_cstr(&errors));
-    int err = guard_sockets_open(&sockets, conf, false);
+    int err = guard_sockets_open(&sockets, conf, false, &errors);
     conf_free(conf);
     buf_done(&text);
     buf_done(&errors);
@@ -310,6 +345,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
     cmocka_unit_test_setup_teardown(test_http_stays, setup, teardown),
     cmocka_unit_test_setup_teardown(test_renamed, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_narrowed, setup, teardown),
     cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
     cmocka_unit_test_setup_teardown(test_left_and_taken, setup, teardown),
     cmocka_unit_test_setup_teardown(test_activated, setup, teardown),

@@ -241,6 +241,30 @@ def test_http_address_needs_a_restart(relay_):
     assert relay_.ready["http"]["port"] == port and relay_.http("/metrics")[0] == 200
 
 
+def test_listener_is_narrowed_by_a_reload(relay_):
+    """*:PORT to 127.0.0.1:PORT and back; what another program has is refused, and the command says so."""
+    with_fixed_ports(relay_)
+    first, *others = relay_.config["listeners"]
+    port = relay_.listener(first["name"])[1]
+
+    def is_served():
+        with contextlib.suppress(OSError), relay_.client() as client:
+            return client.noop()[0] == 250
+
+    for address in (f"*:{port}", f"127.0.0.1:{port}", f"*:{port}"):
+        relay_.write_config({"listeners": [{**first, "address": address}, *others]})
+        assert relay_.cli("config", "reload") == {"reloaded": True, "restart": ["http.address"]}
+        wait_for(is_served)  # the old socket closes a moment later
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        relay_.write_config({"listeners": [{**first, "address": taken}, *others]})
+        refused = relay_.run("config", "reload", check=False)
+        assert refused.returncode == 78
+        assert f"listener {first['name']} cannot listen on {taken}" in refused.stderr and "another program" in refused.stderr
+    with relay_.client() as client:
+        assert client.noop()[0] == 250
+
+
 def test_answers_are_sent_to_their_end(relay_):
     """Who has asked before the end hears the whole answer, however slowly it is read: an upgrade's client, too."""
     addresses = "".join(f"{'x' * 50}@{'.'.join(['y' * 60] * 3)}.n{n}.example\n" for n in range(1000))
