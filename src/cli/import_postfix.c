@@ -149,7 +149,7 @@ static struct import_entry *parse_table(struct import *im, struct bytes text)
     struct import_entry *first = NULL, **last = &first;
     struct buf whole = {0};
     struct bytes line;
-    uint32_t number = 0;
+    uint32_t number = 0, start = 0;
     // A line that begins with white space goes on with the one before.
     for (bool more = true; more;) {
         more = bytes_cut(&text, '\n', &line);
@@ -166,10 +166,12 @@ static struct import_entry *parse_table(struct import *im, struct bytes text)
             **last = (struct import_entry){
                 .key = arena_dup(&im->cf.arena, bytes_first(entry, n)),
                 .value = arena_dup(&im->cf.arena, bytes_trim(bytes_skip(entry, n))),
-                .line = number};
+                .line = start};
             last = &(*last)->next;
             buf_clear(&whole);
         }
+        if (more && !whole.len)
+            start = number;
         if (more)
             buf_add(&whole, line);
     }

@@ -108,23 +108,55 @@ static void add_domain(struct import_aliases *a, struct bytes name)
 
 // ---- entries -----------------------------------------------------------------------------------------
 
+// The next of "target, target": a comma within quotes is none.
+static bool next_target(struct bytes *rest, struct bytes *out)
+{
+    size_t n = 0;
+    if (!rest->len)
+        return false;
+    for (bool quoted = false; n < rest->len && (quoted || rest->at[n] != ','); n++)
+        if (rest->at[n] == '"')
+            quoted = !quoted;
+        else if (rest->at[n] == '\\')
+            n++; // whatever comes next
+    *out = bytes_first(*rest, n);
+    *rest = bytes_skip(*rest, n + 1);
+    return true;
+}
+
+// A program with its arguments, a file, a list in a file, or what is quoted: none of its words are addresses.
+static bool is_no_address(struct bytes target)
+{
+    struct bytes word;
+    while (postfix_word(&target, &word))
+        if (word.at[0] == '|' || word.at[0] == '"' || word.at[0] == '/' ||
+            bytes_starts_nocase(word, BYTES(":include:")))
+            return true;
+    return false;
+}
+
 // "target, target" of ours; false: one of them is no address.
 static bool format_targets(struct import_aliases *a, struct bytes key, struct bytes values,
                            struct bytes bare_domain, struct buf *out)
 {
     struct arena *arena = &a->im->cf.arena;
-    struct bytes word, target;
+    struct bytes part, word, target;
     bool good = true;
-    while (postfix_word(&values, &word)) {
-        if (word.len > 1 && word.at[0] == '\\') // "not an alias again"
-            word = bytes_skip(word, 1);
-        if (bytes_find(word, '@') < 0)
-            word = arena_printf(arena, "%.*s@%.*s", BYTES_FMT(word), BYTES_FMT(bare_domain));
-        if (conf_value_mailbox(word, arena, &target) != OK) {
+    while (next_target(&values, &part)) {
+        if (is_no_address(part)) {
             good = false;
             continue;
         }
-        buf_printf(out, "%s%.*s", out->len ? ", " : "", BYTES_FMT(target));
+        while (postfix_word(&part, &word)) {
+            if (word.len > 1 && word.at[0] == '\\') // "not an alias again"
+                word = bytes_skip(word, 1);
+            if (bytes_find(word, '@') < 0)
+                word = arena_printf(arena, "%.*s@%.*s", BYTES_FMT(word), BYTES_FMT(bare_domain));
+            if (conf_value_mailbox(word, arena, &target) == OK)
+                buf_printf(out, "%s%.*s", out->len ? ", " : "", BYTES_FMT(target));
+            else
+                good = false;
+        }
     }
     if (bytes_eq_nocase(buf_bytes(out), key)) // itself alone: it exists
         buf_clear(out);
@@ -259,8 +291,11 @@ int import_aliases_read(struct import *im, struct import_aliases **out)
         buf_printf(&a->table, "option subaddress %.1s\n", delimiter.at);
     bool virtual = add_maps(a, "virtual_alias_maps", false);
     bool local = !postfix_is_set(&im->cf, NULL, "alias_maps") || add_maps(a, "alias_maps", true);
-    if (!a->first)
+    if (!a->first) {
+        if (a->lost.len)
+            import_line(im, "%.*s", (int)a->lost.len - 1, a->lost.at);
         return OK;
+    }
     add_own_domains(a, "mydestination");
     add_own_domains(a, "virtual_mailbox_domains");
     add_others(a);

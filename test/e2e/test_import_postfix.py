@@ -463,6 +463,27 @@ def test_aliases_refuse_nobody_whom_postfix_knew(etc, tmp_path):
         "@example.org", "@relay.example.org", "@localhost", "@intern.example.org"]
 
 
+def test_arguments_of_programs_are_no_users(etc, tmp_path):
+    """An alias for a program or a file is lost as a whole, with its arguments; addresses beside it stay."""
+    files = etc("""
+        myhostname = mx.example.org
+        mydestination = example.org
+        alias_maps = hash:/etc/postfix/with_programs
+        """)
+    programs = ['mailman: "|/var/lib/mailman/mail/mailman post mailman"', "bare: |/usr/bin/thing with arguments",
+                "old: |\"/usr/bin/thing, x\" y", "file: /var/mail/a b", "list: :include:/etc/list of it", 'quoted: "john smith, x" y']
+    table = files[0].parent / "with_programs"
+    table.write_text("\n".join(programs + ['bob: \\bob, "|/usr/bin/vacation, \\" anna", carl dora']) + "\n")
+    text = convert(files, "--files", tmp_path / "files")
+    written = pathlib.Path(yaml.safe_load(text)["routes"][0]["recipients"]).read_text()
+    assert written.splitlines() == ["bob@example.org: bob@example.org, carl@example.org, dora@example.org", "@example.org"]
+    for line in range(1, 8):
+        assert f"# line {line} has no counterpart here" in text
+    table.write_text("\n".join(programs))  # none is left: they are told of all the same
+    text = convert(files, "--files", tmp_path / "files")
+    assert "recipients" not in yaml.safe_load(text)["routes"][0] and "# line 6 has no counterpart here: quoted" in text
+
+
 def test_secrets_stay_in_their_files(etc, tmp_path):
     """A password is never printed; with --files it is in a file of its own, the whole of it."""
     files = etc(CASES["smarthost_with_login"][0])
