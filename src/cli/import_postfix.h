@@ -56,12 +56,15 @@ int import_routes(struct import *im) MUST_USE;
 #define IMPORT_VIA 300
 #define IMPORT_MAILDIRS "/var/mail/posthaste" // the unit lets the service write there
 
+#define IMPORT_NOWHERE "nowhere" // no value of `via`: the result is refused until somebody decides
+
 // Where a transport and its next hop lead.
 struct import_target {
     char via[IMPORT_VIA];                  // "" : nowhere that we know
     bool smtp;                             // TLS and logins make sense
     bool implicit_tls;                     // smtps://
     const struct postfix_service *service; // the transport in master.cf, or NULL
+    bool refuses;                          // error: or retry:, and so no `via`
     const char *note;                      // for a comment, or NULL
     struct bytes nexthop;                  // as Postfix looks it up: for logins and TLS policies
 };
@@ -70,6 +73,8 @@ struct import_target {
 void import_parse_target(struct import *im, struct bytes text, struct import_target *out);
 // By transport_maps, for mail to somebody in the domain; false: no entry of it that we could follow.
 bool import_transport_of(struct import *im, struct bytes domain, struct import_target *out);
+// Has it an entry there that says only that the rest of the table is not for it?
+bool import_is_exempt(struct import *im, struct bytes domain);
 // A route with its login and TLS. `match` is the inside of match: {}, empty for everything; `recipients` a table's
 // path or empty. E_IO: the login's file.
 int import_route(struct import *im, const char *match, const struct import_target *t,
@@ -82,9 +87,12 @@ int import_aliases_read(struct import *im, struct import_aliases **out) MUST_USE
 void import_aliases_done(struct import_aliases *a);
 // Routes for domains of aliases that are not this host's own; `fallback`: where mail goes that nothing else decides.
 int import_aliases_print(struct import_aliases *a, const struct import_target *fallback) MUST_USE;
-// The route for domains of this host that the parameter lists, by the first transport that is set.
-int import_local(struct import *im, const struct import_aliases *a, const char *name,
+// The route for domains of this host that the parameter lists, by the first transport that is set: for those that
+// transport_maps exempts, which come before its entries, or for the others.
+int import_local(struct import *im, const struct import_aliases *a, const char *name, bool exempt,
                  const char *const *transports) MUST_USE;
+// Is it a domain of this host?
+bool import_is_own(struct import *im, struct bytes domain);
 
 // ---- tables ------------------------------------------------------------------------------------------
 

@@ -61,6 +61,12 @@ static bool is_in_list(struct import *im, const char *name, struct bytes domain)
     return false;
 }
 
+bool import_is_own(struct import *im, struct bytes domain)
+{
+    return is_in_list(im, "mydestination", domain) ||
+           is_in_list(im, "virtual_mailbox_domains", domain);
+}
+
 // Did Postfix know no users of the domain but those that its tables name?
 static bool is_of_aliases_only(struct import *im, struct bytes domain)
 {
@@ -87,8 +93,7 @@ static void judge(struct import_aliases *a, struct alias_domain *d)
         d->others = ELSEWHERE;
     else if (is_of_aliases_only(im, d->name))
         d->others = NOBODY;
-    else if (is_in_list(im, "mydestination", d->name) ||
-             is_in_list(im, "virtual_mailbox_domains", d->name))
+    else if (import_is_own(im, d->name))
         d->others = LOCAL;
     else
         d->others = ELSEWHERE;
@@ -361,7 +366,7 @@ int import_aliases_print(struct import_aliases *a, const struct import_target *f
 
 // Domains that came with their aliases, and went elsewhere, are not told again.
 static struct bytes domains_of(struct import *im, const struct import_aliases *a, const char *name,
-                               struct bytes *out_table)
+                               bool exempt, struct bytes *out_table)
 {
     struct bytes list = postfix_get(&im->cf, NULL, name), word;
     struct buf out = {0};
@@ -371,7 +376,7 @@ static struct bytes domains_of(struct import *im, const struct import_aliases *a
             conf_value_domain(word, &im->cf.arena, &domain) != OK)
             continue;
         const struct alias_domain *d = map_find(&a->domains, domain);
-        if (d && d->printed)
+        if ((d && d->printed) || import_is_exempt(im, domain) != exempt)
             continue;
         if (d)
             *out_table = a->path;
@@ -382,20 +387,28 @@ static struct bytes domains_of(struct import *im, const struct import_aliases *a
     return kept;
 }
 
-int import_local(struct import *im, const struct import_aliases *a, const char *name,
+int import_local(struct import *im, const struct import_aliases *a, const char *name, bool exempt,
                  const char *const *transports)
 {
-    struct bytes table = BYTES_NONE, domains = domains_of(im, a, name, &table);
+    struct bytes table = BYTES_NONE, domains = domains_of(im, a, name, exempt, &table);
     struct import_target t = {0};
     if (!domains.len)
         return OK;
     import_from(im, name, 2);
-    for (; *transports && !t.via[0]; transports++) {
+    if (!postfix_is_set(&im->cf, NULL, name))
+        import_line(im, "  # main.cf has no %s: Postfix's default", name);
+    for (; *transports && !t.via[0] && !t.refuses; transports++) {
         struct bytes value = postfix_get(&im->cf, NULL, *transports);
         if (!value.len)
             continue;
         import_parse_target(im, value, &t);
         import_from(im, *transports, 2);
+    }
+    if (t.refuses) {
+        import_line(im,
+                    "  # Postfix refused their mail: leave this route out, or say where it shall "
+                    "go, or discard");
+        snprintf(t.via, sizeof t.via, IMPORT_NOWHERE);
     }
     if (!t.via[0]) {
         import_line(im, "  # Postfix put their mail into mailboxes of this host. Before the start: "

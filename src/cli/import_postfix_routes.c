@@ -116,6 +116,7 @@ void import_parse_target(struct import *im, struct bytes text, struct import_tar
     } else if (bytes_eq(command, BYTES("discard"))) {
         snprintf(out->via, sizeof out->via, "discard");
     }
+    out->refuses = bytes_eq(command, BYTES("error")) || bytes_eq(command, BYTES("retry"));
 }
 
 static bool is_mx(const struct import_target *t)
@@ -337,12 +338,106 @@ static int each_entry(struct import *im, const char *name, struct bytes values,
     return err;
 }
 
+// transport(5): "a null transport and a null nexthop": as if the table did not have the key.
+static bool is_as_without(const struct import_entry *e)
+{
+    return bytes_eq(e->value, BYTES(":"));
+}
+
+static struct bytes parent_of(struct bytes key)
+{
+    ptrdiff_t dot = bytes_find(bytes_skip(key, 1), '.');
+    return dot < 0 ? BYTES("*") : bytes_skip(key, (size_t)dot + 1);
+}
+
+// The entry of transport_maps that holds: of the key itself, of ".parent"s from the longest, of "*".
+static const struct import_entry *find_transport(struct import *im, struct bytes key)
+{
+    struct bytes map;
+    const char *why;
+    for (bool last = false; !last; key = parent_of(key)) {
+        struct bytes maps = postfix_get(&im->cf, NULL, "transport_maps");
+        while (postfix_word(&maps, &map))
+            for (const struct import_entry *e = import_table(im, map, &why); e; e = e->next)
+                if (bytes_eq_nocase(e->key, key))
+                    return e;
+        last = bytes_eq(key, BYTES("*"));
+    }
+    return NULL;
+}
+
+bool import_transport_of(struct import *im, struct bytes domain, struct import_target *out)
+{
+    const struct import_entry *e = find_transport(im, domain);
+    *out = (struct import_target){0};
+    if (!e || is_as_without(e))
+        return false;
+    import_parse_target(im, e->value, out);
+    if (is_mx(out))
+        out->nexthop = domain;
+    return out->via[0] != 0;
+}
+
+bool import_is_exempt(struct import *im, struct bytes domain)
+{
+    const struct import_entry *e = find_transport(im, domain);
+    return e && is_as_without(e);
+}
+
+// Where mail goes that nothing else decides. A transport that refuses everything (error:) or that is a program has no
+// counterpart; the Internet is none.
+static void find_default(struct import *im, struct import_target *out)
+{
+    struct bytes relayhost = postfix_get(&im->cf, NULL, "relayhost");
+    struct bytes transport = postfix_get(&im->cf, NULL, "default_transport");
+    import_parse_target(im, transport.len ? transport : BYTES("smtp"), out);
+    if (is_mx(out) && relayhost.len) {
+        *out = (struct import_target){.service = out->service};
+        parse_nexthop(im, relayhost, out);
+    }
+    if (!out->via[0])
+        *out = (struct import_target){
+            .via = IMPORT_NOWHERE,
+            .note = "mail for other hosts went nowhere that we know (default_transport, "
+                    "relayhost): say where it shall go, or discard"};
+}
+
+// Only what a broader entry would send elsewhere needs a route. Domains of this host have theirs already.
+static int on_exempt(struct import *im, const char *name, const struct import_entry *e,
+                     struct bytes pattern)
+{
+    struct import_target t;
+    char match[512];
+    bool address = rank_of(e->key) == 0;
+    struct bytes broader =
+        address ? bytes_skip(e->key, (size_t)bytes_find(e->key, '@') + 1) : parent_of(e->key);
+    const struct import_entry *other = rank_of(e->key) == 3 ? NULL : find_transport(im, broader);
+    bool own = import_is_own(im, address ? broader : e->key);
+    if (!other || is_as_without(other) || (own && !address)) {
+        import_line(im, "  # %s, line %u: %.*s goes as if the table did not have it", name, e->line,
+                    BYTES_FMT(e->key));
+        return OK;
+    }
+    if (own || !pattern.len) {
+        import_line(im, "  # %s, line %u, has no counterpart here: %.*s :", name, e->line,
+                    BYTES_FMT(e->key));
+        return OK;
+    }
+    find_default(im, &t);
+    if (is_mx(&t))
+        t.nexthop = e->key;
+    snprintf(match, sizeof match, "recipient: %.*s", BYTES_FMT(pattern));
+    return import_route(im, match, &t, BYTES_NONE);
+}
+
 static int on_transport(struct import *im, const char *name, const struct import_entry *e)
 {
     struct import_target t;
     char match[512];
     struct bytes pattern = pattern_of(im, e->key);
     import_from(im, name, 2);
+    if (is_as_without(e))
+        return on_exempt(im, name, e, pattern);
     import_parse_target(im, e->value, &t);
     if (!pattern.len || !t.via[0]) {
         import_line(im, "  # %s, line %u, has no counterpart here: %.*s %.*s", name, e->line,
@@ -363,29 +458,6 @@ static int on_address_transport(struct import *im, const char *name, const struc
 static int on_domain_transport(struct import *im, const char *name, const struct import_entry *e)
 {
     return rank_of(e->key) == 0 ? OK : on_transport(im, name, e);
-}
-
-// The domain itself, ".parent"s from the longest, "*".
-bool import_transport_of(struct import *im, struct bytes domain, struct import_target *out)
-{
-    struct bytes key = domain, map;
-    const char *why;
-    for (bool last = false; !last;) {
-        struct bytes maps = postfix_get(&im->cf, NULL, "transport_maps");
-        while (postfix_word(&maps, &map))
-            for (const struct import_entry *e = import_table(im, map, &why); e; e = e->next)
-                if (bytes_eq_nocase(e->key, key)) {
-                    import_parse_target(im, e->value, out);
-                    if (is_mx(out))
-                        out->nexthop = domain;
-                    return out->via[0] != 0;
-                }
-        last = bytes_eq(key, BYTES("*"));
-        ptrdiff_t dot = bytes_find(bytes_skip(key, 1), '.');
-        key = dot < 0 ? BYTES("*") : bytes_skip(key, (size_t)dot + 1);
-    }
-    *out = (struct import_target){0};
-    return false;
 }
 
 static int on_sender_relay(struct import *im, const char *name, const struct import_entry *e)
@@ -423,41 +495,17 @@ static int on_policy(struct import *im, const char *name, const struct import_en
 
 // ---- the rest of it -----------------------------------------------------------------------------------
 
-// Where mail goes that nothing else decides; where that is nowhere we know, by MX.
-static void find_default(struct import *im, struct import_target *out)
-{
-    struct bytes relayhost = postfix_get(&im->cf, NULL, "relayhost");
-    struct bytes transport = postfix_get(&im->cf, NULL, "default_transport");
-    *out = (struct import_target){.service =
-                                      service_of(im, transport.len ? transport : BYTES("smtp"))};
-    if (bytes_find(transport, ':') > 0)
-        import_parse_target(im, transport, out);
-    if (!out->via[0] && relayhost.len)
-        parse_nexthop(im, relayhost, out);
-    if (!out->via[0])
-        *out = (struct import_target){.via = "mx", .smtp = true, .service = out->service};
-}
-
 static int print_default(struct import *im, const struct import_target *t)
 {
-    struct bytes transport = postfix_get(&im->cf, NULL, "default_transport");
-    bool has_relayhost = postfix_get(&im->cf, NULL, "relayhost").len > 0;
-    static const char *const names[] = {"relayhost", "smtp_tls_security_level", "smtp_use_tls",
-                                        "smtp_enforce_tls", "smtp_sasl_auth_enable"};
-    struct import_target by_transport = {0};
-    if (bytes_find(transport, ':') > 0)
-        import_parse_target(im, transport, &by_transport);
-    if (by_transport.via[0])
-        import_from(im, "default_transport", 2);
+    static const char *const names[] = {"default_transport",       "relayhost",
+                                        "smtp_tls_security_level", "smtp_use_tls",
+                                        "smtp_enforce_tls",        "smtp_sasl_auth_enable"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         import_from(im, names[i], 2);
     if (bytes_starts(postfix_get(&im->cf, NULL, "smtp_tls_security_level"), BYTES("dane")))
         import_line(im, "  # DANE is not looked at yet: %s", tls_out(im, t->service));
     if (!is_mx(t))
         return import_route(im, "", t, BYTES_NONE);
-    if (has_relayhost && !by_transport.via[0])
-        import_line(
-            im, "  # relayhost is no host that could be connected to: set via: smtp://HOST:PORT");
     import_line(im, "  - via: mx");
     print_overrides(im, t->service);
     import_line(im, "    tls: %s", tls_out(im, t->service));
@@ -472,7 +520,7 @@ static bool has_all(struct import *im)
         for (struct import_entry *e = import_table(im, map, &why); e; e = e->next) {
             struct import_target t;
             import_parse_target(im, e->value, &t);
-            if (rank_of(e->key) == 3 && t.via[0])
+            if (rank_of(e->key) == 3 && t.via[0] && !is_as_without(e))
                 return true;
         }
     return false;
@@ -564,14 +612,17 @@ static int print_routes(struct import *im, struct import_aliases *aliases)
     if (!err)
         err = import_aliases_print(aliases, &fallback);
     if (!err)
+        err = import_local(im, aliases, "mydestination", true, local);
+    if (!err)
+        err = import_local(im, aliases, "virtual_mailbox_domains", true, virtual);
+    if (!err)
         err = each_entry(im, "transport_maps", transports, on_domain_transport);
     import_from(im, "transport_maps", 2); // though there may be no entries
     if (err || has_all(im))
         return err;
-    if (postfix_is_set(&im->cf, NULL, "mydestination"))
-        err = import_local(im, aliases, "mydestination", local);
+    err = import_local(im, aliases, "mydestination", false, local);
     if (!err)
-        err = import_local(im, aliases, "virtual_mailbox_domains", virtual);
+        err = import_local(im, aliases, "virtual_mailbox_domains", false, virtual);
     if (!err)
         err = each_entry(im, "sender_dependent_relayhost_maps",
                          postfix_get(&im->cf, NULL, "sender_dependent_relayhost_maps"),

@@ -484,6 +484,75 @@ def test_arguments_of_programs_are_no_users(etc, tmp_path):
     assert "recipients" not in yaml.safe_load(text)["routes"][0] and "# line 6 has no counterpart here: quoted" in text
 
 
+def routes_of(text):
+    """[(sender or recipients, via)]"""
+    found = []
+    for route in yaml.safe_load(text)["routes"]:
+        match = route.get("match", {})
+        found.append((match.get("recipient") or match.get("sender"), route["via"]))
+    return found
+
+
+MAILDIRS = "maildir:/var/mail/posthaste/%d/%u"
+
+
+def test_null_transports_are_as_if_absent(etc, tmp_path):
+    """transport(5): "my.domain :" keeps a domain out of what a broader entry says; without one it says nothing."""
+    main = """
+        myhostname = mx.my.domain
+        mydestination = my.domain, localhost
+        virtual_mailbox_domains = boxes.my.domain
+        virtual_transport = lmtp:unix:/run/lmtp
+        transport_maps = hash:/etc/postfix/with_null
+        relayhost = [relay.example]
+        """
+    files = etc(main)
+    table = files[0].parent / "with_null"
+    table.write_text("my.domain :\n.my.domain :\nfar.example :\nlists.my.domain smtp:[lists.example]\nboss@far.example :\n"
+                     "root@my.domain :\n.sub.example smtp:[sub.example]\nx.sub.example :\n* smtp:[out.example]\n")
+    text = convert(files)
+    assert routes_of(text) == [
+        (["my.domain"], MAILDIRS), (["boxes.my.domain"], "lmtp:/run/lmtp"),
+        ("far.example", "smtp://relay.example:25"), ("lists.my.domain", "smtp://lists.example:25"),
+        ("x.sub.example", "smtp://relay.example:25"), ("*.sub.example", "smtp://sub.example:25"),
+        ("*.my.domain", "smtp://relay.example:25"), ("*", "smtp://out.example:25")]
+    assert "boss@far.example goes as if" in text and "root@my.domain goes as if" in text and "my.domain goes as if" in text
+    table.write_text("my.domain :\nfar.example :\n* :\n")
+    assert routes_of(convert(files)) == [(["my.domain", "localhost"], MAILDIRS), (["boxes.my.domain"], "lmtp:/run/lmtp"),
+                                         (None, "smtp://relay.example:25")]
+    files = etc(main.replace("relayhost = [relay.example]", "virtual_alias_maps = hash:/etc/postfix/virtual_of_mine"))
+    (files[0].parent / "virtual_of_mine").write_text("anna@my.domain bob@far.example\n")
+    table.write_text("my.domain :\n* smtp:[out.example]\n")
+    text = convert(files, "--files", tmp_path / "files")
+    route = yaml.safe_load(text)["routes"][-2]
+    assert route["match"] == {"recipient": ["my.domain"]} and route["via"] == MAILDIRS
+    assert "anna@my.domain: bob@far.example\n" in pathlib.Path(route["recipients"]).read_text()
+
+
+def test_local_domains_by_default(etc):
+    """Without mydestination mail for the host itself stays, as it did."""
+    text = convert(etc("""
+        myhostname = web.example.org
+        relayhost = [relay.example]
+        """))
+    assert routes_of(text) == [(["web.example.org", "localhost.example.org", "localhost"], MAILDIRS), (None, "smtp://relay.example:25")]
+    assert "main.cf has no mydestination: Postfix's default" in text
+
+
+@pytest.mark.parametrize("settings, nowhere", [
+    ("default_transport = error\nrelay_transport = error\n", [None]),  # Debian's "Local only"
+    ("default_transport = error:5.1.1 nobody\nrelayhost = [relay.example]\n", [None]),
+    ("default_transport = uucp:there\n", [None]),
+    ("relayhost = [relay.example]:99999\n", [None]),
+    ("default_transport = relay\n", []),
+    ("local_transport = error:not here\n", [["localhost"]]),
+])
+def test_what_went_nowhere_does_not_go_to_the_internet(settings, nowhere, etc):
+    """The result is refused until somebody says where that mail shall go."""
+    text = convert(etc("myhostname = web.example.org\nmydestination = localhost\n" + settings), code=65 if nowhere else 0)
+    assert [match for match, via in routes_of(text) if via == "nowhere"] == nowhere
+
+
 def test_secrets_stay_in_their_files(etc, tmp_path):
     """A password is never printed; with --files it is in a file of its own, the whole of it."""
     files = etc(CASES["smarthost_with_login"][0])
@@ -557,6 +626,6 @@ def test_bad_input(etc, tmp_path):
     path.write_text(bomb + "a0 = \nmyorigin = $myorigin\nmydomain = $myhostname\n")
     assert "hostname:" in convert([path])
     path.write_text("myhostname = bad_host name\nmydestination = " + "a" * 5000 + "\nrelayhost = [" + "h" * 400 + "]:99999\n")
-    assert yaml.safe_load(convert([path]))["hostname"] == "mail.example.org"
+    assert yaml.safe_load(convert([path], code=65))["hostname"] == "mail.example.org"
     path.write_bytes(b"myhostname = h.example\nsmtpd_banner = \xff\x1b[31m\nmynetworks = \x00\n")
     assert "\x1b" not in convert([path])
