@@ -26,10 +26,17 @@ static void add_format(struct buf *out, const char *format, va_list args)
     __attribute__((format(printf, 2, 0)));
 static void add_format(struct buf *out, const char *format, va_list args)
 {
-    char text[4096];
-    vsnprintf(text, sizeof text, format, args);
-    buf_add_cstr(out, text);
-    buf_add_byte(out, '\n');
+    va_list again;
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, args);
+    CHECK(n >= 0);
+    char *at = buf_reserve(out, (size_t)n + 1);
+    if (at) {
+        vsnprintf(at, (size_t)n + 1, format, again);
+        at[n] = '\n';
+        buf_commit(out, (size_t)n + 1);
+    }
+    va_end(again);
 }
 
 void import_line(struct import *im, const char *format, ...)
@@ -226,20 +233,45 @@ static bool give_to_service(int fd)
     return !group || (fchown(fd, (uid_t)-1, group->gr_gid) == 0 && fchmod(fd, 0640) == 0);
 }
 
+static bool has_content(const char *path, struct bytes text)
+{
+    struct buf found;
+    buf_init(&found, POSTFIX_FILE_MAX);
+    bool same = route_file_read(path, &found) == OK && bytes_eq(buf_bytes(&found), text);
+    buf_done(&found);
+    return same;
+}
+
+// A file that is there already may be one that was read (/etc/aliases), or changed by hand since.
 int import_write(struct import *im, struct bytes name, struct bytes text, struct bytes *out_path)
 {
     *out_path = arena_printf(&im->cf.arena, "%s/%.*s", im->files ? im->files : "/etc/posthaste",
                              BYTES_FMT(name));
     if (!im->files)
         return OK;
-    int fd = open(out_path->at, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(out_path->at, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd == -1 && errno == EEXIST) {
+        if (has_content(out_path->at, text))
+            return OK;
+        buf_printf(&im->errors,
+                   "%s: error: exists, with other content, and is not overwritten; move it away, "
+                   "or name another folder\n",
+                   out_path->at);
+        return E_IO;
+    }
     bool good = fd != -1 && write(fd, text.at ? text.at : "", text.len) == (ssize_t)text.len;
     good = good && give_to_service(fd);
-    if (fd != -1 && close(fd) == -1)
+    int why = errno;
+    if (fd != -1 && close(fd) == -1 && good) {
         good = false;
-    if (!good)
-        buf_printf(&im->errors, "%s: error: can't be written: %s\n", out_path->at, strerror(errno));
-    return good ? OK : E_IO;
+        why = errno;
+    }
+    if (good)
+        return OK;
+    if (fd != -1)
+        unlink(out_path->at);
+    buf_printf(&im->errors, "%s: error: can't be written: %s\n", out_path->at, strerror(why));
+    return E_IO;
 }
 
 // ---- numbers -----------------------------------------------------------------------------------------

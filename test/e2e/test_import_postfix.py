@@ -553,6 +553,27 @@ def test_what_went_nowhere_does_not_go_to_the_internet(settings, nowhere, etc):
     assert [match for match, via in routes_of(text) if via == "nowhere"] == nowhere
 
 
+def test_long_lists(etc):
+    """No line is cut."""
+    names = [f"domain-{i}.example" for i in range(1500)]
+    text = convert(etc("myhostname = mx.example.org\nmydestination = " + " ".join(names) + "\n"))
+    assert routes_of(text) == [(names, MAILDIRS), (None, "mx")]
+
+
+def test_no_file_is_overwritten(etc, tmp_path):
+    """--files where the aliases are that it reads; the same again is no fault."""
+    files = etc("""
+        myhostname = mx.example.org
+        mydestination = example.org
+        alias_maps = hash:/etc/postfix/aliases
+        """)
+    aliases = files[0].parent / "aliases"
+    result = subprocess.run([BINARY, "import", "postfix", files[0], "--files", files[0].parent], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 75 and f"{aliases}: error: exists, with other content" in result.stderr
+    assert aliases.read_text() == TABLES["aliases"]
+    assert convert(files, "--files", tmp_path / "files") == convert(files, "--files", tmp_path / "files")
+
+
 def test_secrets_stay_in_their_files(etc, tmp_path):
     """A password is never printed; with --files it is in a file of its own, the whole of it."""
     files = etc(CASES["smarthost_with_login"][0])
