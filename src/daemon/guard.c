@@ -715,8 +715,8 @@ static void on_relay_gone(struct guard *g, int status)
         guard_signer_stop(&g->signer); // the next program starts its own
         guard_hook_done(&g->hook);
         guard_upgrade_become(&g->next_program, &g->sockets);
-        g->upgrading = false;
-        g->restart_at_ms = now_ms();
+        g->upgrading = false; // it could not: both start again
+        g->restart_at_ms = g->signer_at_ms = now_ms();
         return;
     }
     if (!g->ready && code > 0) {

@@ -132,6 +132,19 @@ def kill_relay(relay):
     wait_for(lambda: relay.log().count("ready pid=") > before)
 
 
+def test_upgrade_to_a_program_that_goes_away(relay_, receiver_, monkeypatch, tmp_path):
+    """It agrees, and cannot be started: the running program goes on, with a relay and a signer."""
+    program = run_own_program(relay_, monkeypatch, tmp_path)
+    first = relay_.children()
+    monkeypatch.setattr("lib.relay.BINARY", BINARY)
+    replace(program, '#!/bin/sh\nrm "$0"\n')
+    relay_.run("upgrade", check=False)
+    wait_for(lambda: "cannot start the installed program" in relay_.log())
+    wait_for(lambda: all(now and now != first[name] for name, now in relay_.children().items()))
+    wait_for(lambda: relay_.log().count("ready pid=") >= 2)
+    relay_.wait_state(send(relay_), "delivered")  # over STARTTLS: the signer has the key
+
+
 def test_refused_reload_leaves_what_last_worked(make_relay, receiver_, pair):
     relay = make_relay(start=False)
     certificate, key = relay.folder / "own.pem", relay.folder / "own.key"
