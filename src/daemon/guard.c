@@ -430,10 +430,16 @@ static int find_user(const struct conf *conf, const struct passwd **out)
     return E_NOT_FOUND;
 }
 
-static void drop_privileges(const struct passwd *user)
+// Mail and keys must not end in a core file.
+static void forbid_core(void)
 {
     struct rlimit none = {0, 0};
-    setrlimit(RLIMIT_CORE, &none); // mail and keys must not end in a core file
+    setrlimit(RLIMIT_CORE, &none);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+static void drop_privileges(const struct passwd *user)
+{
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
@@ -446,7 +452,7 @@ static void drop_privileges(const struct passwd *user)
         _exit(EX_NOPERM);
     }
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    forbid_core(); // after setuid, which may undo it
 }
 
 // In a child of the guard: what is the guard's alone, and its privileges, are given up.
@@ -852,6 +858,7 @@ static int exit_code_for(int err)
 
 int guard_main(const char *config, const char *ready_file)
 {
+    forbid_core(); // before any key is read
     struct guard *g = mem_new(sizeof *g);
     *g = (struct guard){.config = config,
                         .ready_file = ready_file,

@@ -47,11 +47,18 @@ def send(relay):
 def test_m_relay_is_shut_in(relay_, receiver_):
     relay_.wait_state(send(relay_), "delivered")
     check_shut_in(relay_)
-    limits = pathlib.Path(f"/proc/{relay_.relay_pid()}/limits").read_text()
-    assert [line.split()[4] for line in limits.splitlines() if line.startswith("Max core file size")] == ["0"]
     assert relay_.http("/readyz")[0] == 200
     assert {"main", "spool", "dns", "worker0"} <= {status["Name"] for status in threads(relay_)}
     assert "could not be set up" not in relay_.log() and "Landlock" not in relay_.log()
+
+
+def test_m_no_process_leaves_a_core(relay_):
+    """Not the guard either, which has the certificates' keys: soft and hard limit."""
+    pids = relay_.pids()
+    assert len(pids) == 3
+    for pid in pids:
+        limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
+        assert [line.split()[4:6] for line in limits.splitlines() if line.startswith("Max core file size")] == [["0", "0"]], pid
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
