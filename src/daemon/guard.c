@@ -54,6 +54,7 @@ struct setup {
     struct conf_host host;
     struct buf text, certificate;
     uint32_t key; // the number of the certificate's
+    struct timespec certificate_changed, key_changed;
     struct roles roles;
 };
 
@@ -65,7 +66,8 @@ struct guard {
     bool again;         // a reload was asked for meanwhile
     char reload_by[64], again_by[64]; // whose reload it is: what CHANNEL_RELOADED begins with
     struct guard_signer signer;
-    struct timespec certificate_changed, key_changed;
+    struct timespec certificate_seen,
+        key_seen; // of the good files; a refused reload has seen them, too
     struct guard_sockets sockets;
     int signals, channel;
     pid_t relay;
@@ -147,7 +149,7 @@ static void wipe(struct buf *secret)
     buf_done(secret);
 }
 
-static int read_certificate(struct guard *g, struct setup *s, struct buf *key)
+static int read_certificate(struct setup *s, struct buf *key)
 {
     const struct conf *conf = s->conf;
     if (conf->tls.self_signed)
@@ -155,9 +157,9 @@ static int read_certificate(struct guard *g, struct setup *s, struct buf *key)
     if (!conf->tls.certificate.len)
         return OK;
     int err = read_file("certificate", conf->tls.certificate.at, SECRET_FILE_MAX, &s->certificate,
-                        &g->certificate_changed);
+                        &s->certificate_changed);
     if (!err)
-        err = read_file("private key", conf->tls.key.at, SECRET_FILE_MAX, key, &g->key_changed);
+        err = read_file("private key", conf->tls.key.at, SECRET_FILE_MAX, key, &s->key_changed);
     return err;
 }
 
@@ -166,7 +168,7 @@ static int load_certificate(struct guard *g, struct setup *s, struct buf *errors
 {
     struct buf key = {0};
     char reason[NET_TLS_REASON];
-    int err = read_certificate(g, s, &key);
+    int err = read_certificate(s, &key);
     if (err)
         buf_printf(errors, "error: tls.certificate or tls.key cannot be read: %s\n", err_text(err));
     if (!err && s->certificate.len) {
@@ -192,8 +194,25 @@ static bool certificate_changed(const struct guard *g)
 {
     const struct conf *conf = g->good.conf;
     return !conf->tls.self_signed && conf->tls.certificate.len &&
-           (changed(conf->tls.certificate.at, &g->certificate_changed) ||
-            changed(conf->tls.key.at, &g->key_changed));
+           (changed(conf->tls.certificate.at, &g->certificate_seen) ||
+            changed(conf->tls.key.at, &g->key_seen));
+}
+
+static void see(const char *path, struct timespec *out)
+{
+    struct stat st;
+    if (stat(path, &st) == 0)
+        *out = st.st_mtim;
+}
+
+// Before a reload: what it may refuse is not tried again until it changes again.
+static void see_certificate(struct guard *g)
+{
+    const struct conf *conf = g->good.conf;
+    if (conf->tls.self_signed || !conf->tls.certificate.len)
+        return;
+    see(conf->tls.certificate.at, &g->certificate_seen);
+    see(conf->tls.key.at, &g->key_seen);
 }
 
 // ---- configuration -------------------------------------------------------------------------------------
@@ -251,6 +270,8 @@ static void accept_next(struct guard *g)
 {
     setup_done(&g->good);
     g->good = g->next;
+    g->certificate_seen = g->good.certificate_changed;
+    g->key_seen = g->good.key_changed;
     if (!g->started.len)
         conf_show_fixed(g->good.conf, &g->started);
     g->next = (struct setup){0};
@@ -355,6 +376,7 @@ static void reload(struct guard *g, const char *why, const char *by)
     snprintf(g->reload_by, sizeof g->reload_by, "%s", by);
     log_info("reloading", LOG_CSTR("because", why));
     guard_notify_reloading();
+    see_certificate(g);
     int err = load(g, &errors);
     if (err) {
         log_error("reload refused, the old configuration goes on", LOG_ERR(err));

@@ -170,6 +170,31 @@ def test_refused_reload_leaves_what_last_worked(make_relay, receiver_, pair):
         socket.create_connection(trusted, timeout=60)
 
 
+def test_a_refused_certificate_is_tried_once(make_relay, pair):
+    """Another path in the file, or other files at the old one: refused once, and read again when they change again."""
+    relay = make_relay(start=False)
+    certificate, key = relay.folder / "own.pem", relay.folder / "own.key"
+    shutil.copy(pair.certificate, certificate)
+    shutil.copy(pair.key, key)
+    good = {"tls": {"certificate": str(certificate), "key": str(key)}}
+    relay.write_config(good)
+    relay.start()
+    other = relay.folder / "other.pem"
+    shutil.copy(pair.certificate, other)
+    relay.reload({"tls": {"certificate": str(other), "key": str(relay.folder / "missing.key")}})
+    assert relay.log().count("reload refused") == 1
+    time.sleep(5)  # it looks every two seconds
+    assert relay.log().count("reloading") == 1, relay.log()
+    relay.write_config(good)
+    other.write_text("no certificate")
+    other.rename(certificate)  # at once: a half written one would be another change
+    wait_for(lambda: relay.log().count("reload refused") == 2)
+    time.sleep(5)
+    assert relay.log().count("reloading") == 2, relay.log()
+    shutil.copy(pair.certificate, certificate)
+    wait_for(lambda: "reloaded" in relay.log())
+
+
 def with_fixed_ports(relay):
     """The configuration with the ports that the kernel chose."""
     listeners = [{**one, "address": "%s:%d" % relay.listener(one["name"])} for one in relay.config["listeners"]]
