@@ -19,6 +19,7 @@ struct import {
     bool needs_certificate;       // some listener wants logins, and Postfix has none
     bool has_certificate;
     struct import_read *tables; // those read so far
+    struct import_list *lists;  // of domains, likewise
 };
 
 // Builds all of im->out from im->cf. E_IO where a file below `files` can't be written; `errors` says which.

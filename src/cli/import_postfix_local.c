@@ -52,9 +52,87 @@ static struct bytes origin_of(struct import *im)
     return found.len ? found : postfix_get(&im->cf, NULL, "myhostname");
 }
 
+#define LIST_DEPTH_MAX 5 // files that name files
+
+struct import_list {
+    const char *name;
+    struct bytes words;
+    struct import_list *next;
+};
+
+static void add_list(struct import *im, struct bytes list, int depth, struct buf *out,
+                     struct buf *lost);
+
+// A file of such words; lines that begin with "#" are comments.
+static bool add_list_file(struct import *im, struct bytes path, int depth, struct buf *out,
+                          struct buf *lost)
+{
+    struct buf text;
+    buf_init(&text, POSTFIX_FILE_MAX);
+    bool good = depth < LIST_DEPTH_MAX && import_read_file(im, path, &text) == OK;
+    struct bytes rest = good ? buf_bytes(&text) : BYTES_NONE, line;
+    while (bytes_cut(&rest, '\n', &line)) {
+        struct bytes words = bytes_trim(line);
+        if (words.len && words.at[0] != '#')
+            add_list(im, words, depth + 1, out, lost);
+    }
+    buf_done(&text);
+    return good;
+}
+
+// The keys of a table that are no addresses.
+static bool add_list_table(struct import *im, struct bytes map, struct buf *out)
+{
+    const char *why;
+    for (const struct import_entry *e = import_table(im, map, &why); e; e = e->next)
+        if (bytes_find(e->key, '@') < 0)
+            buf_add_all(out, e->key, BYTES(" "));
+    return !why;
+}
+
+static void add_list(struct import *im, struct bytes list, int depth, struct buf *out,
+                     struct buf *lost)
+{
+    struct bytes word;
+    while (postfix_word(&list, &word)) {
+        bool taken = word.at[0] != '!';
+        if (word.at[0] == '/')
+            taken = add_list_file(im, word, depth, out, lost);
+        else if (taken && word.at[0] != '[' && bytes_find(word, ':') >= 0)
+            taken = add_list_table(im, word, out);
+        else if (taken)
+            buf_add_all(out, word, BYTES(" "));
+        if (!taken)
+            buf_printf(lost, "%s%.*s", lost->len ? ", " : "", BYTES_FMT(bytes_first(word, 200)));
+    }
+}
+
+// The domains that a parameter lists, with those of the files and tables that it names.
+static struct bytes list_of(struct import *im, const char *name)
+{
+    struct import_list *l = im->lists;
+    while (l && !bytes_eq(bytes_cstr(l->name), bytes_cstr(name)))
+        l = l->next;
+    if (l)
+        return l->words;
+    struct buf words = {0}, lost = {0};
+    add_list(im, postfix_get(&im->cf, NULL, name), 0, &words, &lost);
+    l = arena_new(&im->cf.arena, sizeof *l);
+    *l = (struct import_list){name, arena_dup(&im->cf.arena, buf_bytes(&words)), im->lists};
+    im->lists = l;
+    if (lost.len)
+        import_left(im, name,
+                    "which domains these are can't be read here, and their mail goes on as that of "
+                    "other hosts: add them to a route's match: %s",
+                    buf_cstr(&lost));
+    buf_done(&words);
+    buf_done(&lost);
+    return l->words;
+}
+
 static bool is_in_list(struct import *im, const char *name, struct bytes domain)
 {
-    struct bytes list = postfix_get(&im->cf, NULL, name), word;
+    struct bytes list = list_of(im, name), word;
     while (postfix_word(&list, &word))
         if (bytes_eq_nocase(word, domain))
             return true;
@@ -67,31 +145,12 @@ bool import_is_own(struct import *im, struct bytes domain)
            is_in_list(im, "virtual_mailbox_domains", domain);
 }
 
-// Did Postfix know no users of the domain but those that its tables name?
-static bool is_of_aliases_only(struct import *im, struct bytes domain)
-{
-    const char *why;
-    bool set = postfix_is_set(&im->cf, NULL, "virtual_alias_domains");
-    struct bytes list = postfix_get(&im->cf, NULL,
-                                    set ? "virtual_alias_domains" : "virtual_alias_maps"),
-                 word;
-    while (postfix_word(&list, &word)) {
-        if (bytes_find(word, ':') < 0 && bytes_eq_nocase(word, domain))
-            return true;
-        if (bytes_find(word, ':') >= 0)
-            for (const struct import_entry *e = import_table(im, word, &why); e; e = e->next)
-                if (bytes_eq_nocase(e->key, domain))
-                    return true;
-    }
-    return false;
-}
-
 static void judge(struct import_aliases *a, struct alias_domain *d)
 {
     struct import *im = a->im;
     if (import_transport_of(im, d->name, &d->target))
         d->others = ELSEWHERE;
-    else if (is_of_aliases_only(im, d->name))
+    else if (is_in_list(im, "virtual_alias_domains", d->name))
         d->others = NOBODY;
     else if (import_is_own(im, d->name))
         d->others = LOCAL;
@@ -208,10 +267,9 @@ static void add_alias(struct import_aliases *a, const struct import_entry *e, st
 static void add_to_own(struct import_aliases *a, const struct import_entry *e, struct bytes user,
                        struct bytes origin)
 {
-    struct bytes list = postfix_get(&a->im->cf, NULL, "mydestination"), word;
+    struct bytes list = list_of(a->im, "mydestination"), word;
     while (postfix_word(&list, &word))
-        if (bytes_find(word, ':') < 0 && bytes_find(word, '/') < 0)
-            add_alias(a, e, user, word, origin.len ? origin : word);
+        add_alias(a, e, user, word, origin.len ? origin : word);
     if (origin.len && !is_in_list(a->im, "mydestination", origin))
         add_alias(a, e, user, origin, origin);
 }
@@ -278,10 +336,9 @@ static void add_own_domains(struct import_aliases *a, const char *name)
     bool any = false;
     for (const struct alias_domain *d = a->first; d; d = d->next)
         any = any || is_in_list(a->im, name, d->name);
-    struct bytes list = any ? postfix_get(&a->im->cf, NULL, name) : BYTES_NONE;
+    struct bytes list = any ? list_of(a->im, name) : BYTES_NONE;
     while (postfix_word(&list, &word))
-        if (bytes_find(word, ':') < 0 && bytes_find(word, '/') < 0 &&
-            conf_value_domain(word, &a->im->cf.arena, &domain) == OK)
+        if (conf_value_domain(word, &a->im->cf.arena, &domain) == OK)
             add_domain(a, domain);
 }
 
@@ -368,12 +425,11 @@ int import_aliases_print(struct import_aliases *a, const struct import_target *f
 static struct bytes domains_of(struct import *im, const struct import_aliases *a, const char *name,
                                bool exempt, struct bytes *out_table)
 {
-    struct bytes list = postfix_get(&im->cf, NULL, name), word;
+    struct bytes list = list_of(im, name), word;
     struct buf out = {0};
     while (postfix_word(&list, &word)) {
         struct bytes domain;
-        if (bytes_find(word, ':') >= 0 || bytes_find(word, '/') >= 0 ||
-            conf_value_domain(word, &im->cf.arena, &domain) != OK)
+        if (conf_value_domain(word, &im->cf.arena, &domain) != OK)
             continue;
         const struct alias_domain *d = map_find(&a->domains, domain);
         if ((d && d->printed) || import_is_exempt(im, domain) != exempt)

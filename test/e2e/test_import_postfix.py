@@ -539,6 +539,30 @@ def test_local_domains_by_default(etc):
     assert "main.cf has no mydestination: Postfix's default" in text
 
 
+def test_local_domains_in_files_and_tables(etc, tmp_path):
+    """Lists of domains name files, which may name more, and tables; what can't be read is told of."""
+    files = etc("""
+        myhostname = mx.example.org
+        mydestination = $myhostname, /etc/postfix/local-domains, hash:/etc/postfix/more, pcre:/etc/postfix/p, !not.example
+        virtual_mailbox_domains = /etc/postfix/absent
+        virtual_alias_domains = /etc/postfix/alias-domains
+        virtual_alias_maps = hash:/etc/postfix/virtual
+        relayhost = [relay.example]
+        """)
+    for name, content in (("local-domains", "# ours\nexample.org, example.net\n  /etc/postfix/even-more\n"), ("even-more", "example.com"),
+                          ("more", "Example.EDU OK\nx@y.example OK\n"), ("alias-domains", "alias.example"),
+                          ("virtual", "info@alias.example anna@example.org\nroot anna@example.com\n")):
+        (files[0].parent / name).write_text(content)
+    text = convert(files, "--files", tmp_path / "files")
+    own = ["mx.example.org", "example.org", "example.net", "example.com", "example.edu"]
+    assert routes_of(text) == [(["alias.example"], "mx"), (own, MAILDIRS), (None, "smtp://relay.example:25")]
+    table = pathlib.Path(yaml.safe_load(text)["routes"][1]["recipients"]).read_text().splitlines()
+    assert {f"root@{domain}: anna@example.com" for domain in own} | {f"@{domain}" for domain in own} <= set(table)
+    assert "@alias.example" not in table
+    assert "add them to a route's match: pcre:/etc/postfix/p, !not.example\n" in text
+    assert "add them to a route's match: /etc/postfix/absent\n" in text
+
+
 @pytest.mark.parametrize("settings, nowhere", [
     ("default_transport = error\nrelay_transport = error\n", [None]),  # Debian's "Local only"
     ("default_transport = error:5.1.1 nobody\nrelayhost = [relay.example]\n", [None]),
