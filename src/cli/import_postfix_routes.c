@@ -600,6 +600,17 @@ static void import_lanes(struct import *im)
     buf_done(&limits);
 }
 
+// Domains of other hosts whose mail Postfix refused, all the same.
+static int print_refused(struct import *im, const struct import_aliases *aliases)
+{
+    static const char *const transports[] = {"relay_transport", NULL};
+    struct import_target t;
+    import_parse_target(im, postfix_get(&im->cf, NULL, "relay_transport"), &t);
+    if (!t.refuses || !postfix_is_set(&im->cf, NULL, "relay_domains"))
+        return OK;
+    return import_local(im, aliases, "relay_domains", false, transports);
+}
+
 // In the order in which Postfix decided; "*" in transport_maps ends it.
 static int print_routes(struct import *im, struct import_aliases *aliases)
 {
@@ -623,6 +634,8 @@ static int print_routes(struct import *im, struct import_aliases *aliases)
     err = import_local(im, aliases, "mydestination", false, local);
     if (!err)
         err = import_local(im, aliases, "virtual_mailbox_domains", false, virtual);
+    if (!err)
+        err = print_refused(im, aliases);
     if (!err)
         err = each_entry(im, "sender_dependent_relayhost_maps",
                          postfix_get(&im->cf, NULL, "sender_dependent_relayhost_maps"),

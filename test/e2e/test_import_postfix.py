@@ -570,6 +570,7 @@ def test_local_domains_in_files_and_tables(etc, tmp_path):
     ("relayhost = [relay.example]:99999\n", [None]),
     ("default_transport = relay\n", []),
     ("local_transport = error:not here\n", [["localhost"]]),
+    ("relay_domains = a.example b.example\nrelay_transport = error:no more\n", [["a.example", "b.example"]]),
 ])
 def test_what_went_nowhere_does_not_go_to_the_internet(settings, nowhere, etc):
     """The result is refused until somebody says where that mail shall go."""
