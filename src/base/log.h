@@ -7,6 +7,8 @@
 //
 //     log_info("message accepted", LOG_STR("id", id), LOG_INT("size", size));
 //
+// Keys: each once in a line, none of them "at", "level" or "text", which JSON has for the line's own (tools/lint looks).
+//
 // Thread: any. A line is one write(2) to standard error; the lines of a thread that holds them are
 // put together, at most LOG_HELD_MAX bytes to a write.
 #pragma once

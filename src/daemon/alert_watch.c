@@ -47,9 +47,9 @@ static void on_change(void *ctx, enum alert_id id, bool raised, const char *text
 {
     struct alert_watch *w = ctx;
     if (raised)
-        log_error("alert", LOG_CSTR("alert", alert_name(id)), LOG_CSTR("text", text));
+        log_error("alert", LOG_CSTR("alert", alert_name(id)), LOG_CSTR("detail", text));
     else
-        log_info("alert is over", LOG_CSTR("alert", alert_name(id)), LOG_CSTR("text", text));
+        log_info("alert is over", LOG_CSTR("alert", alert_name(id)), LOG_CSTR("detail", text));
     if (w->relay->snapshot->conf->alerts.command.len)
         tell_guard(w, id, raised, text);
 }

@@ -373,14 +373,15 @@ static void fails_what_can_never_arrive(void **state)
     static const struct {
         const char *to, *want;
     } ROWS[] = {
-        {"a@null.test", "code=556 text=\"the domain accepts no mail\""},
-        {"a@nowhere.test", "code=550 text=\"the domain does not exist\""},
+        {"a@null.test", "code=556 answer=\"the domain accepts no mail\""},
+        {"a@nowhere.test", "code=550 answer=\"the domain does not exist\""},
         {"a@loop.test",
-         "code=554 text=\"mail for this domain would come back to this server (routing loop)\""},
+         "code=554 answer=\"mail for this domain would come back to this server (routing loop)\""},
         {"a@last.test",
-         "code=554 text=\"mail for this domain would come back to this server (routing loop)\""},
+         "code=554 answer=\"mail for this domain would come back to this server (routing loop)\""},
         {"a@lost.test", "outcome=bounced"},
-        {"\"..\"@box.test", "code=550 text=\"this address can't be the name of a mailbox folder\""},
+        {"\"..\"@box.test",
+         "code=550 answer=\"this address can't be the name of a mailbox folder\""},
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         assert_int_equal(i ? setup(state) : 0, 0);
@@ -470,7 +471,7 @@ static void discards(void **state)
     struct mail mail = {.to = "a@void.test"};
     send(&mail);
     assert_true(sim_run_until(is_gone, &mail, PATIENCE_MS));
-    assert_told("void", "text=\"discarded by the route\"");
+    assert_told("void", "answer=\"discarded by the route\"");
 }
 
 static bool has_lane(const char *name)

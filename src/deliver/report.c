@@ -352,7 +352,7 @@ static void log_outcomes(const struct report *r)
             LOG_CSTR("outcome",
                      v->kind == VERDICT_WARNED ? "delayed" : spool_event_name(ROWS[v->kind].event)),
             LOG_STR("lane", r->facts.lane), LOG_STR("mx", r->facts.mx), LOG_STR("ip", r->facts.ip),
-            LOG_STR("tls", r->facts.tls), LOG_INT("code", v->code), LOG_CSTR("text", v->text),
+            LOG_STR("tls", r->facts.tls), LOG_INT("code", v->code), LOG_CSTR("answer", v->text),
             LOG_CSTR("reason", bounce_reason_name(v->class.reason)));
     }
 }

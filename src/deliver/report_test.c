@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/test_base.h"
 #include "route/route.h"
 #include "sim_spool.h"
@@ -253,6 +254,39 @@ static void check_journal(const struct row *row, const struct trial *t)
         assert_number(row->name, count_seen(t, SPOOL_EVENT_DSN, true), row->recipients);
 }
 
+static size_t told; // lines about a recipient
+
+static void on_line(void *ctx, struct bytes line)
+{
+    (void)ctx;
+    size_t texts = 0;
+    ptrdiff_t at;
+    told += bytes_search(line, BYTES("\"text\":\"recipient\"")) >= 0 &&
+            bytes_search(line, BYTES(",\"answer\":\"")) >= 0;
+    for (; (at = bytes_search(line, BYTES("\"text\":"))) >= 0; texts++)
+        line = bytes_skip(line, (size_t)at + 1);
+    assert_int_equal(texts, 1);
+}
+
+// A JSON line has the name of its event, and beside it what the server said.
+static void test_log(void **state)
+{
+    assert_int_equal(setup(state), 0);
+    struct trial *t = mem_new(sizeof *t);
+    t->row = &ROWS[0];
+    t->task.run = begin;
+    told = 0;
+    log_setup(LOG_INFO, LOG_JSON);
+    log_capture(on_line, NULL);
+    sys_post(world.client, &t->task);
+    assert_true(sim_run_until(is_reported, t, PATIENCE_MS));
+    assert_int_equal(told, ROWS[0].recipients);
+    log_capture(NULL, NULL);
+    log_setup(LOG_INFO, LOG_TEXT);
+    free(t);
+    assert_int_equal(teardown(state), 0);
+}
+
 static void test_report(void **state)
 {
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
@@ -280,6 +314,7 @@ static void test_report(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_report),
+    cmocka_unit_test(test_log),
 };
 
 RUN_TESTS(tests)

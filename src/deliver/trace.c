@@ -116,7 +116,7 @@ static void log_part(const struct trace_attempt *a, const char *id, struct bytes
                  LOG_CSTR("from", line.from == DIALOGUE_US       ? "us"
                                   : line.from == DIALOGUE_SERVER ? "server"
                                                                  : "note"),
-                 LOG_STR("text", line.text));
+                 LOG_STR("line", line.text));
 }
 
 static void log_attempt(const struct trace_attempt *a)

@@ -96,7 +96,7 @@ def test_recorded_on_demand(relay, receiver_):
     tried(relay, ident)
     got = trace(relay, ident)
     assert got["recorded"] and got["left_out"] == 0 and sum("RCPT TO" in line for line in said(got, "us")) >= 50
-    wait_until(lambda: 'from=us text="RCPT TO:<user0@example.org>' in relay.log(), 30, "the dialogue in the log")
+    wait_until(lambda: 'from=us line="RCPT TO:<user0@example.org>' in relay.log(), 30, "the dialogue in the log")
     assert "nobody may see" not in relay.log()
     relay.restart()
     assert {watch["address"] for watch in relay.cli_list("trace", "list")} == {"@example.org", "x@other.test"}

@@ -126,6 +126,8 @@ BAD = [
     ("comments", "src/base/b.h", "// A\nint b_a(void);\n\nstruct x *b_do(int a,\n    int b);\n", "src/base/b.h:4: b_do()"),
     ("banned", "src/base/b.c", "void f(char *a)\n{\n    strcpy(a, \"x\");\n}\n", "src/base/b.c:3: strcpy()"),
     ("banned", "src/base/b.c", "int x = atoi (\"1\");\n", "src/base/b.c:1: atoi()"),
+    ("log", "src/base/b.c", 'void f(void)\n{\n    log_info("it (is)", LOG_CSTR("text", "a"));\n}\n', "src/base/b.c:3: the key text"),
+    ("log", "src/base/b.c", 'void f(void)\n{\n    log_warn("x", LOG_INT("a", 1),\n        LOG_INT("a", 2));\n}\n', "src/base/b.c:3: the key a"),
     ("licence", "src/base/b.c", "int x;\n", "src/base/b.c:1: no SPDX"),
     ("licence", "tools/new", "#!/bin/sh\ntrue\n", "tools/new:1: no SPDX"),
     ("text", "src/base/b.c", "int x; \n", "src/base/b.c:1: tab or trailing blank"),
