@@ -178,7 +178,7 @@ static size_t plain_len(struct bytes s)
     return n;
 }
 
-void buf_add_escaped(struct buf *b, struct bytes s, size_t max)
+static void add_shown(struct buf *b, struct bytes s, size_t max, bool quotes)
 {
     size_t shown = 0;
     while (shown < s.len) {
@@ -195,7 +195,9 @@ void buf_add_escaped(struct buf *b, struct bytes s, size_t max)
         }
         unsigned char c = (unsigned char)rest.at[0];
         const char *escape = short_escape(rest.at[0]);
-        if (escape)
+        if (quotes && (c == '"' || c == '\\'))
+            buf_add_byte(b, rest.at[0]);
+        else if (escape)
             buf_add_cstr(b, escape);
         else if (n == 0 || c < 0x20 || c == 0x7f)
             add_hex(b, c);
@@ -206,6 +208,16 @@ void buf_add_escaped(struct buf *b, struct bytes s, size_t max)
             buf_add(b, bytes_first(rest, n));
         shown += n ? n : 1;
     }
+}
+
+void buf_add_escaped(struct buf *b, struct bytes s, size_t max)
+{
+    add_shown(b, s, max, false);
+}
+
+void buf_add_visible(struct buf *b, struct bytes s, size_t max)
+{
+    add_shown(b, s, max, true);
 }
 
 void buf_add_json(struct buf *b, struct bytes s)

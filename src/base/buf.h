@@ -72,5 +72,7 @@ char *buf_take(struct buf *b);
 // Appends s with control bytes, DEL, backslash, double quote and invalid UTF-8 as \xHH (or \n \r \t \\ \"):
 // for showing bytes from outside. At most max bytes of s, then "...".
 void buf_add_escaped(struct buf *b, struct bytes s, size_t max);
+// The same for people, who may copy what they read: quotes and backslashes stand as they are.
+void buf_add_visible(struct buf *b, struct bytes s, size_t max);
 // Appends s as the inside of a JSON string (RFC 8259 section 7); invalid UTF-8 becomes U+FFFD.
 void buf_add_json(struct buf *b, struct bytes s);

@@ -96,6 +96,19 @@ static void escapes_what_could_mislead(void **state)
     }
 }
 
+static void shows_people_what_there_is(void **state)
+{
+    (void)state;
+    struct bytes in = BYTES("TXT \"v=spf1\" \\ \n\x1b[1m\xff\xc2\x85");
+    struct buf b = {0};
+    buf_add_visible(&b, in, in.len);
+    assert_bytes("visible", buf_bytes(&b), BYTES("TXT \"v=spf1\" \\ \\n\\x1b[1m\\xff\\xc2\\x85"));
+    buf_clear(&b);
+    buf_add_visible(&b, in, 5);
+    assert_bytes("cut", buf_bytes(&b), BYTES("TXT \"..."));
+    buf_done(&b);
+}
+
 static void json_strings(void **state)
 {
     static const struct {
@@ -123,6 +136,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_cap_holds_and_sticks),
     cmocka_unit_test(an_empty_buffer_is_an_empty_string),
     cmocka_unit_test(escapes_what_could_mislead),
+    cmocka_unit_test(shows_people_what_there_is),
     cmocka_unit_test(json_strings),
 };
 RUN_TESTS(tests)

@@ -36,7 +36,7 @@ void cli_table_add(struct cli_table *t, struct bytes cell)
         t->cap = t->cap ? 2 * t->cap : 64;
         t->cells = mem_resize(t->cells, t->cap * sizeof *t->cells);
     }
-    buf_add_escaped(&shown, cell, CELL_MAX);
+    buf_add_visible(&shown, cell, CELL_MAX);
     t->cells[t->count++] = arena_dup(&t->arena, buf_bytes(&shown));
     buf_done(&shown);
 }

@@ -11,7 +11,7 @@ static enum cli_txt_answer look_through(const struct dns_answer *answer, struct 
         if (bytes_eq(answer->records[i].text, want))
             return CLI_TXT_FOUND;
         buf_clear(out_seen);
-        buf_add_escaped(out_seen, answer->records[i].text, 120);
+        buf_add_visible(out_seen, answer->records[i].text, 120);
         result = CLI_TXT_OTHER;
     }
     return result;

@@ -20,7 +20,7 @@ static bool is_ok(struct json_object *check)
 static void print_line(const char *name, struct bytes text)
 {
     struct buf shown = {0};
-    buf_add_escaped(&shown, text, 4096);
+    buf_add_visible(&shown, text, 4096);
     if (text.len)
         printf("  %-6s %s\n", name, buf_cstr(&shown));
     buf_done(&shown);

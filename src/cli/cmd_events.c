@@ -29,7 +29,7 @@ static void print_event(struct json_object *event, struct arena *arena)
         if (line.len)
             buf_add_cstr(&line, "  ");
         size_t from = line.len;
-        buf_add_escaped(&line, cli_json_cell(event, fields[i], arena), 1024);
+        buf_add_visible(&line, cli_json_cell(event, fields[i], arena), 1024);
         for (; i == 1 && line.len < from + 9;)
             buf_add_byte(&line, ' ');
     }

@@ -41,7 +41,7 @@ static const char *shown(struct listing *l, struct json_object *object, const ch
 {
     struct buf out = {0};
     struct json_object *value = cli_json_field(object, key);
-    buf_add_escaped(&out, bytes_cstr(value ? json_object_get_string(value) : ""), 1000);
+    buf_add_visible(&out, bytes_cstr(value ? json_object_get_string(value) : ""), 1000);
     const char *kept = arena_dup(&l->arena, buf_bytes(&out)).at;
     buf_done(&out);
     return kept ? kept : "";

@@ -11,7 +11,7 @@
 static void print_escaped(const char *label, struct bytes text)
 {
     struct buf shown = {0};
-    buf_add_escaped(&shown, text, 4096);
+    buf_add_visible(&shown, text, 4096);
     if (shown.len)
         printf("%-12s %s\n", label, buf_cstr(&shown));
     buf_done(&shown);

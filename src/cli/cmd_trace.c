@@ -17,7 +17,7 @@
 static void print_field(const char *label, struct bytes text)
 {
     struct buf shown = {0};
-    buf_add_escaped(&shown, text, 4096);
+    buf_add_visible(&shown, text, 4096);
     printf("%-12s %s\n", label, buf_cstr(&shown));
     buf_done(&shown);
 }
@@ -36,7 +36,7 @@ static void print_line(struct json_object *line)
         (void)bytes_cut(&text, '\n', &one);
         if (code)
             buf_printf(&shown, "%llu%s", (unsigned long long)code, more ? "-" : " ");
-        buf_add_escaped(&shown, one, 2048);
+        buf_add_visible(&shown, one, 2048);
         printf("%8llu  %s %s\n", (unsigned long long)cli_json_number(line, "ms"), mark,
                buf_cstr(&shown));
         buf_done(&shown);

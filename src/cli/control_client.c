@@ -13,6 +13,7 @@
 #define LINE_MAX_BYTES BUF_MAX_DEFAULT // what the service can have in an answer at all
 #define SOCKET_PATH_MAX 107
 #define URL_MAX_BYTES 8192
+#define ERROR_MAX 1024
 
 struct transfer {
     CURL *curl;
@@ -189,13 +190,26 @@ int control_stream(struct bytes socket, const char *path,
 
 // ---- replies -----------------------------------------------------------------------------------------
 
+// Several errors, of a configuration for example, stand a line each.
+static void add_lines(struct buf *out, struct bytes text)
+{
+    struct bytes line, rest = bytes_first(text, ERROR_MAX);
+    for (const char *before = ""; rest.len && bytes_cut(&rest, '\n', &line);) {
+        if (!line.len)
+            continue;
+        buf_add_cstr(out, before);
+        buf_add_visible(out, line, ERROR_MAX);
+        before = "\n";
+    }
+}
+
 void control_reply_error(const struct control_reply *reply, struct buf *out)
 {
     struct json_object *text = NULL;
     if (json_object_is_type(reply->body, json_type_object) &&
         json_object_object_get_ex(reply->body, "error", &text) &&
         json_object_is_type(text, json_type_string))
-        buf_add_escaped(out, bytes_cstr(json_object_get_string(text)), 1024);
+        add_lines(out, bytes_cstr(json_object_get_string(text)));
     else
         buf_printf(out, "posthaste answered with status %ld", reply->status);
 }

@@ -112,6 +112,10 @@ static void test_request(void **state)
         {ANSWER("404 Not Found", "{\"error\":\"there is no account 'x'\"}"), 404, CLI_NOT_FOUND,
          "there is no account 'x'"},
         {ANSWER("409 Conflict", "{\"error\":\"a\\u001b[31mb\"}"), 409, CLI_DATA, "a\\x1b[31mb"},
+        {ANSWER("404 Not Found", "{\"error\":\"there is no account \\\"x\\\"\"}"), 404,
+         CLI_NOT_FOUND, "there is no account \"x\""},
+        {ANSWER("422 Bad", "{\"error\":\"f:1: error: a\\n\\nf:2: error: b\\n\"}"), 422, CLI_DATA,
+         "f:1: error: a\nf:2: error: b"},
         {ANSWER("403 Forbidden", "{}"), 403, CLI_PERMISSION, "status 403"},
         {ANSWER("503 Busy", "<html>"), 503, CLI_TEMPORARY, "status 503"},
     };

@@ -80,14 +80,14 @@ static void add_finding(const struct doctor_finding *f, uint32_t width, bool col
     buf_add_cstr(&head, f->id);
     if (f->subject.len) {
         buf_add_byte(&head, ' ');
-        buf_add_escaped(&head, f->subject, 200);
+        buf_add_visible(&head, f->subject, 200);
     }
     buf_add_cstr(&head, ": ");
-    buf_add_escaped(&head, f->found, 2000);
+    buf_add_visible(&head, f->found, 2000);
     add_wrapped(out, buf_bytes(&head), INDENT, INDENT + 2, width);
     if (f->fix.len) {
         buf_clear(&head);
-        buf_add_escaped(&head, f->fix, 2000);
+        buf_add_visible(&head, f->fix, 2000);
         buf_printf(out, "%*s-> ", INDENT, "");
         add_wrapped(out, buf_bytes(&head), INDENT + 3, INDENT + 3, width);
     }

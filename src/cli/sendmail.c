@@ -38,7 +38,7 @@ static int complain(int code, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    buf_add_escaped(&shown, bytes_cstr(text), sizeof text);
+    buf_add_visible(&shown, bytes_cstr(text), sizeof text);
     fprintf(stderr, "sendmail: %s\n", buf_cstr(&shown));
     buf_done(&shown);
     return code;

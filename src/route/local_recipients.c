@@ -55,7 +55,7 @@ __attribute__((format(printf, 2, 3))) static void complain(struct parser *p, con
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     buf_printf(p->errors, "%s:%u: error: ", p->file, p->line);
-    buf_add_escaped(p->errors, bytes_cstr(text), sizeof(text));
+    buf_add_visible(p->errors, bytes_cstr(text), sizeof(text));
     buf_add_byte(p->errors, '\n');
 }
 

@@ -42,7 +42,7 @@ int store_call_refuse(struct store_call *call, int err, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    buf_add_escaped(call->error, bytes_cstr(text), sizeof text);
+    buf_add_visible(call->error, bytes_cstr(text), sizeof text);
     return err;
 }
 

@@ -36,7 +36,7 @@ static int refuse(struct call *c, int err, const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     buf_clear(c->error);
-    buf_add_escaped(c->error, bytes_cstr(text), sizeof text);
+    buf_add_visible(c->error, bytes_cstr(text), sizeof text);
     return err;
 }
 

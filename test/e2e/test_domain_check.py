@@ -175,7 +175,9 @@ def test_text_for_people(service, zones):
         assert words in text
     text = relay.run("domain", "check", "shop.test").stdout
     assert re.search(r"^ownership +missing +-$", text, re.M)
-    assert "\nownership: missing\n  want   _posthaste.shop.test. TXT" in text and "\n  fix    publish this TXT record" in text
+    assert "\nownership: missing\n  want   _posthaste.shop.test. TXT \"posthaste-verification=" in text and "\n  fix    publish this TXT record" in text
+    assert "\\" not in text  # what is to be published can be copied
+    assert 'there is no account "nosuch"' in relay.run("queue", "list", "--account", "nosuch", check=False).stderr
 
 
 def test_check_of_which_domain(service, zones):
