@@ -215,12 +215,25 @@ static void print_plain(struct buf *text)
     fputs(buf_cstr(text), stderr);
 }
 
+// Who has forgotten --config would else wonder where the account went.
+static void tell_default(const struct conf *conf, struct buf *out)
+{
+    buf_printf(out,
+               "posthaste: no configuration file: neither --config, nor $POSTHASTE_CONFIG, "
+               "nor " CLI_USUAL_CONFIG "; going by the embedded default, with its data in %.*s\n",
+               BYTES_FMT(conf->state));
+}
+
 const struct conf *cli_conf(struct cli *cli)
 {
-    struct buf errors = {0};
-    if (!cli->conf && conf_load(cli->config, &cli->conf, &errors))
-        print_plain(&errors);
-    buf_done(&errors);
+    struct buf text = {0};
+    bool known = cli->conf;
+    int err = known ? OK : conf_load(cli->config, &cli->conf, &text);
+    if (!known && !err && !cli->config)
+        tell_default(cli->conf, &text);
+    if (!known && (err || !cli->config))
+        print_plain(&text);
+    buf_done(&text);
     return cli->conf;
 }
 

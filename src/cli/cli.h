@@ -80,8 +80,8 @@ const char *cli_value(const struct cli *cli, const char *option);
 const char *cli_values(const struct cli *cli, const char *option, int n);
 bool cli_flag(const struct cli *cli, const char *option);
 struct bytes cli_argument(const struct cli *cli, int n); // empty if not given
-// The configuration, read once. On failure its errors are on standard error and NULL comes back:
-// return CLI_CONFIG.
+// The configuration, read once; where no file was found standard error tells of the embedded default.
+// On failure its errors are on standard error and NULL comes back: return CLI_CONFIG.
 const struct conf *cli_conf(struct cli *cli);
 
 // ---- what a command says -----------------------------------------------------------------------------

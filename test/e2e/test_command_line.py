@@ -212,6 +212,21 @@ def test_bad_answers(make_relay):
     impostor.socket.close()
 
 
+@pytest.mark.skipif(os.path.exists("/etc/posthaste/posthaste.yaml"), reason="this host has a configuration")
+def test_no_configuration_is_told(tmp_path):
+    """Whoever forgot --config sees that the account is not where the service looks; once, and not with a file."""
+    env = {name: value for name, value in os.environ.items() if name != "POSTHASTE_CONFIG"}
+
+    def run(*arguments):
+        return subprocess.run([str(BINARY), *arguments], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=True)
+    for command in (["account", "add", "ghost"], ["credential", "list", "ghost"], ["check-config"]):
+        told = run(*command).stderr
+        assert told.count("no configuration file") == 1 and f"its data in {tmp_path}/posthaste-data/state" in told, told
+    file = tmp_path / "posthaste.yaml"
+    file.write_text("hostname: relay.example\nspool: spool\nstate: state\n")
+    assert run("account", "add", "ghost", "--config", str(file)).stderr == ""
+
+
 def test_few_descriptors(running):
     """Few descriptors: told, no crash."""
     for name in ("account list", "queue list", "suppress list", "check-config"):
