@@ -32,30 +32,76 @@ struct inodes {
     size_t count;
 };
 
-static void take_line(struct bytes line, uint16_t port, struct inodes *out)
+static bool is_any(const uint8_t *ip, size_t size)
+{
+    static const uint8_t zero[16];
+    return memcmp(ip, zero, size) == 0;
+}
+
+// "0100007F:0019", 4 or 16 bytes in words of 32 bits as this host stores them.
+static bool parse_place(struct bytes text, struct sys_addr *out)
+{
+    struct bytes ip, port = text;
+    *out = (struct sys_addr){0};
+    bytes_cut(&port, ':', &ip);
+    out->kind = ip.len == 8 ? SYS_ADDR_IP4 : SYS_ADDR_IP6;
+    if ((ip.len != 8 && ip.len != 32) || port.len != 4)
+        return false;
+    for (size_t i = 0; i < ip.len / 8; i++) {
+        char digits[9];
+        snprintf(digits, sizeof digits, "%.8s", ip.at + i * 8);
+        uint32_t word = (uint32_t)strtoul(digits, NULL, 16);
+        memcpy(out->ip + i * 4, &word, sizeof word);
+    }
+    out->port = (uint16_t)strtoul(port.at, NULL, 16);
+    return true;
+}
+
+// Is a listener at `has` in the way of one at `wants`? That of [::] may serve IPv4, too.
+static bool is_in_the_way(const struct sys_addr *has, const struct sys_addr *wants, bool any_family)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    bool has6 = has->kind == SYS_ADDR_IP6, wants6 = wants->kind == SYS_ADDR_IP6;
+    if (has->port != wants->port)
+        return false;
+    if (any_family || (has6 && is_any(has->ip, 16)) ||
+        (has6 == wants6 && is_any(has->ip, has6 ? 16 : 4)))
+        return true;
+    if (has6 && !wants6)
+        return memcmp(has->ip, mapped, 12) == 0 &&
+               (is_any(wants->ip, 4) || memcmp(has->ip + 12, wants->ip, 4) == 0);
+    return has6 == wants6 &&
+           (is_any(wants->ip, wants6 ? 16 : 4) || memcmp(has->ip, wants->ip, wants6 ? 16 : 4) == 0);
+}
+
+struct wanted {
+    const struct sys_addr *addr;
+    bool any_family;
+};
+
+static void take_line(struct bytes line, const struct wanted *w, struct inodes *out)
 {
     struct bytes words[COLUMN_INODE + 1] = {0}, word;
-    char wanted[8];
+    struct sys_addr has;
     size_t n = 0;
     while (n <= COLUMN_INODE && bytes_cut(&line, ' ', &word))
         if (word.len)
             words[n++] = word;
-    snprintf(wanted, sizeof wanted, ":%04X", port);
     if (n > COLUMN_INODE && out->count < INODES_MAX &&
-        bytes_ends(words[COLUMN_ADDRESS], bytes_cstr(wanted)) &&
         bytes_eq(words[COLUMN_STATE], BYTES(STATE_LISTEN)) &&
+        parse_place(words[COLUMN_ADDRESS], &has) && is_in_the_way(&has, w->addr, w->any_family) &&
         bytes_to_u64(words[COLUMN_INODE], UINT64_MAX, &out->at[out->count]) == OK)
         out->count++;
 }
 
-static void find_inodes(uint16_t port, struct inodes *out)
+static void find_inodes(const struct wanted *w, struct inodes *out)
 {
     static const char *const files[] = {"/proc/net/tcp", "/proc/net/tcp6"};
     char line[512];
     for (size_t i = 0; i < COUNT_OF(files); i++) {
         FILE *file = fopen(files[i], "re");
         while (file && fgets(line, sizeof line, file))
-            take_line(bytes_trim(bytes_cstr(line)), port, out);
+            take_line(bytes_trim(bytes_cstr(line)), w, out);
         if (file)
             fclose(file);
     }
@@ -84,13 +130,13 @@ static bool has_one(const char *pid, const struct inodes *inodes)
     return found;
 }
 
-// The process that listens on the port; 0: not to be seen.
-static uint64_t find_owner(uint16_t port)
+// The process that listens there, or in the way; 0: not to be seen.
+static uint64_t find_owner(const struct wanted *w)
 {
     struct inodes inodes = {0};
     uint64_t owner = 0, pid;
     struct dirent *entry;
-    find_inodes(port, &inodes);
+    find_inodes(w, &inodes);
     DIR *proc = inodes.count ? opendir("/proc") : NULL;
     while (proc && !owner && (entry = readdir(proc)))
         if (bytes_to_u64(bytes_cstr(entry->d_name), INT32_MAX, &pid) == OK &&
@@ -150,9 +196,10 @@ static int try_address(const struct sys_addr *addr, bool any_family)
     return bind_to(&(struct sys_addr){.kind = SYS_ADDR_IP4, .port = addr->port}, false);
 }
 
-static void judge_taken(struct doctor *d, struct bytes name, const char *address, uint16_t port)
+static void judge_taken(struct doctor *d, struct bytes name, const char *address,
+                        const struct wanted *w)
 {
-    uint64_t guard = cli_json_number(d->service, "pid"), owner = find_owner(port);
+    uint64_t guard = cli_json_number(d->service, "pid"), owner = find_owner(w);
     bool ours = owner && (owner == guard || owner == cli_json_number(d->service, "relay_pid"));
     if (ours || (!owner && d->service)) {
         doctor_ok(d, "port", name, "posthaste listens on %s", address);
@@ -180,7 +227,7 @@ static void check_port(struct doctor *d, struct bytes name, struct bytes endpoin
     }
     int e = try_address(&addr, any_family);
     if (e == EADDRINUSE) {
-        judge_taken(d, name, text, addr.port);
+        judge_taken(d, name, text, &(struct wanted){&addr, any_family});
     } else if (e == EACCES) {
         doctor_warn(d, "port", name, "this user may not take %s", text);
         doctor_fix(d, "start the service as root with `user:`, or give it CAP_NET_BIND_SERVICE");

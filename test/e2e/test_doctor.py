@@ -265,6 +265,19 @@ def test_ports(world):
     assert doctor(relay)["port", "submission"]["state"] == "fail"
 
 
+def test_port_of_another_address(world):
+    """Who listens at the same port of another address is innocent: none but who is in the way is named."""
+    relay = world()
+    port = int(relay.config["listeners"][0]["address"].split(":")[1])
+    relay.start()
+    with socket.create_server(("127.0.0.2", port)):
+        found = doctor(relay)["port", "submission"]
+        assert found["state"] == "ok" and "posthaste listens" in found["found"], found
+    relay.stop()
+    with socket.create_server(("0.0.0.0", port)):
+        assert f"process {os.getpid()}" in doctor(relay, code=65)["port", "submission"]["found"]
+
+
 def test_outgoing(world, make_receiver, dns):
     """Only when asked for: a mail server that answers, one that does not, what is none."""
     relay = world()
