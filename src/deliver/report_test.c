@@ -283,6 +283,8 @@ static void test_log(void **state)
     assert_int_equal(told, ROWS[0].recipients);
     log_capture(NULL, NULL);
     log_setup(LOG_INFO, LOG_TEXT);
+    sim_run_ms(1000);
+    stored_message_unref(t->message);
     free(t);
     assert_int_equal(teardown(state), 0);
 }

@@ -496,126 +496,6 @@ static void test_reader_sees_each_record_once(void **state)
     sim_stop();
 }
 
-// Messages that a reader opened anew sees until there are no more; failures of the disk are counted in *errors.
-struct shown {
-    bool message[64];
-    uint32_t messages, errors;
-};
-
-static void read_on_all(struct spool_reader *r, struct shown *s)
-{
-    struct spool_record record;
-    for (int err = OK; err != E_AGAIN && s->errors < 1000;) {
-        err = spool_reader_next(r, &record);
-        s->errors += err == E_IO;
-        assert_true(err == OK || err == E_AGAIN || err == E_IO);
-        if (err || record.type != SPOOL_RECORD_MESSAGE)
-            continue;
-        assert_false(s->message[record.envelope->account]);
-        s->message[record.envelope->account] = true;
-        s->messages++;
-    }
-}
-
-static void read_all(void *ctx)
-{
-    struct spool_reader *r = spool_reader_open(spool, 0);
-    read_on_all(r, ctx);
-    spool_reader_close(r);
-}
-
-// The disk gives the headers and nothing else, now and an hour later.
-static void read_unreadable(void *ctx)
-{
-    static struct spool_reader *r;
-    struct shown *s = ctx;
-    struct spool_record record;
-    if (!r) {
-        r = spool_reader_open(spool, 0);
-        assert_int_equal(spool_reader_next(r, &record), OK);
-    }
-    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_READ, 1, UINT64_MAX, E_IO);
-    read_on_all(r, s);
-    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_READ, UINT64_MAX, 1, E_IO);
-    if (s->errors > 0)
-        return;
-    spool_reader_close(r);
-    r = NULL;
-}
-
-// A block that the disk does not give is asked for again, and nothing is passed over; one that stays unreadable for
-// an hour is.
-static void test_reader_waits_for_the_disk(void **state)
-{
-    enum { MESSAGES_KEPT = 10 };
-    uint32_t errors = 0;
-    log_capture(swallow, NULL);
-    begin(21);
-    for (uint32_t n = 1; n <= MESSAGES_KEPT; n++)
-        assert_int_equal(commit(accept_frame(n, 2000)), OK);
-    for (uint64_t from = 1; from <= 12; from++)
-        for (uint64_t times = 1; times <= 30; times += 7) {
-            struct shown s = {0};
-            sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_READ, from, times, E_IO);
-            on_client(read_all, &s);
-            sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_READ, UINT64_MAX, 1, E_IO);
-            assert_int_equal(s.messages, MESSAGES_KEPT);
-            errors += s.errors;
-        }
-    assert_true(errors > 0); // or this has tested nothing
-    struct shown s = {.errors = 1};
-    uint32_t hours = 0;
-    for (; s.errors > 0 && hours < 5; hours++) { // one for each place
-        s = (struct shown){0};
-        on_client(read_unreadable, &s);
-        assert_true(s.messages < MESSAGES_KEPT - 1);
-        sim_run_ms(SPOOL_UNREAD_PATIENCE_MS);
-    }
-    assert_in_range(hours, 2, 4);
-    end();
-    log_capture(NULL, NULL);
-}
-
-// After a kill in the midst of a batch, followers are shown what recovery has, and nothing else.
-static void test_reader_shows_what_recovery_has(void **state)
-{
-    uint32_t dropped = 0, kept = 0;
-    log_capture(swallow, NULL);
-    for (uint64_t seed = 1; seed <= 100; seed++) {
-        struct stored_message *m = NULL;
-        struct commit c = {0};
-        begin(seed);
-        assert_int_equal(commit(accept_frame(1, 100)), OK);
-        c.frame = accept_frame(2, 10000);
-        sim_host_crash_at(host, SIM_KILL, 1 + seed % 6);
-        struct call call = {.task.run = run_call, .fn = do_commit, .ctx = &c};
-        sys_post(client, &call.task);
-        sim_run_ms(200);
-        if (!sim_host_is_down(host)) {
-            sim_host_crash_at(host, SIM_KILL, 0);
-            sim_host_crash(host, SIM_KILL);
-        }
-        sim_host_boot(host);
-        start_spool();
-        bool there = read_message(2, &m) == OK;
-        stored_message_unref(m);
-        for (uint32_t i = 0; i < 2; i++) { // before and behind the first new segment
-            struct shown s = {0};
-            on_client(read_all, &s);
-            assert_true(s.message[1]);
-            if (s.message[2] != there)
-                fail_msg("seed %llu: shown %d, there %d", (unsigned long long)seed, s.message[2],
-                         there);
-            assert_int_equal(commit(accept_frame(3 + i, 100)), OK);
-        }
-        dropped += !there;
-        kept += there;
-        end();
-    }
-    log_capture(NULL, NULL);
-    assert_true(dropped > 10 && kept > 10);
-}
-
 static void test_segments_wait_for_the_copy(void **state)
 {
     struct spool_stats stats;
@@ -1014,8 +894,6 @@ int main(void)
         cmocka_unit_test(test_extents),
         cmocka_unit_test(test_extent_faults),
         cmocka_unit_test(test_reader_sees_each_record_once),
-        cmocka_unit_test(test_reader_waits_for_the_disk),
-        cmocka_unit_test(test_reader_shows_what_recovery_has),
         cmocka_unit_test(test_segments_wait_for_the_copy),
         cmocka_unit_test(test_segments_wait_for_all_followers),
         cmocka_unit_test(test_freed_segments_are_kept_for_the_pace),
