@@ -306,7 +306,7 @@ def test_i_100_mb(make_relay, dns, tmp_path):
     pid = relay.relay_pid()
     peaks = []
     line = b"0123456789abcdef" * 4 + b"\r\n"
-    for number, size in enumerate([100_000, 100_000_000]):
+    for number, size in enumerate([100_000, 100_000, 100_000_000]):  # the first finds caches that are not filled yet
         pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
         body = line * (size // len(line))
         assert send(relay, f"r{number}@example.org", body).code == 250
@@ -316,8 +316,8 @@ def test_i_100_mb(make_relay, dns, tmp_path):
         row = next(json.loads(text) for text in log.read_text().splitlines() if f"r{number}@" in text)
         assert row["sha256"]
     sink.stop()
-    print(f"peak {peaks[0] >> 10} KiB with 100 KB, {peaks[1] >> 10} KiB with 100 MB")
-    assert peaks[1] - peaks[0] <= 2 << 20, peaks
+    print(f"peak {peaks[1] >> 10} KiB with 100 KB, {peaks[2] >> 10} KiB with 100 MB")
+    assert peaks[2] - peaks[1] <= 2 << 20, peaks
 
 
 def cpu_seconds(pid):

@@ -204,7 +204,7 @@ def test_mailq(world):
     assert lines[0].split() == ["------Queue", "ID-------", "--Size--", "---Arrival", "Time----", "--Sender/Recipient------"]
     assert re.fullmatch(rf"{ours}\*? +\d+ [A-Z][a-z]{{2}} [A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d +a@ops.test", lines[1]), lines
     assert re.fullmatch(r" *\(.*come back later.*\)", lines[2]) and lines[3].strip() == "slow@example.org"
-    assert re.fullmatch(r" *\(held until released\)", lines[4]) and lines[5].strip() == "x@held.test", lines
+    assert re.fullmatch(r" *\(held until released: mail to held.test is held\)", lines[4]) and lines[5].strip() == "x@held.test", lines
     assert lines[6:] == ["", "-- 0 Kbytes in 1 Request."]
     wait_until(lambda: call("-bp").out == listed(), 30, "the same")  # but where it was tried in between
     if os.geteuid() == 0:
