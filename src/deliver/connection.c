@@ -20,8 +20,8 @@
 #include "net/net_conn.h"
 #include "route/route.h"
 
-#define BLOCKED_RETRY_MS                                                                           \
-    200 // no delivery starts just now: outcomes can't be recorded, or too much is rerouted
+// No delivery starts just now: outcomes can't be recorded, or too much is rerouted.
+#define BLOCKED_RETRY_MS 200
 
 enum state { CONNECTING, OPENING, FREE, IDLE, BUSY, QUITTING, OVER };
 

@@ -16,10 +16,9 @@
 
 #define ADDRESS_MAX 600
 
+// The address has the local part's case as written, which is for its own domain to judge (RFC 5321 2.4).
 struct target {
-    struct bytes key;
-    struct bytes
-        address; // with the local part's case as written, which is for its own domain to judge (RFC 5321 2.4)
+    struct bytes key, address;
 };
 
 struct entry {
