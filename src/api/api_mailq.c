@@ -28,19 +28,18 @@ static const char *text_of(struct json_object *object, const char *key)
                                                                    : NULL;
 }
 
-// Why it is still there: what the last attempt was answered, else what the queue waits for.
+// Why it is still there: the hold that keeps it, else what the last attempt was answered, else what the queue waits for.
 static struct json_object *reason_of(struct api_request *r, const struct queue_row *row,
                                      uint32_t number, struct json_object *recipient)
 {
     struct json_object *last;
     const char *text =
         json_object_object_get_ex(recipient, "last", &last) && last ? text_of(last, "text") : NULL;
-    struct queue_reason reason;
-    if (text)
+    struct queue_reason reason = {0};
+    int err = queue_why(r->api->options.port->queue, row->id, number, api_now(), &reason);
+    if (text && reason.limit != QUEUE_LIMIT_HOLD)
         return json_object_new_string(text);
-    if (row->state == QUEUE_STATE_ACTIVE ||
-        queue_why(r->api->options.port->queue, row->id, number, api_now(), &reason) != OK ||
-        reason.limit == QUEUE_LIMIT_NONE)
+    if (err || reason.limit == QUEUE_LIMIT_NONE)
         return NULL;
     return api_json_text(bytes_cstr(reason.text));
 }

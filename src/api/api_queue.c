@@ -219,10 +219,14 @@ static void settle(struct act_batch *b)
 {
     struct act *a = b->act;
     uint64_t kicks = 0;
-    struct queue_result result = {.outcome = ACTION_ROWS[a->action].outcome};
+    struct queue_result *results = mem_new(b->batch->count * sizeof *results);
+    for (uint32_t i = 0; i < b->batch->count; i++)
+        results[i].outcome =
+            b->batch->recipients[i].covered ? QUEUE_EXEMPTED : ACTION_ROWS[a->action].outcome;
     a->changed += b->batch->count;
-    queue_settle_all(port_of(a)->queue, b->batch, result, acceptance_now(), &kicks);
+    queue_settle(port_of(a)->queue, b->batch, results, acceptance_now(), &kicks);
     port_of(a)->kick(port_of(a)->kick_ctx, kicks);
+    free(results);
     a->in_flight--;
     free(b);
 }
@@ -250,6 +254,7 @@ static void record(struct act_batch *b)
             .event = row->event,
             .attempts = b->batch->recipients[i].attempts,
             .next_attempt_at = b->batch->recipients[i].next_attempt_at,
+            .exempt = b->batch->recipients[i].covered,
             .at = sys_wall(),
             .actor = a->request->actor,
             .reason = bytes_cstr(row->name),
@@ -560,6 +565,13 @@ void api_queue_post(struct api_request *r)
         api_reply_error(r, E_IO, "history not readable");
         ok = false;
     }
+    if (ok && action == ACTION_RELEASE && id && !a->dry_run &&
+        spool_is_on_hold(r->api->options.port->spool)) {
+        api_reply_error(r, E_EXISTS,
+                        "not released: all mail of a restored backup is held until "
+                        "`posthaste queue release --all`");
+        ok = false;
+    }
     if (ok && action == ACTION_RELEASE && flag_of(r, "all") && !a->dry_run &&
         spool_release_hold(r->api->options.port->spool) != OK) {
         api_reply_error(r, E_IO, "the mark of a restored backup cannot be removed from the spool");
@@ -575,6 +587,7 @@ void api_queue_post(struct api_request *r)
         action == ACTION_HOLD || action == ACTION_RETRY; // what is held stays so
     a->filter.held_only = action == ACTION_RELEASE;
     a->filter.covered = &a->matched; // which stay held
+    a->filter.through = action == ACTION_RELEASE && id;
     buf_clear(&r->body);
     buf_add(&r->body, bytes_of(&a, sizeof a));
     api_to_main(r, on_act);

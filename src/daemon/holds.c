@@ -18,11 +18,11 @@ void holds_all(struct queue *queue, struct queue_now now)
     struct queue_filter filter = {.by = QUEUE_SELECT_ALL, .unheld_only = true};
     uint64_t cursor = 0, kicks = 0;
     struct queue_batch *batch = NULL;
-    queue_hold_all(queue, true, &kicks);
+    queue_hold_restored(queue);
     while (queue_claim(queue, &filter, &cursor, now, &batch)) {
         if (batch)
-            queue_settle_all(queue, batch, (struct queue_result){.outcome = QUEUE_HELD}, now,
-                             &kicks);
+            queue_settle_all(queue, batch, (struct queue_result){.outcome = QUEUE_KEPT}, now,
+                             &kicks); // covered now, so it comes back held
         batch = NULL;
     }
 }

@@ -143,7 +143,8 @@ void acceptance_recover(struct intake_port *port, const struct spool_summary *su
             .attempts = r->attempts,
             .next_attempt_at = r->next_attempt_at.us < latest.us ? r->next_attempt_at : latest,
             .held = r->state == RECIPIENT_HELD,
-            .warned = r->warned};
+            .warned = r->warned,
+            .exempt = r->exempt};
     }
     struct queue_message_new message = {
         .id = summary->id,

@@ -498,9 +498,12 @@ static bool has_account(const struct map *accounts, uint32_t account)
     return map_find(accounts, bytes_of(number, (size_t)n));
 }
 
-bool queue_is_held(const struct queue *q, struct bytes domain, uint32_t account)
+bool queue_is_held(const struct queue *q, struct bytes domain, uint32_t account, bool exempt)
 {
-    return q->hold_all || (q->held_domains.count && map_find(&q->held_domains, domain)) ||
+    if (exempt)
+        return q->hold_restored;
+    return q->hold_restored || q->hold_all ||
+           (q->held_domains.count && map_find(&q->held_domains, domain)) ||
            has_account(&q->held_accounts, account);
 }
 
@@ -581,8 +584,9 @@ static void add_bundles(struct queue *q, struct queue_message *m,
         CHECK(r->number > 0 && r->domain.len <= QUEUE_NAME_MAX);
         bool warn = (r->notify == 0 || r->notify & NOTIFY_DELAY) && !(m->flags & QUEUE_NULL_SENDER);
         all[i].r = r;
-        all[i].flags = (uint8_t)((warn ? BUNDLE_WARNABLE : 0) | (r->warned ? BUNDLE_WARNED : 0));
-        all[i].held = r->held || queue_is_held(q, r->domain, m->account);
+        all[i].flags = (uint8_t)((warn ? BUNDLE_WARNABLE : 0) | (r->warned ? BUNDLE_WARNED : 0) |
+                                 (r->exempt ? BUNDLE_EXEMPT : 0));
+        all[i].held = r->held || queue_is_held(q, r->domain, m->account, r->exempt);
         if (!all[i].held && queue_is_suspended(q, m->account)) {
             all[i].held = true;
             all[i].flags |= BUNDLE_SUSPENDED;
@@ -696,8 +700,16 @@ void queue_hold_all(struct queue *q, bool on, uint64_t *kicks)
 {
     queue_lock(q);
     q->hold_all = on;
+    q->hold_restored = q->hold_restored && on;
     queue_hold_note(q, "all", BYTES("all"), on);
     queue_unlock(q, kicks, NULL);
+}
+
+void queue_hold_restored(struct queue *q)
+{
+    queue_lock(q);
+    q->hold_restored = true;
+    queue_unlock(q, NULL, NULL);
 }
 
 void queue_clock_jumped(struct queue *q, int64_t delta_ms, struct queue_now now, uint64_t *kicks)

@@ -116,6 +116,7 @@ struct queue_recipient {
     struct wall next_attempt_at; // 0: as soon as the message may go
     bool held;                   // by an operator (a restored record)
     bool warned;                 // the delayed-DSN has been sent
+    bool exempt;                 // let go by itself: no rule for mail to come holds it
 };
 
 struct queue_message_new {
@@ -149,6 +150,7 @@ struct queue_batch_recipient {
     // When it would be tried next, had nobody leased it; 0: as soon as the message may go. What a record that is no attempt (held,
     // released, warned) repeats, so that a restart keeps to it.
     struct wall next_attempt_at;
+    bool covered; // claimed by `through`, and a rule covers it
 };
 
 // Leased recipients of one message.
@@ -183,6 +185,7 @@ enum queue_outcome {
     QUEUE_HELD,      // stays until released
     QUEUE_SUSPENDED, // stays until its account is active again
     QUEUE_RELEASED,  // no longer held, unless a rule covers it: due as before, but not before `now`
+    QUEUE_EXEMPTED,  // the same, and no rule holds it from now on: until QUEUE_HELD
     QUEUE_RETRIED,   // due now, whatever the schedule; backoff of its domain and lane ends
     QUEUE_REROUTED,  // belongs to the domain (route, its own name) now: after a reload
     QUEUE_WARNED,    // the delayed-DSN is recorded; state as before
@@ -367,6 +370,8 @@ struct queue_filter {
     // With held_only: queue_claim() passes over what a hold of its domain, its account or all mail covers, and adds
     // here how many recipients that were; may be NULL.
     uint64_t *covered;
+    // With held_only: these are claimed, too, for QUEUE_EXEMPTED; but for the hold of a restored backup.
+    bool through;
     bool suspended_only;  // held for its account's sake only
     uint64_t made_before; // message_id_serial() is less; 0: whenever
 };
@@ -389,6 +394,8 @@ bool queue_match(struct queue *q, const struct queue_filter *filter, uint64_t *c
 void queue_hold_domain(struct queue *q, struct bytes domain, bool on, uint64_t *kicks);
 void queue_hold_account(struct queue *q, uint32_t account, bool on, uint64_t *kicks);
 void queue_hold_all(struct queue *q, bool on, uint64_t *kicks);
+// As queue_hold_all(), which also ends it; of this nothing is saved, and no recipient is exempt from it.
+void queue_hold_restored(struct queue *q);
 
 // Mail to come of the account is held for as long as this is on. Nothing of it is saved: it is told at each start,
 // before queue_add(). What is queued already is to be claimed: when it begins, what is not held by an operator for

@@ -149,17 +149,31 @@ static void why_held(const struct queue *q, const struct queue_bundle *b, struct
     if (b->flags & BUNDLE_SUSPENDED)
         say(out, QUEUE_LIMIT_HOLD, never, "account activate",
             "held while its account may not send");
+    else if (q->hold_restored)
+        say(out, QUEUE_LIMIT_HOLD, never, "queue release --all",
+            "held until released: all mail of a restored backup is held");
     else if (q->hold_all)
         say(out, QUEUE_LIMIT_HOLD, never, "queue release --all",
             "held until released: all mail is held");
     else if (map_find(&q->held_domains, queue_domain_name(b->domain)))
         say(out, QUEUE_LIMIT_HOLD, never, "queue release --domain",
             "held until released: mail to %s is held", b->domain->name);
-    else if (queue_is_held(q, queue_domain_name(b->domain), b->message->account))
+    else if (queue_is_held(q, queue_domain_name(b->domain), b->message->account, false))
         say(out, QUEUE_LIMIT_HOLD, never, "queue release --account",
             "held until released: mail of its account is held");
     else
         say(out, QUEUE_LIMIT_HOLD, never, "queue release", "held until released");
+}
+
+// Others of its kind are held: why it is not.
+static void why_exempt(const struct queue *q, const struct queue_bundle *b,
+                       struct queue_reason *out)
+{
+    size_t n = strlen(out->text);
+    if (b->flags & BUNDLE_EXEMPT &&
+        queue_is_held(q, queue_domain_name(b->domain), b->message->account, false))
+        snprintf(out->text + n, sizeof(out->text) - n,
+                 "; released by itself from a hold that stands");
 }
 
 int queue_why(struct queue *q, struct message_id id, uint32_t number, struct queue_now now,
@@ -176,6 +190,8 @@ int queue_why(struct queue *q, struct message_id id, uint32_t number, struct que
         why_waiting(b, now, out);
     else if (b)
         why_ready(q, b, now, out);
+    if (b && b->state != BUNDLE_HELD)
+        why_exempt(q, b, out);
     queue_unlock(q, NULL, NULL);
     return b ? OK : E_NOT_FOUND;
 }

@@ -540,6 +540,78 @@ static void keeps_what_another_hold_covers(void **state)
     world_done(&w);
 }
 
+// A message that is let go by itself is under way for good, whatever covers it: over deferrals and restarts, until it is
+// held again.
+static void lets_one_through(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    uint64_t kicks = 0;
+    struct queue_reason why;
+    const struct world_mail mail = {.domain = "a.site", .account = 3, .recipients = 2};
+    queue_hold_account(w.queue, 3, true, &kicks);
+    queue_hold_domain(w.queue, BYTES("a.site"), true, &kicks);
+    world_site(&w, "site")->reply = WORLD_DEFER;
+    struct message_id id = world_add(&w, &mail);
+    world_add(&w, &mail);
+    struct queue_filter one = {
+        .by = QUEUE_SELECT_ID, .id = id, .recipient = 1, .held_only = true, .through = true};
+    assert_true(world_next_claim(&w, &one, QUEUE_EXEMPTED));
+    world_run(&w, 1000);
+    assert_number("an attempt", w.sent_count, 1);
+    assert_int_equal(queue_why(w.queue, id, 1, w.now, &why), OK);
+    assert_int_equal(why.limit, QUEUE_LIMIT_RETRY_TIME);
+    assert_non_null(strstr(why.text, "released by itself from a hold that stands"));
+    world_crash(&w, 1000, false);
+    world_run(&w, HOUR_MS);
+    assert_true(w.sent_count > 1);
+    assert_number("held", counts(&w).recipients[QUEUE_STATE_HELD], 3);
+    struct queue_filter domain = {
+        .by = QUEUE_SELECT_DOMAIN, .domain = BYTES("a.site"), .unheld_only = true};
+    assert_true(world_next_claim(&w, &domain, QUEUE_HELD));
+    assert_number("held", counts(&w).recipients[QUEUE_STATE_HELD], 4);
+    assert_false(world_next_claim(&w, &(struct queue_filter){.held_only = true}, QUEUE_RELEASED));
+    world_site(&w, "site")->reply = WORLD_DELIVER;
+    world_crash(&w, 1000, false);
+    world_run(&w, HOUR_MS);
+    assert_number("done", w.done, 0);
+    one.recipient = 0;
+    assert_true(world_next_claim(&w, &one, QUEUE_EXEMPTED));
+    world_run(&w, HOUR_MS);
+    assert_number("done", w.done, 2);
+    world_done(&w);
+}
+
+// Of a restored backup nothing goes before all of it is released: not what was let go by itself before the backup either,
+// nor what is to be now.
+static void holds_a_restored_backup(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, CONF);
+    uint64_t kicks = 0, covered = 0;
+    queue_hold_domain(w.queue, BYTES("a.site"), true, &kicks);
+    struct message_id id = world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
+    struct queue_filter one = {
+        .by = QUEUE_SELECT_ID, .id = id, .held_only = true, .through = true, .covered = &covered};
+    queue_hold_restored(w.queue);
+    assert_false(world_next_claim(&w, &one, QUEUE_EXEMPTED));
+    assert_number("covered", covered, 1);
+    assert_why(&w, id, "queue release --all");
+    queue_hold_all(w.queue, false, &kicks);
+    assert_true(world_next_claim(&w, &one, QUEUE_EXEMPTED));
+    queue_hold_restored(w.queue);
+    assert_true(world_next_claim(&w, &(struct queue_filter){.unheld_only = true}, QUEUE_KEPT));
+    world_run(&w, HOUR_MS);
+    assert_number("sent", w.sent_count, 0);
+    queue_hold_all(w.queue, false, &kicks);
+    assert_true(world_next_claim(&w, &(struct queue_filter){.held_only = true}, QUEUE_RELEASED));
+    world_run(&w, HOUR_MS);
+    assert_number("done", w.done, 1);
+    world_done(&w);
+}
+
 // A hold begins while an attempt is under way that fails: it is the last until the hold ends.
 static void holds_what_was_in_flight(void **state)
 {
@@ -881,6 +953,8 @@ int main(void)
         cmocka_unit_test(suspends_what_was_in_flight),
         cmocka_unit_test(holds_mail_to_come),
         cmocka_unit_test(keeps_what_another_hold_covers),
+        cmocka_unit_test(lets_one_through),
+        cmocka_unit_test(holds_a_restored_backup),
         cmocka_unit_test(holds_what_was_in_flight),
         cmocka_unit_test(holds_everything),
         cmocka_unit_test(retries_now),

@@ -16,7 +16,8 @@ static void copy_recipients(struct queue_batch *batch, struct queue_now now)
         bool waits = b->due_us > now.mono.us && !(b->flags & BUNDLE_SCHEDULED);
         struct wall next = waits ? queue_wall_of(b->due_us, now) : (struct wall){0};
         for (uint32_t k = 0; k < b->count; k++, i++)
-            batch->recipients[i] = (struct queue_batch_recipient){numbers[k], b->attempts, next};
+            batch->recipients[i] =
+                (struct queue_batch_recipient){numbers[k], b->attempts, next, false};
     }
     CHECK(i == batch->count);
 }
@@ -82,7 +83,8 @@ static void suspend(struct queue *q, struct queue_bundle *b)
 
 static bool is_covered(const struct queue *q, const struct queue_bundle *b)
 {
-    return queue_is_held(q, queue_domain_name(b->domain), b->message->account);
+    return queue_is_held(q, queue_domain_name(b->domain), b->message->account,
+                         b->flags & BUNDLE_EXEMPT);
 }
 
 // Waits until due; for as long as a hold covers it or its account may not send, held.
@@ -164,7 +166,7 @@ static void apply(struct queue *q, struct queue_bundle *b, const struct queue_re
         wait_until(q, b, now.mono.us);
         break;
     case QUEUE_HELD:
-        b->flags &= ~BUNDLE_SUSPENDED;
+        b->flags &= ~(BUNDLE_SUSPENDED | BUNDLE_EXEMPT);
         queue_bundle_hold(q, b);
         break;
     case QUEUE_SUSPENDED:
@@ -172,6 +174,11 @@ static void apply(struct queue *q, struct queue_bundle *b, const struct queue_re
         break;
     case QUEUE_RELEASED:
         give_grace(q, m, now);
+        wait_until(q, b, b->due_us);
+        break;
+    case QUEUE_EXEMPTED:
+        give_grace(q, m, now);
+        b->flags |= BUNDLE_EXEMPT;
         wait_until(q, b, b->due_us);
         break;
     case QUEUE_RETRIED:
@@ -332,6 +339,16 @@ static struct queue_bundle *single_out(struct queue *q, struct queue_bundle *b, 
     return one;
 }
 
+static void mark_covered(const struct queue *q, struct queue_batch *batch)
+{
+    uint32_t i = 0;
+    for (const struct queue_bundle *b = batch->bundles; b; b = b->next_leased) {
+        bool covered = is_covered(q, b);
+        for (uint32_t k = 0; k < b->count; k++)
+            batch->recipients[i++].covered = covered;
+    }
+}
+
 static struct queue_batch *claim_message(struct queue *q, struct queue_message *m,
                                          const struct queue_filter *filter, struct queue_now now)
 {
@@ -344,7 +361,7 @@ static struct queue_batch *claim_message(struct queue *q, struct queue_message *
         ptrdiff_t i = single ? number_index(b, filter->recipient) : 0;
         if (i < 0)
             continue;
-        if (filter->held_only && is_covered(q, b)) {
+        if (filter->held_only && is_covered(q, b) && (!filter->through || q->hold_restored)) {
             if (filter->covered)
                 *filter->covered += single ? 1 : b->count;
             continue;
@@ -356,7 +373,10 @@ static struct queue_batch *claim_message(struct queue *q, struct queue_message *
         *tail = claimed;
         tail = &claimed->next_leased;
     }
-    return chain ? queue_batch_new(q, m, chain, now) : NULL;
+    struct queue_batch *batch = chain ? queue_batch_new(q, m, chain, now) : NULL;
+    if (batch && filter->through)
+        mark_covered(q, batch);
+    return batch;
 }
 
 bool queue_claim(struct queue *q, const struct queue_filter *filter, uint64_t *cursor,

@@ -60,6 +60,7 @@ enum bundle_state { BUNDLE_WAITING, BUNDLE_READY, BUNDLE_LEASED, BUNDLE_HELD };
 #define BUNDLE_SCHEDULED 4u  // due_us stands for a wall time the sender asked for
 #define BUNDLE_WAS_HELD 8u   // before it was leased
 #define BUNDLE_SUSPENDED 16u // HELD (or was) for its account's sake only
+#define BUNDLE_EXEMPT 32u    // no rule for mail to come holds it
 
 struct queue_message {
     struct message_id id;
@@ -223,7 +224,7 @@ struct queue {
     struct queue_worker workers[QUEUE_WORKERS_MAX];
     struct map held_domains;
     struct map held_accounts, suspended_accounts; // key: the number in decimal
-    bool hold_all;
+    bool hold_all, hold_restored;
     struct list holds;
     uint64_t kick;
     int64_t born_us; // the first time seen; what was sent before is not known
@@ -281,7 +282,8 @@ void queue_waiting_free(struct queue *q, struct queue_domain *d);
 // Takes it out of where it is (its state's containers and counts).
 void queue_bundle_take_out(struct queue *q, struct queue_bundle *b);
 void queue_bundle_move(struct queue *q, struct queue_bundle *b, struct queue_domain *d);
-bool queue_is_held(const struct queue *q, struct bytes domain, uint32_t account);
+// Do rules for mail to come hold it? `exempt`: by itself it was let go.
+bool queue_is_held(const struct queue *q, struct bytes domain, uint32_t account, bool exempt);
 
 // ---- queue_timers.c
 

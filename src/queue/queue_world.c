@@ -18,7 +18,7 @@ struct world_recipient {
     uint64_t size;
     struct wall accepted_at, not_before, expires_at, next_attempt_at;
     char domain[64];
-    bool leased, held, warned, ended, singly;
+    bool leased, held, exempt, warned, ended, singly;
 };
 
 static struct bytes key_of(struct message_id id, uint32_t number, char out[64])
@@ -219,10 +219,13 @@ static void record(struct world *w, const struct queue_batch *b, const struct qu
             break;
         case QUEUE_HELD:
             r->held = true;
+            r->exempt = false;
             r->next_attempt_at = b->recipients[i].next_attempt_at;
             break;
         case QUEUE_RELEASED:
+        case QUEUE_EXEMPTED:
             r->held = false;
+            r->exempt = r->exempt || results[i].outcome == QUEUE_EXEMPTED;
             r->next_attempt_at = b->recipients[i].next_attempt_at;
             break;
         case QUEUE_RETRIED:
@@ -781,7 +784,8 @@ static void add_back(struct world *w, struct world_recipient **all, uint32_t cou
                                            .attempts = all[i]->attempts,
                                            .next_attempt_at = all[i]->next_attempt_at,
                                            .held = all[i]->held,
-                                           .warned = all[i]->warned};
+                                           .warned = all[i]->warned,
+                                           .exempt = all[i]->exempt};
     const struct world_recipient *r = all[0];
     struct queue_message_new m = {.id = r->id,
                                   .account = r->account,

@@ -279,7 +279,7 @@ static void test_every_field_of_an_outcome_is_kept(void **state)
     assert_int_equal(got.state, o.state);
     assert_int_equal(got.event, o.event);
     assert_int_equal(got.attempts, o.attempts);
-    assert_true(got.warned);
+    assert_true(got.warned && !got.exempt);
     assert_int_equal(got.at.us, o.at.us);
     assert_int_equal(got.next_attempt_at.us, o.next_attempt_at.us);
     assert_true(bytes_eq(got.mx, o.mx) && bytes_eq(got.ip, o.ip) && bytes_eq(got.tls, o.tls));
@@ -292,7 +292,7 @@ static void test_every_field_of_an_outcome_is_kept(void **state)
     struct recipient_status s = recipient_status_of(&o);
     assert_int_equal(recipient_status_state(s), RECIPIENT_QUEUED);
     assert_int_equal(recipient_status_attempts(s), 12);
-    assert_true(recipient_status_warned(s));
+    assert_true(recipient_status_warned(s) && !recipient_status_exempt(s));
     assert_int_equal(recipient_status_next(s).us, o.next_attempt_at.us);
     for (size_t cut = 0; cut < summary.len; cut++)
         assert_int_equal(
@@ -402,6 +402,18 @@ static void test_table_keeps_states(void **state)
     assert_true(table_set_status(e, 1, recipient_status_of(&queued)));
     assert_true(table_status(e, 1, &status));
     assert_true(recipient_status_warned(status)); // said is said
+    struct spool_outcome exempt = queued, held = test_outcome(2, 1, RECIPIENT_HELD);
+    exempt.exempt = true;
+    assert_true(table_set_status(e, 1, recipient_status_of(&exempt)));
+    assert_true(table_set_status(e, 1, recipient_status_of(&queued)));
+    assert_true(table_status(e, 1, &status));
+    assert_true(recipient_status_exempt(status) && recipient_status_warned(status));
+    assert_int_equal(recipient_status_next(status).us,
+                     recipient_status_next(recipient_status_of(&queued)).us);
+    assert_true(table_set_status(e, 1, recipient_status_of(&held)));
+    assert_true(table_set_status(e, 1, recipient_status_of(&queued)));
+    assert_true(table_status(e, 1, &status));
+    assert_false(recipient_status_exempt(status)); // held again is held
     assert_false(table_set_status(e, 0, recipient_status_of(&queued)));
     assert_false(table_set_status(e, 4, recipient_status_of(&queued)));
     assert_true(table_status(e, 2, &status));

@@ -70,6 +70,7 @@ static uint32_t take_live(const struct table_entry *e, struct spool_summary_reci
         recipients[live].attempts = recipient_status_attempts(status);
         recipients[live].next_attempt_at = recipient_status_next(status);
         recipients[live].warned = recipient_status_warned(status);
+        recipients[live].exempt = recipient_status_exempt(status);
         live++;
     }
     return live;

@@ -53,6 +53,9 @@ enum {
 };
 
 #define CLASS_HARD 0x80u
+// Of the summary; others are ignored.
+#define FLAG_WARNED 1u
+#define FLAG_EXEMPT 2u
 
 static uint64_t us_of(struct wall t)
 {
@@ -65,7 +68,7 @@ void outcome_encode(const struct spool_outcome *o, struct buf *summary, struct b
     varint_add(summary, o->recipient);
     varint_add(summary, o->state);
     varint_add(summary, o->event);
-    varint_add(summary, o->warned);
+    varint_add(summary, (o->warned ? FLAG_WARNED : 0u) | (o->exempt ? FLAG_EXEMPT : 0u));
     varint_add(summary, o->attempts);
     varint_add(summary, us_of(o->at));
     varint_add(summary, us_of(o->next_attempt_at));
@@ -100,7 +103,8 @@ static int decode_summary(struct bytes in, struct spool_outcome *out)
     out->recipient = (uint32_t)v[0];
     out->state = (enum recipient_state)v[1];
     out->event = (enum spool_event)v[2];
-    out->warned = v[3] & 1;
+    out->warned = v[3] & FLAG_WARNED;
+    out->exempt = v[3] & FLAG_EXEMPT;
     out->attempts = (uint32_t)v[4];
     out->at.us = (int64_t)v[5];
     out->next_attempt_at.us = (int64_t)v[6];
@@ -158,7 +162,9 @@ int outcome_decode(struct message_id id, struct bytes summary, struct bytes rest
 // ---- status -------------------------------------------------------------------------------------
 
 #define ATTEMPTS_MAX 0xffffu
-#define NEXT_MS_MAX (((uint64_t)1 << 44) - 1)
+#define NEXT_MS_MAX (((uint64_t)1 << 43) - 1) // the year 2248
+#define STATUS_WARNED (UINT64_C(1) << 3)
+#define STATUS_EXEMPT (UINT64_C(1) << 63)
 
 struct recipient_status recipient_status_of(const struct spool_outcome *o)
 {
@@ -166,8 +172,9 @@ struct recipient_status recipient_status_of(const struct spool_outcome *o)
     uint64_t next_ms = us_of(o->next_attempt_at) / 1000;
     if (next_ms > NEXT_MS_MAX)
         next_ms = NEXT_MS_MAX;
-    return (struct recipient_status){(uint64_t)o->state | (uint64_t)o->warned << 3 | attempts << 4 |
-                                     next_ms << 20};
+    return (struct recipient_status){(uint64_t)o->state | (o->warned ? STATUS_WARNED : 0) |
+                                     attempts << 4 | next_ms << 20 |
+                                     (o->exempt ? STATUS_EXEMPT : 0)};
 }
 
 enum recipient_state recipient_status_state(struct recipient_status s)
@@ -182,16 +189,24 @@ uint32_t recipient_status_attempts(struct recipient_status s)
 
 struct wall recipient_status_next(struct recipient_status s)
 {
-    return (struct wall){(int64_t)(s.bits >> 20) * 1000};
+    return (struct wall){(int64_t)(s.bits >> 20 & NEXT_MS_MAX) * 1000};
 }
 
 bool recipient_status_warned(struct recipient_status s)
 {
-    return s.bits >> 3 & 1;
+    return s.bits & STATUS_WARNED;
 }
 
-struct recipient_status recipient_status_with_warned(struct recipient_status s)
+bool recipient_status_exempt(struct recipient_status s)
 {
-    s.bits |= 1u << 3;
+    return s.bits & STATUS_EXEMPT;
+}
+
+struct recipient_status recipient_status_after(struct recipient_status before,
+                                               struct recipient_status s)
+{
+    uint64_t stays =
+        STATUS_WARNED | (recipient_status_state(s) == RECIPIENT_HELD ? 0 : STATUS_EXEMPT);
+    s.bits |= before.bits & stays;
     return s;
 }

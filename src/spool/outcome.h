@@ -61,6 +61,8 @@ struct spool_outcome {
     enum spool_event event;
     uint32_t attempts; // so far, this one included
     bool warned; // a delayed DSN has been sent; said once it stays true, whatever later ones say
+    // Released by itself from the standing holds that cover it; said once it stays true until it is held again.
+    bool exempt;
     struct wall at;
     struct wall next_attempt_at; // while queued or held (then: once released); 0: at once
     struct bytes mx;             // host name tried, or empty

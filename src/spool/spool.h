@@ -78,6 +78,7 @@ struct spool_summary_recipient {
     uint32_t attempts;
     struct wall next_attempt_at; // 0: at once
     bool warned;
+    bool exempt; // released by itself from the standing holds that cover it
 };
 
 // What the queue needs of one message with live recipients; borrowed for the call.

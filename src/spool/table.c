@@ -225,8 +225,7 @@ bool table_set_status(struct table_entry *e, uint32_t recipient, struct recipien
     const struct recipient_status *old = status_of(e, recipient);
     if (!old || !recipient_state_is_live(recipient_status_state(*old)))
         return false;
-    bool warned = recipient_status_warned(*old);
-    table_put_status(e, recipient, warned ? recipient_status_with_warned(status) : status);
+    table_put_status(e, recipient, recipient_status_after(*old, status));
     return true;
 }
 

@@ -56,7 +56,7 @@ uint32_t table_live(const struct table_entry *e); // recipients queued or held
 // Recipients are numbered from 1; beyond the last: false.
 bool table_status(const struct table_entry *e, uint32_t recipient, struct recipient_status *out);
 // Sets a recipient's status. A settled recipient stays settled; false then, and for a recipient
-// that is not there. A warned one stays warned.
+// that is not there. What stays true of it stays (recipient_status_after()).
 bool table_set_status(struct table_entry *e, uint32_t recipient, struct recipient_status status);
 // Sets it whatever it was; the recipient must be there.
 void table_put_status(struct table_entry *e, uint32_t recipient, struct recipient_status status);

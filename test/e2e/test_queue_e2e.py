@@ -150,7 +150,7 @@ def test_several_holds(relay, receiver_):
     relay.cli("queue", "hold", "--domain", "example.org")
     ident = send(relay, "bob@example.org")
     relay.wait_state(ident, "held")
-    for words in (["--id", ident], ["--domain", "example.org"]):
+    for words in (["--recipient", "bob@example.org"], ["--domain", "example.org"]):
         assert relay.cli("queue", "release", *words) == {"matched": 1, "changed": 0, "dry_run": False}
     assert "Another hold still covers 1" in relay.run("queue", "release", "--domain", "example.org").stdout
     assert relay.cli("message", "why", ident)["setting"] == "queue release --account"
@@ -158,6 +158,31 @@ def test_several_holds(relay, receiver_):
     assert relay.states(ident) == {"bob@example.org": "held"} and not receiver_.messages()
     assert relay.cli("queue", "release", "--account", "trusted")["changed"] == 1
     relay.wait_state(ident, "delivered")
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_release_one_that_a_hold_covers(make_relay, receiver_, how):
+    """What is released by its id goes, though a hold of its domain stands: over deferrals and restarts, until it is held again."""
+    relay = sending_relay(make_relay, SLOW_RETRY)
+    receiver_.script("rcpt", "451 4.2.0 later", times=2)
+    relay.cli("queue", "hold", "--domain", "example.org")
+    ident, other = send(relay, ["bob@example.org", "eve@example.org"]), send(relay, "carol@example.org")
+    relay.wait_state(ident, "held")
+    assert relay.cli("queue", "release", "--id", ident) == {"matched": 2, "changed": 2, "dry_run": False}
+    wait_until(lambda: all(r["attempts"] == 1 for r in relay.message(ident)["recipients"]), 10)
+    relay.stop() if how == "stop" else relay.kill()
+    relay.start()
+    why = relay.cli("message", "why", ident)
+    assert why["limit"] == "retry_time" and "released by itself from a hold that stands" in why["text"]
+    assert relay.states(ident) == {"bob@example.org": "queued", "eve@example.org": "queued"}
+    assert relay.cli("queue", "hold", "--recipient", "eve@example.org")["changed"] == 1
+    relay.restart()
+    relay.cli("queue", "retry", "--id", ident)
+    relay.wait_state(ident, "delivered", "bob@example.org")
+    assert relay.states(ident)["eve@example.org"] == "held" and relay.states(other) == {"carol@example.org": "held"}
+    released = next(row for row in relay.cli_list("audit") if row["action"] == "queue.release")
+    assert released["args"]["id"] == ident and released["outcome"] == "done" and released["detail"] == "matched 2, changed 2"
+    assert "released" in [e["type"] for e in relay.cli_list("events") if e["id"] == ident]
 
 
 def test_retry_now(make_relay, receiver_):
@@ -445,6 +470,8 @@ def test_a_restored_backup_is_on_hold(make_relay, receiver_, tmp_path):
     restored.wait_state(ident, "held")
     assert [m["id"] for m in restored.cli_list("message", "find", "--recipient", "bob@example.org")] == [ident]
     assert restored.cli("message", "why", ident, "bob@example.org")["limit"] == "hold"
+    refused = restored.run("queue", "release", "--id", ident, check=False)
+    assert refused.returncode != 0 and "until `posthaste queue release --all`" in refused.stderr
     later = send(restored, "eve@example.org")
     not_yet(receiver_)
     restored.restart()

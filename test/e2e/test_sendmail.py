@@ -207,6 +207,8 @@ def test_mailq(world):
     assert re.fullmatch(r" *\(held until released: mail to held.test is held\)", lines[4]) and lines[5].strip() == "x@held.test", lines
     assert lines[6:] == ["", "-- 0 Kbytes in 1 Request."]
     wait_until(lambda: call("-bp").out == listed(), 30, "the same")  # but where it was tried in between
+    wait_until(lambda: "1 changed" in world.relay.run("queue", "hold", "--recipient", "slow@example.org").stdout, 30, "not being tried")
+    assert "come back later" not in listed() and "(held until released)" in listed()
     if os.geteuid() == 0:
         assert listed(uid=NOBODY) == "Mail queue is empty\n"
         theirs = call("-v", "-f", "a@web.test", "y@held.test", stdin="From: a@web.test\n\nx\n", uid=NOBODY).out.split()[-1]
