@@ -66,12 +66,20 @@ static int set_options(struct ub_ctx *context, bool validate)
         bool may_lack;
     } options[] = {
         {"do-not-query-localhost:", "no", false}, // the resolver of the host often listens there
-        {"num-queries-per-thread:", "2048", false}, {"outgoing-range:", "2048", false},
-        {"infra-host-ttl:", "60", false}, // a server that was down is tried again soon
-        {"infra-keep-probing:", "yes", true},       {"cache-max-ttl:", "86400", false},
-        {"cache-max-negative-ttl:", "300", true},   {"msg-cache-size:", "8m", false},
-        {"rrset-cache-size:", "16m", false},        {"use-syslog:", "no", false},
-        {"unblock-lan-zones:", "yes", false},       {"insecure-lan-zones:", "yes", true},
+        {"num-queries-per-thread:", "2048", false},
+        {"outgoing-range:", "2048", false},
+        // A server that was down is asked again within 5 s: what is known of it is forgotten then, and a server
+        // that stays silent is probed once in 12 s, never less often (12 s is the least that unbound takes for "down").
+        {"infra-host-ttl:", "5", false},
+        {"infra-cache-max-rtt:", "12000", true},
+        {"infra-keep-probing:", "yes", true},
+        {"cache-max-ttl:", "86400", false},
+        {"cache-max-negative-ttl:", "300", true},
+        {"msg-cache-size:", "8m", false},
+        {"rrset-cache-size:", "16m", false},
+        {"use-syslog:", "no", false},
+        {"unblock-lan-zones:", "yes", false},
+        {"insecure-lan-zones:", "yes", true},
     };
     for (size_t i = 0; i < COUNT_OF(options); i++)
         if (ub_ctx_set_option(context, options[i].name, options[i].value) != 0 &&
