@@ -93,6 +93,7 @@ const struct api_row api_rows[] = {
     READS("GET", "/v1/queue", api_queue_get),
     {"GET", "/v1/mailq", NULL, API_ANYBODY, api_mailq_get, NULL, false}, // each sees the own
     READS("GET", "/v1/lanes", api_lanes_get),
+    READS("GET", "/v1/holds", api_holds_get),
     READS("GET", "/v1/alerts", api_alerts_get),
     READS("GET", "/v1/events", api_events_get),
     READS("GET", "/v1/history", api_history_get),

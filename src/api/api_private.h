@@ -139,6 +139,7 @@ void api_why_get(struct api_request *r);
 void api_queue_get(struct api_request *r);
 void api_mailq_get(struct api_request *r);
 void api_lanes_get(struct api_request *r);
+void api_holds_get(struct api_request *r);
 void api_queue_post(struct api_request *r);
 void api_events_get(struct api_request *r);
 void api_history_get(struct api_request *r);

@@ -158,6 +158,47 @@ void api_lanes_get(struct api_request *r)
     r->status = MHD_HTTP_OK;
 }
 
+static struct json_object *hold_json(const struct queue_hold_row *row,
+                                     const struct store_directory *directory)
+{
+    static const char *const scopes[] = {[QUEUE_SELECT_ALL] = "all",
+                                         [QUEUE_SELECT_DOMAIN] = "domain",
+                                         [QUEUE_SELECT_ACCOUNT] = "account"};
+    const struct store_account *account = store_directory_account_number(directory, row->account);
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "scope",
+                           json_object_new_string(row->restored ? "backup" : scopes[row->by]));
+    json_object_object_add(o, "domain",
+                           row->domain[0] ? api_json_text(bytes_cstr(row->domain)) : NULL);
+    json_object_object_add(o, "account", account ? api_json_text(account->name) : NULL);
+    json_object_object_add(o, "since", api_json_time(row->since));
+    json_object_object_add(o, "actor", row->who[0] ? api_json_text(bytes_cstr(row->who)) : NULL);
+    json_object_object_add(o, "reason", row->why[0] ? api_json_text(bytes_cstr(row->why)) : NULL);
+    json_object_object_add(o, "messages", json_object_new_uint64(row->messages));
+    json_object_object_add(o, "recipients", json_object_new_uint64(row->recipients));
+    return o;
+}
+
+void api_holds_get(struct api_request *r)
+{
+    struct queue_hold_row rows[16];
+    struct queue *queue = r->api->options.port->queue;
+    struct store_directory *directory;
+    uint64_t counted = 0, cursor = 0;
+    size_t count;
+    if (store_directory_load(r->api->options.store, &directory) != OK)
+        directory = store_directory_empty();
+    while (queue_count_held(queue, &counted))
+        ;
+    do {
+        count = queue_holds(queue, &cursor, rows, COUNT_OF(rows));
+        for (size_t i = 0; i < count; i++)
+            api_add_line(r, hold_json(&rows[i], directory));
+    } while (count > 0);
+    r->status = MHD_HTTP_OK;
+    store_directory_free(directory);
+}
+
 // ---- actions -----------------------------------------------------------------------------------------------
 
 enum action { ACTION_HOLD, ACTION_RELEASE, ACTION_RETRY, ACTION_BOUNCE, ACTION_DELETE, ACTIONS };
@@ -187,6 +228,7 @@ struct act {
     bool dry_run, released_hold;
     struct queue_filter filter;
     struct buf domain;
+    struct bytes reason;       // the operator's, or the action's name
     struct selected *selected; // by recipient address; NULL: the filter alone
     size_t selected_count, selected_next;
     uint64_t cursor;
@@ -257,7 +299,7 @@ static void record(struct act_batch *b)
             .exempt = b->batch->recipients[i].covered,
             .at = sys_wall(),
             .actor = a->request->actor,
-            .reason = bytes_cstr(row->name),
+            .reason = a->reason,
         };
         spool_frame_add_outcome(frame, &outcome);
         if ((i + 1) % RECORDS_MAX == 0 && i + 1 < b->batch->count) {
@@ -414,19 +456,28 @@ static void on_more(struct sys_task *task)
     act_go_on(a);
 }
 
+static const char *text_of(struct api_request *r, const char *name)
+{
+    struct json_object *value = NULL;
+    json_object_object_get_ex(r->args, name, &value);
+    return json_object_is_type(value, json_type_string) ? json_object_get_string(value) : NULL;
+}
+
 static void set_rules(struct act *a)
 {
     if ((a->action != ACTION_HOLD && a->action != ACTION_RELEASE) || a->dry_run || a->selected)
         return;
     bool on = a->action == ACTION_HOLD;
+    const struct queue_hold_facts facts = {sys_wall(), a->request->actor,
+                                           bytes_cstr(text_of(a->request, "reason"))};
     struct queue *q = port_of(a)->queue;
     uint64_t kicks = 0;
     if (a->filter.by == QUEUE_SELECT_DOMAIN)
-        queue_hold_domain(q, a->filter.domain, on, &kicks);
+        queue_hold_domain(q, a->filter.domain, on, &facts, &kicks);
     else if (a->filter.by == QUEUE_SELECT_ACCOUNT)
-        queue_hold_account(q, a->filter.account, on, &kicks);
+        queue_hold_account(q, a->filter.account, on, &facts, &kicks);
     else if (a->filter.by == QUEUE_SELECT_ALL)
-        queue_hold_all(q, on, &kicks);
+        queue_hold_all(q, on, &facts, &kicks);
     port_of(a)->kick(port_of(a)->kick_ctx, kicks);
 }
 
@@ -519,13 +570,6 @@ static int select_by_address(struct act *a, struct bytes address)
     return err;
 }
 
-static const char *text_of(struct api_request *r, const char *name)
-{
-    struct json_object *value = NULL;
-    json_object_object_get_ex(r->args, name, &value);
-    return json_object_is_type(value, json_type_string) ? json_object_get_string(value) : NULL;
-}
-
 static bool flag_of(struct api_request *r, const char *name)
 {
     struct json_object *value = NULL;
@@ -545,6 +589,15 @@ static bool take_action(struct api_request *r, enum action *out)
     return false;
 }
 
+// It is shown in many places, and to the senders of what is bounced.
+static bool is_one_line(struct bytes reason)
+{
+    for (size_t i = 0; i < reason.len; i++)
+        if ((unsigned char)reason.at[i] < 0x20 || reason.at[i] == 0x7f)
+            return false;
+    return reason.len <= QUEUE_HOLD_WHY_MAX;
+}
+
 void api_queue_post(struct api_request *r)
 {
     enum action action;
@@ -556,9 +609,16 @@ void api_queue_post(struct api_request *r)
         api_reply_error(r, E_SYNTAX, "name exactly one of id, domain, account, recipient and all");
         return;
     }
+    const char *reason = text_of(r, "reason");
+    if (reason && !is_one_line(bytes_cstr(reason))) {
+        api_reply_error(r, E_SYNTAX, "the reason must be one line of at most %d bytes",
+                        QUEUE_HOLD_WHY_MAX);
+        return;
+    }
     struct act *a = mem_new(sizeof *a);
     a->request = r;
     a->action = action;
+    a->reason = bytes_cstr(reason && reason[0] ? reason : ACTION_ROWS[action].name);
     a->dry_run = strcmp(r->row->op, "dry-run") == 0; // who may only look has come by that row
     bool ok = take_filter(r, id, domain, account, &a->domain, &a->filter);
     if (ok && recipient && select_by_address(a, bytes_cstr(recipient)) != OK) {

@@ -55,6 +55,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_trace_remove,
     &cli_queue_list,
     &cli_queue_lanes,
+    &cli_queue_holds,
     &cli_queue_hold,
     &cli_queue_release,
     &cli_queue_retry,

@@ -17,8 +17,8 @@ extern const struct cli_command cli_dkim_sign, cli_dkim_verify, cli_dkim_list, c
 extern const struct cli_command cli_message_show, cli_message_find, cli_message_why,
     cli_message_check;
 extern const struct cli_command cli_message_trace, cli_trace_add, cli_trace_list, cli_trace_remove;
-extern const struct cli_command cli_queue_list, cli_queue_lanes, cli_queue_hold, cli_queue_release,
-    cli_queue_retry, cli_queue_bounce, cli_queue_delete;
+extern const struct cli_command cli_queue_list, cli_queue_lanes, cli_queue_holds, cli_queue_hold,
+    cli_queue_release, cli_queue_retry, cli_queue_bounce, cli_queue_delete;
 extern const struct cli_command cli_events, cli_history, cli_audit, cli_top, cli_backup,
     cli_restore, cli_upgrade;
 extern const struct cli_command cli_suppress_add_command, cli_suppress_remove_command,

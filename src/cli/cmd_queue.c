@@ -84,6 +84,19 @@ const struct cli_command cli_queue_list = {
 
 // ---- lanes -------------------------------------------------------------------------------------------
 
+// What is told whole, in one answer.
+static int list_all(struct cli *cli, const char *path, const char *const *headings,
+                    const char *const *keys)
+{
+    struct rows rows = {.cli = cli, .keys = keys};
+    cli_table_init(&rows.table, headings);
+    int exit = cli_ask_lines(cli, path, on_row, &rows);
+    if (exit == CLI_OK)
+        cli_table_print(&rows.table);
+    cli_table_done(&rows.table);
+    return exit;
+}
+
 static int run_lanes(struct cli *cli)
 {
     static const char *const headings[] = {"LANE",   "READY",   "CONNECTIONS", "HOUR", "DAY",
@@ -91,19 +104,32 @@ static int run_lanes(struct cli *cli)
     static const char *const keys[] = {"lane",          "ready",    "connections",
                                        "hour_used",     "day_used", "oldest_at",
                                        "backoff_until", "text",     NULL};
-    struct rows rows = {.cli = cli, .keys = keys};
-    cli_table_init(&rows.table, headings);
-    int exit = cli_ask_lines(cli, "/v1/lanes", on_row, &rows);
-    if (exit == CLI_OK)
-        cli_table_print(&rows.table);
-    cli_table_done(&rows.table);
-    return exit;
+    return list_all(cli, "/v1/lanes", headings, keys);
 }
 
 const struct cli_command cli_queue_lanes = {
     .name = "queue lanes",
     .help = "list the lanes: where mail goes out, and what holds it up",
     .run = run_lanes,
+};
+
+// ---- holds -------------------------------------------------------------------------------------------
+
+static int run_holds(struct cli *cli)
+{
+    static const char *const headings[] = {"SCOPE",    "DOMAIN",     "ACCOUNT", "SINCE", "BY",
+                                           "MESSAGES", "RECIPIENTS", "REASON",  NULL};
+    static const char *const keys[] = {"scope",    "domain",     "account", "since", "actor",
+                                       "messages", "recipients", "reason",  NULL};
+    return list_all(cli, "/v1/holds", headings, keys);
+}
+
+const struct cli_command cli_queue_holds = {
+    .name = "queue holds",
+    .help = "list the standing holds: who holds later mail, too, and why",
+    .more = "What `queue hold` with --domain, --account or --all has begun and `queue release` has "
+            "not\nended.\n",
+    .run = run_holds,
 };
 
 // ---- actions -----------------------------------------------------------------------------------------
@@ -114,6 +140,7 @@ static const struct cli_option action_options[] = {
     {"account", "NAME", "mail of this account"},
     {"recipient", "ADDRESS", "recipients with this address"},
     {"all", NULL, "everything"},
+    {"reason", "TEXT", "why: one line, for whom it concerns"},
     {"dry-run", NULL, "say how many match, change nothing"},
     {"progress", NULL, "say each second how far it is, also when that is no terminal"},
     {NULL},
@@ -135,6 +162,8 @@ static struct json_object *make_action(struct cli *cli, const char *action)
         json_object_object_add(request, "all", json_object_new_boolean(true));
         given++;
     }
+    if (cli_value(cli, "reason"))
+        cli_json_add(request, "reason", bytes_cstr(cli_value(cli, "reason")));
     if (cli_flag(cli, "dry-run"))
         json_object_object_add(request, "dry_run", json_object_new_boolean(true));
     if (given == 1)
@@ -200,14 +229,15 @@ const struct cli_command cli_queue_hold = {
     .name = "queue hold",
     .help = "keep recipients in the queue until released",
     .more = "With --domain, --account and --all it holds later mail, too, until released the same "
-            "way.\n",
+            "way;\n`queue holds` lists these.\n",
     .options = action_options,
     .run = run_hold,
 };
 const struct cli_command cli_queue_release = {
     .name = "queue release",
     .help = "end a hold",
-    .more = "--all also releases a restored backup.\n",
+    .more =
+        "--id lets the message through standing holds. --all also releases a restored backup.\n",
     .options = action_options,
     .run = run_release,
 };

@@ -162,15 +162,14 @@ void queue_free(struct queue *q)
         free(q->workers[i].domains.nodes);
         free(q->workers[i].lanes.nodes);
     }
-    for (struct list *link; (link = list_pop_front(&q->holds));)
-        free(list_get(link, struct queue_hold, link));
+    queue_holds_free(q);
     queue_pool_done(&q->kept), queue_pool_done(&q->messages), queue_pool_done(&q->bundles),
         queue_pool_done(&q->domains);
     queue_pool_done(&q->flows), queue_pool_done(&q->turns), queue_pool_done(&q->lanes);
     queue_ids_done(&q->by_id), queue_hash_done(&q->by_message);
     queue_hash_done(&q->by_domain), queue_hash_done(&q->by_flow);
     queue_hash_done(&q->by_turn), queue_hash_done(&q->by_lane);
-    map_done(&q->held_domains), map_done(&q->held_accounts), map_done(&q->suspended_accounts);
+    map_done(&q->suspended_accounts);
     CHECK(pthread_mutex_destroy(&q->mutex) == 0);
     free(q);
 }
@@ -498,15 +497,6 @@ static bool has_account(const struct map *accounts, uint32_t account)
     return map_find(accounts, bytes_of(number, (size_t)n));
 }
 
-bool queue_is_held(const struct queue *q, struct bytes domain, uint32_t account, bool exempt)
-{
-    if (exempt)
-        return q->hold_restored;
-    return q->hold_restored || q->hold_all ||
-           (q->held_domains.count && map_find(&q->held_domains, domain)) ||
-           has_account(&q->held_accounts, account);
-}
-
 bool queue_is_suspended(const struct queue *q, uint32_t account)
 {
     return has_account(&q->suspended_accounts, account);
@@ -658,58 +648,16 @@ out:
     return err;
 }
 
-// ---- rules for mail to come ----
-
-static void set_rule(struct map *rules, struct bytes key, bool on)
-{
-    if (on)
-        map_set(rules, key, rules);
-    else
-        map_remove(rules, key);
-}
-
-void queue_hold_domain(struct queue *q, struct bytes domain, bool on, uint64_t *kicks)
-{
-    CHECK(domain.len <= QUEUE_NAME_MAX);
-    queue_lock(q);
-    set_rule(&q->held_domains, domain, on);
-    queue_hold_note(q, "domain", domain, on);
-    queue_unlock(q, kicks, NULL);
-}
-
-void queue_hold_account(struct queue *q, uint32_t account, bool on, uint64_t *kicks)
-{
-    char number[16];
-    int n = snprintf(number, sizeof(number), "%u", account);
-    queue_lock(q);
-    set_rule(&q->held_accounts, bytes_of(number, (size_t)n), on);
-    queue_hold_note(q, "account", bytes_of(number, (size_t)n), on);
-    queue_unlock(q, kicks, NULL);
-}
-
 void queue_suspend_account(struct queue *q, uint32_t account, bool on, uint64_t *kicks)
 {
     char number[16];
     int n = snprintf(number, sizeof(number), "%u", account);
     queue_lock(q);
-    set_rule(&q->suspended_accounts, bytes_of(number, (size_t)n), on);
+    if (on)
+        map_set(&q->suspended_accounts, bytes_of(number, (size_t)n), q);
+    else
+        map_remove(&q->suspended_accounts, bytes_of(number, (size_t)n));
     queue_unlock(q, kicks, NULL);
-}
-
-void queue_hold_all(struct queue *q, bool on, uint64_t *kicks)
-{
-    queue_lock(q);
-    q->hold_all = on;
-    q->hold_restored = q->hold_restored && on;
-    queue_hold_note(q, "all", BYTES("all"), on);
-    queue_unlock(q, kicks, NULL);
-}
-
-void queue_hold_restored(struct queue *q)
-{
-    queue_lock(q);
-    q->hold_restored = true;
-    queue_unlock(q, NULL, NULL);
 }
 
 void queue_clock_jumped(struct queue *q, int64_t delta_ms, struct queue_now now, uint64_t *kicks)

@@ -391,9 +391,19 @@ bool queue_match(struct queue *q, const struct queue_filter *filter, uint64_t *c
 // Rules for mail to come (and a QUEUE_SAVE so that they last): recipients of the domain, account,
 // or all come in held, and what was leased comes back held unless it is done. Those already queued are held or
 // released by queue_claim(). `on` false ends the rule; what another one covers stays held, whatever releases it.
-void queue_hold_domain(struct queue *q, struct bytes domain, bool on, uint64_t *kicks);
-void queue_hold_account(struct queue *q, uint32_t account, bool on, uint64_t *kicks);
-void queue_hold_all(struct queue *q, bool on, uint64_t *kicks);
+// A rule that begins again has the facts of the last time; NULL: none are known.
+#define QUEUE_HOLD_WHO_MAX 100 // bytes; what is longer is cut
+#define QUEUE_HOLD_WHY_MAX 200
+struct queue_hold_facts {
+    struct wall since;
+    struct bytes who, why; // text of one line
+};
+void queue_hold_domain(struct queue *q, struct bytes domain, bool on,
+                       const struct queue_hold_facts *facts, uint64_t *kicks);
+void queue_hold_account(struct queue *q, uint32_t account, bool on,
+                        const struct queue_hold_facts *facts, uint64_t *kicks);
+void queue_hold_all(struct queue *q, bool on, const struct queue_hold_facts *facts,
+                    uint64_t *kicks);
 // As queue_hold_all(), which also ends it; of this nothing is saved, and no recipient is exempt from it.
 void queue_hold_restored(struct queue *q);
 
@@ -484,6 +494,22 @@ struct queue_lane_row {
 };
 size_t queue_lanes(struct queue *q, uint64_t *cursor, struct queue_now now,
                    struct queue_lane_row *rows, size_t max);
+
+// Counts what each rule for mail to come keeps, in bounded steps: start with *cursor = 0, again until false. By one at a
+// time.
+bool queue_count_held(struct queue *q, uint64_t *cursor);
+
+struct queue_hold_row {   // a rule for mail to come
+    enum queue_select by; // ALL, DOMAIN, ACCOUNT
+    bool restored;        // ALL: as this is a restored backup
+    uint32_t account;
+    char domain[QUEUE_NAME_MAX + 1];
+    struct wall since; // 0: not known
+    char who[QUEUE_HOLD_WHO_MAX + 1], why[QUEUE_HOLD_WHY_MAX + 1];
+    uint64_t messages, recipients; // held that it covers, by the last count
+};
+// Up to max rows from *cursor = 0 on; 0 at the end.
+size_t queue_holds(struct queue *q, uint64_t *cursor, struct queue_hold_row *rows, size_t max);
 
 // Looks for the oldest message of each lane and of all, without what is held or scheduled, unless that was done just
 // now; rows and counts tell what the last look found. It takes the mutex for QUEUE_SCAN_MAX messages at a time.

@@ -38,6 +38,17 @@ __attribute__((format(printf, 5, 6))) static void say(struct queue_reason *out,
     va_end(args);
 }
 
+// Behind what has been said.
+__attribute__((format(printf, 2, 3))) static void add_text(struct queue_reason *out,
+                                                           const char *format, ...)
+{
+    size_t n = strlen(out->text);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(out->text + n, sizeof(out->text) - n, format, args);
+    va_end(args);
+}
+
 static void why_waiting(const struct queue_bundle *b, struct queue_now now,
                         struct queue_reason *out)
 {
@@ -145,35 +156,36 @@ static struct queue_bundle *bundle_of(struct queue *q, struct message_id id, uin
 // Which hold it is: that of all mail, of its domain, of its account, or its own.
 static void why_held(const struct queue *q, const struct queue_bundle *b, struct queue_reason *out)
 {
+    const struct queue_rule *rule = NULL;
     struct wall never = {0};
     if (b->flags & BUNDLE_SUSPENDED)
         say(out, QUEUE_LIMIT_HOLD, never, "account activate",
             "held while its account may not send");
-    else if (q->hold_restored)
+    else if ((rule = q->hold_restored))
         say(out, QUEUE_LIMIT_HOLD, never, "queue release --all",
             "held until released: all mail of a restored backup is held");
-    else if (q->hold_all)
+    else if ((rule = q->hold_all))
         say(out, QUEUE_LIMIT_HOLD, never, "queue release --all",
             "held until released: all mail is held");
-    else if (map_find(&q->held_domains, queue_domain_name(b->domain)))
+    else if ((rule = queue_rule_of_domain(q, queue_domain_name(b->domain))))
         say(out, QUEUE_LIMIT_HOLD, never, "queue release --domain",
             "held until released: mail to %s is held", b->domain->name);
-    else if (queue_is_held(q, queue_domain_name(b->domain), b->message->account, false))
+    else if ((rule = queue_rule_of_account(q, b->message->account)))
         say(out, QUEUE_LIMIT_HOLD, never, "queue release --account",
             "held until released: mail of its account is held");
     else
         say(out, QUEUE_LIMIT_HOLD, never, "queue release", "held until released");
+    if (rule && rule->why[0])
+        add_text(out, ": %s", rule->why);
 }
 
 // Others of its kind are held: why it is not.
 static void why_exempt(const struct queue *q, const struct queue_bundle *b,
                        struct queue_reason *out)
 {
-    size_t n = strlen(out->text);
     if (b->flags & BUNDLE_EXEMPT &&
         queue_is_held(q, queue_domain_name(b->domain), b->message->account, false))
-        snprintf(out->text + n, sizeof(out->text) - n,
-                 "; released by itself from a hold that stands");
+        add_text(out, "; released by itself from a hold that stands");
 }
 
 int queue_why(struct queue *q, struct message_id id, uint32_t number, struct queue_now now,

@@ -206,10 +206,18 @@ struct queue_worker {
     uint32_t step;
 };
 
-struct queue_hold { // a rule for mail to come that still has to be saved
+struct queue_rule { // a rule for mail to come
+    struct wall since;
+    char who[QUEUE_HOLD_WHO_MAX + 1], why[QUEUE_HOLD_WHY_MAX + 1];
+    const struct queue_message *counted; // the last one; not to be looked into
+    uint64_t messages, recipients;       // that it keeps, by the last count
+};
+
+struct queue_hold { // a rule's note that still has to be saved
     struct list link;
     char name[QUEUE_LANE_MAX + 32];
-    bool on;
+    uint32_t value_len; // 0: it has ended
+    char value[QUEUE_HOLD_WHO_MAX + QUEUE_HOLD_WHY_MAX + 32];
 };
 
 struct queue {
@@ -222,9 +230,9 @@ struct queue {
     struct queue_ids by_id;
     struct queue_hash by_message, by_domain, by_flow, by_turn, by_lane;
     struct queue_worker workers[QUEUE_WORKERS_MAX];
-    struct map held_domains;
-    struct map held_accounts, suspended_accounts; // key: the number in decimal
-    bool hold_all, hold_restored;
+    struct map held_domains, held_accounts;      // struct queue_rule
+    struct map suspended_accounts;               // key, as of held ones: the number in decimal
+    struct queue_rule *hold_all, *hold_restored; // NULL: none
     struct list holds;
     uint64_t kick;
     int64_t born_us; // the first time seen; what was sent before is not known
@@ -282,8 +290,6 @@ void queue_waiting_free(struct queue *q, struct queue_domain *d);
 // Takes it out of where it is (its state's containers and counts).
 void queue_bundle_take_out(struct queue *q, struct queue_bundle *b);
 void queue_bundle_move(struct queue *q, struct queue_bundle *b, struct queue_domain *d);
-// Do rules for mail to come hold it? `exempt`: by itself it was let go.
-bool queue_is_held(const struct queue *q, struct bytes domain, uint32_t account, bool exempt);
 
 // ---- queue_timers.c
 
@@ -362,7 +368,17 @@ void queue_note_make(struct queue *q, struct queue_lane *l, struct queue_now now
                      struct queue_note *out);
 // The messages that a note of this lane counts ahead; 0: the lane counts nothing that lasts.
 uint32_t queue_note_block(const struct queue_lane *l);
-void queue_hold_note(struct queue *q, const char *kind, struct bytes name, bool on);
+
+// ---- queue_hold.c
+
+// Do rules for mail to come hold it? `exempt`: by itself it was let go.
+bool queue_is_held(const struct queue *q, struct bytes domain, uint32_t account, bool exempt);
+// NULL: none.
+struct queue_rule *queue_rule_of_domain(const struct queue *q, struct bytes domain);
+struct queue_rule *queue_rule_of_account(const struct queue *q, uint32_t account);
+// A rule from its note, whose name is behind "hold/". E_SYNTAX.
+int queue_hold_restore(struct queue *q, struct bytes name, struct bytes value) MUST_USE;
+void queue_holds_free(struct queue *q);
 
 // ---- queue_batch.c
 

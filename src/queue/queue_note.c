@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// queue_note - what of lanes and holds lasts beyond a restart
+// queue_note - what of lanes lasts beyond a restart; of holds: queue_hold.c
 //
 // How it works: a lane's note has its backoff, what its hour and day windows hold by age, and
 // `reserved`: messages that may have been sent since it was written. A lane sends a message only
@@ -115,32 +115,7 @@ void queue_saved(struct queue *q, const struct queue_note *note, struct queue_no
     queue_unlock(q, kicks, NULL);
 }
 
-void queue_hold_note(struct queue *q, const char *kind, struct bytes name, bool on)
-{
-    struct queue_hold *hold = mem_new(sizeof(*hold));
-    snprintf(hold->name, sizeof(hold->name), "hold/%s/%.*s", kind, BYTES_FMT(name));
-    hold->on = on;
-    list_push_back(&q->holds, &hold->link);
-    queue_kick(q, 0);
-}
-
 // ---- restore ----
-
-static int restore_hold(struct queue *q, struct bytes rest)
-{
-    struct bytes kind;
-    if (!bytes_cut(&rest, '/', &kind) || rest.len == 0 || rest.len > QUEUE_NAME_MAX)
-        return E_SYNTAX;
-    if (bytes_eq(kind, BYTES("domain")))
-        map_set(&q->held_domains, rest, q);
-    else if (bytes_eq(kind, BYTES("account")))
-        map_set(&q->held_accounts, rest, q);
-    else if (bytes_eq(kind, BYTES("all")))
-        q->hold_all = true;
-    else
-        return E_SYNTAX;
-    return OK;
-}
 
 // "KEY=" in the value, up to the next space; BYTES_NONE: not there.
 static struct bytes field(struct bytes value, struct bytes key)
@@ -218,7 +193,7 @@ int queue_restore(struct queue *q, struct bytes name, struct bytes value, struct
     if (bytes_starts(name, BYTES("lane/")))
         err = restore_lane(q, bytes_skip(name, 5), value, now);
     else if (bytes_starts(name, BYTES("hold/")))
-        err = restore_hold(q, bytes_skip(name, 5));
+        err = queue_hold_restore(q, bytes_skip(name, 5), value);
     queue_unlock(q, NULL, NULL);
     return err;
 }

@@ -32,7 +32,7 @@ COMMANDS = {
     "suppress list": ([], ""), "suppress import": (["-"], "x@example.org\n"), "suppress export": ([], ""),
     "message show": ([ID], ""), "message find": (["--tag", "x"], ""), "message why": ([ID], ""), "message check": ([], MAIL),
     "message trace": ([ID], ""), "trace add": (["a@example.org"], ""), "trace list": ([], ""), "trace remove": (["a@example.org"], ""),
-    "queue list": ([], ""), "queue lanes": ([], ""), "queue hold": (["--domain", "x.test"], ""), "queue release": (["--domain", "x.test"], ""),
+    "queue list": ([], ""), "queue lanes": ([], ""), "queue holds": ([], ""), "queue hold": (["--domain", "x.test"], ""), "queue release": (["--domain", "x.test"], ""),
     "queue retry": (["--domain", "x.test"], ""), "queue bounce": (["--domain", "x.test"], ""), "queue delete": (["--domain", "x.test"], ""),
     "top": (["--once"], ""), "events": ([], ""), "history": ([], ""), "audit": ([], ""), "backup": None, "restore": (["/nonexistent"], ""),
     "upgrade": None, "bounce classify": (["--reply", "550 5.1.1 no such user"], ""), "sendmail": None, "mailq": ([], ""),

@@ -456,6 +456,34 @@ def test_queue_actions(slow_relay, receiver_):
     assert [e["type"] for e in told][-2:] == ["bounced", "dsn"]
 
 
+def test_holds_are_listed(slow_relay, receiver_):
+    """The standing holds: what, who, since when, why, and how much; also after a restart, and until released."""
+    slow_relay.cli("queue", "hold", "--domain", "Example.ORG", "--reason", "first")
+    slow_relay.cli("queue", "hold", "--domain", "example.org", "--reason", "loses mail, \u00fcber X")
+    slow_relay.cli("queue", "hold", "--account", "alice")
+    ident = send(slow_relay, [BOB, "eve@example.org"])
+    slow_relay.wait_state(ident, "held")
+    for _ in range(2):
+        domain, account = slow_relay.cli_list("queue", "holds")
+        assert list(domain) == ["scope", "domain", "account", "since", "actor", "reason", "messages", "recipients"]
+        assert (domain["scope"], domain["domain"], domain["account"]) == ("domain", "example.org", None)
+        assert (account["scope"], account["domain"], account["account"], account["reason"]) == ("account", None, "alice", None)
+        assert domain["reason"] == "loses mail, \u00fcber X" and domain["actor"].startswith("cli:") and domain["since"] <= account["since"]
+        assert all((hold["messages"], hold["recipients"]) == (1, 2) for hold in (domain, account))
+        slow_relay.restart()
+    assert slow_relay.cli("message", "why", ident)["text"].endswith("mail to example.org is held: loses mail, \u00fcber X")
+    shown = slow_relay.run("queue", "holds").stdout.splitlines()
+    assert shown[0].split() == ["SCOPE", "DOMAIN", "ACCOUNT", "SINCE", "BY", "MESSAGES", "RECIPIENTS", "REASON"] and len(shown) == 3
+    for bad in ("two\nlines", "x" * 201):
+        assert slow_relay.run("queue", "hold", "--all", "--reason", bad, check=False).returncode == 65
+    slow_relay.cli("queue", "release", "--domain", "example.org", "--reason", "they say it is mended")
+    slow_relay.cli("queue", "release", "--account", "alice", "--reason", "enough")
+    assert not slow_relay.cli_list("queue", "holds") and not slow_relay.run("queue", "holds").stdout
+    told = [e["text"] for e in slow_relay.cli_list("events") if e["id"] == ident and e["type"] == "released"]
+    assert len(told) == 2 and all(text.startswith("enough by cli:") for text in told)
+    assert [row["args"].get("reason") for row in slow_relay.cli_list("audit", "--action", "queue")][:2] == ["enough", "they say it is mended"]
+
+
 def test_more_than_a_page(slow_relay, receiver_):
     """Lists, actions and events of more than the 1000 that the control socket gives at once."""
     slow_relay.add_account("trusted", domains=["load.example"])
