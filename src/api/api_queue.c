@@ -310,19 +310,25 @@ static void record(struct act_batch *b)
     spool_commit(port_of(a)->spool, frame, on_recorded, b);
 }
 
-// A bounce is a failure that the operator declares: recorded and reported like one.
+static const char *text_of(struct api_request *r, const char *name)
+{
+    struct json_object *value = NULL;
+    json_object_object_get_ex(r->args, name, &value);
+    return json_object_is_type(value, json_type_string) ? json_object_get_string(value) : NULL;
+}
+
+// A bounce is a failure that the operator declares: recorded and reported as his.
 static void on_loaded(struct batch_load *load, struct stored_message *message)
 {
     struct act_batch *b = container_of(load, struct act_batch, load);
     struct act *a = b->act;
     if (message) {
+        const struct report_facts facts = {.actor = a->request->actor, .reason = a->reason};
         struct verdict *verdicts = mem_new(b->batch->count * sizeof *verdicts);
         for (uint32_t i = 0; i < b->batch->count; i++)
-            verdicts[i] =
-                verdict_make(VERDICT_FAILED, 550, "5.0.0",
-                             BYTES("the operator of this mail service returned the message"));
+            verdicts[i] = verdict_of_return(bytes_cstr(text_of(a->request, "reason")));
         a->changed += b->batch->count;
-        report_batch(&a->reporter, b->batch, message, verdicts, &(struct report_facts){0});
+        report_batch(&a->reporter, b->batch, message, verdicts, &facts);
         stored_message_unref(message);
         free(verdicts);
     }
@@ -454,13 +460,6 @@ static void on_more(struct sys_task *task)
     struct act *a = act_of(container_of(task, struct api_request, task));
     a->posted = false;
     act_go_on(a);
-}
-
-static const char *text_of(struct api_request *r, const char *name)
-{
-    struct json_object *value = NULL;
-    json_object_object_get_ex(r->args, name, &value);
-    return json_object_is_type(value, json_type_string) ? json_object_get_string(value) : NULL;
 }
 
 static void set_rules(struct act *a)

@@ -216,6 +216,12 @@ static void add_person_recipient(struct writer *w, const struct dsn_recipient *r
     case DSN_DELAYED:
         break;
     }
+    if (r->by_operator) {
+        buf_add_cstr(w->out, "    was ");
+        add_clean(w, r->diagnostic, LINE_MAX_SHOWN);
+        buf_add_cstr(w->out, bytes_ends(r->diagnostic, BYTES(".")) ? "\r\n" : ".\r\n");
+        return;
+    }
     buf_printf(w->out, "    %s\r\n", meaning_of(r->status));
     if (r->diagnostic.len == 0)
         return;

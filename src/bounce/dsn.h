@@ -19,7 +19,8 @@ enum dsn_action { DSN_FAILED, DSN_DELAYED, DSN_DELIVERED, DSN_RELAYED, DSN_EXPAN
 struct dsn_recipient {
     const struct recipient *recipient;
     enum dsn_action action;
-    bool by_time;              // RELAYED, told because a time was asked for (RFC 2852)
+    bool by_operator; // FAILED, as `diagnostic`, our own words, says: "returned by an operator ..."
+    bool by_time;     // RELAYED, told because a time was asked for (RFC 2852)
     struct bytes status;       // "5.1.1"
     struct bytes remote_mta;   // host that answered, or empty
     struct bytes diagnostic;   // its reply "550 5.1.1 no such user", or our own words

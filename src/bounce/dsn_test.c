@@ -288,6 +288,42 @@ static void test_actions(void **state)
     }
 }
 
+// No server is blamed for what an operator did.
+static void test_by_operator(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *person;
+    } ROWS[] = {
+        {"returned by an operator of this mail system",
+         "\r\n  one@example.net\r\n    was returned by an operator of this mail system.\r\n\r\n"},
+        {"returned by an operator of this mail system: sent by mistake.\r\nX: \x1b[2J",
+         "\r\n    was returned by an operator of this mail system: sent by mistake.? X: "
+         "?[2J.\r\n\r\n"},
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct example x;
+        struct dsn dsn;
+        struct reading r;
+        example_make(&x);
+        x.told[0] = (struct dsn_recipient){.recipient = &x.recipients[0],
+                                           .action = DSN_FAILED,
+                                           .by_operator = true,
+                                           .status = BYTES("5.0.0"),
+                                           .diagnostic = of(ROWS[i].text)};
+        build(ROWS[i].text, &x, &dsn, &r);
+        struct bytes block = status_block(&r, 1);
+        if (bytes_search(r.parts[0].content, of(ROWS[i].person)) == -1)
+            fail_msg("not told \"%s\" but %.*s", ROWS[i].person, BYTES_FMT(r.parts[0].content));
+        assert_int_equal(bytes_search(r.parts[0].content, BYTES("server")), -1);
+        assert_true(
+            bytes_starts(field(block, "Diagnostic-Code"),
+                         BYTES("x-posthaste; returned by an operator of this mail system")));
+        assert_int_equal(field(block, "Last-Attempt-Date").len + field(block, "Remote-MTA").len, 0);
+        drop(&dsn, &r);
+    }
+}
+
 static void test_returned(void **state)
 {
     (void)state;
@@ -530,11 +566,11 @@ static void test_many(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_wanted),  cmocka_unit_test(test_returns_body),
-    cmocka_unit_test(test_actions), cmocka_unit_test(test_returned),
-    cmocka_unit_test(test_utf8),    cmocka_unit_test(test_hostile),
-    cmocka_unit_test(test_lines),   cmocka_unit_test(test_boundary),
-    cmocka_unit_test(test_many),
+    cmocka_unit_test(test_wanted),   cmocka_unit_test(test_returns_body),
+    cmocka_unit_test(test_actions),  cmocka_unit_test(test_by_operator),
+    cmocka_unit_test(test_returned), cmocka_unit_test(test_utf8),
+    cmocka_unit_test(test_hostile),  cmocka_unit_test(test_lines),
+    cmocka_unit_test(test_boundary), cmocka_unit_test(test_many),
 };
 
 // Two recipients, hostile words; "utf8": with an internationalised one.

@@ -27,7 +27,7 @@
 // What workers count for the metrics; read with relaxed atomics from any thread.
 struct deliver_counters {
     _Atomic uint64_t connections_opened, connections_tls, connections_failed, transactions,
-        recipients[8]; // by verdict_kind
+        recipients[VERDICTS]; // by verdict_kind
     _Atomic uint64_t bytes_sent;
     struct report_counters reasons;
     struct signature_counters signatures;

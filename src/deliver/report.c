@@ -53,6 +53,7 @@ static const struct verdict_row ROWS[] = {
     [VERDICT_UNTRIED] = {RECIPIENT_QUEUED, SPOOL_EVENT_DEFERRED, QUEUE_UNTRIED, false},
     [VERDICT_EXPIRED] = {RECIPIENT_EXPIRED, SPOOL_EVENT_EXPIRED, QUEUE_DONE, false},
     [VERDICT_WARNED] = {RECIPIENT_QUEUED, SPOOL_EVENT_DSN, QUEUE_WARNED, false},
+    [VERDICT_RETURNED] = {RECIPIENT_FAILED, SPOOL_EVENT_BOUNCED, QUEUE_DONE, false},
 };
 
 // What the sender may have asked to hear of; false: nothing.
@@ -67,6 +68,7 @@ static bool action_of(enum verdict_kind kind, enum dsn_action *out)
         return true;
     case VERDICT_FAILED:
     case VERDICT_EXPIRED:
+    case VERDICT_RETURNED:
         *out = DSN_FAILED;
         return true;
     case VERDICT_WARNED:
@@ -115,6 +117,8 @@ static void add_outcome(struct report *r, struct spool_frame *frame, uint32_t i)
         .enhanced = bytes_cstr(v->enhanced),
         .text = bytes_cstr(v->text),
         .class = v->class,
+        .actor = r->facts.actor,
+        .reason = r->facts.reason,
     };
     name_bad_address(r, i, &outcome);
     spool_frame_add_outcome(frame, &outcome);
@@ -127,6 +131,13 @@ struct notice {
     struct buf diagnostics[REPORT_FRAME_RECIPIENTS];
     uint32_t count;
 };
+
+// Does what became of it follow from attempts?
+static bool is_tried(const struct report *r, uint32_t i)
+{
+    enum verdict_kind kind = r->verdicts[i].kind;
+    return ROWS[kind].counts || (kind != VERDICT_RETURNED && r->batch->recipients[i].attempts > 0);
+}
 
 // *notice is made when the first recipient is found whose sender wants to know.
 static void notice_add(struct report *r, struct notice **notice, uint32_t i)
@@ -150,12 +161,12 @@ static void notice_add(struct report *r, struct notice **notice, uint32_t i)
         .recipient = recipient,
         .action = action,
         .by_time = by_time,
+        .by_operator = v->kind == VERDICT_RETURNED,
         .status = bytes_cstr(v->enhanced),
         .remote_mta = r->facts.mx,
         .diagnostic = buf_bytes(text),
         .diagnostic_is_remote = v->remote,
-        .last_attempt =
-            r->batch->recipients[i].attempts || ROWS[v->kind].counts ? r->at : (struct wall){0},
+        .last_attempt = is_tried(r, i) ? r->at : (struct wall){0},
     };
     n->count++;
 }
@@ -400,9 +411,10 @@ void report_batch(struct reporter *reporter, struct queue_batch *batch,
     r->message = stored_message_ref(message);
     r->at = sys_wall();
     r->retry_at = queue_retry_at(batch, r->at);
-    r->facts =
-        (struct report_facts){arena_dup(&r->arena, facts->mx), arena_dup(&r->arena, facts->ip),
-                              arena_dup(&r->arena, facts->tls), arena_dup(&r->arena, facts->lane)};
+    r->facts = (struct report_facts){
+        arena_dup(&r->arena, facts->mx),    arena_dup(&r->arena, facts->ip),
+        arena_dup(&r->arena, facts->tls),   arena_dup(&r->arena, facts->lane),
+        arena_dup(&r->arena, facts->actor), arena_dup(&r->arena, facts->reason)};
     memcpy(r->verdicts, verdicts, batch->count * sizeof r->verdicts[0]);
     reporter->open++;
     classify(r);

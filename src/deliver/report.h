@@ -16,9 +16,10 @@
 
 #define REPORT_FRAME_RECIPIENTS 60
 
-// Where the attempt went; slices are borrowed for the call.
+// Where the attempt went, or who returned the mail and why; slices are borrowed for the call.
 struct report_facts {
     struct bytes mx, ip, tls, lane;
+    struct bytes actor, reason;
 };
 
 // Failures and deferrals by reason, and how long deliveries took, for the metrics; read with relaxed atomics from any thread.

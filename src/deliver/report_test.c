@@ -219,6 +219,7 @@ static const struct row ROWS[] = {
      RECIPIENT_FAILED},
     {"deferred", 3, VERDICT_DEFERRED, VERDICT_DEFERRED, 0, false, false, 0, 3, RECIPIENT_QUEUED},
     {"expired", 3, VERDICT_EXPIRED, VERDICT_EXPIRED, 0, false, false, 1, 0, RECIPIENT_EXPIRED},
+    {"returned", 3, VERDICT_RETURNED, VERDICT_RETURNED, 0, false, false, 1, 0, RECIPIENT_FAILED},
     {"warned", 3, VERDICT_WARNED, VERDICT_WARNED, 0, false, false, 1, 3, RECIPIENT_QUEUED},
     {"a frame's worth", REPORT_FRAME_RECIPIENTS, VERDICT_FAILED, VERDICT_FAILED, 0, false, false, 1,
      0, RECIPIENT_FAILED},

@@ -20,6 +20,14 @@ struct verdict verdict_make(enum verdict_kind kind, uint16_t code, const char *e
     return v;
 }
 
+struct verdict verdict_of_return(struct bytes reason)
+{
+    char text[VERDICT_TEXT_MAX + 1];
+    snprintf(text, sizeof text, "returned by an operator of this mail system%s%.*s",
+             reason.len ? ": " : "", BYTES_FMT(reason));
+    return verdict_make(VERDICT_RETURNED, 550, "5.0.0", bytes_cstr(text));
+}
+
 struct verdict verdict_of_render_failure(int err)
 {
     if (err == E_DENIED)

@@ -23,6 +23,8 @@ enum verdict_kind {
     VERDICT_UNTRIED,   // not tried after all
     VERDICT_EXPIRED,   // its lifetime is over
     VERDICT_WARNED,    // still queued; its sender is told of the delay
+    VERDICT_RETURNED,  // for good, by an operator: no attempt, and no server's doing
+    VERDICTS,
 };
 
 struct verdict {
@@ -39,6 +41,8 @@ struct verdict {
 // Ours: code, enhanced code and text.
 struct verdict verdict_make(enum verdict_kind kind, uint16_t code, const char *enhanced,
                             struct bytes text);
+// An operator returned it; `reason`, one line, is what he says of it, or empty.
+struct verdict verdict_of_return(struct bytes reason);
 // A rendering that ended with `err`: for good if the message has no such form or was damaged on the disk.
 struct verdict verdict_of_render_failure(int err);
 // What an outcome of the client session means. `dsn_offered`, `final`: what a 2xx makes of the recipient.

@@ -206,11 +206,19 @@ def test_bounce_and_delete(make_relay, receiver_, dns, make_receiver):
     returned, removed = send(relay, "bob@example.org"), send(relay, "eve@example.org")
     for ident in (returned, removed):
         wait_attempts(relay, ident, 1)
-    assert relay.cli("queue", "bounce", "--id", returned)["changed"] == 1
+    assert relay.cli("queue", "bounce", "--id", returned, "--reason", "sent by mistake")["changed"] == 1
     assert relay.cli("queue", "delete", "--id", removed)["changed"] == 1
     relay.wait_state(returned, "failed")
     relay.wait_state(removed, "removed")
-    assert b"bob@example.org" in box.wait_one(SENDER).data
+    told = box.wait_one(SENDER).data
+    assert b"  bob@example.org\r\n    was returned by an operator of this mail system: sent by mistake.\r\n" in told
+    assert b"Diagnostic-Code: x-posthaste; returned by an operator of this mail system: sent by mistake\r\n" in told
+    assert b"receiving server" not in told and b"Last-Attempt-Date" not in told
+    bob = relay.message(returned)["recipients"][0]
+    assert bob["attempts"] == 1 and bob["last"]["text"].endswith("system: sent by mistake")
+    assert (bob["last"]["reason"], bob["last"]["hard"]) == (None, None)
+    event = next(e for e in relay.cli_list("events") if e["id"] == returned and e["type"] == "bounced")
+    assert " by cli:" in event["text"]
     wait_empty(relay)
     assert len(box.messages()) == 1
     assert wait_event(relay, removed, "removed")
