@@ -399,7 +399,7 @@ static int open_dns(struct relay *r)
     if (err)
         log_error("cannot start the resolver", LOG_ERR(err));
     else
-        r->shared.dns = dns_cache_new(r->dns, r->dns_loop, 0);
+        r->shared.dns = dns_cache_new(r->dns, r->dns_loop, NULL);
     return err;
 }
 

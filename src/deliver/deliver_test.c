@@ -191,7 +191,7 @@ static void start_in_host(void *ctx)
     *(int *)ctx = spool_open(&options, NULL, &spool);
     dns_loop = sys_loop_start("dns");
     CHECK(dns_open(&(struct dns_conf){0}, dns_loop, &dns) == OK);
-    cache = dns_cache_new(dns, dns_loop, 0);
+    cache = dns_cache_new(dns, dns_loop, NULL);
     spool_start(spool);
     port.spool = spool;
     for (uint32_t i = 0; i < workers_count; i++) {

@@ -5,6 +5,10 @@
 // How it works. A request travels to the cache's loop and back with a copy of the result. An
 // entry is being looked up (`lookup`), waiting for its turn to be, or ready (`mx`); those who ask
 // meanwhile wait in it.
+//
+// Silent domains delay only themselves (law 9): a lookup that takes long goes on as a slow one, so that the next can
+// begin; where there are too many slow ones the oldest ends. A domain that was silent last time leaves half of the
+// places to the others.
 #include "dns/dns_cache.h"
 
 #include <stdlib.h>
@@ -26,9 +30,11 @@ struct dns_cache_request {
 };
 
 struct entry {
-    struct list link; // cache->ready (by use) or cache->pending (waiting for its turn)
+    struct list link; // in one of the cache's lists
     struct dns_cache *cache;
     struct dns_mx_lookup *lookup;
+    struct mono began; // the lookup
+    bool slow;         // it is, or was last time: without an answer in the end
     struct dns_mx *mx;
     struct mono expires;
     struct list waiters;
@@ -39,11 +45,15 @@ struct entry {
 struct dns_cache {
     struct dns *dns;
     struct sys_loop *loop;
-    size_t entries_max, entry_count, lookups;
+    struct dns_cache_limits limits;
+    size_t entry_count;
     struct map entries;
-    struct list ready;   // most recently asked first
-    struct list pending; // first come first
-    struct list running; // lookups under way
+    struct list ready; // most recently asked first
+    struct list pending,
+        silent; // waiting for their turn, first come first; `silent`: they were last time
+    struct list running, slow; // lookups under way, oldest first
+    size_t running_count, slow_count;
+    struct sys_timer slowness; // of the oldest that is running
 };
 
 // ---- entries ----------------------------------------------------------------------------------
@@ -85,29 +95,82 @@ static void answer(struct dns_cache_request *r, struct dns_mx *mx);
 
 static void start_pending(struct dns_cache *cache);
 
+static void leave_lookups(struct entry *e)
+{
+    struct dns_cache *cache = e->cache;
+    list_remove(&e->link);
+    if (e->slow)
+        cache->slow_count--;
+    else
+        cache->running_count--;
+}
+
 static void on_looked_up(void *ctx, struct dns_mx *mx)
 {
     struct entry *e = ctx;
     struct dns_cache *cache = e->cache;
+    leave_lookups(e);
+    e->slow = e->slow && mx->outcome == DNS_MX_TEMPORARY;
     e->lookup = NULL;
     e->mx = mx;
     mx->ttl_s = keep_s(mx);
     e->expires = mono_add_ms(sys_mono(), (int64_t)mx->ttl_s * 1000);
     for (struct list *link; (link = list_pop_front(&e->waiters)) != NULL;)
         answer(list_get(link, struct dns_cache_request, link), dns_mx_copy(mx));
-    list_remove(&e->link);
     list_push_front(&cache->ready, &e->link);
-    cache->lookups--;
     start_pending(cache);
+}
+
+static void become_slow(struct entry *e)
+{
+    struct dns_cache *cache = e->cache;
+    leave_lookups(e);
+    e->slow = true;
+    list_push_back(&cache->slow, &e->link);
+    if (++cache->slow_count <= cache->limits.slow)
+        return;
+    struct entry *oldest = list_get(cache->slow.next, struct entry, link);
+    dns_mx_lookup_cancel(oldest->lookup);
+    on_looked_up(oldest,
+                 dns_mx_new_failure(DNS_MX_TEMPORARY, 0,
+                                    "no answer from DNS, and too many others wait for theirs"));
+}
+
+static void on_slowness(struct sys_timer *timer)
+{
+    struct dns_cache *cache = container_of(timer, struct dns_cache, slowness);
+    struct mono now = sys_mono();
+    while (!list_is_empty(&cache->running)) {
+        struct entry *e = list_get(cache->running.next, struct entry, link);
+        struct mono at = mono_add_ms(e->began, cache->limits.slow_ms);
+        if (!mono_reached(at, now)) {
+            sys_timer_set(timer, at);
+            break;
+        }
+        become_slow(e);
+    }
+    start_pending(cache);
+}
+
+static struct list *next_pending(struct dns_cache *cache)
+{
+    size_t places = cache->limits.lookups;
+    if (cache->running_count < places && !list_is_empty(&cache->pending))
+        return list_pop_front(&cache->pending);
+    return cache->running_count < (places + 1) / 2 ? list_pop_front(&cache->silent) : NULL;
 }
 
 static void start_pending(struct dns_cache *cache)
 {
-    while (cache->lookups < DNS_CACHE_LOOKUPS_MAX && !list_is_empty(&cache->pending)) {
-        struct entry *e = list_get(list_pop_front(&cache->pending), struct entry, link);
-        cache->lookups++;
+    for (struct list *link; (link = next_pending(cache)) != NULL;) {
+        struct entry *e = list_get(link, struct entry, link);
+        cache->running_count++;
         list_push_back(&cache->running, &e->link);
-        struct mono deadline = mono_add_ms(sys_mono(), DNS_CACHE_LOOKUP_MS);
+        e->slow = false;
+        e->began = sys_mono();
+        if (!sys_timer_is_set(&cache->slowness))
+            sys_timer_set(&cache->slowness, mono_add_ms(e->began, cache->limits.slow_ms));
+        struct mono deadline = mono_add_ms(e->began, DNS_CACHE_LOOKUP_MS);
         enum dns_mx_kind kind = (enum dns_mx_kind)e->key[0];
         e->lookup =
             dns_mx_lookup(cache->dns, bytes_skip(key_of(e), 1), kind, deadline, on_looked_up, e);
@@ -116,7 +179,7 @@ static void start_pending(struct dns_cache *cache)
 
 static struct entry *new_entry(struct dns_cache *cache, struct bytes key)
 {
-    if (cache->entry_count >= cache->entries_max) {
+    if (cache->entry_count >= cache->limits.entries) {
         if (list_is_empty(&cache->ready))
             return NULL; // all are being looked up
         drop_entry(list_get(cache->ready.prev, struct entry, link));
@@ -132,13 +195,15 @@ static struct entry *new_entry(struct dns_cache *cache, struct bytes key)
     return e;
 }
 
-// The entry of a domain, unless what it holds is out of date.
+// The entry of a domain; what is out of date is to be looked up again.
 static struct entry *find_entry(struct dns_cache *cache, struct bytes key)
 {
     struct entry *e = map_find(&cache->entries, key);
     if (e && e->mx && mono_reached(e->expires, sys_mono())) {
-        drop_entry(e);
-        return NULL;
+        dns_mx_free(e->mx);
+        e->mx = NULL;
+        list_remove(&e->link);
+        list_push_back(e->slow ? &cache->silent : &cache->pending, &e->link);
     }
     return e;
 }
@@ -251,15 +316,21 @@ enum dns_verdict dns_verdict_of(const struct dns_mx *mx)
 
 // ---- the cache itself -------------------------------------------------------------------------
 
-struct dns_cache *dns_cache_new(struct dns *dns, struct sys_loop *loop, size_t entries_max)
+struct dns_cache *dns_cache_new(struct dns *dns, struct sys_loop *loop,
+                                const struct dns_cache_limits *limits)
 {
+    static const struct dns_cache_limits USUAL = {DNS_CACHE_ENTRIES_MAX, DNS_CACHE_LOOKUPS_MAX,
+                                                  DNS_CACHE_SLOW_MAX, DNS_CACHE_SLOW_MS};
     struct dns_cache *cache = mem_new(sizeof *cache);
     cache->dns = dns;
     cache->loop = loop;
-    cache->entries_max = entries_max ? entries_max : DNS_CACHE_ENTRIES_MAX;
+    cache->limits = limits ? *limits : USUAL;
+    cache->slowness.fire = on_slowness;
     list_init(&cache->ready);
     list_init(&cache->pending);
+    list_init(&cache->silent);
     list_init(&cache->running);
+    list_init(&cache->slow);
     return cache;
 }
 
@@ -271,7 +342,8 @@ static void free_waiters(struct entry *e)
 
 void dns_cache_free(struct dns_cache *cache)
 {
-    struct list *const all[] = {&cache->ready, &cache->pending, &cache->running};
+    struct list *const all[] = {&cache->ready, &cache->pending, &cache->silent, &cache->running,
+                                &cache->slow};
     for (size_t i = 0; i < COUNT_OF(all); i++)
         list_each(link, all[i])
         {

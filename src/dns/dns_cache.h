@@ -9,9 +9,9 @@
 //
 // Owner:    the asker owns its struct dns_ask until done() or dns_cache_cancel().
 // Limits:   DNS_CACHE_ENTRIES_MAX domains, the least recently asked go first;
-//           DNS_CACHE_LOOKUPS_MAX lookups under way, the others wait for their turn. Results are
-//           kept for their TTL, at least 1 min and at most 1 day; permanent failures at most 5
-//           min, temporary ones 5 s.
+//           DNS_CACHE_LOOKUPS_MAX lookups that began just now, the others wait for their turn, and
+//           DNS_CACHE_SLOW_MAX slow ones beside them. Results are kept for their TTL, at least 1
+//           min and at most 1 day; permanent failures at most 5 min, temporary ones 5 s.
 // Never:    calls done() from inside dns_cache_ask().
 #pragma once
 
@@ -19,6 +19,9 @@
 
 #define DNS_CACHE_ENTRIES_MAX 50000 // some 400 bytes each
 #define DNS_CACHE_LOOKUPS_MAX 500
+#define DNS_CACHE_SLOW_MS                                                                          \
+    2000 // then a lookup goes on as a slow one and gives its place to the next
+#define DNS_CACHE_SLOW_MAX 1000   // then the oldest of them ends before its time
 #define DNS_CACHE_LOOKUP_MS 30000 // how long one lookup may take in all
 #define DNS_CACHE_TTL_MIN_S 60
 #define DNS_CACHE_TTL_MAX_S 86400
@@ -35,8 +38,14 @@ struct dns_ask {
     struct sys_timer deadline;         // used by dns_cache
 };
 
-// `loop` is the resolver's; entries_max 0: DNS_CACHE_ENTRIES_MAX.
-struct dns_cache *dns_cache_new(struct dns *dns, struct sys_loop *loop, size_t entries_max);
+struct dns_cache_limits {
+    size_t entries, lookups, slow;
+    int64_t slow_ms;
+};
+
+// `loop` is the resolver's; limits NULL: those above.
+struct dns_cache *dns_cache_new(struct dns *dns, struct sys_loop *loop,
+                                const struct dns_cache_limits *limits);
 // After its loop has stopped; before dns_close().
 void dns_cache_free(struct dns_cache *cache);
 

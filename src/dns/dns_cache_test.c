@@ -86,24 +86,30 @@ static unsigned asked(void)
     return dns_test_asked(dns);
 }
 
-static void start_all(size_t entries_max)
+static void start_all(const struct dns_cache_limits *limits)
 {
     loop = sys_loop_start("dns");
     workers[0] = sys_loop_start("worker-0");
     workers[1] = sys_loop_start("worker-1");
     dns = dns_test_new(loop, zone, COUNT_OF(zone));
-    cache = dns_cache_new(dns, loop, entries_max);
+    cache = dns_cache_new(dns, loop, limits);
 }
 
 static int setup(void **state)
 {
-    start_all(0);
+    start_all(NULL);
     return 0;
 }
 
 static int setup_small(void **state)
 {
-    start_all(3);
+    start_all(&(struct dns_cache_limits){3, 500, 500, 2000});
+    return 0;
+}
+
+static int setup_few_lookups(void **state)
+{
+    start_all(&(struct dns_cache_limits){500, 4, 8, 200});
     return 0;
 }
 
@@ -231,6 +237,48 @@ static void a_flood_waits(void **state)
         assert_int_equal(finish_ask(&askers[i]), DNS_MX_FOUND);
 }
 
+// Far more silent domains than places.
+#define SILENT 80
+static struct asker silent[SILENT];
+
+static void start_silent(void)
+{
+    static char names[SILENT][24];
+    for (int i = 0; i < SILENT; i++) {
+        snprintf(names[i], sizeof names[i], "s%d.mute.example", i);
+        start_ask(&silent[i], 0, names[i], 60000);
+    }
+}
+
+// All but the last, which may take their time.
+static void finish_silent(void)
+{
+    for (int i = 0; i < SILENT - 12; i++)
+        assert_int_equal(finish_ask(&silent[i]), DNS_MX_TEMPORARY);
+    for (int i = SILENT - 12; i < SILENT; i++)
+        test_on_loop(workers[0], cancel, &silent[i]);
+}
+
+// They give their places up, and so the others are found.
+static void silent_domains_delay_themselves(void **state)
+{
+    start_silent();
+    assert_int_equal(ask_for("a.example", 15000), DNS_MX_FOUND);
+    finish_silent();
+}
+
+// What was silent last time leaves half of the places to the others, which need not wait then.
+static void known_silent_domains_wait(void **state)
+{
+    start_silent();
+    finish_silent();
+    sleep(DNS_CACHE_TTL_TEMPORARY_S);
+    start_silent();
+    assert_int_equal(ask_for("a.example", 1500), DNS_MX_FOUND);
+    for (int i = 0; i < SILENT; i++)
+        test_on_loop(workers[0], cancel, &silent[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +288,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(cancelled, setup, teardown),
         cmocka_unit_test_setup_teardown(bounded, setup_small, teardown),
         cmocka_unit_test_setup_teardown(a_flood_waits, setup, teardown),
+        cmocka_unit_test_setup_teardown(silent_domains_delay_themselves, setup_few_lookups,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(known_silent_domains_wait, setup_few_lookups, teardown),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,6 +35,8 @@ struct dns_request {
     struct arena arena; // what the answer's records point to
     // The implementation's own:
     struct list link;
+    struct mono began;
+    bool slow;
     int async_id;
 };
 

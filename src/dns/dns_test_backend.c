@@ -111,7 +111,8 @@ static void start(struct dns_request *r)
     t->asked++;
     bool has_name;
     const struct dns_test_rule *rule = find_rule(t, r, &has_name);
-    if (!rule || rule->delay_ms == 0) {
+    bool is_mute = bytes_ends(bytes_cstr(r->name), BYTES("." DNS_TEST_MUTE));
+    if (!is_mute && (!rule || rule->delay_ms == 0)) {
         answer_now(t, r);
         return;
     }
@@ -119,7 +120,7 @@ static void start(struct dns_request *r)
     w->request = r;
     w->timer.fire = on_timer;
     list_push_back(&t->waiting, &w->link);
-    if (rule->delay_ms != DNS_TEST_SILENT)
+    if (!is_mute && rule->delay_ms != DNS_TEST_SILENT)
         sys_timer_set(&w->timer, mono_add_ms(sys_mono(), rule->delay_ms));
 }
 

@@ -27,3 +27,5 @@ unsigned dns_test_asked(const struct dns *dns);
 // rules needed.
 #define DNS_TEST_MANY "many.example"
 #define DNS_TEST_MANY_COUNT 1000
+// Below this name nothing is ever answered.
+#define DNS_TEST_MUTE "mute.example"

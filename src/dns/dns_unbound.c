@@ -4,8 +4,9 @@
 //
 // How it works. libunbound recurses, validates and caches on a thread of its own; its descriptor
 // tells us when answers are there. At most RUNNING_MAX questions are with it at once, the others
-// wait here in a row; one whose deadline passes is cancelled, so that silent servers don't keep
-// the others waiting.
+// wait here in a row; one whose deadline passes is cancelled. So that silent servers don't keep
+// the others waiting (law 9), one that takes long goes on as a slow one and gives its place to
+// the next; of more than SLOW_MAX slow ones the oldest is cancelled.
 //
 // Watchdog: libunbound 1.17 is known to have spun for ever (unbound#1292, #1471). When questions
 //           are out and
@@ -30,6 +31,8 @@
 #include "sys/sys_watch.h"
 
 #define RUNNING_MAX 1000
+#define SLOW_MS 2000
+#define SLOW_MAX 1000
 #define SWEEP_MS 1000
 #define SILENCE_MS 10000 // then the watchdog asks
 #define PROBE_MS 5000    // for so long at most
@@ -40,8 +43,8 @@ struct dns_unbound {
     struct dns dns;
     struct ub_ctx *context;
     struct sys_watch *watch;
-    struct list waiting, running;
-    unsigned running_count;
+    struct list waiting, running, slow; // the last two are out, oldest first
+    unsigned running_count, slow_count;
     struct sys_timer sweep;
     struct mono last_answer;
     struct mono probed; // MONO_NEVER: no probe is out
@@ -121,7 +124,15 @@ static int make_context(struct dns_unbound *d, struct ub_ctx **out)
 static void leave_running(struct dns_unbound *d, struct dns_request *r)
 {
     list_remove(&r->link);
-    d->running_count--;
+    if (r->slow)
+        d->slow_count--;
+    else
+        d->running_count--;
+}
+
+static unsigned count_out(const struct dns_unbound *d)
+{
+    return d->running_count + d->slow_count;
 }
 
 static void take_records(struct dns_request *r, const struct ub_result *result)
@@ -186,10 +197,11 @@ static void start_one(struct dns_unbound *d, struct dns_request *r)
         dns_request_fail(r, DNS_TIMEOUT, "no answer within the time allowed");
         return;
     }
-    if (d->running_count == 0)
+    if (count_out(d) == 0)
         d->last_answer = sys_mono(); // silence is counted from here
     list_push_back(&d->running, &r->link);
     d->running_count++;
+    r->began = sys_mono();
     int err = ub_resolve_async(d->context, r->name, (int)r->type, 1, r, on_result, &r->async_id);
     if (err != 0) {
         leave_running(d, r);
@@ -221,18 +233,42 @@ static void on_readable(void *ctx)
 
 // ---- the sweep and the watchdog ---------------------------------------------------------------
 
+static void cancel(struct dns_unbound *d, struct dns_request *r, const char *why)
+{
+    ub_cancel(d->context, r->async_id);
+    leave_running(d, r);
+    dns_request_fail(r, DNS_TIMEOUT, why);
+}
+
 static void cancel_late(struct dns_unbound *d)
+{
+    struct list *const out[] = {&d->running, &d->slow};
+    struct mono now = sys_mono();
+    for (size_t i = 0; i < COUNT_OF(out); i++)
+        list_each(link, out[i])
+        {
+            struct dns_request *r = list_get(link, struct dns_request, link);
+            if (mono_reached(r->deadline, now))
+                cancel(d, r, "no answer within the time allowed");
+        }
+}
+
+static void set_slow_apart(struct dns_unbound *d)
 {
     struct mono now = sys_mono();
     list_each(link, &d->running)
     {
         struct dns_request *r = list_get(link, struct dns_request, link);
-        if (!mono_reached(r->deadline, now))
-            continue;
-        ub_cancel(d->context, r->async_id);
+        if (mono_ms_between(r->began, now) < SLOW_MS)
+            break;
         leave_running(d, r);
-        dns_request_fail(r, DNS_TIMEOUT, "no answer within the time allowed");
+        r->slow = true;
+        list_push_back(&d->slow, &r->link);
+        d->slow_count++;
     }
+    while (d->slow_count > SLOW_MAX)
+        cancel(d, list_get(d->slow.next, struct dns_request, link),
+               "no answer, and too many others wait for theirs");
 }
 
 static void on_probe(void *arg, int err, struct ub_result *result)
@@ -274,10 +310,11 @@ void dns_unbound_rebuild(struct dns *dns)
     sys_watch_close(d->watch);
     d->context = context; // the old one is abandoned, its thread with it
     d->watch = sys_watch_open(ub_fd(context), on_readable, d);
-    for (struct list *link; (link = list_pop_front(&d->running)) != NULL;)
+    for (struct list *link;
+         (link = list_pop_front(&d->running)) != NULL || (link = list_pop_front(&d->slow)) != NULL;)
         dns_request_fail(list_get(link, struct dns_request, link), DNS_SERVFAIL,
                          "the resolver was restarted");
-    d->running_count = 0;
+    d->running_count = d->slow_count = 0;
     (void)ask_itself(d);
     start_waiting(d);
 }
@@ -288,10 +325,9 @@ static void watch_over(struct dns_unbound *d)
     if (d->probed.us != MONO_NEVER.us) {
         if (mono_ms_between(d->probed, now) < PROBE_MS)
             return;
-        log_error("resolver does not answer: restarting it",
-                  LOG_INT("questions", d->running_count));
+        log_error("resolver does not answer: restarting it", LOG_INT("questions", count_out(d)));
         dns_unbound_rebuild(&d->dns);
-    } else if (d->running_count > 0 && mono_ms_between(d->last_answer, now) >= SILENCE_MS) {
+    } else if (count_out(d) > 0 && mono_ms_between(d->last_answer, now) >= SILENCE_MS) {
         if (ask_itself(d))
             d->probed = now;
     }
@@ -301,9 +337,10 @@ static void on_sweep(struct sys_timer *timer)
 {
     struct dns_unbound *d = container_of(timer, struct dns_unbound, sweep);
     cancel_late(d);
+    set_slow_apart(d);
     watch_over(d);
     start_waiting(d);
-    if (d->running_count > 0 || !list_is_empty(&d->waiting) || d->probed.us != MONO_NEVER.us)
+    if (count_out(d) > 0 || !list_is_empty(&d->waiting) || d->probed.us != MONO_NEVER.us)
         sys_timer_set(&d->sweep, mono_add_ms(sys_mono(), SWEEP_MS));
 }
 
@@ -369,6 +406,7 @@ static void close_dns(struct dns *dns)
     ub_ctx_delete(d->context);
     free_requests(&d->waiting);
     free_requests(&d->running);
+    free_requests(&d->slow);
     free_dns(d);
 }
 
@@ -381,6 +419,7 @@ int dns_open(const struct dns_conf *conf, struct sys_loop *loop, struct dns **ou
     d->dns.close = close_dns;
     list_init(&d->waiting);
     list_init(&d->running);
+    list_init(&d->slow);
     d->sweep.fire = on_sweep;
     d->probed = MONO_NEVER;
     int err = copy_conf(d, conf);

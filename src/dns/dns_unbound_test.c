@@ -262,7 +262,7 @@ static void ask_mx(void *ctx)
 
 static void whole_chain(void **state)
 {
-    cache = dns_cache_new(dns, loop, 0);
+    cache = dns_cache_new(dns, loop, NULL);
     struct mx_ask a = {0};
     sem_init(&a.done, 0, 0);
     test_on_loop(asker, ask_mx, &a);
@@ -313,6 +313,23 @@ static void many_at_once(void **state)
         assert_true(test_wait(&questions[i].done));
         assert_int_equal(questions[i].answer.code, DNS_OK);
     }
+}
+
+// More silent names than may be asked for at once: the next one need not wait until their time is over.
+static void silent_flood(void **state)
+{
+    static struct question silent[FLOOD / 2];
+    static char names[FLOOD / 2][24];
+    for (int i = 0; i < FLOOD / 2; i++) {
+        snprintf(names[i], sizeof names[i], "silent.s%d.test", i);
+        start_question(&silent[i], names[i], DNS_A, 60000);
+    }
+    struct question good;
+    start_question(&good, "good.test", DNS_A, 15000);
+    assert_true(test_wait(&good.done));
+    assert_int_equal(good.answer.code, DNS_OK);
+    for (int i = 0; i < FLOOD / 2; i++)
+        test_on_loop(asker, cancel, &silent[i]);
 }
 
 static void bad_configuration(void **state)
@@ -367,6 +384,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(whole_chain, setup, teardown),
         cmocka_unit_test_setup_teardown(forged_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(many_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(silent_flood, setup, teardown),
         cmocka_unit_test(bad_configuration),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);

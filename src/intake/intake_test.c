@@ -125,7 +125,7 @@ static void start_in_host(void *ctx)
     worker = sys_loop_start("worker");
     dns_loop = sys_loop_start("dns");
     CHECK(dns_open(&(struct dns_conf){0}, dns_loop, &dns) == OK);
-    cache = dns_cache_new(dns, dns_loop, 0);
+    cache = dns_cache_new(dns, dns_loop, NULL);
     limits = net_limits_new(10, 10);
     spool_start(spool);
     port.spool = spool;

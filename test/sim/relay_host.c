@@ -186,7 +186,7 @@ static void start_services(struct relay *r)
     r->main = sys_loop_start("main");
     r->dns_loop = sys_loop_start("dns");
     CHECK(dns_open(&(struct dns_conf){0}, r->dns_loop, &r->dns) == OK);
-    r->shared.dns = dns_cache_new(r->dns, r->dns_loop, 0);
+    r->shared.dns = dns_cache_new(r->dns, r->dns_loop, NULL);
     r->shared.auth = auth_new(r->main, (struct auth_guard_limits){conf->limits.auth_failures,
                                                                   conf->limits.auth_window_ms,
                                                                   conf->limits.auth_block_ms});
