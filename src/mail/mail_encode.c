@@ -149,8 +149,9 @@ static void qp_put(struct mail_qp_encoder *e, struct bytes token, struct buf *ou
 static void qp_put_byte(struct mail_qp_encoder *e, char c, bool as_it_is, struct buf *out)
 {
     char token[3] = {'=', upper_hex[(unsigned char)c >> 4], upper_hex[c & 15]};
-    // A token that a soft break will move to a new line must not begin it with a dot either.
-    if (c == '.' && (e->column == 0 || e->column == MAIL_ENCODED_LINE_MAX - 1))
+    // A token that a soft break will move to a new line must not begin it so either.
+    bool begins_line = e->column == 0 || e->column == MAIL_ENCODED_LINE_MAX - 1;
+    if ((c == '.' || c == '-') && begins_line)
         as_it_is = false;
     qp_put(e, as_it_is ? bytes_of(&c, 1) : bytes_of(token, 3), out);
 }

@@ -46,7 +46,8 @@ int mail_base64_decoder_finish(struct mail_base64_decoder *d) MUST_USE;
 
 // A body part in quoted-printable (RFC 2045 section 6.7): CRLF stays a line end; a bare CR or LF,
 // other controls and 8-bit bytes are encoded; lines have at most 76 characters. A "." that begins a
-// line and the F of a "From " that does are encoded, so that no relay and no mbox changes the line.
+// line and the F of a "From " that does are encoded, so that no relay and no mbox changes the line;
+// a "-" that does too, as a soft break could make a boundary of what stood within a line.
 struct mail_qp_encoder {
     uint8_t column;  // characters on the current line
     uint8_t matched; // how much of "From" is held at the start of a line

@@ -161,6 +161,8 @@ static void qp_text(void **state)
         {"escape is not cut", BYTES(A25 A25 "aaaaaaaaaaaaaaaaaaaaaaa\xff"),
          BYTES(A25 A25 "aaaaaaaaaaaaaaaaaaaaaaa=\r\n=FF")},
         {"no dot starts a line", BYTES(A25 A25 A25 ".x"), BYTES(A25 A25 A25 "=\r\n=2Ex")},
+        {"no boundary starts a line", BYTES(A25 A25 A25 "--b\r\n--"),
+         BYTES(A25 A25 A25 "=\r\n=2D-b\r\n=2D-")},
         {"no F starts a line", BYTES(A25 A25 A25 "From x"), BYTES(A25 A25 A25 "=\r\n=46rom x")},
         {"space before a cut", BYTES(A25 A25 A25 " x"), BYTES(A25 A25 A25 "=\r\n x")},
     };
@@ -189,13 +191,14 @@ static void check_lines(struct bytes text)
         assert_true(bytes_is_ascii(line));
         assert_false(bytes_starts(line, BYTES(".")));
         assert_false(bytes_starts(line, BYTES("From ")));
+        assert_false(bytes_starts(line, BYTES("--")));
         assert_false(bytes_ends(line, BYTES(" ")) || bytes_ends(line, BYTES("\t")));
     }
 }
 
 static void qp_of_random_text(void **state)
 {
-    static const char some[] = " \t\r\n.=F.From a\xc3\xbcz\r\n From \r\n";
+    static const char some[] = " \t\r\n.=F--.From a\xc3\xbcz\r\n From \r\n";
     struct test_random random = {11};
     for (int i = 0; i < 3000; i++) {
         struct buf plain = {0}, text = {0}, again = {0}, back = {0};
