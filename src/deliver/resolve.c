@@ -140,6 +140,11 @@ static void tell_ourselves(struct resolution *r, const struct dns_mx *mx)
              BYTES("mail for this domain would come back to this server (routing loop)"));
 }
 
+static int by_name(const void *left, const void *right)
+{
+    return bytes_cmp(*(const struct bytes *)left, *(const struct bytes *)right);
+}
+
 static void tell_found(struct resolution *r, const struct route *route, const struct dns_mx *mx)
 {
     struct deliver *d = r->deliver;
@@ -153,10 +158,11 @@ static void tell_found(struct resolution *r, const struct route *route, const st
     add_hosts(&target, mx, hosts, port);
     struct buf site = {0}, names = {0};
     struct bytes host_names[DNS_MX_HOSTS_MAX];
-    for (size_t i = 0; i < hosts; i++) {
+    for (size_t i = 0; i < hosts; i++)
         host_names[i] = mx->hosts[i].name;
+    qsort(host_names, hosts, sizeof *host_names, by_name); // equal preferences come shuffled
+    for (size_t i = 0; i < hosts; i++)
         buf_printf(&names, "%s%.*s", i ? " " : "", BYTES_FMT(host_names[i]));
-    }
     if (route->conf->via.kind == CONF_VIA_MX)
         route_site_of_hosts(host_names, hosts, port, &site);
     else

@@ -314,7 +314,7 @@ struct queue_resolution {
     struct bytes
         hosts; // opaque to the queue, at most QUEUE_HOSTS_MAX; comes back with QUEUE_CONNECT
     // Names that lanes[].match is compared with beside the domain: the MX hosts, separated by
-    // spaces.
+    // spaces; in one order always, as they are matched again when they differ.
     struct bytes match_names;
     enum queue_proof proof; // that this domain's policy requires
     int64_t ttl_ms;         // how long this holds; at least 1 s is taken

@@ -145,7 +145,7 @@ struct queue_domain {
     struct list flows;
     struct queue_refusal *refusal;
     int64_t until_us;
-    uint32_t route, bundles, name_hash;
+    uint32_t route, bundles, name_hash, rule; // rule: the first that matches its name
     uint16_t failures;
     uint8_t name_len, worker, state, proof;
 };
@@ -174,10 +174,11 @@ struct queue_lane {
     struct queue_hash_node hash;
     char *name, *hosts, *match_names, *text; // text: why it backs off
     uint32_t hosts_len, rule;
+    uint32_t names_rule, domains_rule; // the first that matches a name, a domain; rule: the smaller
     const struct conf_lane *limits;
     struct list rings[QUEUE_PROOFS][MAIL_CLASSES]; // of turns
     uint32_t ready[QUEUE_PROOFS][MAIL_CLASSES];    // bundles
-    struct list domains;
+    struct list domains; // those whose rule is not the last one come first
     struct heap_node wake;
     struct list work, note_work;
     uint32_t domains_count;
@@ -327,6 +328,7 @@ struct queue_flow *queue_flow_get(struct queue *q, struct queue_domain *d, uint3
 void queue_flow_drop_if_empty(struct queue *q, struct queue_flow *f);
 // Something about the lane changed: its worker looks at it.
 void queue_lane_touch(struct queue *q, struct queue_lane *l);
+// Matches all of its names and domains anew: another configuration.
 void queue_lane_set_limits(struct queue *q, struct queue_lane *l);
 uint32_t queue_lane_connections(const struct queue_lane *l); // slots in use
 // How many of a limit (0: none, returns UINT64_MAX) this share of the mail may use.

@@ -149,18 +149,61 @@ static void use_rule(struct queue *q, struct queue_lane *l, uint32_t rule)
 
 // The first entry of lanes[] that matches one of the site's hosts or one of the domains on the
 // lane.
-void queue_lane_set_limits(struct queue *q, struct queue_lane *l)
+static void choose_rule(struct queue *q, struct queue_lane *l)
 {
-    uint32_t rule = q->conf->lanes_count - 1; // matches everything
+    uint32_t rule = l->names_rule < l->domains_rule ? l->names_rule : l->domains_rule;
+    if (rule != l->rule)
+        use_rule(q, l, rule);
+}
+
+static void match_names(struct queue *q, struct queue_lane *l)
+{
     struct bytes names = bytes_cstr(l->match_names), name;
+    l->names_rule = q->conf->lanes_count - 1; // matches everything
     while (names.len && bytes_cut(&names, ' ', &name))
-        rule = first_match(q->conf, name, rule);
+        l->names_rule = first_match(q->conf, name, l->names_rule);
+}
+
+static void add_domain(struct queue *q, struct queue_lane *l, struct queue_domain *d)
+{
+    uint32_t last = q->conf->lanes_count - 1;
+    d->rule = first_match(q->conf, queue_domain_name(d), last);
+    if (d->rule == last)
+        list_push_back(&l->domains, &d->of_lane);
+    else
+        list_push_front(&l->domains, &d->of_lane);
+    if (d->rule < l->domains_rule)
+        l->domains_rule = d->rule;
+}
+
+// One provider's domains may be very many: only those with a rule of their own are looked at.
+static void remove_domain(struct queue *q, struct queue_lane *l, struct queue_domain *d)
+{
+    uint32_t last = q->conf->lanes_count - 1, best = last;
+    list_remove(&d->of_lane);
+    if (d->rule != l->domains_rule || d->rule == last)
+        return;
     list_each(link, &l->domains)
     {
-        struct queue_domain *d = list_get(link, struct queue_domain, of_lane);
-        rule = first_match(q->conf, queue_domain_name(d), rule);
+        uint32_t rule = list_get(link, struct queue_domain, of_lane)->rule;
+        best = rule < best ? rule : best;
+        if (rule == last || best == l->domains_rule)
+            break;
     }
-    use_rule(q, l, rule);
+    l->domains_rule = best;
+}
+
+void queue_lane_set_limits(struct queue *q, struct queue_lane *l)
+{
+    match_names(q, l);
+    l->domains_rule = q->conf->lanes_count - 1;
+    struct list all;
+    list_init(&all);
+    for (struct list *link; (link = list_pop_front(&l->domains));)
+        list_push_back(&all, link);
+    for (struct list *link; (link = list_pop_front(&all));)
+        add_domain(q, l, list_get(link, struct queue_domain, of_lane));
+    use_rule(q, l, l->names_rule < l->domains_rule ? l->names_rule : l->domains_rule);
 }
 
 uint64_t queue_share_limit(uint64_t limit, enum share share)
@@ -378,16 +421,15 @@ void queue_lane_join(struct queue *q, struct queue_domain *d, struct queue_lane 
         hang_flow(q, f, l, (uint8_t)proof);
     }
     if (d->lane && d->lane != l) {
-        list_remove(&d->of_lane);
+        remove_domain(q, d->lane, d);
+        choose_rule(q, d->lane);
         d->lane->domains_count--;
         queue_lane_touch(q, d->lane);
     }
     if (l && d->lane != l) {
-        list_push_back(&l->domains, &d->of_lane);
+        add_domain(q, l, d);
+        choose_rule(q, l);
         l->domains_count++;
-        uint32_t rule = first_match(q->conf, queue_domain_name(d), l->rule);
-        if (rule != l->rule)
-            use_rule(q, l, rule);
     }
     d->lane = l;
     d->proof = (uint8_t)proof;
@@ -405,7 +447,8 @@ void queue_lane_update(struct queue *q, struct queue_lane *l, const struct queue
     if (!bytes_eq(bytes_cstr(l->match_names), r->match_names)) {
         free(l->match_names);
         l->match_names = dup_text(r->match_names);
-        queue_lane_set_limits(q, l);
+        match_names(q, l);
+        choose_rule(q, l);
     }
 }
 

@@ -3,6 +3,7 @@
 // The promises of the queue, each as a story in virtual time. The world (queue_world.c) checks the
 // limits of every lane at every message; what is checked here is that they are also reached.
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/check.h"
 #include "base/test_base.h"
@@ -371,6 +372,142 @@ static void reload_changes_limits(void **state)
     world_done(&other);
 }
 
+// Resolves what asks; each domain's lane, names and time by to[0] and to[1] in turns.
+static void resolve_all(struct queue *q, const struct queue_resolution to[2], struct queue_now now)
+{
+    static struct queue_work work;
+    uint64_t kicks = 0;
+    for (size_t n = 0;;) {
+        queue_next(q, 0, now, &work, &kicks);
+        if (work.kind == QUEUE_RESOLVE)
+            queue_resolved(q, work.domain, &to[n++ % 2], now, &kicks);
+        else if (work.kind == QUEUE_IDLE && work.until.us > now.mono.us)
+            return;
+    }
+}
+
+static void add_one(struct queue *q, uint64_t n, const char *domain, struct queue_now now)
+{
+    uint64_t kicks = 0;
+    struct queue_recipient r = {.number = 1, .domain = bytes_cstr(domain)};
+    struct queue_message_new m = {.id = {1, n},
+                                  .accepted_at = now.wall,
+                                  .expires_at = wall_add_ms(now.wall, DAY_MS),
+                                  .recipients = &r,
+                                  .recipients_count = 1};
+    CHECK(queue_add(q, &m, now, &kicks) == OK);
+}
+
+static struct queue *queue_of(const char *yaml, struct conf **out_conf)
+{
+    struct buf errors = {0};
+    assert_int_equal(conf_load_text(bytes_cstr(yaml), "test", "/", out_conf, &errors), OK);
+    return queue_new(&(struct queue_options){.workers = 1, .conf = *out_conf});
+}
+
+static int64_t thread_us(void)
+{
+    struct timespec t;
+    CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+// What it takes to resolve this many domains of one provider.
+static int64_t resolving_us(const char *yaml, const char *names, const char *other_names)
+{
+    enum { DOMAINS = 2000 };
+    struct conf *conf;
+    struct queue *q = queue_of(yaml, &conf);
+    struct queue_now now = {{1000000000}, {1800000000000000}};
+    for (uint64_t i = 0; i < DOMAINS; i++) {
+        char domain[40];
+        snprintf(domain, sizeof(domain), "customer%llu.example", (unsigned long long)i);
+        add_one(q, i, domain, now);
+    }
+    struct queue_resolution to[2] = {
+        {.lane = BYTES("lane"), .match_names = bytes_cstr(names)},
+        {.lane = BYTES("lane"), .match_names = bytes_cstr(other_names)}};
+    to[0].ttl_ms = to[1].ttl_ms = 60000;
+    int64_t begin = thread_us();
+    resolve_all(q, to, now);
+    int64_t took = thread_us() - begin;
+    queue_free(q);
+    conf_free(conf);
+    return took;
+}
+
+// A provider's names that are told in another order do not cost a look at all of its domains.
+static void a_resolution_costs_no_look_at_the_others(void **state)
+{
+    (void)state;
+    char yaml[2000] = "hostname: test.example\nlanes:\n";
+    for (int i = 0; i < 20; i++) {
+        size_t n = strlen(yaml);
+        snprintf(yaml + n, sizeof(yaml) - n, "  - {match: [p%d.test, \"*.p%d.test\"]}\n", i, i);
+    }
+    size_t n = strlen(yaml);
+    snprintf(yaml + n, sizeof(yaml) - n, "  - {match: \"*\"}\n");
+    int64_t same = resolving_us(yaml, "mx1.test mx2.test", "mx1.test mx2.test");
+    int64_t other = resolving_us(yaml, "mx1.test mx2.test", "mx2.test mx1.test");
+    if (other > 20 * same)
+        fail_msg("%lld us, and %lld with the names in another order", (long long)same,
+                 (long long)other);
+}
+
+// The rules of the names and of the domains that are on the lane just now; the first holds.
+static void a_lane_follows_its_domains(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *lanes[2], *names[2]; // of first.example and second.example
+        uint32_t want;                   // of "a"
+    } steps[] = {{{"a", "a"}, {"mx.test", "mx.test"}, 1}, {{"a", "b"}, {"mx.test", "mx.test"}, 2},
+                 {{"b", "a"}, {"mx.test", "mx.test"}, 1}, {{"b", "b"}, {"mx.test", "mx.test"}, 3},
+                 {{"a", "a"}, {"mx.test", "mx.test"}, 1}, {{"b", "a"}, {"top.test", "top.test"}, 0},
+                 {{"b", "a"}, {"mx.test", "mx.test"}, 1}};
+    struct conf *conf;
+    struct queue *q = queue_of("hostname: test.example\nlanes: [{match: top.test}, "
+                               "{match: second.example}, {match: first.example}, {match: \"*\"}]\n",
+                               &conf);
+    struct queue_now now = {{1000000000}, {1800000000000000}};
+    add_one(q, 1, "first.example", now);
+    add_one(q, 2, "second.example", now);
+    add_one(q, 3, "third.example", now); // stays, as third: on "a"
+    uint64_t kicks = 0;
+    static struct queue_work work;
+    for (size_t i = 0; i < COUNT_OF(steps); i++) {
+        for (;;) {
+            queue_next(q, 0, now, &work, &kicks);
+            if (work.kind == QUEUE_IDLE && work.until.us > now.mono.us)
+                break;
+            if (work.kind != QUEUE_RESOLVE)
+                continue;
+            size_t which = strcmp(work.name, "first.example") == 0    ? 0
+                           : strcmp(work.name, "second.example") == 0 ? 1
+                                                                      : 2;
+            struct queue_resolution to = {
+                .lane = bytes_cstr(which < 2 ? steps[i].lanes[which] : "a"),
+                .match_names = bytes_cstr(steps[i].names[which < 2 ? which : 0]),
+                .ttl_ms = 60000};
+            queue_resolved(q, work.domain, &to, now, &kicks);
+        }
+        struct queue_lane_row row = {0};
+        uint64_t cursor = 0;
+        while (queue_lanes(q, &cursor, now, &row, 1) == 1 && strcmp(row.name, "a") != 0)
+            ;
+        if (row.rule != steps[i].want)
+            fail_msg("step %zu: rule %u, want %u", i, row.rule, steps[i].want);
+        queue_configure(q, conf, 0); // finds the same
+        cursor = 0;
+        while (queue_lanes(q, &cursor, now, &row, 1) == 1 && strcmp(row.name, "a") != 0)
+            ;
+        assert_number("rule after a reload", row.rule, steps[i].want);
+        queue_resolve_again(q, 0, now, &kicks);
+    }
+    queue_free(q);
+    conf_free(conf);
+}
+
 // One recipient each in one of many domains, all deferred: what a backlog costs.
 static void a_million_messages_fit(void **state)
 {
@@ -445,6 +582,8 @@ int main(void)
         cmocka_unit_test(backoff_survives_a_restart),
         cmocka_unit_test(why_names_the_limit),
         cmocka_unit_test(reload_changes_limits),
+        cmocka_unit_test(a_resolution_costs_no_look_at_the_others),
+        cmocka_unit_test(a_lane_follows_its_domains),
         cmocka_unit_test(a_million_messages_fit),
         cmocka_unit_test(recipients_of_one_domain_cost_four_bytes),
     };
