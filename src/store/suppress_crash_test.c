@@ -3,9 +3,10 @@
 // The suppression list behind a journal that loses its power, is killed and has a failing disk, many times over. What
 // was said to be kept (a bounce, a complaint, an unsubscribe: answered once its record is flushed) is on the list
 // after whatever restart, once; what never was flushed makes no entry; and soon after the flush no mail of that account
-// would get through. The journal is the simulator's, the list's database a real one. SUPPRESS_CRASH_SEEDS: how many
-// worlds (default 12).
+// would get through; nor does a stop lose any of it whose last reading fails. The journal is the simulator's, the list's
+// database a real one. SUPPRESS_CRASH_SEEDS: how many worlds (default 12).
 #include <json-c/json.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -271,6 +272,97 @@ static void test_crashes(void **state)
         run_world(seed);
 }
 
+// ---- a stop --------------------------------------------------------------------------------------------
+
+#define DENIED 2 // the number of the event whose entry the database does not take
+
+static void run_sql(const char *sql)
+{
+    char path[128];
+    sqlite3 *db;
+    snprintf(path, sizeof path, "%s/suppressions.db", folder);
+    CHECK(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK);
+    CHECK(sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK);
+    CHECK(sqlite3_close(db) == SQLITE_OK);
+}
+
+static void stop_in_host(void *ctx)
+{
+    spool_stop(spool);
+    suppress_stop(list);
+    sys_loop_stop(client);
+    suppress_close(list);
+    spool_close(spool);
+    list = NULL;
+}
+
+static bool is_kept(void *ctx)
+{
+    return events[used - 1].fate == KEPT;
+}
+
+static void keep_event(void)
+{
+    add_event();
+    assert_true(sim_run_until(is_kept, NULL, PATIENCE_MS));
+}
+
+// The list is stopped `after_ms` the last event was kept.
+static const struct stop {
+    const char *name;
+    bool denies;
+    int64_t after_ms;
+} STOPS[] = {
+    {"before it has looked", false, 0},
+    {"before it has looked, and the database fails", true, 0},
+    {"while the database fails, again and again", true, 5000},
+};
+
+// What was flushed is on the list after the stop; what the database did not take then, and what went back with it,
+// after the next start.
+static void stop_and_start(const struct stop *stop)
+{
+    struct buf error = {0};
+    used = 0;
+    memset(events, 0, sizeof events);
+    sim_start(1);
+    host = sim_host_new("relay", NULL);
+    start(true);
+    keep_event();
+    sim_run_ms(10000); // it is read, and noted
+    if (stop->denies)
+        run_sql("CREATE TRIGGER deny BEFORE INSERT ON suppression WHEN new.address LIKE 'u2@%' "
+                "BEGIN SELECT RAISE(ABORT, 'denied'); END");
+    while (used <= DENIED)
+        keep_event();
+    sim_run_ms(stop->after_ms);
+    assert_true(sim_host_call(host, stop_in_host, NULL));
+    assert_int_equal(suppress_open(bytes_cstr(folder), &list, &error), OK);
+    for (uint32_t n = 0; n < used; n++) {
+        bool listed = changes_of(n) != -1;
+        if (listed != (n == 0 || !stop->denies))
+            fail_msg("%s: %u is %son the list", stop->name, n, listed ? "" : "not ");
+    }
+    suppress_close(list);
+    list = NULL;
+    if (stop->denies)
+        run_sql("DROP TRIGGER deny");
+    start(true);
+    sim_run_ms(10000);
+    check_end();
+    assert_true(sim_host_call(host, stop_in_host, NULL));
+    sim_stop();
+    remove_files();
+}
+
+static void test_a_stop_forgets_nothing(void **state)
+{
+    (void)state;
+    log_capture(swallow, NULL);
+    for (size_t i = 0; i < COUNT_OF(STOPS); i++)
+        stop_and_start(&STOPS[i]);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -291,7 +383,10 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_crashes)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_crashes),
+        cmocka_unit_test(test_a_stop_forgets_nothing),
+    };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, setup, teardown);
 }
