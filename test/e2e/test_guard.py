@@ -17,6 +17,7 @@ import pytest
 
 from lib import network
 from lib.message import text_message
+from lib.process import die_with_parent
 from lib.relay import BINARY, submit
 
 SENDER, RECIPIENT = "alice@client.test", "bob@example.org"
@@ -51,6 +52,33 @@ def test_guard_restarts_the_relay(relay_, receiver_):
     after = send(relay_)
     for ident in (before, after):  # what was kept is delivered as well as what came later
         relay_.wait_state(ident, "delivered")
+
+
+@contextlib.contextmanager
+def failing_once(pid, call, which):
+    """The which-th of these system calls of the process fails. Gives what tells how many did."""
+    tracer = subprocess.Popen(["strace", "-p", str(pid), "-e", f"trace={call}", "-e", "signal=none",
+                               "-e", f"inject={call}:error=EMFILE:when={which}"], stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+    lines = []
+    try:
+        assert "attached" in tracer.stderr.readline()
+        yield lines
+    finally:
+        tracer.terminate()
+        lines += tracer.communicate()[1].splitlines()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("strace"), reason="needs root and strace")
+def test_a_relay_that_cannot_be_told_is_killed(relay_, receiver_):
+    """It has its configuration, but not its certificate: it would wait for that as long as the guard lives."""
+    first = relay_.relay_pid()
+    with failing_once(relay_.ready["pid"], "memfd_create", 2) as calls:
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: relay_.log().count("ready pid=") >= 2)
+    assert sum("(INJECTED)" in line for line in calls) == 1 and len(calls) >= 4, calls
+    wait_for(lambda: len(relay_.children()["relay"]) == 1)
+    assert relay_.relay_pid() != first
+    relay_.wait_state(send(relay_), "delivered")
 
 
 def test_relay_ends_with_the_guard(relay_):
