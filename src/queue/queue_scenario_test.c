@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/test_base.h"
+#include "queue/queue_inside.h" // how many slots there are
 #include "queue/queue_world.h"
 
 #define SECOND_MS 1000
@@ -290,6 +291,78 @@ static void windows_survive_restarts(void **state)
         if (w.sent_count < rows[i].least || w.sent_count > 25 * 100)
             fail_msg("%s: %zu sent", rows[i].name, w.sent_count);
         world_done(&w);
+    }
+}
+
+// One slot more than the window has: the one that is leaving counts, too.
+static void add_full_window(struct buf *out, const char *key, int64_t window_ms, int slots,
+                            uint32_t count)
+{
+    buf_printf(out, " %s=", key);
+    for (int i = 0; i <= slots; i++) {
+        int64_t age_us = i * (window_ms / slots) * 1000;
+        buf_printf(out, "%s%lld:%u", i ? "," : "", (long long)age_us, count);
+    }
+}
+
+// What a window of a note counts.
+static uint64_t count_of(struct bytes note, const char *key)
+{
+    struct bytes text, slot, age;
+    uint64_t sum = 0, n;
+    ptrdiff_t at = bytes_search(note, bytes_cstr(key));
+    CHECK(at >= 0);
+    note = bytes_skip(note, (size_t)at + strlen(key));
+    CHECK(bytes_cut(&note, ' ', &text));
+    while (text.len && bytes_cut(&text, ',', &slot) && bytes_cut(&slot, ':', &age)) {
+        CHECK(bytes_to_u64(slot, UINT32_MAX, &n) == OK);
+        sum += n;
+    }
+    return sum;
+}
+
+// The note that a queue keeps of a lane after this one was restored in it.
+static void save_again(struct bytes value, struct queue_note *out)
+{
+    const struct queue_now now = {{100030000000}, {1800000000000000}};
+    struct conf *conf;
+    struct buf errors = {0};
+    uint64_t cursor = 0;
+    CHECK(conf_load_text(BYTES("hostname: test.example\n"), "test", "/", &conf, &errors) == OK);
+    struct queue *q = queue_new(&(struct queue_options){.workers = 1, .conf = conf});
+    assert_int_equal(queue_restore(q, BYTES("lane/site"), value, now), OK);
+    assert_true(queue_save_next(q, &cursor, now, out));
+    queue_free(q);
+    conf_free(conf);
+}
+
+// A lane that sends as much as can be counted, with limits for the hour and the day, is as long as a note gets.
+static void notes_have_room_for_full_windows(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        uint32_t an_hour_slot, a_day_slot;
+        size_t least; // bytes
+    } rows[] = {{"34,000 a minute", 34000, DAY_MS / QUEUE_DAY_SLOTS / MINUTE_MS * 34000, 2049},
+                {"all that a slot can count", UINT32_MAX, UINT32_MAX, 2400}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct buf text = {0};
+        struct queue_note note, again;
+        buf_add_cstr(&text, " failures=1000000 backoff=9000000000000 debt=9000000000000");
+        add_full_window(&text, "hour", HOUR_MS, QUEUE_HOUR_SLOTS, rows[i].an_hour_slot);
+        add_full_window(&text, "day", DAY_MS, QUEUE_DAY_SLOTS, rows[i].a_day_slot);
+        buf_add_cstr(&text, " at=1800000000000000");
+        save_again(buf_bytes(&text), &note);
+        struct bytes value = bytes_of(note.value, note.value_len);
+        if (value.len < rows[i].least || value.len > QUEUE_NOTE_MAX)
+            fail_msg("%s: %zu bytes", rows[i].name, value.len);
+        assert_number(rows[i].name, count_of(value, " hour="),
+                      (QUEUE_HOUR_SLOTS + 1ULL) * rows[i].an_hour_slot);
+        assert_number(rows[i].name, count_of(value, " day="),
+                      (QUEUE_DAY_SLOTS + 1ULL) * rows[i].a_day_slot);
+        save_again(value, &again);
+        buf_done(&text);
     }
 }
 
@@ -579,6 +652,7 @@ int main(void)
         cmocka_unit_test(connection_limits_are_reached),
         cmocka_unit_test(all_lanes_together_have_a_limit),
         cmocka_unit_test(windows_survive_restarts),
+        cmocka_unit_test(notes_have_room_for_full_windows),
         cmocka_unit_test(backoff_survives_a_restart),
         cmocka_unit_test(why_names_the_limit),
         cmocka_unit_test(reload_changes_limits),
