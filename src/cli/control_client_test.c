@@ -73,7 +73,7 @@ static void *serve(void *arg)
     struct buf answer = {0};
     add_length(s->answer, &answer);
     for (size_t at = 0; at < answer.len; at += (size_t)n)
-        if ((n = write(fd, answer.at + at, answer.len - at)) <= 0)
+        if ((n = send(fd, answer.at + at, answer.len - at, MSG_NOSIGNAL)) <= 0)
             break;
     buf_done(&answer);
     close(fd);
@@ -178,6 +178,31 @@ static void test_stream(void **state)
     }
 }
 
+// A message to 5,000 recipients is one line of over a megabyte.
+static void test_a_long_line(void **state)
+{
+    enum { LONG = 3 << 20 };
+    struct buf answer = {0}, lines = {0}, error = {0};
+    struct control_reply reply;
+    struct service s;
+    buf_add_cstr(&answer, ANSWER("200 OK", ""));
+    for (size_t i = 0; i < LONG; i++)
+        buf_add_byte(&answer, (char)('a' + i % 26));
+    buf_add_cstr(&answer, "\nshort\n");
+    start(&s, buf_cstr(&answer));
+    int err = control_stream(bytes_cstr(path), "/v1/messages?recipient=x", keep_lines, &lines,
+                             &reply, &error);
+    stop(&s);
+    if (err)
+        fail_msg("%s", buf_cstr(&error));
+    assert_int_equal(reply.status, 200);
+    assert_int_equal(lines.len, LONG + strlen("<><short>"));
+    assert_true(bytes_ends(buf_bytes(&lines), BYTES("><short>")));
+    buf_done(&answer);
+    buf_done(&lines);
+    buf_done(&error);
+}
+
 static void test_nobody_there(void **state)
 {
     struct control_reply reply;
@@ -219,8 +244,11 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest all[] = {
-        TEST(test_request),      TEST(test_stream),
-        TEST(test_nobody_there), TEST(test_an_answer_that_breaks_off),
+        TEST(test_request),
+        TEST(test_stream),
+        TEST(test_a_long_line),
+        TEST(test_nobody_there),
+        TEST(test_an_answer_that_breaks_off),
         TEST(test_encode),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import hashlib
+import http.client
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import shutil
 import signal
 import smtplib
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -18,7 +20,7 @@ import time
 import pytest
 from lib.message import text_message
 from lib.outgoing import seconds_of, wait_empty
-from lib.process import Process, json_lines, wait_until
+from lib.process import PATIENCE_S, Process, json_lines, wait_until
 from lib.relay import BINARY, Refused, submit
 
 ALICE, BOB = "alice@client.test", "bob@example.org"
@@ -501,6 +503,33 @@ def test_more_than_a_page(slow_relay, receiver_):
     assert [e["type"] for e in events] == ["accepted"] * 1100 + ["removed"] * 1100
     assert len({e["recipient"] for e in events}) == 1100 and events[-1]["text"].endswith("by cli:root")
     assert slow_relay.cli_list("queue", "list") == []
+
+
+def suppressed_page(relay, count):
+    """(status, object) of a page of the suppression list."""
+    connection = http.client.HTTPConnection("control", timeout=PATIENCE_S)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(f"{relay.config['state']}/control.sock")
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/suppress", json.dumps({"op": "suppress.list", "args": {"max": count}}))
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+def test_an_answer_that_is_too_large(relay_):
+    """Beyond 64 MiB there is an error that says what to do, not a part of what was asked for; less is given whole."""
+    relay_.stop()
+    note = "\x01" * 1200  # six bytes each in JSON
+    database = sqlite3.connect(relay_.config["state"] + "/suppressions.db")
+    with contextlib.closing(database), database:
+        database.executemany("INSERT INTO suppression VALUES (?, -1, '', 4, 1, NULL, 1, 'test', ?)",
+                             ((f"u{number:05}@example.org", note) for number in range(10000)))
+    relay_.start()
+    status, answer = suppressed_page(relay_, 10000)
+    assert (status, answer) == (400, {"error": "the answer is too large: ask for less at once"})
+    status, answer = suppressed_page(relay_, 9000)  # 62 MiB
+    assert status == 200 and len(answer["entries"]) == 9000 and answer["next"]["address"] == "u08999@example.org"
+    assert {entry["note"] for entry in answer["entries"]} == {note}
 
 
 @pytest.mark.parametrize("words", [["--domain", "example.org"], ["--account", "alice"], ["--all"]])
