@@ -752,6 +752,48 @@ static void test_notes_keep_their_last_value(void **state)
         notes_of_a_world(seed);
 }
 
+#define FEW_NOTES 5
+#define FAULTS 40 // flushes that fail, each in a world of its own
+
+// Notes are all that is left in the oldest segment: they are moved, and the segment is freed. The fault-th flush behind
+// them fails (0: none does). How many there were.
+static uint64_t move_notes(uint64_t fault)
+{
+    int err = -1;
+    begin(17);
+    struct sim_disk *d = sim_disk_find(ROOT);
+    for (uint32_t k = 0; k < FEW_NOTES; k++)
+        assert_int_equal(commit(note_frame(k, k + 1)), OK);
+    uint64_t before = sim_disk_count(d, SIM_DISK_SYNC);
+    if (fault)
+        sim_disk_fail(d, SIM_DISK_SYNC, fault, 1, E_IO);
+    for (uint32_t n = 3; spool->journal->tail <= 1; n += 3) {
+        assert_true(n < 3000);
+        if (commit(accept_frame(n, 3000)) == OK)
+            assert_int_equal(commit(settle_frame(n)), OK);
+    }
+    uint64_t flushes = sim_disk_count(d, SIM_DISK_SYNC) - before;
+    stop_spool();
+    memset(notes_told, 0, sizeof notes_told);
+    assert_true(sim_host_call(host, open_with_notes, &err));
+    assert_int_equal(err, OK);
+    for (uint32_t k = 0; k < FEW_NOTES; k++)
+        if (notes_told[k] != k + 1)
+            fail_msg("fault %llu, note %u: %u", (unsigned long long)fault, k, notes_told[k]);
+    end();
+    return flushes;
+}
+
+static void test_moved_notes_are_tried_again(void **state)
+{
+    log_capture(swallow, NULL);
+    uint64_t flushes = move_notes(0);
+    assert_true(flushes > FAULTS);
+    for (uint64_t fault = flushes - FAULTS; fault <= flushes; fault++)
+        move_notes(fault);
+    log_capture(NULL, NULL);
+}
+
 // ---- a long queue is told while the spool works -------------------------------------------------
 
 static bool told_all, told_number[3 * SPOOL_TELL_SLICE];
@@ -903,6 +945,7 @@ int main(void)
         cmocka_unit_test(test_a_long_queue_is_told_later),
         cmocka_unit_test(test_many_restarts_tell_nothing_twice),
         cmocka_unit_test(test_notes_keep_their_last_value),
+        cmocka_unit_test(test_moved_notes_are_tried_again),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
