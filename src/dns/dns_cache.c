@@ -208,6 +208,15 @@ static struct entry *find_entry(struct dns_cache *cache, struct bytes key)
     return e;
 }
 
+// Who keeps it in turn keeps it no longer than we do.
+static struct dns_mx *copy_known(const struct entry *e)
+{
+    struct dns_mx *mx = dns_mx_copy(e->mx);
+    int64_t left_s = mono_ms_between(sys_mono(), e->expires) / 1000;
+    mx->ttl_s = left_s > 1 ? (uint32_t)left_s : 1;
+    return mx;
+}
+
 static void run_there(struct sys_task *task)
 {
     struct dns_cache_request *r = container_of(task, struct dns_cache_request, task);
@@ -221,7 +230,7 @@ static void run_there(struct sys_task *task)
     } else if (e->mx) {
         list_remove(&e->link);
         list_push_front(&cache->ready, &e->link);
-        answer(r, dns_mx_copy(e->mx));
+        answer(r, copy_known(e));
     } else {
         list_push_back(&e->waiters, &r->link);
         start_pending(cache);

@@ -32,7 +32,7 @@ struct dns_cache;
 struct dns_cache_request;
 
 struct dns_ask {
-    // Owns mx (dns_mx_free); its ttl_s is what the cache gave it, within the limits above.
+    // Owns mx (dns_mx_free); its ttl_s is what is left of the time that the cache gave it, within the limits above.
     void (*done)(struct dns_ask *ask, struct dns_mx *mx);
     struct dns_cache_request *request; // used by dns_cache; NULL: nothing is under way
     struct sys_timer deadline;         // used by dns_cache

@@ -16,6 +16,7 @@
 static const struct dns_test_rule zone[] = {
     {"a.example", DNS_MX, DNS_OK, {"10 mx.example"}, 3600, 20},
     {"b.example", DNS_MX, DNS_OK, {"10 mx.example"}, 1, 0},
+    {"never.example", DNS_MX, DNS_OK, {"10 mx.example"}, 0, 0},
     {"mx.example", DNS_A, DNS_OK, {"192.0.2.1"}, 3600, 0},
     {"null.example", DNS_MX, DNS_OK, {"0 ."}, 3600, 0},
     {"bare.example", DNS_TXT, DNS_OK, {NULL}, 3600, 0},
@@ -74,6 +75,16 @@ static enum dns_mx_outcome ask_for(const char *domain, int64_t wait_ms)
     struct asker a;
     start_ask(&a, 0, domain, wait_ms);
     return finish_ask(&a);
+}
+
+static uint32_t ttl_of(const char *domain)
+{
+    struct asker a;
+    start_ask(&a, 0, domain, 5000);
+    assert_true(test_wait(&a.done));
+    uint32_t ttl_s = a.mx->ttl_s;
+    dns_mx_free(a.mx);
+    return ttl_s;
 }
 
 static void nothing(void *ctx)
@@ -168,6 +179,17 @@ static void remembers_each_outcome(void **state)
     memset(too_long, 'a', sizeof too_long - 1);
     too_long[sizeof too_long - 1] = '\0';
     assert_int_equal(ask_for(too_long, 5000), DNS_MX_NO_DOMAIN);
+}
+
+// What has been kept for a while is told with the rest of its time; no time at all is the least time.
+static void tells_the_rest_of_the_time(void **state)
+{
+    assert_int_equal(ttl_of("null.example"), 3600);
+    assert_int_equal(ttl_of("b.example"), DNS_CACHE_TTL_MIN_S);
+    assert_int_equal(ttl_of("never.example"), DNS_CACHE_TTL_MIN_S);
+    sleep(2);
+    assert_in_range(ttl_of("null.example"), 3500, 3598);
+    assert_in_range(ttl_of("b.example"), 1, DNS_CACHE_TTL_MIN_S - 2);
 }
 
 // Who can't wait is told in time; the lookup goes on for the next who asks.
@@ -284,6 +306,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_lookup_for_a_crowd, setup, teardown),
         cmocka_unit_test_setup_teardown(remembers_each_outcome, setup, teardown),
+        cmocka_unit_test_setup_teardown(tells_the_rest_of_the_time, setup, teardown),
         cmocka_unit_test_setup_teardown(deadline_is_the_asker_s, setup, teardown),
         cmocka_unit_test_setup_teardown(cancelled, setup, teardown),
         cmocka_unit_test_setup_teardown(bounded, setup_small, teardown),

@@ -12,7 +12,6 @@
 
 #include "base/check.h"
 
-#define TTL_UNKNOWN_S 300   // of an answer that came without
 #define TTL_INCOMPLETE_S 60 // an address is missing that may be there again soon
 #define TTL_LITERAL_S 86400
 
@@ -185,9 +184,8 @@ static void finish_without(struct dns_mx_lookup *l, enum dns_mx_outcome outcome)
 
 static void note_answer(struct dns_mx_lookup *l, const struct dns_answer *answer)
 {
-    uint32_t ttl_s = answer->ttl_s ? answer->ttl_s : TTL_UNKNOWN_S;
-    if (ttl_s < l->ttl_s)
-        l->ttl_s = ttl_s;
+    if (answer->ttl_s < l->ttl_s)
+        l->ttl_s = answer->ttl_s;
     l->is_secure = l->is_secure && answer->is_secure;
 }
 

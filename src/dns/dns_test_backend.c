@@ -91,7 +91,7 @@ static void answer_now(struct dns_test *t, struct dns_request *r)
     }
     has_name = has_name || strstr(r->name, ".many.example");
     r->answer.code = rule ? rule->code : has_name ? DNS_NODATA : DNS_NXDOMAIN;
-    r->answer.ttl_s = rule ? rule->ttl_s : 0;
+    r->answer.ttl_s = rule ? rule->ttl_s : 300; // as a denial has it from its SOA record
     for (int i = 0; rule && i < DNS_TEST_RECORDS && rule->records[i]; i++)
         add_record(r, rule->records[i]);
     dns_request_answer(r);
