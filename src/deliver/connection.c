@@ -155,6 +155,9 @@ static void give_slot_back(struct connection *c, bool failed)
 // The slot goes back when the connection is closed: until then the receiver counts it (law 7).
 static void start_quit(struct connection *c)
 {
+    uint64_t kicks = 0;
+    queue_leaving(queue_of(c), &c->slot, &kicks);
+    kick(c, kicks);
     c->state = QUITTING;
     smtp_client_quit(c->client, sys_mono());
 }

@@ -248,6 +248,9 @@ void queue_connect_failed(struct queue *q, struct queue_connection *c, struct by
 #define QUEUE_LATER_MS 1000
 void queue_connect_later(struct queue *q, struct queue_connection *c, struct queue_now now,
                          uint64_t *kicks);
+// The connection is about to be closed: no mail is meant for it any more. It keeps its slot until queue_disconnected(),
+// as its server counts it so long.
+void queue_leaving(struct queue *q, struct queue_connection *c, uint64_t *kicks);
 // The connection is gone; its slot is free. `failed`: the site broke it (421, reset, time-out)
 // before a transaction had gone through, so that the next one waits for the retry schedule.
 void queue_disconnected(struct queue *q, struct queue_connection *c, bool failed, struct bytes text,

@@ -689,6 +689,24 @@ void queue_connect_later(struct queue *q, struct queue_connection *c, struct que
     queue_unlock(q, kicks, NULL);
 }
 
+// Counted as busy until it says that it is gone.
+static void set_used_up(struct queue_lane *l, struct queue_connection *c)
+{
+    set_busy(l, c, false);
+    c->used_up = true;
+    l->used_up++;
+}
+
+void queue_leaving(struct queue *q, struct queue_connection *c, uint64_t *kicks)
+{
+    queue_lock(q);
+    CHECK(c->state == CONNECTION_IDLE || c->state == CONNECTION_BUSY);
+    uncount(c);
+    set_used_up(c->lane, c);
+    queue_lane_touch(q, c->lane); // what it was woken for
+    queue_unlock(q, kicks, NULL);
+}
+
 void queue_disconnected(struct queue *q, struct queue_connection *c, bool failed, struct bytes text,
                         struct queue_now now, uint64_t *kicks)
 {
@@ -780,9 +798,7 @@ enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct q
     struct queue_turn *t = next_turn(l, c->proof, &o);
     struct queue_flow *f = t ? queue_remote_flow(t, c) : NULL;
     if ((messages_max && c->messages >= messages_max) || (t && !f)) {
-        set_busy(l, c, false); // until it says that it is gone
-        c->used_up = true;
-        l->used_up++;
+        set_used_up(l, c);
         result = QUEUE_TAKE_CLOSE;
     } else if (f) {
         struct queue_bundle *b = lease_some(q, c, bundle_of_flow(f));

@@ -196,6 +196,17 @@ def test_g_servers_that_end_sessions_early(make_relay, receiver_, how):
     assert receiver_.connections >= 4
 
 
+def test_unanswered_quit_keeps_no_mail_waiting(make_relay, receiver_):
+    """A connection that was idle for long enough is being closed, and its server says nothing to QUIT."""
+    receiver_.script("quit", SWALLOW)
+    relay = sending_relay(make_relay)
+    send(relay, "bob@example.org")
+    wait_until(lambda: "QUIT" in receiver_.commands, 60)
+    began = time.monotonic()
+    send(relay, "bob@example.org")
+    assert receiver_.wait(2)[1].at - began < 8  # the reply to QUIT has 10 s
+
+
 def test_stop_does_not_wait_for_a_silent_server(make_relay, receiver_):
     """SIGTERM while a server keeps its greeting back: there is nothing to finish; and its lane is not blamed for it."""
     relay = sending_relay(make_relay, {"retry": {"first": "10m", "factor": 1, "max": "10m", "lifetime": "1h", "warn_after": "none"},
