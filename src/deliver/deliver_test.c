@@ -104,6 +104,8 @@ static struct conf_snapshot *make_snapshot(uint32_t generation)
         "  - {match: {recipient: box.test}, via: \"maildir:%s/%%d/%%u\"}\n"
         "  - {match: {recipient: void.test}, via: discard}\n"
         "  - {match: {recipient: smart.test}, via: \"smtp://gone.test:25\"}\n"
+        "  - {match: {recipient: round.test}, via: \"smtp://me.test:25\"}\n"
+        "  - {match: {recipient: round-ip.test}, via: \"smtp://192.0.2.10:25\"}\n"
         "  - {match: {recipient: socket.test}, via: \"lmtp:/nowhere/lmtp\"}\n"
         "  - {match: {recipient: strict.test}, via: mx, tls: verify}\n"
         "  - {match: {recipient: shut.test}, via: \"smtp://198.51.100.20:25\", tls: encrypt}\n"
@@ -409,6 +411,8 @@ static void waits_for_what_may_come_back(void **state)
         {"a@first.test", QUEUE_LIMIT_DNS, "addresses of mx.sick.test"},
         {"a@smart.test", QUEUE_LIMIT_DNS,
          "the domain does not exist"}, // our own smarthost: a mistake that can be mended
+        {"a@round.test", QUEUE_LIMIT_DNS, "the route leads back to this server"},
+        {"a@round-ip.test", QUEUE_LIMIT_DNS, "the route leads back to this server"},
         {"a@down.test", QUEUE_LIMIT_BACKOFF, ""},
         {"a@backup.test", QUEUE_LIMIT_BACKOFF, ""}, // never to ourselves
         {"a@strict.test", QUEUE_LIMIT_BACKOFF, ""},

@@ -130,10 +130,19 @@ static void add_hosts(struct target *target, const struct dns_mx *mx, size_t hos
         }
 }
 
-// We are among the best of the hosts that were found. A better one may only be missing for now: we are its backup.
-static void tell_ourselves(struct resolution *r, const struct dns_mx *mx)
+// A mistake of whoever wrote the route or the name's zone; it can be mended while the mail waits.
+static void tell_route_loop(struct deliver *d, struct queue_domain *domain)
 {
-    if (mx->misses_host && mx->missing_preference < mx->hosts[0].preference)
+    tell(d, domain, QUEUE_UNRESOLVED_DEFER, 451, "4.3.5",
+         BYTES("the route leads back to this server (routing loop)"));
+}
+
+// We are among the best of the hosts that were found. A better one may only be missing for now: we are its backup.
+static void tell_ourselves(struct resolution *r, const struct route *route, const struct dns_mx *mx)
+{
+    if (route->conf->via.kind != CONF_VIA_MX)
+        tell_route_loop(r->deliver, r->domain);
+    else if (mx->misses_host && mx->missing_preference < mx->hosts[0].preference)
         tell(r->deliver, r->domain, QUEUE_UNRESOLVED_DEFER, 451, "4.4.3", bytes_cstr(mx->why));
     else
         tell(r->deliver, r->domain, QUEUE_UNRESOLVED_FAIL, 554, "5.4.6",
@@ -151,7 +160,7 @@ static void tell_found(struct resolution *r, const struct route *route, const st
     uint16_t port = route->conf->via.port;
     size_t hosts = hosts_before_ourselves(d, mx, port);
     if (hosts == 0) {
-        tell_ourselves(r, mx);
+        tell_ourselves(r, route, mx);
         return;
     }
     struct target target = {.kind = target_kind_of(route->conf->via.kind)};
@@ -265,8 +274,7 @@ static void tell_static(struct deliver *d, const struct queue_work *work, const 
     struct target target = {.kind = target_kind_of(via->kind)};
     if (has_address(via, &target.addresses[0].addr)) {
         if (is_self(d, &target.addresses[0].addr)) {
-            tell(d, work->domain, QUEUE_UNRESOLVED_FAIL, 554, "5.4.6",
-                 BYTES("the route leads back to this server (routing loop)"));
+            tell_route_loop(d, work->domain);
             return;
         }
         target.count = 1;
