@@ -242,6 +242,7 @@ static struct stored_message *make_notification(struct report *r, struct notice 
         err = address_notification(r, &dsn, m);
     if (err) {
         log_error("notification not written", LOG_ERR(err));
+        dsn_done(&dsn);
         stored_message_unref(m);
         return NULL;
     }
