@@ -326,12 +326,18 @@ static void add_status(struct writer *w)
 
 // ---- the returned message or header --------------------------------------------------------------------
 
+// Raw 8-bit text that is no UTF-8, as old programs write it, makes no internationalised message of it.
+static bool has_utf8_header(const struct dsn_request *r)
+{
+    return !bytes_is_ascii(r->header) && bytes_is_utf8(r->header);
+}
+
 static void add_returned(struct writer *w)
 {
     const struct dsn_request *r = w->request;
-    bool header_utf8 = !bytes_is_ascii(r->header);
+    bool header_utf8 = has_utf8_header(r);
     bool whole = r->body.len > 0 && bytes_find(r->body, '\0') == -1;
-    bool eight_bit = header_utf8 || (whole && !bytes_is_ascii(r->body));
+    bool eight_bit = !bytes_is_ascii(r->header) || (whole && !bytes_is_ascii(r->body));
     const char *type = whole ? (header_utf8 ? "message/global" : "message/rfc822")
                              : (header_utf8 ? "message/global-headers" : "text/rfc822-headers");
     add_part(w, type, eight_bit);
@@ -381,7 +387,7 @@ static void add_header(struct writer *w)
 
 static bool needs_utf8(const struct dsn_request *r)
 {
-    if (!bytes_is_ascii(r->envelope->reverse_path) || !bytes_is_ascii(r->header))
+    if (!bytes_is_ascii(r->envelope->reverse_path) || has_utf8_header(r))
         return true;
     for (uint32_t i = 0; i < r->count; i++)
         if (!bytes_is_ascii(r->recipients[i].recipient->address))

@@ -346,6 +346,10 @@ static void test_returned(void **state)
          "A: \xc3\xa9\r\n\r\nx\r\n\r\n", true},
         {"UTF-8 header only", "A: \xc3\xa9\r\n\r\n", "", 0, "message/global-headers",
          "A: \xc3\xa9\r\n\r\n\r\n", true},
+        {"Latin-1 header", "A: \xe9\r\n\r\n", "x\r\n", 3, "message/rfc822",
+         "A: \xe9\r\n\r\nx\r\n\r\n", true},
+        {"Latin-1 header only", "A: \xe9\r\n\r\n", "", 0, "text/rfc822-headers",
+         "A: \xe9\r\n\r\n\r\n", true},
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         struct example x;
@@ -357,6 +361,9 @@ static void test_returned(void **state)
         build(ROWS[i].name, &x, &dsn, &r);
         assert_bytes(ROWS[i].name, r.parts[2].type, of(ROWS[i].type));
         assert_bytes(ROWS[i].name, r.parts[2].content, of(ROWS[i].content));
+        bool global = bytes_starts(of(ROWS[i].type), BYTES("message/global"));
+        assert_bytes(ROWS[i].name, r.parts[1].type,
+                     of(global ? "message/global-delivery-status" : "message/delivery-status"));
         assert_number(ROWS[i].name, dsn.eight_bit, ROWS[i].eight_bit);
         assert_number(ROWS[i].name,
                       field(buf_bytes(&dsn.header), "Content-Transfer-Encoding").len > 0,
