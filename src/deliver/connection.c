@@ -529,6 +529,8 @@ static void finish_transaction(struct connection *c)
     struct delivery *d = &c->delivery;
     c->done = false;
     delivery_sent(d);
+    if (d->too_many)
+        queue_limit_recipients(queue_of(c), &c->slot, d->accepted);
     // A refusal in good order is service too, and the server can't help what we fail to read.
     c->went_through = c->went_through || c->reusable || d->render_failed;
     for (uint32_t i = 0; i < d->batch->count; i++)

@@ -26,6 +26,7 @@ void delivery_outcome(struct delivery *d, uint32_t rcpt, const struct smtp_outco
                       bool fresh)
 {
     struct verdict *v = &d->verdicts[rcpt];
+    d->accepted += outcome->step > SMTP_STEP_RCPT;
     *v = verdict_of_outcome(outcome, d->final, smtp_client_caps(d->client)->dsn, fresh);
     v->tells = tells_relay(d, v);
     if (outcome->reply)
@@ -49,8 +50,21 @@ static void explain_render_failure(struct delivery *d)
             d->verdicts[i] = v;
 }
 
+// RFC 5321 4.5.3.1.10: those that were too many for this transaction go with the next one, which is no new attempt.
+// Where it was the first that was refused, there would be no end of that.
+static void put_off_too_many(struct delivery *d)
+{
+    for (uint32_t i = 0; d->accepted > 0 && i < d->batch->count; i++) {
+        if (!d->verdicts[i].too_many)
+            continue;
+        d->too_many = true;
+        d->verdicts[i] = verdict_make(VERDICT_UNTRIED, 0, "", BYTES_NONE);
+    }
+}
+
 void delivery_sent(struct delivery *d)
 {
+    put_off_too_many(d);
     d->render_failed = d->render.err != OK;
     if (d->render_failed)
         explain_render_failure(d);
@@ -351,7 +365,8 @@ void delivery_start(struct delivery *d, struct smtp_client *client, struct queue
     d->phase = DELIVERY_LOADING;
     d->client = client;
     d->batch = batch;
-    d->render_failed = false;
+    d->render_failed = d->too_many = false;
+    d->accepted = 0;
     d->load.port = d->deliver->options.port;
     d->load.batch = batch;
     d->load.done = on_loaded;

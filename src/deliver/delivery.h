@@ -40,6 +40,8 @@ struct delivery {
     struct queue_batch *batch;
     struct stored_message *message; // NULL while it is loaded
     struct verdict *verdicts;       // as many as the batch has recipients
+    uint32_t accepted;              // so many recipients were, by the replies to RCPT
+    bool too_many;                  // with DECIDED: the others were too many for the server
     bool render_failed;             // with DECIDED: that is not the server's doing
     // Its own.
     struct batch_load load;

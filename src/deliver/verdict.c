@@ -41,16 +41,16 @@ struct verdict verdict_of_render_failure(int err)
     return verdict_make(VERDICT_DEFERRED, 451, "4.3.0", BYTES("the stored message cannot be read"));
 }
 
-// RFC 5321 4.5.3.1.10: 552 to RCPT means "too many recipients" and is temporary, unless its enhanced
-// code says something else. 421 ends the session, whatever
-// was asked.
+// RFC 5321 4.5.3.1.10: 452 to RCPT, or 552, means "too many recipients" and is temporary, unless its enhanced code says
+// something else.
 static bool is_too_many(enum smtp_step step, const struct smtp_reply *reply)
 {
     const struct smtp_enhanced *e = &reply->enhanced;
-    return step == SMTP_STEP_RCPT && reply->code == 552 &&
+    return step == SMTP_STEP_RCPT && (reply->code == 452 || reply->code == 552) &&
            (!e->class || (e->subject == 5 && e->detail == 3));
 }
 
+// 421 ends the session, whatever was asked.
 static enum verdict_kind kind_of_reply(enum smtp_step step, const struct smtp_reply *reply)
 {
     if (reply->code / 100 == 5 && !is_too_many(step, reply))
@@ -72,6 +72,7 @@ static struct verdict of_reply(enum smtp_step step, const struct smtp_reply *rep
         v.kind = kind_of_success(final, dsn_offered);
     else
         v.kind = kind_of_reply(step, reply);
+    v.too_many = is_too_many(step, reply);
     if (reply->enhanced.class) {
         snprintf(v.enhanced, sizeof v.enhanced, "%u.%u.%u", reply->enhanced.class,
                  reply->enhanced.subject, reply->enhanced.detail);

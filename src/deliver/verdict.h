@@ -33,6 +33,7 @@ struct verdict {
     char enhanced[16];         // "5.1.1"
     bool remote;               // the remote server's words
     bool tells;                // its sender hears of the relaying (RFC 2852), unless NOTIFY=NEVER
+    bool too_many;             // deferred: the server takes fewer recipients in one transaction
     bool bare;                 // it came without an enhanced code; that is made up
     struct bounce_class class; // of a failure or deferral, once classified
     char text[VERDICT_TEXT_MAX + 1];

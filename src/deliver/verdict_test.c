@@ -53,6 +53,24 @@ static const struct {
      VERDICT_DEFERRED,
      "5.5.3",
      true},
+    {"too many recipients, by the book",
+     SMTP_STEP_RCPT,
+     OK,
+     452,
+     {4, 5, 3},
+     0,
+     VERDICT_DEFERRED,
+     "4.5.3",
+     true},
+    {"mailbox full for now",
+     SMTP_STEP_RCPT,
+     OK,
+     452,
+     {4, 2, 2},
+     0,
+     VERDICT_DEFERRED,
+     "4.2.2",
+     true},
     {"mailbox full", SMTP_STEP_RCPT, OK, 552, {5, 2, 2}, 0, VERDICT_FAILED, "5.2.2", true},
     {"too large is final", SMTP_STEP_MAIL, OK, 552, {5, 3, 4}, 0, VERDICT_FAILED, "5.3.4", true},
     {"greylisted", SMTP_STEP_RCPT, OK, 451, {4, 7, 1}, 0, VERDICT_DEFERRED, "4.7.1", true},
@@ -116,6 +134,8 @@ static void test_outcomes(void **state)
         assert_number(ROWS[i].name, v.kind, ROWS[i].kind);
         assert_number(ROWS[i].name, v.code, v.kind == VERDICT_UNTRIED ? 0 : ROWS[i].code);
         assert_number(ROWS[i].name, v.remote, ROWS[i].remote);
+        assert_number(ROWS[i].name, v.too_many,
+                      strstr(ROWS[i].name, "too many recipients") != NULL);
         assert_bytes(ROWS[i].name, bytes_cstr(v.enhanced), bytes_cstr(ROWS[i].want_enhanced));
         if (ROWS[i].remote)
             assert_bytes(ROWS[i].name, bytes_cstr(v.text), BYTES("words"));

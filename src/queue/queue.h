@@ -239,6 +239,8 @@ void queue_connected(struct queue *q, struct queue_connection *c, enum queue_pro
 // which is told of the lane from now on.
 void queue_limit_connection(struct queue *q, struct queue_connection *c,
                             const struct queue_remote *remote);
+// It took no more than `max` recipients in one transaction: nor will it be given more.
+void queue_limit_recipients(struct queue *q, struct queue_connection *c, uint32_t max);
 // No host of the site could be used. The slot is free, the lane backs off by the retry schedule;
 // nothing is recorded per recipient. `text` explains (bounded, escaped by whoever shows it).
 void queue_connect_failed(struct queue *q, struct queue_connection *c, struct bytes text,

@@ -20,6 +20,14 @@ void queue_limit_connection(struct queue *q, struct queue_connection *c,
     queue_unlock(q, NULL, NULL);
 }
 
+void queue_limit_recipients(struct queue *q, struct queue_connection *c, uint32_t max)
+{
+    queue_lock(q);
+    CHECK(c->lane && max > 0);
+    c->remote.recipients_per_transaction = queue_tighter(c->remote.recipients_per_transaction, max);
+    queue_unlock(q, NULL, NULL);
+}
+
 static uint64_t domain_key(const struct queue_domain *d)
 {
     return map_hash(bytes_of(d->name, d->name_len));

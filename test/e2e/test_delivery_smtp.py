@@ -196,6 +196,23 @@ def test_g_servers_that_end_sessions_early(make_relay, receiver_, how):
     assert receiver_.connections >= 4
 
 
+@pytest.mark.parametrize("refusal", ["452 4.5.3 too many recipients", "552 too many"])
+def test_too_many_recipients_go_next(make_relay, receiver_, refusal):
+    """RFC 5321 4.5.3.1.10: what is over the server's limit goes with the next transaction and is no new attempt; after
+    the first the limit is known."""
+    relay = sending_relay(make_relay, {"lanes": [{"match": "*", "connections": 1}]})
+
+    def rcpts():
+        """Of the transaction under way."""
+        since = receiver_.commands[::-1]
+        return next(n for n, command in enumerate(since) if command.startswith("MAIL"))
+    receiver_.script("rcpt", refusal, when=lambda _: rcpts() > 2)
+    message = relay.wait_state(send(relay, [f"b{n}@example.org" for n in range(10)]), "delivered")
+    assert {r["attempts"] for r in message["recipients"]} == {1}
+    assert [len(t.recipients) for t in receiver_.messages()] == [2] * 5
+    assert len([c for c in receiver_.commands if c.startswith("RCPT")]) == 10 + 8
+
+
 def test_unanswered_quit_keeps_no_mail_waiting(make_relay, receiver_):
     """A connection that was idle for long enough is being closed, and its server says nothing to QUIT."""
     receiver_.script("quit", SWALLOW)
