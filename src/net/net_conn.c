@@ -257,6 +257,8 @@ static void flush(struct net_conn *c)
         sys_stream_write_chain(c->stream, net_tls_output(c->tls));
     else
         sys_stream_write_chain(c->stream, &c->out);
+    // Encryption adds to what was not full when it was written.
+    c->owes_drained = c->owes_drained || net_conn_is_full(c);
 }
 
 static void tell_drained(struct net_conn *c)

@@ -28,6 +28,7 @@ enum mode {
     STALL, // server consumes nothing until told to
     DEADLINE,
     REFUSED,
+    BRIM, // just not full, before it is encrypted
 };
 
 #define BULK 1000000
@@ -125,6 +126,8 @@ static size_t server_data(struct side *side, struct bytes data)
 {
     struct test *t = side->test;
     ptrdiff_t end = bytes_search(data, BYTES("\r\n"));
+    if (t->mode == BRIM)
+        return data.len;
     if (t->mode == STALL) {
         if (!t->may_consume)
             return 0;
@@ -202,7 +205,9 @@ static void on_drained(void *ctx)
     struct side *side = ctx;
     CHECK(!side->closed && net_conn_pending(side->conn) == 0);
     side->drained++;
-    if (!side->is_server)
+    if (side->test->mode == BRIM)
+        finish(side->test);
+    else if (!side->is_server)
         send_bulk(side);
     else if (side->test->mode == FLUSH || side->test->mode == FLUSH_TLS)
         send_bulk(side);
@@ -225,7 +230,7 @@ static void on_tls_done(void *ctx, const struct net_tls_result *result)
         return;
     }
     CHECK(net_conn_proof(side->conn) == (side->is_server ? NET_TLS_ENCRYPTED : NET_TLS_VERIFIED));
-    if (!side->is_server && t->mode != FLUSH_TLS)
+    if (!side->is_server && t->mode != FLUSH_TLS && t->mode != BRIM)
         send_bulk(side);
     if (side->is_server && t->mode == FLUSH_TLS) {
         net_conn_write(side->conn, bytes_of(bulk, BULK));
@@ -260,7 +265,8 @@ static void on_accept(void *ctx, struct sys_stream *s)
 {
     struct test *t = ctx;
     t->server.conn = net_conn_accept(s, &events, &t->server);
-    if (t->mode == IMPLICIT || t->mode == FLUSH_TLS || t->mode == JUNK || t->mode == LEAVE)
+    if (t->mode == IMPLICIT || t->mode == FLUSH_TLS || t->mode == JUNK || t->mode == LEAVE ||
+        t->mode == BRIM)
         net_conn_start_tls_server(t->server.conn, t->tls_server);
     if (t->mode == LEAVE) // the client's first flight is all that is on its way
         close_side(&t->client, false);
@@ -279,7 +285,7 @@ static void begin(void *ctx)
     if (t->mode == REFUSED)
         t->addr.port = 1;
     t->client.conn = net_conn_connect(&t->addr, NULL, &events, &t->client);
-    if (t->mode == IMPLICIT || t->mode == FLUSH_TLS || t->mode == LEAVE)
+    if (t->mode == IMPLICIT || t->mode == FLUSH_TLS || t->mode == LEAVE || t->mode == BRIM)
         start_client_tls(&t->client);
     t->began = sys_mono();
     if (t->mode == DEADLINE) {
@@ -389,6 +395,38 @@ static void carries_bulk(void **state)
     }
 }
 
+static void fill_to_the_brim(void *ctx)
+{
+    struct test *t = ctx;
+    t->may_consume = t->client.tls_ok && net_conn_is_full(t->client.conn);
+    if (!t->client.tls_ok || t->may_consume)
+        return;
+    net_conn_read(t->server.conn, false);
+    net_conn_write(t->client.conn,
+                   bytes_of(bulk, NET_CONN_OUT_HIGH - 1 - net_conn_pending(t->client.conn)));
+    CHECK(!net_conn_is_full(t->client.conn) && t->client.drained == 0);
+}
+
+static void read_on(void *ctx)
+{
+    net_conn_read(((struct test *)ctx)->server.conn, true);
+}
+
+// What becomes full by its encryption is told to be drained, too.
+static void full_by_encryption(void **state)
+{
+    struct test t;
+    start(&t, BRIM);
+    for (int i = 0; i < 6000 && !t.may_consume; i++) {
+        test_on_loop(t.loop, fill_to_the_brim, &t);
+        usleep(1000);
+    }
+    assert_true(t.may_consume);
+    test_on_loop(t.loop, read_on, &t);
+    assert_true(test_wait(&t.over));
+    stop(&t);
+}
+
 static void injections(void **state)
 {
     struct test t;
@@ -487,6 +525,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines),
         cmocka_unit_test(carries_bulk),
+        cmocka_unit_test(full_by_encryption),
         cmocka_unit_test(injections),
         cmocka_unit_test(closes_in_order),
         cmocka_unit_test(junk_for_a_handshake),
