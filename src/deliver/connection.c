@@ -666,8 +666,8 @@ bool connection_wake(struct deliver *d, struct queue_lane *lane, enum queue_proo
     list_each(link, head)
     {
         struct connection *c = list_get(link, struct connection, idle_link);
-        if (proof_of(c) != proof)
-            continue;
+        if (c->blocked || proof_of(c) != proof)
+            continue; // what is blocked looks by itself, and may not be what the queue has for idle
         leave_idle(c);
         c->state = FREE;
         pump(c);
