@@ -20,6 +20,7 @@
 #define MINUTE_MS 60000
 #define QUIT_TIMEOUT_DEFAULT_MS 10000
 #define BDAT_EAGER_MAX 65536 // content up to this size is sent before the replies to RCPT are known
+#define BDAT_EAGER_IDLE_MS 1000
 #define OUTPUT_KEPT_MAX 4096 // bytes of buffer that an idle session keeps
 
 // ---- steps
@@ -117,6 +118,8 @@ void client_fail_at(struct smtp_client *c, enum smtp_step step, int err,
     if (c->is_closed)
         return;
     struct smtp_outcome why = {.step = step, .err = err, .reply = reply};
+    if (c->t && c->content_is_sent && !reply)
+        why.step = SMTP_STEP_FINAL; // sent before the replies were read: it may have been taken
     c->is_closed = true;
     c->wants_tls = false;
     client_drop_sasl(c);
@@ -247,6 +250,7 @@ static void build_bdat(struct smtp_client *c, uint32_t rcpt)
 static void end_content(struct smtp_client *c)
 {
     c->is_streaming = false;
+    c->content_is_sent = true;
     if (c->handlers->on_line)
         c->handlers->on_line(c->ctx, SMTP_LINE_CONTENT, c->content_sent, BYTES_NONE);
     if (c->uses_bdat)
@@ -299,7 +303,7 @@ static bool may_send(const struct smtp_client *c, uint32_t position)
         return false;
     if (position < data)
         return true;
-    if (c->uses_bdat && c->t->size > BDAT_EAGER_MAX && c->acked < data)
+    if (c->uses_bdat && !c->is_eager && c->acked < data)
         return false;
     return c->acked < data || c->accepted > 0;
 }
@@ -579,14 +583,19 @@ static bool is_clean_transaction(const struct smtp_transaction *t)
     return clean;
 }
 
+// May the content leave before the first reply? Not where the connection may well be at its end, gone stale or closed
+// after one message: content that was sent may have been taken, and what is then sent again is there twice.
+static bool may_be_eager(const struct smtp_client *c, const struct smtp_transaction *t)
+{
+    return c->caps.pipelining && !c->config->no_pipelining && t->size <= BDAT_EAGER_MAX &&
+           c->transactions != 1 && mono_ms_between(c->waiting_since, c->now) < BDAT_EAGER_IDLE_MS;
+}
+
 static bool wants_bdat(const struct smtp_client *c, const struct smtp_transaction *t)
 {
     if (!c->caps.chunking || t->size == 0 || c->config->chunking == SMTP_CHUNKING_NEVER)
         return false;
-    bool saves_a_turn =
-        c->caps.pipelining && !c->config->no_pipelining && t->size <= BDAT_EAGER_MAX;
-    return c->config->chunking == SMTP_CHUNKING_ALWAYS || t->body == BODY_BINARYMIME ||
-           saves_a_turn;
+    return c->config->chunking == SMTP_CHUNKING_ALWAYS || t->body == BODY_BINARYMIME || c->is_eager;
 }
 
 void smtp_client_send(struct smtp_client *c, const struct smtp_transaction *t, struct mono now)
@@ -599,11 +608,14 @@ void smtp_client_send(struct smtp_client *c, const struct smtp_transaction *t, s
         c->rcpts_cap = t->rcpts_count;
     }
     memset(c->rcpts, RCPT_OPEN, t->rcpts_count);
-    c->now = c->waiting_since = now;
+    c->now = now;
+    c->is_eager = may_be_eager(c, t);
+    c->transactions++;
+    c->waiting_since = now;
     c->t = t;
     c->unsettled = t->rcpts_count;
     c->accepted = c->sent = c->acked = c->lmtp_next = 0;
-    c->mail_accepted = false;
+    c->mail_accepted = c->content_is_sent = false;
     c->begins_with_rset = c->needs_rset;
     c->needs_rset = false;
     c->uses_bdat = wants_bdat(c, t);

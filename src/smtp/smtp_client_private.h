@@ -33,7 +33,9 @@ struct smtp_client {
     bool tls, wants_tls, tried_helo, logged_in, has_failed, is_closed;
     bool needs_rset;       // the last transaction left something open at the server
     bool begins_with_rset; // position 0 of this one is RSET
-    bool uses_bdat, mail_accepted, is_streaming;
+    bool uses_bdat, is_eager, mail_accepted, is_streaming;
+    bool content_is_sent; // whole
+    uint32_t transactions;
 };
 
 static inline bool client_is_positive(const struct smtp_reply *reply)

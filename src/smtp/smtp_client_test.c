@@ -323,8 +323,9 @@ static const struct row rows[] = {
       {"250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n",
        "MAIL FROM:<a@b.c>\r\nRCPT TO:<r0@d.e>\r\nBDAT 3 LAST\r\nx\r\n"},
       {"250 m\r\n550 r\r\n503 none\r\n",
-       "RSET\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<r0@d.e>\r\nBDAT 3 LAST\r\nx\r\n"},
-      {"250 rset\r\n250 m\r\n250 r\r\n250 ok\r\n", ""}},
+       "RSET\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<r0@d.e>\r\nDATA\r\n"}, // the second: nothing in advance
+      {"250 rset\r\n250 m\r\n250 r\r\n354 go\r\n", "x\r\n.\r\n"},
+      {"250 ok\r\n", ""}},
      OPENED "0: RCPT TO 0 550 r\ndone 1\n0: end of content 0 250 ok\ndone 1\n"},
     {"chunk, not pipelined",
      ALWAYS_BDAT,
@@ -956,6 +957,44 @@ static void test_hangup_after_dot(void **state)
     buf_done(&got);
 }
 
+// Content that leaves before the replies may have been taken, whatever reply the break was at. So it leaves first only
+// where a connection is hardly at its end: not after one message, not after a pause.
+static void test_content_in_advance(void **state)
+{
+    static const struct row row = {.name = "advance", .rcpts = 1, .content = "x\r\n"};
+    static const struct {
+        int64_t pause_ms;
+        const char *want, *server, *then;
+    } turns[] = {
+        {0, "BDAT 3 LAST\r\nx\r\n", "250 m\r\n250 r\r\n", "250 ok\r\n"},
+        {0, "DATA\r\n", "250 m\r\n250 r\r\n354 go\r\n", "250 ok\r\n"},
+        {0, "BDAT 3 LAST\r\nx\r\n", "250 m\r\n250 r\r\n", "250 ok\r\n"},
+        {1000, "DATA\r\n", "250 m\r\n250 r\r\n354 go\r\n", "250 ok\r\n"},
+        {0, "BDAT 3 LAST\r\nx\r\n", "", ""},
+    };
+    struct fixture f;
+    struct buf got = {0};
+    open_session(&f, &row, "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n", &got);
+    for (size_t i = 0; i < COUNT_OF(turns); i++) {
+        f.now = mono_add_ms(f.now, turns[i].pause_ms);
+        if (i > 0)
+            start(&f);
+        drain(&f, &got);
+        assert_true(bytes_ends(buf_bytes(&got), bytes_cstr(turns[i].want)));
+        feed(&f, bytes_cstr(turns[i].server), 0, &got);
+        feed(&f, bytes_cstr(turns[i].then), 0, &got);
+        buf_clear(&got);
+    }
+    buf_clear(&f.log);
+    smtp_client_hangup(f.client, E_CLOSED);
+    assert_string_equal(buf_cstr(&f.log),
+                        "0: end of content -7\ndone 0\nfailed: end of content -7\n");
+    smtp_client_free(f.client);
+    buf_done(&f.log);
+    buf_done(&f.told);
+    buf_done(&got);
+}
+
 // The limit of the parameter holds for what is sent, too.
 static void test_original_recipients_in_ascii(void **state)
 {
@@ -993,6 +1032,7 @@ int main(void)
         cmocka_unit_test(test_caps),
         cmocka_unit_test(test_early_replies),
         cmocka_unit_test(test_hangup_after_dot),
+        cmocka_unit_test(test_content_in_advance),
         cmocka_unit_test(test_original_recipients_in_ascii),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
