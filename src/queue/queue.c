@@ -11,9 +11,23 @@
 
 // ---- small things ----
 
+#define SLICE_WAITS_MAX 100
+#define SLICE_WAIT_NS 20000
+
 void queue_lock(struct queue *q)
 {
+    if (pthread_mutex_trylock(&q->mutex) == 0)
+        return;
+    atomic_fetch_add(&q->lock_waiters, 1);
     CHECK(pthread_mutex_lock(&q->mutex) == 0);
+    atomic_fetch_sub(&q->lock_waiters, 1);
+}
+
+void queue_lock_slice(struct queue *q)
+{
+    for (int i = 0; i < SLICE_WAITS_MAX && atomic_load(&q->lock_waiters); i++)
+        nanosleep(&(struct timespec){.tv_nsec = SLICE_WAIT_NS}, NULL);
+    queue_lock(q);
 }
 
 void queue_unlock(struct queue *q, uint64_t *kicks, void *drop)

@@ -303,7 +303,7 @@ size_t queue_list(struct queue *q, const struct queue_filter *filter, uint64_t *
     if (*cursor == UINT64_MAX)
         return 0;
     size_t n;
-    queue_lock(q);
+    queue_lock_slice(q);
     if (filter->by == QUEUE_SELECT_ID) {
         struct queue_message *m = queue_message_find(q, filter->id);
         n = m ? list_message(m, filter, cursor, now, rows, max) : 0;

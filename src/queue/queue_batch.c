@@ -384,7 +384,7 @@ bool queue_claim(struct queue *q, const struct queue_filter *filter, uint64_t *c
 {
     *out_batch = NULL;
     bool more = false;
-    queue_lock(q);
+    queue_lock_slice(q);
     if (filter->by == QUEUE_SELECT_ID) {
         struct queue_message *m = *cursor == 0 ? queue_message_find(q, filter->id) : NULL;
         *cursor = 1;
@@ -429,7 +429,7 @@ bool queue_match(struct queue *q, const struct queue_filter *filter, uint64_t *c
                  uint64_t *count)
 {
     bool more = false;
-    queue_lock(q);
+    queue_lock_slice(q);
     if (filter->by == QUEUE_SELECT_ID) {
         struct queue_message *m = queue_message_find(q, filter->id);
         *count += m ? count_message(m, filter) : 0;

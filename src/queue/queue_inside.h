@@ -16,6 +16,7 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/check.h"
 #include "base/heap.h"
@@ -223,6 +224,7 @@ struct queue_hold { // a rule's note that still has to be saved
 
 struct queue {
     pthread_mutex_t mutex;
+    atomic_uint lock_waiters; // threads that found the mutex taken
     uint32_t workers_count, connections_max, connections;
     uint64_t stored_bytes_max, stored_bytes, random;
     const struct conf *conf;
@@ -250,6 +252,9 @@ struct queue {
 // ---- queue.c: life, messages, bundles
 
 void queue_lock(struct queue *q);
+// For one slice of a look at the whole queue: whoever waits for the mutex goes first. The mutex itself would go to who
+// asks again at once, and the workers would stand still until the whole queue has been looked at.
+void queue_lock_slice(struct queue *q);
 // Hands the kicks over (kicks may be NULL: they wait for the next one) and releases `drop`.
 void queue_unlock(struct queue *q, uint64_t *kicks, void *drop);
 static inline void queue_kick(struct queue *q, uint32_t worker)

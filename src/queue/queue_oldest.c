@@ -68,7 +68,7 @@ static bool look_on(struct queue *q, struct queue_now now)
 void queue_look_for_oldest(struct queue *q, struct queue_now now)
 {
     for (bool more = true; more;) {
-        queue_lock(q);
+        queue_lock_slice(q);
         more = look_on(q, now);
         queue_unlock(q, NULL, NULL);
     }
