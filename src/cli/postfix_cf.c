@@ -229,6 +229,7 @@ static void expand_name(struct expansion *e, struct bytes name)
 {
     const struct postfix_param *p = find(e->cf, e->service, name);
     struct bytes host = e->cf->host;
+    e->cf->steps++;
     if (p) {
         expand(e, p->value);
     } else if (bytes_eq(name, BYTES("myhostname"))) {
@@ -306,11 +307,10 @@ static void expand_inside(struct expansion *e, struct bytes inside)
 
 static void expand(struct expansion *e, struct bytes text)
 {
-    if (e->depth >= POSTFIX_DEPTH_MAX || e->cf->steps >= POSTFIX_STEPS_MAX)
+    if (e->depth >= POSTFIX_DEPTH_MAX)
         return; // a name that leads to itself
-    e->cf->steps++;
     e->depth++;
-    while (text.len && !e->out->err) {
+    while (text.len && !e->out->err && e->cf->steps < POSTFIX_STEPS_MAX) {
         ptrdiff_t dollar = bytes_find(text, '$');
         struct bytes plain = dollar < 0 ? text : bytes_first(text, (size_t)dollar);
         size_t n = 0;

@@ -19,7 +19,7 @@
 #define POSTFIX_ITEMS_MAX 5000
 #define POSTFIX_VALUE_MAX ((size_t)256 << 10)
 #define POSTFIX_DEPTH_MAX 20
-#define POSTFIX_STEPS_MAX 5000
+#define POSTFIX_STEPS_MAX 1000
 
 struct postfix_param {
     struct bytes name, value; // value as written
