@@ -166,8 +166,8 @@ static void remove_taken(struct pickup *p, const char *name, const struct stat *
     if (fstatat(p->folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
         (st.st_ino != sent->st_ino || st.st_dev != sent->st_dev))
         return;
-    if (unlinkat(p->folder, name, 0) == 0 || errno == ENOENT)
-        return;
+    if (unlinkat(p->folder, name, 0) == 0 || errno == ENOENT || errno == EISDIR)
+        return; // a folder has the name by now
     p->is_stuck = true;
     log_error("pickup: a file was sent and can't be removed; nothing more is taken",
               LOG_STR("file", bytes_cstr(name)), LOG_CSTR("error", strerror(errno)),

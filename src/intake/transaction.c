@@ -5,6 +5,7 @@
 // or without the session, because what is being made durable can't be called back.
 #include <stdlib.h>
 
+#include "base/map.h"
 #include "intake/intake_private.h"
 #include "intake/submission.h"
 #include "mail/mail_address.h"
@@ -27,9 +28,10 @@ struct transaction {
     const struct store_account *account; // of the snapshot; NULL: none
     uint32_t *routes;
     uint32_t recipients_cap;
-    struct bytes named; // the one address of all RCPTs so far, as received
-    bool several;       // there were others
-    bool may_relay;     // to any domain
+    struct map addresses; // of recipients, when there are many
+    struct bytes named;   // the one address of all RCPTs so far, as received
+    bool several;         // there were others
+    bool may_relay;       // to any domain
     // a RCPT that waits for DNS
     struct dns_ask ask;
     bool asking;
@@ -83,6 +85,7 @@ static void transaction_free(struct transaction *t)
     stored_message_unref(t->message);
     conf_snapshot_release(t->snapshot);
     list_remove(&t->link);
+    map_done(&t->addresses);
     free(t->routes);
     free(t);
 }
@@ -296,13 +299,27 @@ void transaction_on_mail(struct session *s, const struct smtp_mail *mail)
 
 // ---- RCPT ------------------------------------------------------------------------------------------------
 
+#define FEW_RECIPIENTS 32 // are compared one by one
+
 static bool has_recipient(struct transaction *t, struct bytes address)
 {
     struct envelope *e = envelope_of(t);
+    if (e->recipients_count > FEW_RECIPIENTS)
+        return map_find(&t->addresses, address);
     for (uint32_t i = 0; i < e->recipients_count; i++)
         if (bytes_eq(e->recipients[i].address, address))
             return true;
     return false;
+}
+
+static void note_address(struct transaction *t)
+{
+    const struct envelope *e = envelope_of(t);
+    if (e->recipients_count == FEW_RECIPIENTS + 1)
+        for (uint32_t i = 0; i < e->recipients_count; i++)
+            map_set(&t->addresses, e->recipients[i].address, t);
+    else if (e->recipients_count > FEW_RECIPIENTS)
+        map_set(&t->addresses, e->recipients[e->recipients_count - 1].address, t);
 }
 
 // A recipient named twice gets one copy.
@@ -323,6 +340,7 @@ static void add_recipient(struct transaction *t, const struct recipient *r, uint
     e->recipients[e->recipients_count] = *r;
     e->recipients[e->recipients_count].number = e->recipients_count + 1;
     e->recipients_count++;
+    note_address(t);
 }
 
 static const struct route *pick_route(struct transaction *t, const struct recipient *r)
@@ -418,6 +436,11 @@ static void add_local(struct transaction *t, struct recipient *r, const struct r
         local_recipients_find(route->locals, r->address, arena_of(t), &targets, &count);
     if (found == LOCAL_UNKNOWN) {
         refuse_recipient(t, SMTP_REPLY_UNKNOWN_USER, r->address);
+        return;
+    }
+    uint32_t taken = envelope_of(t)->recipients_count, max = t->snapshot->conf->limits.recipients;
+    if (taken && taken + count > max) { // one alias alone is bounded by its table
+        refuse_recipient(t, SMTP_REPLY_TOO_MANY_RECIPIENTS, arena_printf(arena_of(t), "%u", max));
         return;
     }
     for (size_t i = 0; i < count; i++) {
@@ -724,9 +747,10 @@ static void on_committed(void *ctx, int err)
     transaction_free(t);
     if (s)
         session_answer(s,
-                       err == OK       ? SMTP_REPLY_ACCEPTED
-                       : err == E_FULL ? SMTP_REPLY_DISK_FULL
-                                       : SMTP_REPLY_LOCAL_ERROR,
+                       err == OK        ? SMTP_REPLY_ACCEPTED
+                       : err == E_FULL  ? SMTP_REPLY_DISK_FULL
+                       : err == E_LIMIT ? SMTP_REPLY_ENVELOPE_TOO_LARGE
+                                        : SMTP_REPLY_LOCAL_ERROR,
                        err ? BYTES_NONE : bytes_cstr(id));
 }
 

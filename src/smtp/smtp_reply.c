@@ -125,6 +125,7 @@ static const struct smtp_reply_row rows[SMTP_REPLY_COUNT] = {
     ROW(BAD_TAG, 550, "5.6.0", "X-Posthaste-Tag is too long or has control characters", DECISION, "end of content"),
     ROW(PREFLIGHT_POLICY, 550, "5.7.1", "Receivers would refuse this message: %s; see posthaste message check", DECISION, "end of content"),
     ROW(PREFLIGHT_CONTENT, 550, "5.6.0", "Receivers would refuse what is in this message: %s; see posthaste message check", DECISION, "end of content"),
+    ROW(ENVELOPE_TOO_LARGE, 554, "5.5.3", "Too many recipients for one message that has to be kept, or held, at once; send it to fewer", DECISION, "end of content"),
 };
 // clang-format on
 

@@ -132,6 +132,7 @@ enum smtp_reply_id {
     SMTP_REPLY_BAD_TAG,
     SMTP_REPLY_PREFLIGHT_POLICY,  // slot: which finding, where
     SMTP_REPLY_PREFLIGHT_CONTENT, // the same
+    SMTP_REPLY_ENVELOPE_TOO_LARGE,
 
     SMTP_REPLY_COUNT
 };

@@ -191,6 +191,26 @@ def test_local_domain(make_relay, receiver_, tmp_path):
     wait_until(lambda: try_send(relay, "nobody@local.test"), 10)
 
 
+def test_an_alias_counts_as_those_it_stands_for(make_relay, tmp_path):
+    """limits.recipients bounds what a message is kept for, not what was typed; one alias alone is taken whole."""
+    table = tmp_path / "recipients"
+    table.write_text("".join(f"list{n}@local.test: {', '.join(f'm{n}-{i}@local.test' for i in range(150))}\n" for n in range(2))
+                     + "m0-7@local.test\nbob@local.test\n@local.test\n")
+    relay = sending_relay(make_relay, {"limits": {"recipients": 160}, "routes": [
+        {"match": {"recipient": "local.test"}, "via": "discard", "recipients": str(table)}, {"match": {}, "via": "discard"}]})
+    with relay.client("trusted") as client:
+        client.ehlo()
+        client.mail(SENDER)
+        assert client.rcpt("list0@local.test")[0] == 250
+        assert client.rcpt("list1@local.test") == (
+            452, b"4.5.3 Too many recipients; at most 160 for one message, send the rest in another")
+        assert client.rcpt("m0-7@local.test")[0] == client.rcpt("bob@local.test")[0] == 250
+        code, text = client.data(text_message(SENDER, "list0@local.test"))
+        assert code == 250
+    ident = text.decode().split()[-1]
+    assert len(relay.message(ident)["recipients"]) == 151  # m0-7 once
+
+
 def test_an_alias_is_found_by_its_own_name(make_relay, make_receiver, tmp_path):
     """Whom the sender named is known to the next host (ORCPT), to bounces and to who looks for the mail (RFC 3461)."""
     table = tmp_path / "recipients"

@@ -84,6 +84,22 @@ def test_hold_keeps_it(world):
     assert findings(world, ident) == ["dangerous_attachment"]
 
 
+@pytest.mark.parametrize("count, code", [(127, 250), (128, 554)])
+def test_hold_is_for_so_many_recipients_at_most(world, count, code):
+    """The reason stands in one frame of the journal with the message; who asks for more is told so, and not to try again."""
+    with world.open("plain", "hold", source=world.source()) as raw:
+        raw.ask("MAIL FROM:<a@shop.test>")
+        for number in range(count):
+            raw.ask(f"RCPT TO:<r{number}@example.org>")
+        answer = raw.data(message(EXE))
+    assert answer.code == code, answer
+    if code == 250:
+        rows = world.relay.message(ident_of(answer))["recipients"]
+        assert len(rows) == count and {row["state"] for row in rows} == {"held"}
+    else:
+        assert answer.text == "5.5.3 Too many recipients for one message that has to be kept, or held, at once; send it to fewer"
+
+
 def test_hold_lets_warnings_pass(world):
     ident = ident_of(send(world, "hold", message(HTML)))
     world.arrived(ident)
