@@ -68,7 +68,7 @@ const struct conf_param conf_params[] = {
 {"tls.key", "PEM file: the certificate's private key", CONF_PATH, AT(conf, tls.key), RELOAD},
 {"tls.authorities", "PEM file: authorities to believe when a route verifies", CONF_PATH, AT(conf, tls.authorities), .shown_default = "the system's", RELOAD},
 {"tls.client_authorities", "PEM file: authorities to believe about names in clients' certificates; those known by fingerprint need none", CONF_PATH, AT(conf, tls.client_authorities), .shown_default = "none", RELOAD},
-{"tls.self_signed", "make a certificate of our own at start; for trials only", CONF_BOOL, AT(conf, tls.self_signed), .initial = "no"},
+{"tls.self_signed", "make a certificate of our own; for trials only", CONF_BOOL, AT(conf, tls.self_signed), .initial = "no", RELOAD},
 
 {"dkim", "signatures on mail, and the keys that make them", CONF_MAP, RELOAD},
 {"dkim.master_key", "file of the key that DKIM's private keys are encrypted with; made at the first start, readable to its owner only. Keep a copy apart from the backups: without it all DKIM keys are lost", CONF_PATH, AT(conf, dkim.master_key), .shown_default = "STATE.key"},

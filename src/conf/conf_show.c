@@ -271,17 +271,3 @@ void conf_show(const struct conf *conf, bool defaults, struct buf *out)
     const struct show s = {conf, defaults};
     show_section(&s, BYTES(""), (const char *)conf, conf->given, 0, out);
 }
-
-// None of them stands in an entry of a list.
-void conf_show_fixed(const struct conf *conf, struct buf *out)
-{
-    for (uint32_t i = 0; i < conf_params_count; i++) {
-        const struct conf_param *param = &conf_params[i];
-        if (param->reloadable || param->type == CONF_MAP ||
-            bytes_find(bytes_cstr(param->name), '[') >= 0)
-            continue;
-        buf_printf(out, "%s: ", param->name);
-        add_value(out, param, (const char *)conf);
-        buf_add_byte(out, '\n');
-    }
-}

@@ -13,9 +13,6 @@
 // What holds: all that the file says; what it leaves to its default is a comment, or with `defaults` shown like the
 // rest. Values without a default that are not set are comments in both cases.
 void conf_show(const struct conf *conf, bool defaults, struct buf *out);
-// A line "NAME: VALUE" for each parameter that a reload does not change: those that differ between two configurations
-// hold after a restart.
-void conf_show_fixed(const struct conf *conf, struct buf *out);
 // A text as a YAML scalar: plain, or in double quotes where YAML would take it for something else.
 void conf_show_text(struct bytes text, struct buf *out);
 // JSON Schema, draft 2020-12, for editors: keys, types, words, ranges of numbers. What only the whole file can be

@@ -14,6 +14,7 @@
 enum channel_kind {
     // guard to relay: the parts of a configuration, then COMMIT to apply them together
     CHANNEL_CONFIG = 1,  // fd: the configuration text; text: its file name
+    CHANNEL_STARTED,     // fd: the configuration text of the service's start, if that has changed
     CHANNEL_HOST,        // text: this host's own full name, if the configuration needs it
     CHANNEL_CERTIFICATE, // fd: PEM chain; text: the number of its key, which the guard keeps
     CHANNEL_LISTENER,    // fd: bound, listening socket; text: the listener's name

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "conf/conf_show.h"
+#include "conf/conf_fixed.h"
 #include "daemon/channel.h"
 #include "daemon/guard_files.h"
 #include "daemon/guard_hook.h"
@@ -53,7 +53,8 @@ struct setup {
     struct conf *conf;
     struct conf_host host;
     struct buf text, certificate;
-    uint32_t key; // the number of the certificate's
+    struct buf restart; // "http.address, workers": what the text has otherwise than the start
+    uint32_t key;       // the number of the certificate's
     struct timespec certificate_changed, key_changed;
     struct roles roles;
 };
@@ -62,7 +63,7 @@ struct guard {
     const char *config, *ready_file;
     struct setup good,
         next;           // what the relay works with; what it has been sent and not answered yet
-    struct buf started; // conf_show_fixed() of the start
+    struct buf started; // the text of the start: what it says of the keys that need a restart holds
     bool again;         // a reload was asked for meanwhile
     char reload_by[64], again_by[64]; // whose reload it is: what CHANNEL_RELOADED begins with
     struct guard_signer signer;
@@ -85,6 +86,7 @@ static void setup_done(struct setup *s)
     conf_free(s->conf);
     buf_done(&s->text);
     buf_done(&s->certificate);
+    buf_done(&s->restart);
     *s = (struct setup){0};
 }
 
@@ -246,6 +248,8 @@ static int load(struct guard *g, struct buf *errors)
     int err = read_config_text(g->config, &s->text);
     if (!err) {
         err = relay_parse_config(buf_bytes(&s->text), g->config, &s->host, &s->conf, errors);
+        if (!err && g->good.conf)
+            conf_keep_fixed(s->conf, g->good.conf, &s->restart);
         if (!err)
             err = roles_find(s->conf, &s->roles, errors);
         if (errors->len)
@@ -272,8 +276,6 @@ static void accept_next(struct guard *g)
     g->good = g->next;
     g->certificate_seen = g->good.certificate_changed;
     g->key_seen = g->good.key_changed;
-    if (!g->started.len)
-        conf_show_fixed(g->good.conf, &g->started);
     g->next = (struct setup){0};
     guard_sockets_settle(&g->sockets);
     log_setup(g->good.conf->log.level, g->good.conf->log.format);
@@ -321,6 +323,15 @@ static int send_all(struct guard *g, const struct setup *s)
     return err ? err : channel_send(g->channel, CHANNEL_COMMIT, BYTES_NONE, -1);
 }
 
+// For another relay than the first: that one has it from the configuration.
+static int send_started(struct guard *g)
+{
+    struct bytes text = buf_bytes(&g->started);
+    return bytes_eq(text, buf_bytes(&g->good.text))
+               ? OK
+               : channel_send_contents(g->channel, CHANNEL_STARTED, BYTES_NONE, text);
+}
+
 #define RELOAD_ASKED "asked"             // by the relay, which waits for the answer
 #define RELOAD_CERTIFICATE "certificate" // has changed
 
@@ -337,28 +348,13 @@ static void tell_reloaded(struct guard *g, bool done, struct bytes why)
     buf_done(&text);
 }
 
-// "http.address, workers": what has changed since the start and holds after a restart.
-static void find_restart(const struct guard *g, struct buf *out)
-{
-    struct buf fixed = {0};
-    struct bytes before = buf_bytes(&g->started), now, was, is, name;
-    conf_show_fixed(g->good.conf, &fixed);
-    now = buf_bytes(&fixed);
-    while (bytes_cut(&before, '\n', &was) && bytes_cut(&now, '\n', &is))
-        if (!bytes_eq(was, is) && bytes_cut(&is, ':', &name))
-            buf_printf(out, "%s%.*s", out->len ? ", " : "", BYTES_FMT(name));
-    buf_done(&fixed);
-}
-
 static void tell_applied(struct guard *g)
 {
-    struct buf restart = {0};
-    find_restart(g, &restart);
+    struct bytes restart = buf_bytes(&g->good.restart);
     log_info("reloaded");
     if (restart.len)
-        log_warn("changed, and holds after a restart", LOG_STR("settings", buf_bytes(&restart)));
-    tell_reloaded(g, true, buf_bytes(&restart));
-    buf_done(&restart);
+        log_warn("changed, and holds after a restart", LOG_STR("settings", restart));
+    tell_reloaded(g, true, restart);
 }
 
 static void reload(struct guard *g, const char *why, const char *by)
@@ -532,7 +528,9 @@ static int start_relay(struct guard *g)
     }
     g->relay = pid;
     g->channel = fds[0];
-    err = send_all(g, &g->good);
+    err = send_started(g);
+    if (!err)
+        err = send_all(g, &g->good);
     if (err)
         kill(pid, SIGKILL); // it would wait for the rest for ever, and the next one for it
     return err;
@@ -896,6 +894,7 @@ int guard_main(const char *config, const char *ready_file)
     buf_done(&errors);
     if (!err) {
         accept_next(g); // there is no other
+        buf_add(&g->started, buf_bytes(&g->good.text));
         err = start_relay(g);
         if (!err)
             err = start_signer(g);

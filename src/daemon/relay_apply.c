@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "bounce/bounce_rules.h"
+#include "conf/conf_fixed.h"
 #include "daemon/guard_files.h"
 #include "daemon/guard_users.h"
 #include "daemon/holds.h"
@@ -41,6 +42,7 @@ void relay_parts_clear(struct parts *p)
 {
     buf_done(&p->config);
     buf_done(&p->certificate);
+    buf_done(&p->started);
     relay_files_done(&p->files);
     buf_done(&p->users);
     for (size_t i = 0; i < p->count; i++)
@@ -74,6 +76,10 @@ bool relay_parts_take(struct parts *p, struct channel_message *m)
     case CHANNEL_CONFIG:
         take_contents(m, CONF_FILE_MAX, &p->config);
         snprintf(p->name, sizeof p->name, "%s", m->text);
+        break;
+    case CHANNEL_STARTED:
+        take_contents(m, CONF_FILE_MAX, &p->started);
+        p->has_started = true; // it may be empty
         break;
     case CHANNEL_HOST:
         snprintf(p->host.name, sizeof p->host.name, "%.255s", m->text);
@@ -213,6 +219,24 @@ static void take_users(struct relay *r, struct conf *conf)
         guard_users_take(conf, line);
 }
 
+// What needs a restart of the service stays as it was at its start, for a relay that follows one that died, too.
+static int keep_fixed(struct relay *r, struct conf *conf, struct buf *errors)
+{
+    struct parts *parts = &r->parts;
+    struct conf *started = NULL;
+    int err = OK;
+    if (r->snapshot) {
+        conf_keep_fixed(conf, r->snapshot->conf, NULL);
+    } else if (parts->has_started) {
+        err = relay_parse_config(buf_bytes(&parts->started), parts->name[0] ? parts->name : NULL,
+                                 &parts->host, &started, errors);
+        if (!err)
+            conf_keep_fixed(conf, started, NULL);
+        conf_free(started);
+    }
+    return err;
+}
+
 static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
 {
     struct parts *parts = &r->parts;
@@ -220,6 +244,8 @@ static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
     *p = (struct prepared){0};
     int err = relay_parse_config(buf_bytes(&parts->config), parts->name[0] ? parts->name : NULL,
                                  &parts->host, &p->conf, errors);
+    if (!err)
+        err = keep_fixed(r, p->conf, errors);
     if (!err)
         take_users(r, p->conf);
     if (!err && r->snapshot)

@@ -23,6 +23,8 @@
 // What the guard has sent since the last COMMIT.
 struct parts {
     struct buf config, certificate;
+    struct buf started; // the text of the start of the service, for a relay that is not its first
+    bool has_started;
     uint32_t key; // the number of the certificate's
     struct conf_host host;
     struct relay_files files;

@@ -307,6 +307,34 @@ def test_http_address_needs_a_restart(relay_):
     assert relay_.ready["http"]["port"] == port and relay_.http("/metrics")[0] == 200
 
 
+def test_folders_stay_until_a_restart(relay_, receiver_):
+    """Changed and read again they are named, and those of the start hold; in a relay that follows one that died, too:
+    the mail, the accounts and the keys are there."""
+    old = {key: relay_.config.get(key) for key in ("spool", "state", "control")}
+    old["dkim"] = {"master_key": None}
+    new = {key: str(relay_.folder / f"other-{key}") for key in old}
+    new["dkim"] = {"master_key": str(relay_.folder / "other-key")}
+    relay_.run("queue", "hold", "--all")
+    ident = send(relay_)
+    relay_.reload({**new, "limits": {"recipients": 100}})
+    wait_for(lambda: "spool, state, control, dkim.master_key" in relay_.log())
+    assert json.loads(relay_.ready_file.read_text())["control"] == relay_.ready["control"]
+    kill_relay(relay_)
+    relay_.write_config(old)  # for the commands
+    assert json.loads(relay_.ready_file.read_text())["control"] == relay_.ready["control"]
+    relay_.wait_state(ident, "held")
+    relay_.run("queue", "release", "--all")
+    relay_.wait_state(ident, "delivered")
+    relay_.wait_state(send(relay_), "delivered")
+    assert not list(relay_.folder.glob("other-*"))
+    with relay_.client(login="alice") as client:
+        assert "RCPTMAX=100" in client.esmtp_features.get("limits", ""), client.esmtp_features
+    relay_.write_config(new)
+    relay_.restart()
+    assert relay_.ready["control"] == new["control"]
+    assert {one.name for one in relay_.folder.glob("other-*")} == {"other-spool", "other-state", "other-control", "other-key"}
+
+
 def test_listener_is_narrowed_by_a_reload(relay_):
     """*:PORT to 127.0.0.1:PORT and back; what another program has is refused, and the command says so."""
     with_fixed_ports(relay_)
