@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "net/net_sign_private.h"
+#include "sys/sys.h"
 
 struct net_tls {
     SSL *ssl;
@@ -177,7 +178,9 @@ static void set_names(struct net_tls *t, const struct net_tls_client_params *par
 {
     CHECK(params->name_count <= NET_TLS_NAMES_MAX);
     char text[256];
-    if (copy_name(params->server_name, text))
+    struct sys_addr ip; // RFC 6066 section 3: an address is no server name
+    if (sys_addr_parse_ip(params->server_name, 0, &ip) != OK &&
+        copy_name(params->server_name, text))
         SSL_set_tlsext_host_name(t->ssl, text);
     SSL_set_hostflags(t->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     t->checks_names = params->name_count > 0;

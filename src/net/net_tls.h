@@ -83,7 +83,7 @@ struct net_tls_result {
 };
 
 struct net_tls_client_params {
-    struct bytes server_name; // SNI, an A-label; empty: none is sent
+    struct bytes server_name; // SNI, an A-label; empty or an IP address: none is sent
     const struct bytes
         *names; // any of these must be in the certificate (RFC 6125); at most NET_TLS_NAMES_MAX
     size_t name_count;

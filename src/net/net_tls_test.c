@@ -230,6 +230,41 @@ static void verifies(void **state)
     }
 }
 
+static char asked_for[64];
+
+static int keep_asked_name(SSL *ssl, int *alert, void *ctx)
+{
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    snprintf(asked_for, sizeof asked_for, "%s", name ? name : "none");
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static void asks_for_a_name_but_no_address(void **state)
+{
+    static const struct {
+        const char *server_name, *want;
+    } ROWS[] = {{"mx.example.org", "mx.example.org"},
+                {"mx.example.org.", "mx.example.org"},
+                {"10.example.org", "10.example.org"},
+                {"192.0.2.1", "none"},
+                {"2001:db8::1", "none"},
+                {"", "none"}};
+    struct net_tls_server *server = test_server(&good);
+    struct net_tls_client *client = net_tls_client_new(NULL);
+    SSL_CTX_set_tlsext_servername_callback(server->context, keep_asked_name);
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct net_tls_client_params params = {.server_name = bytes_cstr(ROWS[i].server_name)};
+        struct net_tls *s = net_tls_new_server(server), *c = net_tls_new_client(client, &params);
+        shake(c, s);
+        assert_int_equal(client_err | server_err, OK);
+        assert_string_equal(asked_for, ROWS[i].want);
+        net_tls_free(c);
+        net_tls_free(s);
+    }
+    net_tls_server_free(server);
+    net_tls_client_free(client);
+}
+
 static void carries_bytes(void **state)
 {
     static const size_t cuts[] = {0, 1, 7, 3000};
@@ -574,6 +609,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(verifies),
+        cmocka_unit_test(asks_for_a_name_but_no_address),
         cmocka_unit_test(carries_bytes),
         cmocka_unit_test(d_resumption),
         cmocka_unit_test(bindings_of_both_ends),
