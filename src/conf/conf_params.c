@@ -89,7 +89,7 @@ const struct conf_param conf_params[] = {
 {"routes[].match.account", "accounts", CONF_NAMES, AT(conf_route, match.account), .shown_default = "any", RELOAD},
 {"routes[].match.listener", "listeners it came in by", CONF_NAMES, AT(conf_route, match.listener), .shown_default = "any", RELOAD},
 {"routes[].via", "how it is delivered", CONF_VIA, AT(conf_route, via), .required = true, RELOAD},
-{"routes[].tls", "TLS with the next host: may (via smtps:// it is required), none, encrypt (required), verify (required, its name proven)", CONF_ENUM, AT(conf_route, tls), .words = route_tls_words, .initial = "may", RELOAD},
+{"routes[].tls", "TLS with the next host: may (where it is offered and does not keep failing; with a login and via smtps:// it is required), none, encrypt (required), verify (required, its name proven)", CONF_ENUM, AT(conf_route, tls), .words = route_tls_words, .initial = "may", RELOAD},
 {"routes[].recipients", "file: the recipients that exist in these domains, with aliases", CONF_PATH, AT(conf_route, recipients), RELOAD},
 {"routes[].login", "login at the next host", CONF_TEXT, AT(conf_route, login), .min = 1, .max = 255, RELOAD},
 {"routes[].password_file", "file whose first line is the password for `login`", CONF_PATH, AT(conf_route, password_file), RELOAD},

@@ -37,7 +37,8 @@ struct connection {
     uint32_t next; // address to try after the current
     const struct target_address *address;
     struct bytes lane;
-    bool without_tls, tls_started, stopping, blocked, went_through;
+    bool tls_started, stopping, blocked, went_through;
+    bool without_tls; // may go with, but STARTTLS keeps failing there (deliver/tls_fallback.h)
 
     struct net_conn *conn;
     struct smtp_client *client;
@@ -212,7 +213,19 @@ static void on_done(void *ctx, bool reusable)
     c->reusable = reusable;
 }
 
-static void remember_broken_tls(struct connection *c);
+// Where TLS is merely wished for. Whoever logs in never goes without.
+static bool may_fall_back(const struct connection *c)
+{
+    return c->target.tls == TARGET_TLS_MAY && !c->config.login.len;
+}
+
+static void starttls_failed(struct connection *c)
+{
+    int64_t patience_ms = c->deliver->snapshot->conf->retry.first_ms;
+    if (may_fall_back(c) &&
+        tls_fallback_failed(&c->deliver->tls_fallback, c->address->host, patience_ms, sys_mono()))
+        c->next--; // the same address again
+}
 
 static void on_failed(void *ctx, const struct smtp_outcome *why)
 {
@@ -227,9 +240,10 @@ static void on_failed(void *ctx, const struct smtp_outcome *why)
     else if (why->err != E_TLS || !c->trouble[0])
         note_trouble(c, "%.100s at %s: %s", host, smtp_step_name(why->step), err_text(why->err));
     note(c, "%s", c->trouble);
-    // Hung up on, or answered with nonsense: as broken as a handshake that fails.
-    if (why->step == SMTP_STEP_STARTTLS && !why->reply && !c->without_tls)
-        remember_broken_tls(c);
+    // Refused, hung up on, answered with nonsense or silence: as broken as a handshake that fails. 421 is about more.
+    if ((why->step == SMTP_STEP_STARTTLS || why->step == SMTP_STEP_TLS) &&
+        !(why->reply && why->reply->code == 421))
+        starttls_failed(c);
 }
 
 static void on_bindings(void *ctx, struct sasl_bindings *out)
@@ -266,8 +280,9 @@ static enum smtp_client_tls tls_wish(const struct connection *c)
     case TARGET_TLS_MAY:
         break;
     }
-    return c->without_tls || c->address->addr.kind == SYS_ADDR_UNIX ? SMTP_CLIENT_TLS_NEVER
-                                                                    : SMTP_CLIENT_TLS_IF_OFFERED;
+    if (c->without_tls || c->address->addr.kind == SYS_ADDR_UNIX)
+        return SMTP_CLIENT_TLS_NEVER;
+    return c->config.login.len ? SMTP_CLIENT_TLS_REQUIRED : SMTP_CLIENT_TLS_IF_OFFERED;
 }
 
 static void open_session(struct connection *c)
@@ -304,16 +319,6 @@ static void on_drained(void *ctx)
     pump(ctx);
 }
 
-// STARTTLS that is offered but does not work: where TLS is only wished for, the host is spoken to without it.
-static void remember_broken_tls(struct connection *c)
-{
-    if (c->target.tls != TARGET_TLS_MAY)
-        return;
-    broken_tls_add(c->deliver, c->address->host);
-    c->without_tls = true;
-    c->next--; // the same address again
-}
-
 static void on_tls_done(void *ctx, const struct net_tls_result *result)
 {
     struct connection *c = ctx;
@@ -322,17 +327,14 @@ static void on_tls_done(void *ctx, const struct net_tls_result *result)
              result->proof == NET_TLS_VERIFIED ? "verified" : "unverified");
     else
         note_trouble(c, "TLS with %.*s failed: %s", BYTES_FMT(c->address->host), result->reason);
-    if (!c->client && result->err == OK) {
+    if (!c->client && result->err == OK)
         open_session(c);
-    } else if (!c->client) {
+    else if (!c->client)
         open_next(c);
-    } else if (result->err == OK) {
+    else if (result->err == OK)
         smtp_client_tls_started(c->client, sys_mono());
-    } else {
-        if (!c->without_tls)
-            remember_broken_tls(c);
+    else
         smtp_client_tls_failed(c->client);
-    }
     pump(c);
 }
 
@@ -382,10 +384,9 @@ static void open_next(struct connection *c)
         give_up_connecting(c);
         return;
     }
-    const struct target_address *previous = c->address;
     c->address = &c->target.addresses[c->next++];
-    if (c->address != previous)
-        c->without_tls = broken_tls_has(c->deliver, c->address->host);
+    c->without_tls = may_fall_back(c) &&
+                     tls_fallback_holds(&c->deliver->tls_fallback, c->address->host, sys_mono());
     c->state = CONNECTING;
     dialogue_begin(&c->dialogue, sys_mono());
     c->conn = net_conn_connect(&c->address->addr, NULL, &CONN_EVENTS, c);
@@ -413,6 +414,8 @@ static void take_over(struct connection *c)
     struct deliver_counters *counters = c->deliver->options.counters;
     deliver_count(&counters->connections_opened, 1);
     deliver_count(&counters->connections_tls, proof_of(c) != QUEUE_PROOF_NONE);
+    if (proof_of(c) != QUEUE_PROOF_NONE)
+        tls_fallback_forget(&c->deliver->tls_fallback, c->address->host);
     uint64_t kicks = 0;
     queue_connected(queue_of(c), &c->slot, proof_of(c), acceptance_now(), &kicks);
     const struct smtp_caps *caps = smtp_client_caps(c->client);

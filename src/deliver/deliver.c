@@ -8,33 +8,6 @@
 
 #define BLOCKED_LOOK_MS 200
 
-// ---- hosts with broken STARTTLS --------------------------------------------------------------------------
-
-struct broken_tls {
-    struct mono until;
-};
-
-bool broken_tls_has(struct deliver *d, struct bytes host)
-{
-    struct broken_tls *b = map_find(&d->broken_tls, host);
-    if (!b)
-        return false;
-    if (!mono_reached(b->until, sys_mono()))
-        return true;
-    free(map_remove(&d->broken_tls, host));
-    return false;
-}
-
-void broken_tls_add(struct deliver *d, struct bytes host)
-{
-    if (d->broken_tls.count >= DELIVER_BROKEN_TLS_MAX)
-        return; // then it is found out anew each time
-    struct broken_tls *b = mem_new(sizeof *b);
-    b->until = mono_add_ms(sys_mono(), DELIVER_BROKEN_TLS_MS);
-    free(map_set(&d->broken_tls, host, b));
-    log_info("STARTTLS is broken there, speaking without it for 3 days", LOG_STR("host", host));
-}
-
 // ---- work ------------------------------------------------------------------------------------------------
 
 static void on_note_saved(void *ctx, int err);
@@ -184,12 +157,7 @@ struct deliver *deliver_new(const struct deliver_options *options, struct conf_s
 
 void deliver_free(struct deliver *d)
 {
-    size_t cursor = 0;
-    struct bytes key;
-    void *value;
-    while (map_next(&d->broken_tls, &cursor, &key, &value))
-        free(value);
-    map_done(&d->broken_tls);
+    tls_fallback_done(&d->tls_fallback);
     map_done(&d->idle);
     sys_timer_stop(&d->timer);
     net_tls_client_free(d->tls);

@@ -20,8 +20,6 @@
 #define DELIVER_JUDGING_MAX 64   // batches that expire, fail or are warned of at a time
 #define DELIVER_CONNECT_MS 30000 // one address
 #define DELIVER_IDLE_MS 5000     // an open connection without work is kept this long
-#define DELIVER_BROKEN_TLS_MS ((int64_t)3 * 86400 * 1000) // a host's broken STARTTLS is remembered
-#define DELIVER_BROKEN_TLS_MAX 10000                      // hosts
 #define DELIVER_SELVES_MAX 256
 
 // What workers count for the metrics; read with relaxed atomics from any thread.

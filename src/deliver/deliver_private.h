@@ -9,6 +9,7 @@
 #include "deliver/batch_load.h"
 #include "deliver/deliver.h"
 #include "deliver/target.h"
+#include "deliver/tls_fallback.h"
 
 struct route;
 
@@ -20,7 +21,7 @@ struct deliver {
     struct list connections; // struct connection, mailbox connections
     struct list jobs;        // struct batch_job, struct resolution
     struct map idle;         // lane pointer -> struct idle_lane
-    struct map broken_tls;   // host -> struct broken_tls
+    struct tls_fallback tls_fallback;
     struct sys_loop *loop;
     struct sys_task kick;
     atomic_bool kicked;
@@ -61,7 +62,3 @@ struct deliver_item {
     void (*stop)(struct deliver_item *item);  // no new work; end when the current is done
     void (*abort)(struct deliver_item *item); // end now, in this call
 };
-
-// RFC 3207: a host whose STARTTLS is broken is spoken to without, for a while, where that is allowed.
-bool broken_tls_has(struct deliver *d, struct bytes host);
-void broken_tls_add(struct deliver *d, struct bytes host);

@@ -110,6 +110,8 @@ static struct conf_snapshot *make_snapshot(uint32_t generation)
         "  - {match: {recipient: strict.test}, via: mx, tls: verify}\n"
         "  - {match: {recipient: shut.test}, via: \"smtp://198.51.100.20:25\", tls: encrypt}\n"
         "  - {match: {recipient: open.test}, via: \"smtp://198.51.100.20:25\"}\n"
+        "  - {match: {recipient: login.test}, via: \"smtp://127.0.0.20:25\", login: apikey,"
+        " password_file: /one}\n"
         "  - {match: {recipient: shut-mx.test}, via: mx, tls: encrypt}\n"
         "%s%s"
         "  - {match: {}, via: mx}\n",
@@ -519,6 +521,90 @@ static void keeps_what_requires_tls_apart(void **state)
     }
 }
 
+// ---- STARTTLS that does not work -------------------------------------------------------------------------------
+
+#define MINUTE_MS 60000 // also the first interval of retry
+#define HOUR_MS 3600000
+
+static void start_site(enum sim_starttls starttls)
+{
+    site = sim_site_start(
+        &(struct sim_site_options){.address = "198.51.100.20:25", .starttls = starttls});
+}
+
+static void assert_gone(struct mail *mail, int64_t within_ms, const char *logged)
+{
+    if (!sim_run_until(is_gone, mail, within_ms))
+        fail_msg("%s is still queued:\n%s", mail->to, told);
+    assert_told(mail->to, "outcome=delivered");
+    if (!strstr(sim_site_log(site), logged))
+        fail_msg("no '%s' in:\n%s", logged, sim_site_log(site));
+}
+
+static void assert_kept(struct mail *mail, int64_t for_ms)
+{
+    if (sim_run_until(is_gone, mail, for_ms))
+        fail_msg("%s is gone:\n%s", mail->to, told);
+    if (strstr(sim_site_log(site), mail->to))
+        fail_msg("%s was sent:\n%s", mail->to, sim_site_log(site));
+}
+
+// The first failure is no reason to go without TLS, another a minute later is, for an hour. What hangs takes a minute.
+static void goes_without_tls_that_keeps_failing(void **state)
+{
+    static const struct {
+        enum sim_starttls starttls;
+        int64_t takes_ms;
+    } ROWS[] = {
+        {SIM_STARTTLS_REFUSED, 0}, {SIM_STARTTLS_CLOSED, 0}, {SIM_STARTTLS_SILENT, MINUTE_MS}};
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        int64_t takes_ms = ROWS[i].takes_ms;
+        assert_int_equal(i ? setup(state) : 0, 0);
+        start_site(ROWS[i].starttls);
+        struct mail first = {.to = "a@open.test"}, second = {.to = "b@open.test"},
+                    third = {.to = "c@open.test"}, fourth = {.to = "d@open.test"},
+                    fifth = {.to = "e@open.test"};
+        send(&first);
+        assert_kept(&first, takes_ms + 50000);
+        assert_gone(&first, takes_ms + MINUTE_MS, "- > a@open.test\n");
+        assert_number("asked for", sim_site_starttls(site), 2);
+        sim_run_ms(HOUR_MS - 5 * MINUTE_MS);
+        send(&second);
+        assert_gone(&second, 5000, "- > b@open.test\n");
+        assert_number("asked for", sim_site_starttls(site), 2);
+        sim_run_ms(5 * MINUTE_MS);
+        send(&third);
+        assert_gone(&third, takes_ms + 5000, "- > c@open.test\n");
+        assert_number("asked for", sim_site_starttls(site), 3);
+        sim_run_ms(HOUR_MS);
+        sim_site_set_starttls(site, SIM_STARTTLS_WORKS);
+        send(&fourth);
+        assert_gone(&fourth, 5000, "- >> d@open.test\n");
+        sim_run_ms(HOUR_MS); // all is forgotten
+        sim_site_set_starttls(site, ROWS[i].starttls);
+        send(&fifth);
+        assert_kept(&fifth, takes_ms + 50000);
+        sim_site_set_starttls(site, SIM_STARTTLS_WORKS);
+        assert_gone(&fifth, 5 * MINUTE_MS, "- >> e@open.test\n");
+        if (i + 1 < COUNT_OF(ROWS))
+            assert_int_equal(teardown(state), 0);
+    }
+}
+
+// Nor does a session that wants a login get one in the clear, or hear of the mail.
+static void never_goes_without_tls_to_log_in(void **state)
+{
+    (void)state;
+    site = sim_site_start(&(struct sim_site_options){
+        .address = "127.0.0.20:25", .starttls = SIM_STARTTLS_CLOSED, .wants_login = true});
+    struct mail mail = {.to = "a@login.test"};
+    send(&mail);
+    assert_kept(&mail, 2 * HOUR_MS);
+    assert_in_range(sim_site_starttls(site), 10, sim_site_sessions(site));
+    sim_site_set_starttls(site, SIM_STARTTLS_WORKS);
+    assert_gone(&mail, 10 * MINUTE_MS, "apikey:one >> a@login.test\n");
+}
+
 // ---- logins ----------------------------------------------------------------------------------------------------
 
 static void set_snapshot(struct sys_task *task)
@@ -680,6 +766,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(delivers_into_mailboxes, setup, teardown),
     cmocka_unit_test_setup_teardown(discards, setup, teardown),
     cmocka_unit_test_setup_teardown(keeps_what_requires_tls_apart, setup, teardown),
+    cmocka_unit_test_setup_teardown(goes_without_tls_that_keeps_failing, setup, teardown),
+    cmocka_unit_test_setup_teardown(never_goes_without_tls_to_log_in, setup, teardown),
     cmocka_unit_test_setup_teardown(keeps_logins_apart, setup, teardown),
     cmocka_unit_test_setup_teardown(opens_no_session_without_its_login, setup_two_workers,
                                     teardown_two_workers),

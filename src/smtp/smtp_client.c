@@ -429,6 +429,12 @@ static int64_t command_ms(const struct smtp_client_config *config)
     return or_minutes(config->command_timeout_ms, 5); // 4.5.3.2.2, .3
 }
 
+// The RFCs name none. A handshake takes a few round trips, and who waits for one that hangs waits in vain.
+static int64_t tls_ms(const struct smtp_client_config *config)
+{
+    return or_minutes(config->tls_timeout_ms, 1);
+}
+
 static int64_t data_ms(const struct smtp_client_config *config)
 {
     return or_minutes(config->data_timeout_ms, 2); // 4.5.3.2.4
@@ -453,8 +459,8 @@ static int64_t quit_ms(const struct smtp_client_config *config)
 static const struct step steps[SMTP_STEPS] = {
     [SMTP_STEP_GREETING] = {"greeting", NULL, client_on_greeting, greeting_ms},
     [SMTP_STEP_HELLO] = {"EHLO", NULL, client_on_hello, command_ms},
-    [SMTP_STEP_STARTTLS] = {"STARTTLS", NULL, client_on_starttls, command_ms},
-    [SMTP_STEP_TLS] = {"TLS handshake", NULL, on_unasked, command_ms},
+    [SMTP_STEP_STARTTLS] = {"STARTTLS", NULL, client_on_starttls, tls_ms},
+    [SMTP_STEP_TLS] = {"TLS handshake", NULL, on_unasked, tls_ms},
     [SMTP_STEP_AUTH] = {"AUTH", NULL, client_on_auth, command_ms},
     [SMTP_STEP_READY] = {"idle", NULL, on_unasked, NULL},
     [SMTP_STEP_RSET] = {"RSET", build_rset, on_rset, command_ms},

@@ -30,9 +30,9 @@
 
 enum smtp_client_tls {
     SMTP_CLIENT_TLS_NEVER,
-    SMTP_CLIENT_TLS_IF_OFFERED,
-    SMTP_CLIENT_TLS_REQUIRED, // on_failed(STEP_STARTTLS) where not offered or refused
-    SMTP_CLIENT_TLS_ACTIVE,   // implicit TLS: the handshake is done already
+    SMTP_CLIENT_TLS_IF_OFFERED, // on_failed(STEP_STARTTLS) where it is offered and then refused
+    SMTP_CLIENT_TLS_REQUIRED,   // also where it is not offered
+    SMTP_CLIENT_TLS_ACTIVE,     // implicit TLS: the handshake is done already
 };
 enum smtp_client_chunking { SMTP_CHUNKING_AUTO, SMTP_CHUNKING_NEVER, SMTP_CHUNKING_ALWAYS };
 
@@ -51,6 +51,7 @@ struct smtp_client_config {
     void *random_ctx;
     int64_t greeting_timeout_ms; // [5]
     int64_t command_timeout_ms;  // MAIL, RCPT, EHLO, RSET... [5]
+    int64_t tls_timeout_ms;      // STARTTLS, and again the handshake [1, our own]
     int64_t data_timeout_ms;     // DATA [2]
     int64_t block_timeout_ms;    // content not taken by the peer [3]
     int64_t final_timeout_ms;    // the reply to the end of content [10]

@@ -172,10 +172,8 @@ void client_on_starttls(struct smtp_client *c, const struct smtp_reply *reply, u
 {
     if (reply->code == 220)
         c->wants_tls = true;
-    else if (c->config->tls == SMTP_CLIENT_TLS_REQUIRED || reply->code < 400)
+    else // whether to go on in the clear, and when, is the owner's to say
         client_fail(c, reply->code < 400 ? E_SYNTAX : OK, reply);
-    else
-        after_tls(c); // opportunistic: an offer that is not kept is no offer
 }
 
 // `from`: where the line begins in the output.

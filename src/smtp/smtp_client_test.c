@@ -393,7 +393,8 @@ static const struct row rows[] = {
      0,
      "",
      {HELLO, {"250-mx\r\n250 STARTTLS\r\n", "STARTTLS\r\n"}, {"454 not now\r\n", ""}},
-     OPENED},
+     "failed: STARTTLS 0 454 not now\n"},
+    {"starttls not offered, opportunistic", TLS_IF, 0, "", {HELLO, {"250 mx\r\n", ""}}, OPENED},
     {"starttls refused, required",
      TLS_REQUIRED,
      0,
@@ -820,6 +821,30 @@ static void test_time_outs(void **state)
     }
 }
 
+// STARTTLS and the handshake have a minute each.
+static void test_time_outs_of_tls(void **state)
+{
+    static const struct row row = {.name = "time of TLS", .setup = TLS_IF, .content = ""};
+    static const char *const want[] = {"failed: STARTTLS -8\n", "failed: TLS handshake -8\n"};
+    for (size_t i = 0; i < COUNT_OF(want); i++) {
+        struct fixture f;
+        setup(&f, &row);
+        smtp_client_feed(f.client, BYTES("220 mx\r\n250-mx\r\n"), f.now);
+        f.now = mono_add_ms(f.now, 60000);
+        smtp_client_feed(f.client, BYTES("250 STARTTLS\r\n"), f.now);
+        f.now = mono_add_ms(f.now, 30000 * (int64_t)i);
+        if (i > 0)
+            smtp_client_feed(f.client, BYTES("220 go\r\n"), f.now);
+        smtp_client_tick(f.client, mono_add_ms(f.now, 59999));
+        assert_string_equal(f.log.len ? buf_cstr(&f.log) : "", "");
+        smtp_client_tick(f.client, mono_add_ms(f.now, 60000));
+        assert_string_equal(buf_cstr(&f.log), want[i]);
+        smtp_client_free(f.client);
+        buf_done(&f.log);
+        buf_done(&f.told);
+    }
+}
+
 // A reply of one byte a minute does not put the deadline off.
 static void test_slow_reply(void **state)
 {
@@ -1027,6 +1052,7 @@ int main(void)
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_told),
         cmocka_unit_test(test_time_outs),
+        cmocka_unit_test(test_time_outs_of_tls),
         cmocka_unit_test(test_slow_reply),
         cmocka_unit_test(test_quit),
         cmocka_unit_test(test_caps),

@@ -512,8 +512,8 @@ def test_tls_by_route(make_relay, make_receiver, dns, authority, stranger, tls, 
 
 
 @pytest.mark.parametrize("how", ["454", "hangs up", "plain text", "no TLS"])
-def test_broken_starttls_is_remembered(make_relay, make_receiver, dns, authority, how):
-    """STARTTLS that is offered but fails: spoken to without, at once, and not tried again for three days."""
+def test_broken_starttls(make_relay, make_receiver, dns, authority, how):
+    """STARTTLS that is offered but fails, and again after retry.first: spoken to without, and not tried again for a while."""
     pair = authority.issue("mx1.example.org", stem="mx-broken")
     receiver = make_receiver(tls=pair.server_context())
     if how == "454":
@@ -530,8 +530,30 @@ def test_broken_starttls_is_remembered(make_relay, make_receiver, dns, authority
         message = relay.wait_state(send(relay, f"b{number}@example.org"), "delivered")
         assert attempts_of(message) == 1
     assert not any(t.tls for t in receiver.messages())
-    if how != "454":
-        assert receiver.commands.count("STARTTLS") == 1
+    assert receiver.commands.count("STARTTLS") == 2
+
+
+def test_starttls_that_failed_once(make_relay, make_receiver, dns, authority):
+    """One hang-up (a restart, an overload) is no reason to go without."""
+    receiver = make_receiver(tls=authority.issue("mx1.example.org", stem="mx-hiccup").server_context())
+    receiver.script("starttls", DROP, times=1)
+    dns.domain("example.org", receiver)
+    relay = sending_relay(make_relay)
+    relay.wait_state(send(relay, "bob@example.org"), "delivered")
+    assert receiver.wait_one("bob@example.org").tls and receiver.commands.count("STARTTLS") == 2
+
+
+def test_no_login_without_tls(make_relay, make_receiver, authority, tmp_path):
+    """Who logs in waits for TLS however often it fails, and goes on when it works again."""
+    receiver = make_receiver(tls=authority.issue("127.0.0.1", stem="smart-hiccups").server_context(), accounts={"us": "pw"})
+    receiver.script("starttls", DROP, times=3)
+    (tmp_path / "password").write_text("pw\n")
+    relay = sending_relay(make_relay, {"routes": [
+        {"match": {}, "via": f"smtp://{receiver.address}:{receiver.port}", "login": "us", "password_file": str(tmp_path / "password")}]})
+    relay.wait_state(send(relay, "bob@example.org"), "delivered", seconds=40)
+    got = receiver.wait_one("bob@example.org")
+    assert got.tls and got.login == "us"
+    assert receiver.commands.count("STARTTLS") == 4, receiver.commands
 
 
 def test_tls_sessions_are_resumed(make_relay, make_receiver, dns, authority):

@@ -18,7 +18,7 @@ struct session {
     struct sim_site *site;
     struct net_conn *conn;
     struct sys_timer greeting;
-    bool data, over;
+    bool data, over, secure, deaf;
     char who[128];
 };
 
@@ -29,7 +29,7 @@ struct sim_site {
     struct list sessions;
     struct sys_task start;
     int fd;
-    uint32_t count;
+    uint32_t count, starttls_count;
     char log[LOG_BYTES];
 };
 
@@ -50,8 +50,28 @@ static void take_recipient(struct session *s, struct bytes line)
     ptrdiff_t from = bytes_find(line, '<'), to = bytes_find(line, '>');
     CHECK(from >= 0 && to > from);
     size_t used = strlen(site->log);
-    snprintf(site->log + used, sizeof site->log - used, "%s > %.*s\n", s->who[0] ? s->who : "-",
-             (int)(to - from - 1), line.at + from + 1);
+    snprintf(site->log + used, sizeof site->log - used, "%s %s %.*s\n", s->who[0] ? s->who : "-",
+             s->secure ? ">>" : ">", (int)(to - from - 1), line.at + from + 1);
+}
+
+static const char *answer_starttls(struct session *s)
+{
+    enum sim_starttls starttls = s->site->options.starttls;
+    s->site->starttls_count++;
+    if (starttls == SIM_STARTTLS_REFUSED)
+        return "454 4.7.0 TLS not available due to temporary reason\r\n";
+    s->over = starttls == SIM_STARTTLS_CLOSED;
+    s->deaf = starttls == SIM_STARTTLS_SILENT;
+    s->secure = starttls == SIM_STARTTLS_WORKS;
+    return s->over ? "" : "220 2.0.0 go ahead\r\n";
+}
+
+static const char *answer_ehlo(const struct session *s)
+{
+    const struct sim_site_options *o = &s->site->options;
+    if (o->starttls && !s->secure)
+        return "250-site\r\n250 STARTTLS\r\n";
+    return o->wants_login ? "250-site\r\n250 AUTH PLAIN\r\n" : "250 site\r\n";
 }
 
 static const char *answer(struct session *s, struct bytes line)
@@ -62,7 +82,9 @@ static const char *answer(struct session *s, struct bytes line)
         return s->data ? "" : "250 2.0.0 taken\r\n";
     }
     if (bytes_starts(line, BYTES("EHLO")))
-        return o->wants_login ? "250-site\r\n250 AUTH PLAIN\r\n" : "250 site\r\n";
+        return answer_ehlo(s);
+    if (bytes_starts(line, BYTES("STARTTLS")))
+        return answer_starttls(s);
     if (bytes_starts(line, BYTES("AUTH PLAIN "))) {
         take_login(s, bytes_skip(line, 11));
         return "235 2.7.0 welcome\r\n";
@@ -87,12 +109,15 @@ static void session_end(struct session *s)
 static size_t on_data(void *ctx, struct bytes data)
 {
     struct session *s = ctx;
-    size_t used = 0;
+    size_t used = s->deaf ? data.len : 0;
+    bool secure = s->secure;
     for (ptrdiff_t end; !s->over && (end = bytes_find(bytes_skip(data, used), '\n')) >= 0;) {
         struct bytes line = bytes_trim(bytes_mid(data, used, (size_t)end));
         used += (size_t)end + 1;
         net_conn_write(s->conn, bytes_cstr(answer(s, line)));
     }
+    if (s->secure && !secure)
+        net_conn_start_tls_server(s->conn, s->site->tls);
     if (s->over)
         session_end(s);
     return used;
@@ -126,7 +151,7 @@ static void on_accept(void *ctx, struct sys_stream *stream)
     s->conn = net_conn_accept(stream, &EVENTS, s);
     list_push_back(&site->sessions, &s->link);
     site->count++;
-    if (site->tls)
+    if (site->options.tls)
         net_conn_start_tls_server(s->conn, site->tls);
     s->greeting.fire = on_greeting;
     sys_timer_set(&s->greeting, mono_add_ms(sys_mono(), site->options.greeting_ms));
@@ -163,7 +188,7 @@ struct sim_site *sim_site_start(const struct sim_site_options *options)
     struct sim_site *site = mem_new(sizeof *site);
     site->options = *options;
     CHECK(sys_addr_parse(bytes_cstr(options->address), &site->address) == OK);
-    site->tls = options->tls ? make_tls() : NULL;
+    site->tls = options->tls || options->starttls ? make_tls() : NULL;
     list_init(&site->sessions);
     CHECK(sim_host_call(sim_host_new("site", &site->address), boot, site));
     return site;
@@ -186,4 +211,14 @@ const char *sim_site_log(const struct sim_site *site)
 uint32_t sim_site_sessions(const struct sim_site *site)
 {
     return site->count;
+}
+
+uint32_t sim_site_starttls(const struct sim_site *site)
+{
+    return site->starttls_count;
+}
+
+void sim_site_set_starttls(struct sim_site *site, enum sim_starttls starttls)
+{
+    site->options.starttls = starttls;
 }

@@ -11,14 +11,27 @@
 
 struct sim_site;
 
+// What becomes of STARTTLS, which is offered unless there is NONE. SILENT: it gets its 220, and no handshake.
+enum sim_starttls {
+    SIM_STARTTLS_NONE,
+    SIM_STARTTLS_WORKS,
+    SIM_STARTTLS_REFUSED,
+    SIM_STARTTLS_CLOSED,
+    SIM_STARTTLS_SILENT
+};
+
 struct sim_site_options {
     const char *address; // "198.51.100.20:25"
-    bool tls;            // from the first byte; else there is none
+    bool tls;            // from the first byte
+    enum sim_starttls starttls;
     bool wants_login;    // AUTH PLAIN before MAIL, which gets 530 without it
     int64_t greeting_ms; // how long it takes to greet
 };
 struct sim_site *sim_site_start(const struct sim_site_options *options);
 void sim_site_stop(struct sim_site *site); // NULL is fine
-// Everything that came, a line each: "LOGIN:PASSWORD > u@a.test"; "- > u@a.test" without a login.
+// From now on.
+void sim_site_set_starttls(struct sim_site *site, enum sim_starttls starttls);
+// Everything that came, a line each: "LOGIN:PASSWORD > u@a.test"; "- > u@a.test" without a login; ">>" after STARTTLS.
 const char *sim_site_log(const struct sim_site *site);
 uint32_t sim_site_sessions(const struct sim_site *site); // so far
+uint32_t sim_site_starttls(const struct sim_site *site); // how often it was asked for
