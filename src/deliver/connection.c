@@ -38,7 +38,8 @@ struct connection {
     const struct target_address *address;
     struct bytes lane;
     bool tls_started, stopping, blocked, went_through;
-    bool without_tls; // may go with, but STARTTLS keeps failing there (deliver/tls_fallback.h)
+    bool without_tls;   // may go with, but STARTTLS keeps failing there (deliver/tls_fallback.h)
+    bool asked_for_tls; // then the server wanted it after all: this session is of no more use
 
     struct net_conn *conn;
     struct smtp_client *client;
@@ -204,6 +205,11 @@ static void on_outcome(void *ctx, uint32_t rcpt, const struct smtp_outcome *outc
 {
     struct connection *c = ctx;
     delivery_outcome(&c->delivery, rcpt, outcome, c->slot.messages <= 1);
+    if (c->without_tls && outcome->reply && verdict_is_for_want_of_tls(outcome->reply)) {
+        verdict_defer(&c->delivery.verdicts[rcpt]);
+        tls_fallback_forget(&c->deliver->tls_fallback, c->address->host);
+        c->asked_for_tls = true;
+    }
 }
 
 static void on_done(void *ctx, bool reusable)
@@ -483,7 +489,7 @@ static void reroute(struct connection *c, struct queue_batch *batch)
 // The session is free: what next?
 static void take_next(struct connection *c)
 {
-    if (c->stopping || is_of_another_table(c, c->target.route)) {
+    if (c->stopping || c->asked_for_tls || is_of_another_table(c, c->target.route)) {
         start_quit(c);
         return;
     }

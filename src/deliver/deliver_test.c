@@ -605,6 +605,28 @@ static void never_goes_without_tls_to_log_in(void **state)
     assert_gone(&mail, 10 * MINUTE_MS, "apikey:one >> a@login.test\n");
 }
 
+static bool is_refused(void *ctx)
+{
+    (void)ctx;
+    return strstr(told, "code=530") != NULL;
+}
+
+// A server that wants TLS, and whose TLS has failed for a while.
+static void tries_tls_again_where_it_is_asked_for(void **state)
+{
+    (void)state;
+    site = sim_site_start(&(struct sim_site_options){
+        .address = "198.51.100.20:25", .starttls = SIM_STARTTLS_CLOSED, .wants_tls = true});
+    struct mail first = {.to = "a@open.test"}, second = {.to = "b@open.test"};
+    send(&first);
+    assert_true(sim_run_until(is_refused, NULL, 10 * MINUTE_MS));
+    assert_told("530", "outcome=deferred");
+    sim_site_set_starttls(site, SIM_STARTTLS_WORKS);
+    send(&second);
+    assert_gone(&second, 5000, "- >> b@open.test\n");
+    assert_gone(&first, 10 * MINUTE_MS, "- >> a@open.test\n");
+}
+
 // ---- logins ----------------------------------------------------------------------------------------------------
 
 static void set_snapshot(struct sys_task *task)
@@ -768,6 +790,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(keeps_what_requires_tls_apart, setup, teardown),
     cmocka_unit_test_setup_teardown(goes_without_tls_that_keeps_failing, setup, teardown),
     cmocka_unit_test_setup_teardown(never_goes_without_tls_to_log_in, setup, teardown),
+    cmocka_unit_test_setup_teardown(tries_tls_again_where_it_is_asked_for, setup, teardown),
     cmocka_unit_test_setup_teardown(keeps_logins_apart, setup, teardown),
     cmocka_unit_test_setup_teardown(opens_no_session_without_its_login, setup_two_workers,
                                     teardown_two_workers),

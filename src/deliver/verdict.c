@@ -110,6 +110,38 @@ struct verdict verdict_of_outcome(const struct smtp_outcome *outcome, bool final
     return verdict_make(VERDICT_DEFERRED, 0, "4.4.2", bytes_cstr(text));
 }
 
+static bool mentions(struct bytes text, const char *word)
+{
+    for (; text.len; text = bytes_skip(text, 1))
+        if (bytes_starts_nocase(text, bytes_cstr(word)))
+            return true;
+    return false;
+}
+
+// 530 may also want a login, which may well be offered under TLS only. 523 and 538: RFC 5248, RFC 4954 section 6.
+bool verdict_is_for_want_of_tls(const struct smtp_reply *reply)
+{
+    const struct smtp_enhanced *e = &reply->enhanced;
+    if (reply->code / 100 < 4)
+        return false;
+    if (reply->code == 523 || reply->code == 530 || reply->code == 538)
+        return true;
+    if (e->class && e->subject != 7)
+        return false;
+    return (e->subject == 7 && (e->detail == 10 || e->detail == 11)) ||
+           mentions(reply->text, "tls") || mentions(reply->text, "encrypt");
+}
+
+void verdict_defer(struct verdict *v)
+{
+    if (v->kind != VERDICT_FAILED)
+        return;
+    v->kind = VERDICT_DEFERRED;
+    v->class.hard = false; // not while it is tried again
+    if (v->bare)
+        snprintf(v->enhanced, sizeof v->enhanced, "4.0.0");
+}
+
 void verdict_classify(struct verdict *v, const struct bounce_rules *rules, struct bytes text)
 {
     if (!rules || (v->kind != VERDICT_FAILED && v->kind != VERDICT_DEFERRED))
@@ -121,11 +153,8 @@ void verdict_classify(struct verdict *v, const struct bounce_rules *rules, struc
     }
     struct bounce_verdict meant = bounce_rules_match(rules, &reply);
     v->class = meant.class;
-    if (v->remote && v->kind == VERDICT_FAILED && meant.again) {
-        v->kind = VERDICT_DEFERRED;
-        if (v->bare)
-            snprintf(v->enhanced, sizeof v->enhanced, "4.0.0");
-    }
+    if (v->remote && meant.again)
+        verdict_defer(v);
     if (v->kind == VERDICT_DEFERRED)
         v->class.hard = false; // not while it is tried again
 }

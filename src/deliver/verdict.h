@@ -52,6 +52,11 @@ struct verdict verdict_of_render_failure(int err);
 struct verdict verdict_of_outcome(const struct smtp_outcome *outcome, bool final, bool dsn_offered,
                                   bool fresh);
 
+// Does the server refuse because the session goes without TLS (RFC 3207 section 4: 530)?
+bool verdict_is_for_want_of_tls(const struct smtp_reply *reply);
+// A failure becomes a deferral, in the server's own words; others are left alone.
+void verdict_defer(struct verdict *v);
+
 // Puts a failure or a deferral into its class: by the server's words (all of them: `text`), or of our own
 // verdicts by their enhanced code. A refusal for good that by its class is one for now (a limit, greylisting)
 // becomes a deferral. Others are left alone. rules may be NULL: nothing is done.

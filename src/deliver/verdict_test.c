@@ -338,7 +338,68 @@ static void test_classes_of_our_own(void **state)
     bounce_rules_free(rules);
 }
 
+static void test_want_of_tls(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        uint16_t code;
+        struct smtp_enhanced enhanced;
+        const char *text;
+        bool want;
+    } CASES[] = {
+        {"RFC 3207", 530, {5, 7, 0}, "Must issue a STARTTLS command first", true},
+        {"RFC 3207, bare", 530, {0}, "no", true},
+        {"a login, perhaps under TLS", 530, {5, 7, 0}, "Authentication required", true},
+        {"RFC 4954", 538, {5, 7, 11}, "no", true},
+        {"RFC 5248", 523, {5, 7, 10}, "no", true},
+        {"by status", 550, {5, 7, 10}, "no", true},
+        {"by status, too weak", 554, {5, 7, 11}, "no", true},
+        {"by words", 550, {5, 7, 1}, "this domain requires TLS", true},
+        {"by words, bare", 550, {0}, "Encryption required", true},
+        {"by words, with a status of policy",
+         550,
+         {5, 7, 29},
+         "was not sent over a tls connection",
+         true},
+        {"for now", 451, {4, 7, 10}, "use Starttls", true},
+        {"a policy", 550, {5, 7, 1}, "we do not like you", false},
+        {"an address", 550, {5, 1, 1}, "titles@tls.example unknown", false},
+        {"no more words than a code", 550, {0}, "", false},
+        {"taken", 250, {2, 0, 0}, "TLS", false},
+    };
+    for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+        struct smtp_reply reply = {CASES[i].code, CASES[i].enhanced, bytes_cstr(CASES[i].text)};
+        assert_number(CASES[i].name, verdict_is_for_want_of_tls(&reply), CASES[i].want);
+    }
+}
+
+static void test_defer(void **state)
+{
+    (void)state;
+    static const struct {
+        enum verdict_kind kind, want;
+        bool bare;
+        const char *enhanced;
+    } CASES[] = {
+        {VERDICT_FAILED, VERDICT_DEFERRED, false, "5.7.0"},
+        {VERDICT_FAILED, VERDICT_DEFERRED, true, "4.0.0"},
+        {VERDICT_RELAYED, VERDICT_RELAYED, false, "5.7.0"},
+        {VERDICT_UNTRIED, VERDICT_UNTRIED, false, "5.7.0"},
+    };
+    for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+        struct verdict v = verdict_make(CASES[i].kind, 530, "5.7.0", BYTES("text"));
+        v.bare = CASES[i].bare;
+        v.class.hard = true;
+        verdict_defer(&v);
+        assert_number(CASES[i].enhanced, v.kind, CASES[i].want);
+        assert_string_equal(v.enhanced, CASES[i].enhanced);
+        assert_number(CASES[i].enhanced, v.class.hard, CASES[i].want != VERDICT_DEFERRED);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_want_of_tls),     cmocka_unit_test(test_defer),
     cmocka_unit_test(test_classes),         cmocka_unit_test(test_classes_of_our_own),
     cmocka_unit_test(test_render_failures), cmocka_unit_test(test_outcomes),
     cmocka_unit_test(test_long_text),

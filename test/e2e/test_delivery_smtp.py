@@ -9,7 +9,7 @@ import time
 import pytest
 from lib import network
 from lib.message import same_but_added, split, text_message
-from lib.outgoing import SENDER, attempts_of, last_of, send, sending_relay, wait_empty
+from lib.outgoing import SENDER, attempts_of, last_of, send, sending_relay, wait_empty, wait_event
 from lib.process import wait_until
 from lib.rawserver import Chunker, RawServer
 from lib.receiver import CLOSE, DROP, SWALLOW, Delay
@@ -554,6 +554,20 @@ def test_no_login_without_tls(make_relay, make_receiver, authority, tmp_path):
     got = receiver.wait_one("bob@example.org")
     assert got.tls and got.login == "us"
     assert receiver.commands.count("STARTTLS") == 4, receiver.commands
+
+
+@pytest.mark.parametrize("how", ["454", "hangs up"])
+def test_tls_is_required_where_it_has_failed(make_relay, make_receiver, dns, authority, how):
+    """530 in a session that goes without TLS since STARTTLS failed is no bounce: TLS is tried again."""
+    receiver = make_receiver(tls=authority.issue("mx1.example.org", stem="mx-required").server_context(), require_tls=True)
+    receiver.script("starttls", "454 4.7.0 TLS not available" if how == "454" else DROP, times=2)
+    dns.domain("example.org", receiver)
+    relay = sending_relay(make_relay)
+    ident = send(relay, "bob@example.org")
+    relay.wait_state(ident, "delivered", seconds=40)
+    assert receiver.wait_one("bob@example.org").tls
+    assert receiver.commands.count("STARTTLS") == 3
+    assert [e["code"] for e in wait_event(relay, ident, "deferred")] == [530]
 
 
 def test_tls_sessions_are_resumed(make_relay, make_receiver, dns, authority):

@@ -85,6 +85,8 @@ static const char *answer(struct session *s, struct bytes line)
         return answer_ehlo(s);
     if (bytes_starts(line, BYTES("STARTTLS")))
         return answer_starttls(s);
+    if (bytes_starts(line, BYTES("MAIL")) && o->wants_tls && !s->secure)
+        return "530 5.7.0 Must issue a STARTTLS command first\r\n";
     if (bytes_starts(line, BYTES("AUTH PLAIN "))) {
         take_login(s, bytes_skip(line, 11));
         return "235 2.7.0 welcome\r\n";

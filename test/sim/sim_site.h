@@ -24,6 +24,7 @@ struct sim_site_options {
     const char *address; // "198.51.100.20:25"
     bool tls;            // from the first byte
     enum sim_starttls starttls;
+    bool wants_tls;      // MAIL gets 530 without it
     bool wants_login;    // AUTH PLAIN before MAIL, which gets 530 without it
     int64_t greeting_ms; // how long it takes to greet
 };
