@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// How it works: the spool posts a watch when something new is flushed; the writer then waits a moment, so that
-// many records share a transaction, and reads to the end; who asks meanwhile has it read at once. One file is open
+// How it works: spool_follow reads the journal in batches; who asks meanwhile has it read at once. One file is open
 // for writing, that of the records' day; a record of another day ends the transaction first, and has the file flushed,
 // so that what is committed, and what a power cut leaves, is always a prefix of the journal.
 //
@@ -23,10 +22,8 @@
 #include "base/log.h"
 #include "event/history_private.h"
 
-#define GATHER_MS 200      // after something new, before it is copied, unless somebody asks
-#define ROWS_A_TURN 10000  // records in one transaction
-#define CHECKPOINT_MS 5000 // how often what is copied is flushed, so that the journal may forget it
-#define RETRY_MS 1000      // after a failure
+#define GATHER_MS 200 // after something new, before it is copied, unless somebody asks
+#define ROWS_A_TURN 10000
 #define RETENTION_MS 3600000
 #define FILES_MAX 4096
 #define DAY_US ((int64_t)86400 * 1000000)
@@ -232,42 +229,42 @@ static struct wall time_of(const struct spool_record *record)
     }
 }
 
-// A transaction's worth of progress.
-struct copy {
-    struct history *history;
-    bool open;
-    uint64_t upto;
-};
-
-static int copy_commit(struct copy *c)
+static struct history *history_of(struct spool_follow *f)
 {
-    struct history *h = c->history;
-    struct history_progress progress = {c->upto, h->progress.since};
-    if (!c->open)
-        return OK;
-    c->open = false;
+    return container_of(f, struct history, follow);
+}
+
+// Ends the transaction, which is open and goes up to this sequence number.
+static int commit(struct history *h, uint64_t sequence)
+{
+    struct history_progress progress = {sequence, h->progress.since};
+    h->writing = false;
     int err = history_file_commit(&h->file, progress);
     if (err) {
         history_file_rollback(&h->file);
         return err;
     }
     h->progress = progress;
-    atomic_store(&h->sequence, c->upto);
+    atomic_store(&h->sequence, sequence);
     return OK;
 }
 
-static int copy_begin(struct copy *c, struct wall at)
+static int commit_taken(struct history *h)
 {
-    struct history *h = c->history;
+    return h->writing ? commit(h, h->taken) : OK;
+}
+
+static int begin_day(struct history *h, struct wall at)
+{
     int err = OK;
     if (at.us < h->day_begin.us || at.us >= h->day_end.us) {
-        err = copy_commit(c);
+        err = commit_taken(h);
         if (!err)
             err = open_day(h, at);
     }
-    if (!err && !c->open) {
+    if (!err && !h->writing) {
         err = history_file_begin(&h->file);
-        c->open = err == OK;
+        h->writing = err == OK;
     }
     return err;
 }
@@ -275,7 +272,7 @@ static int copy_begin(struct copy *c, struct wall at)
 static void set_since(struct history *h, uint64_t sequence)
 {
     h->progress.since = sequence;
-    spool_reader_show_copies(h->reader, sequence ? sequence : UINT64_MAX);
+    spool_reader_show_copies(h->follow.reader, sequence ? sequence : UINT64_MAX);
 }
 
 static bool is_wanted(const struct history *h, const struct spool_record *record)
@@ -315,25 +312,50 @@ static int add_row(struct history *h, const struct spool_record *record)
     return history_file_add(&h->file, &row);
 }
 
-static int copy_record(struct copy *c, const struct spool_record *record)
+static int take_record(struct spool_follow *f, const struct spool_record *record)
 {
-    struct history *h = c->history;
+    struct history *h = history_of(f);
     int err = OK;
     if (!record->copy && !h->progress.since)
         set_since(h, record->sequence);
     if (is_wanted(h, record)) {
-        err = copy_begin(c, time_of(record));
+        err = begin_day(h, time_of(record));
         if (!err)
             err = add_row(h, record);
     }
     if (!err && !record->copy)
-        c->upto = record->sequence;
+        h->taken = record->sequence;
     return err;
 }
 
-static void open_journal(struct history *h)
+static int on_lost(struct spool_follow *f)
 {
-    h->reader = spool_reader_open(h->spool, h->progress.sequence);
+    struct history *h = history_of(f);
+    log_error("history fell behind: records were freed before they were copied");
+    set_since(h, 0);
+    return commit_taken(h); // the file must know of the gap
+}
+
+static int end_turn(struct spool_follow *f, int err)
+{
+    struct history *h = history_of(f);
+    if (!err)
+        err = commit_taken(h);
+    if (h->writing)
+        history_file_rollback(&h->file);
+    h->writing = false;
+    h->taken = h->progress.sequence;
+    if (!err)
+        atomic_store(&h->position, spool_reader_position(f->reader));
+    leave_past(h);
+    return err;
+}
+
+static void open_journal(struct spool_follow *f)
+{
+    struct history *h = history_of(f);
+    f->reader = spool_reader_open(f->spool, h->progress.sequence);
+    h->taken = h->progress.sequence;
     set_since(h, h->progress.since);
 }
 
@@ -345,20 +367,16 @@ static void give_up_day(struct history *h, int err)
     close_day(h);
     set_day_aside(h, day, err);
     h->progress = find_progress(h);
-    h->passed = h->progress.sequence;
     atomic_store(&h->sequence, h->progress.sequence);
     atomic_store(&h->position, 0);
 }
 
-// After a failure the reader has moved on while the file has not: it starts again behind what is committed.
-static void start_over(struct history *h, int err)
+static void on_failed(struct spool_follow *f, int err)
 {
+    struct history *h = history_of(f);
     log_error("history not written, trying again", LOG_ERR(err));
     if (is_spoiled(err) && h->day[0])
         give_up_day(h, err);
-    spool_reader_close(h->reader);
-    open_journal(h);
-    sys_timer_set(&h->gather, mono_add_ms(sys_mono(), RETRY_MS));
 }
 
 static void index_words(void *ctx, struct spool_record *record, struct buf *out_words)
@@ -392,12 +410,12 @@ static void on_damage(struct sys_task *task)
     struct history *h = container_of(task, struct history, damage);
     char path[HISTORY_PATH_BYTES];
     history_path_of(h, h->damaged_day, path);
-    if (h->stopping)
+    if (h->follow.stopping)
         return;
     if (h->damaged_index)
         index_again(h, h->damaged_day);
     else if (strcmp(h->day, h->damaged_day) == 0)
-        start_over(h, E_DAMAGED);
+        spool_follow_start_over(&h->follow, E_DAMAGED);
     else if (access(path, F_OK) == 0)
         set_day_aside(h, h->damaged_day, E_DAMAGED);
     atomic_store(&h->damage_told, false);
@@ -412,112 +430,43 @@ void history_tell_damage(struct history *h, const char *day, bool only_index)
     sys_post(h->loop, &h->damage);
 }
 
-static int copy_turn(struct history *h)
-{
-    struct copy c = {.history = h, .upto = h->progress.sequence};
-    int err = OK;
-    for (int i = 0; i < ROWS_A_TURN && !err; i++) {
-        struct spool_record record;
-        err = spool_reader_next(h->reader, &record);
-        if (err == E_NOT_FOUND) {
-            log_error("history fell behind: records were freed before they were copied");
-            set_since(h, 0);
-            err = copy_commit(&c); // the file must know of the gap
-            continue;
-        }
-        if (!err)
-            err = copy_record(&c, &record);
-    }
-    if (err && err != E_AGAIN) {
-        if (c.open)
-            history_file_rollback(&h->file);
-        return err;
-    }
-    int committed = copy_commit(&c);
-    if (committed)
-        return committed;
-    h->passed = spool_reader_sequence(h->reader);
-    atomic_store(&h->position, spool_reader_position(h->reader));
-    return err;
-}
-
-// Copies up to ROWS_A_TURN records. OK: there may be more; E_AGAIN: nothing more is flushed.
-static int copy_some(struct history *h)
-{
-    int err = copy_turn(h);
-    leave_past(h);
-    return err;
-}
-
-static void watch(struct history *h)
-{
-    if (!h->watching)
-        spool_watch(h->reader, &h->watch);
-    h->watching = true;
-    if (!h->caught_up) // what waits since the last run, perhaps a short one, can go from the journal now
-        sys_timer_set(&h->checkpoint, sys_mono());
-    h->caught_up = true;
-}
-
-static void copy_now(struct history *h)
-{
-    int err = copy_some(h);
-    h->failing = err != OK && err != E_AGAIN;
-    if (err == OK)
-        sys_timer_set(&h->gather, sys_mono()); // more, in another turn
-    else if (err != E_AGAIN)
-        start_over(h, err);
-    else
-        watch(h);
-}
-
-static void on_gathered(struct sys_timer *timer)
-{
-    copy_now(container_of(timer, struct history, gather));
-}
-
-static void on_watch(struct sys_task *task)
-{
-    struct history *h = container_of(task, struct history, watch.task);
-    h->watching = false;
-    if (!h->stopping)
-        sys_timer_set(&h->gather, mono_add_ms(sys_mono(), GATHER_MS));
-}
-
 static void on_ask(struct sys_task *task)
 {
     struct history *h = container_of(task, struct history, ask);
     atomic_store(&h->asked, false);
-    if (!h->stopping && !h->failing)
-        copy_now(h);
+    spool_follow_now(&h->follow);
 }
 
 // What was read and is no event counts as copied too.
 static int note_passed(struct history *h)
 {
-    struct copy c = {.history = h, .upto = h->passed};
-    if (h->passed <= h->progress.sequence)
+    if (h->follow.passed <= h->progress.sequence)
         return OK;
     int err = history_file_begin(&h->file);
-    c.open = err == OK;
-    return err ? err : copy_commit(&c);
+    return err ? err : commit(h, h->follow.passed);
 }
 
-static void checkpoint(struct history *h)
+// What is committed is only flushed here.
+static uint64_t checkpoint(struct spool_follow *f)
 {
-    if (!h->day[0] || note_passed(h) || h->flushed == h->progress.sequence ||
+    struct history *h = history_of(f);
+    if (!h->day[0] || note_passed(h) || f->told == h->progress.sequence ||
         !history_file_checkpoint(&h->file))
-        return;
-    h->flushed = h->progress.sequence;
-    spool_copied(h->spool, SPOOL_HISTORY, h->flushed);
+        return f->told;
+    return h->progress.sequence;
 }
 
-static void on_checkpoint(struct sys_timer *timer)
-{
-    struct history *h = container_of(timer, struct history, checkpoint);
-    checkpoint(h);
-    sys_timer_set(&h->checkpoint, mono_add_ms(sys_mono(), CHECKPOINT_MS));
-}
+static const struct spool_follow_owner FOLLOWER = {
+    .who = SPOOL_HISTORY,
+    .gather_ms = GATHER_MS,
+    .records_a_turn = ROWS_A_TURN,
+    .open = open_journal,
+    .take = take_record,
+    .lost = on_lost,
+    .end = end_turn,
+    .failed = on_failed,
+    .checkpoint = checkpoint,
+};
 
 static void on_retention(struct sys_timer *timer)
 {
@@ -532,14 +481,8 @@ static void on_retention(struct sys_timer *timer)
 static void on_start(struct sys_task *task)
 {
     struct history *h = container_of(task, struct history, start);
-    open_journal(h);
-    h->gather.fire = on_gathered;
-    h->checkpoint.fire = on_checkpoint;
+    spool_follow_start(&h->follow);
     h->retention.fire = on_retention;
-    h->watch.task.run = on_watch;
-    h->watch.loop = h->loop;
-    sys_timer_set(&h->gather, sys_mono());
-    on_checkpoint(&h->checkpoint);
     on_retention(&h->retention);
 }
 
@@ -547,7 +490,8 @@ int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_m
                   uint64_t bytes_max, struct history **out)
 {
     struct history *h = mem_new(sizeof *h);
-    h->spool = spool;
+    h->follow.owner = &FOLLOWER;
+    h->follow.spool = spool;
     h->keep_ms = keep_ms;
     h->bytes_max = bytes_max;
     h->words.find = find_past;
@@ -572,14 +516,8 @@ int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_m
 static void on_stop(struct sys_task *task)
 {
     struct history *h = container_of(task, struct history, stop);
-    h->stopping = true;
-    while (copy_some(h) == OK)
-        ;
-    checkpoint(h);
-    sys_timer_stop(&h->gather);
-    sys_timer_stop(&h->checkpoint);
+    spool_follow_stop(&h->follow);
     sys_timer_stop(&h->retention);
-    spool_reader_close(h->reader);
     if (h->day[0])
         close_day(h);
 }
@@ -602,7 +540,7 @@ uint64_t history_sequence(const struct history *h)
 // Positions are compared, not sequence numbers: the last of those may be of a record that is no event.
 int history_wait(struct history *h)
 {
-    uint64_t flushed = spool_flushed(h->spool);
+    uint64_t flushed = spool_flushed(h->follow.spool);
     struct timespec pause = {0, 1000000};
     int waited = 0;
     for (; atomic_load(&h->position) < flushed && waited < HISTORY_WAIT_MS; waited++) {

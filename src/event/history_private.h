@@ -7,15 +7,14 @@
 
 #include "event/history_file.h"
 #include "event/history_words.h"
+#include "spool/spool_follow.h"
 
 #define HISTORY_DAY_BYTES 9 // "20260131"
 #define HISTORY_PATH_BYTES 4200
 
 struct history {
     struct sys_loop *loop;
-    struct spool *spool;
-    struct spool_reader *reader;
-    struct spool_watch watch;
+    struct spool_follow follow;
     char folder[4096];
     int64_t keep_ms;
     uint64_t bytes_max;          // of all files; 0: no matter
@@ -26,11 +25,11 @@ struct history {
     char day[HISTORY_DAY_BYTES]; // its date; empty: none is open
     struct wall day_begin, day_end;   // its first moment, that of the next
     struct history_progress progress; // in committed transactions
-    uint64_t passed;                  // sequence number up to which there is nothing left to copy
+    bool writing;                     // a transaction is open
+    uint64_t taken;                   // how far it goes: sequence number; else as progress
     _Atomic uint64_t sequence;        // progress.sequence, for others
     _Atomic uint64_t position;        // of the journal: all before it is copied, or nothing to copy
-    uint64_t flushed;                 // sequence number told to the spool
-    struct sys_timer gather, checkpoint, retention;
+    struct sys_timer retention;
     struct sys_task start, stop, ask;
     atomic_bool asked; // somebody waits: no gathering
     // A question has found a day's file damaged; one day at a time, it is found again.
@@ -38,7 +37,6 @@ struct history {
     atomic_bool damage_told;
     char damaged_day[HISTORY_DAY_BYTES];
     bool damaged_index; // only its index
-    bool watching, caught_up, failing, stopping;
 };
 
 // From a question: this day's file does not hold any more; the writer moves it out of the way, or makes its index anew.

@@ -463,7 +463,7 @@ int suppress_start(struct suppress *s, struct spool *spool, const struct suppres
 static void on_stop(struct sys_task *task)
 {
     struct suppress *s = container_of(task, struct suppress, stop);
-    suppress_follow_stop(s);
+    spool_follow_stop(&s->follow);
     sys_timer_stop(&s->load);
     sys_timer_stop(&s->sweep);
     list_each(link, &s->copies)

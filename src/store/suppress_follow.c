@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// How it works: outcomes and feedback are read from the journal once they are flushed; the entries they make and the number of the
-// last record read are committed together, so that a crash at any moment neither loses an entry nor makes one twice.
-// Where nothing is added, the number alone is stored every few seconds, for the journal keeps its segments until then.
+// How it works: outcomes and feedback are read from the journal once they are flushed (spool_follow); the entries they
+// make and the number of the last record read are committed together. Where nothing is added, the number alone is
+// stored every few seconds, for the journal keeps its segments until then.
 #include <stdlib.h>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "store/suppress_private.h"
 
-#define GATHER_MS 300 // after something new, before it is read
-#define RECORDS_A_TURN 5000
-#define CHECKPOINT_MS 5000 // how often the journal is told what it may forget
-#define RETRY_MS 1000      // after a failure
+#define GATHER_MS 300       // after something new, before it is read
+#define RECORDS_A_TURN 5000 // others ask on this loop
 
 // ---- what a record means ---------------------------------------------------------------------------------
 
@@ -101,7 +99,7 @@ bool suppress_entry_of_record(const struct spool_record *record, int64_t bounce_
 
 // ---- reading ---------------------------------------------------------------------------------------------
 
-static struct suppress *suppress_of(struct suppress_follow *f)
+static struct suppress *suppress_of(struct spool_follow *f)
 {
     return container_of(f, struct suppress, follow);
 }
@@ -121,23 +119,24 @@ static int add_entry(struct suppress *s, const struct suppress_entry *entry)
                : err; // an address of ours that the list can't hold: nothing to suppress
 }
 
-static int begin_once(struct suppress *s, bool *open)
+static int begin_once(struct suppress *s)
 {
-    if (*open)
+    if (s->writing)
         return OK;
     int err = suppress_list_begin(s->list);
-    *open = !err;
+    s->writing = !err;
     return err;
 }
 
-static int take_record(struct suppress *s, const struct spool_record *record, bool *open)
+static int take_record(struct spool_follow *f, const struct spool_record *record)
 {
+    struct suppress *s = suppress_of(f);
     struct arena arena = {0};
     struct suppress_entry entry;
     int err = OK;
     if (suppress_entry_of_record(record, atomic_load(&s->bounce_keep_ms), &arena, &entry) &&
         (entry.reason != SUPPRESS_HARD_BOUNCE || atomic_load(&s->hard_bounces))) {
-        err = begin_once(s, open);
+        err = begin_once(s);
         if (!err)
             err = add_entry(s, &entry);
     }
@@ -145,127 +144,101 @@ static int take_record(struct suppress *s, const struct spool_record *record, bo
     return err;
 }
 
-// Ends the transaction, which holds the number of the last record that was read.
-static int commit(struct suppress *s)
+static int on_lost(struct spool_follow *f)
 {
-    struct suppress_follow *f = &s->follow;
-    uint64_t sequence = spool_reader_sequence(f->reader);
+    (void)f;
+    log_error("suppression fell behind: outcomes were freed before they were read");
+    return OK;
+}
+
+// Ends the transaction, which is open and holds the number of the last record that was read.
+static int commit(struct suppress *s, uint64_t sequence)
+{
+    s->writing = false;
     int err = suppress_list_set_sequence(s->list, sequence);
     if (!err)
         err = suppress_list_commit(s->list);
-    if (err)
+    if (err) {
+        suppress_list_rollback(s->list);
         return err;
-    f->committed = sequence;
+    }
+    s->committed = sequence;
     atomic_store(&s->sequence, sequence);
     suppress_note_counts(s);
     return OK;
 }
 
-// Up to RECORDS_A_TURN records. OK: there may be more; E_AGAIN: nothing more is flushed.
-static int read_some(struct suppress *s)
+static int end_turn(struct spool_follow *f, int err)
 {
-    struct suppress_follow *f = &s->follow;
-    struct spool_record record;
-    bool open = false;
-    int err = OK;
-    for (int i = 0; i < RECORDS_A_TURN && !err; i++) {
-        err = spool_reader_next(f->reader, &record);
-        if (err == E_NOT_FOUND) {
-            log_error("suppression fell behind: outcomes were freed before they were read");
-            err = OK;
-        } else if (!err) {
-            err = take_record(s, &record, &open);
-        }
-    }
-    int done = err == E_AGAIN ? OK : err;
-    if (open && !done)
-        done = commit(s);
-    if (open && done)
+    struct suppress *s = suppress_of(f);
+    if (s->writing && !err)
+        err = commit(s, spool_reader_sequence(f->reader));
+    if (s->writing)
         suppress_list_rollback(s->list);
-    return done ? done : err;
+    s->writing = false;
+    return err;
 }
 
-// After a failure the reader has moved on while the database has not.
-static void start_over(struct suppress_follow *f, int err)
+static void open_journal(struct spool_follow *f)
 {
-    log_error("suppression does not follow the journal, trying again", LOG_ERR(err));
-    spool_reader_close(f->reader);
-    f->reader = spool_reader_open(f->spool, f->committed);
+    f->reader = spool_reader_open(f->spool, suppress_of(f)->committed);
     spool_reader_skip_messages(f->reader);
-    sys_timer_set(&f->gather, mono_add_ms(sys_mono(), RETRY_MS));
 }
 
-static void on_gathered(struct sys_timer *timer)
+static void on_failed(struct spool_follow *f, int err)
 {
-    struct suppress_follow *f = container_of(timer, struct suppress_follow, gather);
-    int err = read_some(suppress_of(f));
-    if (err == OK) {
-        sys_timer_set(&f->gather, sys_mono()); // more, in another turn
-    } else if (err != E_AGAIN) {
-        start_over(f, err);
-    } else if (!f->watching) {
-        f->watching = true;
-        spool_watch(f->reader, &f->watch);
-        if (!f->caught_up) // what waits since the last run, perhaps a short one, can go from the journal now
-            sys_timer_set(&f->checkpoint, sys_mono());
-        f->caught_up = true;
-    }
+    (void)f;
+    log_error("suppression does not follow the journal, trying again", LOG_ERR(err));
 }
 
-static void on_watch(struct sys_task *task)
+// What is committed is flushed, too.
+static uint64_t checkpoint(struct spool_follow *f)
 {
-    struct suppress_follow *f = container_of(task, struct suppress_follow, watch.task);
-    f->watching = false;
-    if (!f->stopping)
-        sys_timer_set(&f->gather, mono_add_ms(sys_mono(), GATHER_MS));
-}
-
-static void checkpoint(struct suppress *s)
-{
-    struct suppress_follow *f = &s->follow;
-    if (spool_reader_sequence(f->reader) > f->committed) {
+    struct suppress *s = suppress_of(f);
+    if (f->passed > s->committed) {
         int err = suppress_list_begin(s->list);
-        if (!err)
-            err = commit(s);
         if (err)
             suppress_list_rollback(s->list);
+        else
+            (void)!commit(s, f->passed); // else the next time
     }
-    if (f->told == f->committed)
-        return;
-    f->told = f->committed;
-    spool_copied(f->spool, SPOOL_SUPPRESSION, f->told);
+    return s->committed;
 }
 
-static void on_checkpoint(struct sys_timer *timer)
-{
-    struct suppress_follow *f = container_of(timer, struct suppress_follow, checkpoint);
-    checkpoint(suppress_of(f));
-    sys_timer_set(&f->checkpoint, mono_add_ms(sys_mono(), CHECKPOINT_MS));
-}
+static const struct spool_follow_owner FOLLOWER = {
+    .who = SPOOL_SUPPRESSION,
+    .gather_ms = GATHER_MS,
+    .records_a_turn = RECORDS_A_TURN,
+    .open = open_journal,
+    .take = take_record,
+    .lost = on_lost,
+    .end = end_turn,
+    .failed = on_failed,
+    .checkpoint = checkpoint,
+};
 
 // ---- life ------------------------------------------------------------------------------------------------
 
 int suppress_follow_prepare(struct suppress *s)
 {
-    struct suppress_follow *f = &s->follow;
     struct spool_stats stats;
     uint64_t sequence;
     int err = suppress_list_get_sequence(s->list, &sequence);
     if (err && err != E_NOT_FOUND)
         return err;
     bool known = !err;
-    spool_get_stats(f->spool, &stats);
-    f->committed = sequence;
+    spool_get_stats(s->follow.spool, &stats);
+    s->committed = sequence;
     if (known && sequence <= stats.sequence)
         return OK;
     if (known)
         log_warn("the suppression list has read further than this journal goes: it follows from "
                  "the journal's end",
                  LOG_INT("read", sequence), LOG_INT("journal", stats.sequence));
-    f->committed = stats.sequence;
+    s->committed = stats.sequence;
     err = suppress_list_begin(s->list);
     if (!err)
-        err = suppress_list_set_sequence(s->list, f->committed);
+        err = suppress_list_set_sequence(s->list, s->committed);
     if (!err)
         return suppress_list_commit(s->list);
     suppress_list_rollback(s->list);
@@ -274,28 +247,7 @@ int suppress_follow_prepare(struct suppress *s)
 
 void suppress_follow_start(struct suppress *s)
 {
-    struct suppress_follow *f = &s->follow;
-    f->reader = spool_reader_open(f->spool, f->committed);
-    spool_reader_skip_messages(f->reader);
-    atomic_store(&s->sequence, f->committed);
-    f->gather.fire = on_gathered;
-    f->checkpoint.fire = on_checkpoint;
-    f->watch.task.run = on_watch;
-    f->watch.loop = s->loop;
-    sys_timer_set(&f->gather, sys_mono());
-    on_checkpoint(&f->checkpoint);
-}
-
-void suppress_follow_stop(struct suppress *s)
-{
-    struct suppress_follow *f = &s->follow;
-    int err;
-    f->stopping = true;
-    while ((err = read_some(s)) == OK)
-        ;
-    if (err == E_AGAIN) // else the reader has passed what the list does not have
-        checkpoint(s);
-    sys_timer_stop(&f->gather);
-    sys_timer_stop(&f->checkpoint);
-    spool_reader_close(f->reader);
+    s->follow.owner = &FOLLOWER;
+    atomic_store(&s->sequence, s->committed);
+    spool_follow_start(&s->follow);
 }

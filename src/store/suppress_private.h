@@ -7,19 +7,8 @@
 
 #include "base/arena.h"
 #include "base/list.h"
-#include "spool/spool_reader.h"
+#include "spool/spool_follow.h"
 #include "store/suppress_list.h"
-
-// Reads the journal forward on the list's loop.
-struct suppress_follow {
-    struct spool *spool;
-    struct spool_reader *reader;
-    struct spool_watch watch;
-    struct sys_timer gather, checkpoint;
-    uint64_t committed; // sequence number in the database
-    uint64_t told;      // to the spool
-    bool watching, caught_up, stopping;
-};
 
 struct suppress {
     struct suppress_table table;
@@ -34,7 +23,9 @@ struct suppress {
     struct sys_timer load, sweep;
     struct sys_task start, stop;
     struct mono load_began;
-    struct suppress_follow follow;
+    struct spool_follow follow;
+    uint64_t committed; // sequence number in the database
+    bool writing;       // the follower's transaction is open
     struct list copies;
 };
 
@@ -44,8 +35,6 @@ void suppress_note_counts(struct suppress *s);
 // before deliveries begin.
 int suppress_follow_prepare(struct suppress *s) MUST_USE;
 void suppress_follow_start(struct suppress *s);
-// Reads what is flushed, and ends.
-void suppress_follow_stop(struct suppress *s);
 
 // What a record of the journal means for the list; false: nothing. Slices borrow from the record and the arena.
 bool suppress_entry_of_record(const struct spool_record *record, int64_t bounce_keep_ms,
