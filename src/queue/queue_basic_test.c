@@ -1,34 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include "base/check.h"
-#include "base/test_base.h"
-#include "queue/queue_world.h"
+#include "queue/queue_world_test.h"
 
-#define SECOND_MS 1000
-#define MINUTE_MS 60000
-#define HOUR_MS 3600000
-
-static const char CONF[] = "retry: {first: 5m, factor: 2, max: 4h, lifetime: 5d, warn_after: 4h}\n"
-                           "lanes: [{match: \"*\", connections: 4}]\n";
-
-static void start(struct world *w, const char *conf)
-{
-    world_init(w, &(struct world_options){
-                      .conf = conf, .workers = 2, .seed = 1, .stored_bytes_max = 1000});
-    w->keep_sent = true;
-    world_site(w, "site");
-}
-
-static struct queue_counts counts(struct world *w)
-{
-    struct queue_counts c;
-    queue_count(w->queue, &c);
-    return c;
-}
-
-static void assert_limit(struct world *w, struct message_id id, enum queue_limit want)
+static void assert_limit(struct message_id id, enum queue_limit want)
 {
     struct queue_reason reason;
-    assert_int_equal(queue_why(w->queue, id, 0, w->now, &reason), OK);
+    assert_int_equal(queue_why(w.queue, id, 0, w.now, &reason), OK);
     if (reason.limit != want)
         fail_msg("limit %s (%s), want %s", queue_limit_name(reason.limit), reason.text,
                  queue_limit_name(want));
@@ -38,31 +14,26 @@ static void assert_limit(struct world *w, struct message_id id, enum queue_limit
 static void delivers(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     struct message_id id =
         world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 3, .size = 100});
-    assert_number("stored", counts(&w).stored_bytes, 100);
-    assert_number("queued", counts(&w).recipients[QUEUE_STATE_QUEUED], 3);
+    assert_number("stored", counts().stored_bytes, 100);
+    assert_number("queued", counts().recipients[QUEUE_STATE_QUEUED], 3);
     world_run(&w, 1);
     assert_number("transactions", w.sent_count, 1);
     assert_number("recipients", w.sent[0].recipients, 3);
     assert_true(message_id_eq(w.sent[0].id, id));
-    assert_number("left", counts(&w).messages, 0);
+    assert_number("left", counts().messages, 0);
     assert_number("released", w.released, 1);
     struct queue_reason reason;
     assert_int_equal(queue_why(w.queue, id, 0, w.now, &reason), E_NOT_FOUND);
     world_run(&w, 2 * MINUTE_MS); // resolution runs out: domain and lane are forgotten
     world_turn(&w);
-    assert_number("domains", counts(&w).domains, 0);
-    world_done(&w);
+    assert_number("domains", counts().domains, 0);
 }
 
 static void refuses_a_second_of_the_same_id(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     struct queue_recipient r = {.number = 1, .domain = BYTES("a.site")};
     struct queue_message_new m = {
         .id = {1, 2}, .expires_at = WALL_NEVER, .recipients = &r, .recipients_count = 1};
@@ -70,8 +41,7 @@ static void refuses_a_second_of_the_same_id(void **state)
     assert_int_equal(queue_add(w.queue, &m, w.now, &kicks), OK);
     assert_true(kicks != 0);
     assert_int_equal(queue_add(w.queue, &m, w.now, &kicks), E_EXISTS);
-    assert_number("messages", counts(&w).messages, 1);
-    world_done(&w);
+    assert_number("messages", counts().messages, 1);
 }
 
 static void splits_by_recipients_per_transaction(void **state)
@@ -86,27 +56,23 @@ static void splits_by_recipients_per_transaction(void **state)
         char conf[200];
         snprintf(conf, sizeof(conf), "lanes: [{match: \"*\", recipients_per_transaction: %u}]\n",
                  rows[i].limit);
-        struct world w;
-        start(&w, conf);
+        begin_again(conf);
         world_add(&w, &(struct world_mail){.domain = "a.site",
                                            .recipients = rows[i].recipients,
                                            .singly = rows[i].singly});
         world_run(&w, 1);
         assert_number("transactions", w.sent_count, rows[i].want);
         assert_number("done", w.done, rows[i].recipients);
-        world_done(&w);
     }
 }
 
 static void retries_by_the_schedule(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     w.sites[0].reply = WORLD_DEFER;
     struct message_id id =
         world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .size = 10});
-    assert_number("stored", counts(&w).stored_bytes, 10);
+    assert_number("stored", counts().stored_bytes, 10);
     world_run(&w, MINUTE_MS);
     assert_number("stored is let go at the first deferral", w.released, 1);
     world_run(&w, 6LL * 24 * HOUR_MS);
@@ -121,28 +87,22 @@ static void retries_by_the_schedule(void **state)
     assert_number("expired", w.expired, 1);
     assert_number("warned", w.warned, 1);
     assert_int_equal(queue_why(w.queue, id, 0, w.now, &(struct queue_reason){0}), E_NOT_FOUND);
-    world_done(&w);
 }
 
 static void mixes_results_of_one_batch(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     w.sites[0].reply = WORLD_MIX;
     for (uint32_t n = 1; n < 40; n++)
         world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = n});
     world_run(&w, 24LL * HOUR_MS);
     assert_number("done", w.done, 39 * 40 / 2);
-    assert_number("left", counts(&w).messages, 0);
-    world_done(&w);
+    assert_number("left", counts().messages, 0);
 }
 
 static void expires_and_warns_while_dns_fails(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     w.dns = WORLD_DNS_DEFER;
     struct message_id id = world_add(
         &w, &(struct world_mail){.domain = "a.site", .recipients = 2, .lifetime_ms = 10 * HOUR_MS});
@@ -151,37 +111,31 @@ static void expires_and_warns_while_dns_fails(void **state)
                                        .notify = NOTIFY_NEVER,
                                        .lifetime_ms = 10 * HOUR_MS});
     world_run(&w, 5 * HOUR_MS);
-    assert_limit(&w, id, QUEUE_LIMIT_DNS);
+    assert_limit(id, QUEUE_LIMIT_DNS);
     assert_number("warned", w.warned, 2); // not the one that wants no news
     assert_number("expired", w.expired, 0);
     world_run(&w, 6 * HOUR_MS);
     assert_number("warned once", w.warned, 2);
     assert_number("expired", w.expired, 3);
     assert_true(w.resolves < 12);
-    world_done(&w);
 }
 
 static void expires_while_the_lane_backs_off(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     w.sites[0].refuses = true;
     struct message_id id = world_add(
         &w, &(struct world_mail){.domain = "a.site", .recipients = 1, .lifetime_ms = HOUR_MS});
     world_run(&w, 30 * MINUTE_MS);
-    assert_limit(&w, id, QUEUE_LIMIT_BACKOFF);
+    assert_limit(id, QUEUE_LIMIT_BACKOFF);
     world_run(&w, HOUR_MS);
     assert_number("expired", w.expired, 1);
     assert_number("attempts", w.sent_count, 0);
-    world_done(&w);
 }
 
 static void fails_what_dns_refuses(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     w.dns = WORLD_DNS_FAIL;
     world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 3});
     world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .not_before_ms = 5000});
@@ -191,36 +145,30 @@ static void fails_what_dns_refuses(void **state)
     world_run(&w, 10000);
     assert_number("later mail is asked for anew", w.done, 4);
     assert_number("failed", w.failed, 3);
-    world_done(&w);
 }
 
 static void reroutes_after_a_reload(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 3, .route = 7});
     w.route_now = 8;
     world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .route = 8});
     world_run(&w, 1000);
     assert_number("rerouted", w.rerouted, 3);
     assert_number("done", w.done, 4);
-    world_done(&w);
 }
 
-static void resolve_again(struct world *w)
+static void resolve_again(void)
 {
     uint64_t kicks = 0;
-    for (uint32_t i = 0; i < w->options.workers; i++)
-        queue_resolve_again(w->queue, i, w->now, &kicks);
+    for (uint32_t i = 0; i < w.options.workers; i++)
+        queue_resolve_again(w.queue, i, w.now, &kicks);
 }
 
 // What is ready in a lane, and what waits for its next attempt, leaves the old route as well.
 static void reroutes_what_was_resolved(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     w.route_now = 7;
     w.sites[0].refuses = true;
     world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 3, .route = 7});
@@ -228,62 +176,53 @@ static void reroutes_what_was_resolved(void **state)
     w.route_now = 8;
     world_run(&w, 1000);
     assert_number("the old answer still holds", w.rerouted, 0);
-    resolve_again(&w);
+    resolve_again();
     world_run(&w, 1000);
     assert_number("rerouted", w.rerouted, 3);
-    world_done(&w);
 }
 
 // Where DNS has failed by the old route, the new one need not wait for its next attempt.
 static void reroutes_what_dns_failed_for(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     w.route_now = 7;
     w.dns = WORLD_DNS_DEFER;
     struct message_id id =
         world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 3, .route = 7});
     world_run(&w, 1000);
-    assert_limit(&w, id, QUEUE_LIMIT_DNS);
+    assert_limit(id, QUEUE_LIMIT_DNS);
     w.route_now = 8;
     w.dns = WORLD_DNS_OK;
-    resolve_again(&w);
+    resolve_again();
     world_run(&w, 1000);
     assert_number("rerouted", w.rerouted, 3);
     assert_number("done", w.done, 3);
-    world_done(&w);
 }
 
 // A connection that may not be made yet is no failure, and is not asked for all the time.
 static void connects_later(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     w.sites[0].puts_off = 5;
     struct message_id id = world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
     world_run(&w, 4 * QUEUE_LATER_MS + QUEUE_LATER_MS / 2);
     assert_number("asked for", w.sites[0].connects, 5);
-    assert_limit(&w, id, QUEUE_LIMIT_BACKOFF);
+    assert_limit(id, QUEUE_LIMIT_BACKOFF);
     world_run(&w, QUEUE_LATER_MS);
     assert_number("asked for", w.sites[0].connects, 6);
     assert_number("done", w.done, 1);
     assert_number("notes", w.saves, 0); // of failures
-    world_done(&w);
 }
 
 static void keeps_scheduled_mail_to_the_wall_clock(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     struct message_id id = world_add(
         &w,
         &(struct world_mail){.domain = "a.site", .recipients = 1, .not_before_ms = 3 * HOUR_MS});
     world_run(&w, HOUR_MS);
-    assert_limit(&w, id, QUEUE_LIMIT_SCHEDULED);
-    assert_number("scheduled", counts(&w).recipients[QUEUE_STATE_SCHEDULED], 1);
+    assert_limit(id, QUEUE_LIMIT_SCHEDULED);
+    assert_number("scheduled", counts().recipients[QUEUE_STATE_SCHEDULED], 1);
     uint64_t kicks = 0;
     w.now.wall.us += HOUR_MS * 1000LL; // the machine slept
     queue_clock_jumped(w.queue, HOUR_MS, w.now, &kicks);
@@ -291,15 +230,12 @@ static void keeps_scheduled_mail_to_the_wall_clock(void **state)
     assert_number("not yet", w.sent_count, 0);
     world_run(&w, 2);
     assert_number("sent", w.sent_count, 1);
-    world_done(&w);
 }
 
 // A jump of the wall clock makes nobody's mail older.
 static void charges_no_jump_to_lifetimes(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     w.sites[0].refuses = true;
     world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
     world_run(&w, HOUR_MS);
@@ -310,7 +246,6 @@ static void charges_no_jump_to_lifetimes(void **state)
     assert_number("expired", w.expired, 0);
     world_run(&w, 5LL * 24 * HOUR_MS);
     assert_number("expired", w.expired, 1);
-    world_done(&w);
 }
 
 static void holds_and_releases(void **state)
@@ -327,8 +262,7 @@ static void holds_and_releases(void **state)
         {"nobody", {.by = QUEUE_SELECT_ACCOUNT, .account = 9}, 0},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct world w;
-        start(&w, CONF);
+        begin_again(CONF);
         world_site(&w, "other");
         world_add(&w, &(struct world_mail){.domain = "a.site", .account = 1, .recipients = 5});
         world_add(&w, &(struct world_mail){.domain = "b.site", .account = 2, .recipients = 3});
@@ -337,7 +271,7 @@ static void holds_and_releases(void **state)
             ;
         assert_number(rows[i].name, count, rows[i].want);
         world_next_claim(&w, &rows[i].filter, QUEUE_HELD);
-        assert_number(rows[i].name, counts(&w).recipients[QUEUE_STATE_HELD], rows[i].want);
+        assert_number(rows[i].name, counts().recipients[QUEUE_STATE_HELD], rows[i].want);
         world_run(&w, 6LL * 24 * HOUR_MS);
         assert_number(rows[i].name, w.done, 8 - rows[i].want);
         assert_number("held mail does not expire", w.expired, 0);
@@ -347,15 +281,12 @@ static void holds_and_releases(void **state)
         world_run(&w, 1000);
         assert_number(rows[i].name, w.done, 8);
         assert_number("... not even when released", w.expired, 0);
-        world_done(&w);
     }
 }
 
 static void holds_one_recipient_of_many(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     struct message_id id = world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 9});
     struct queue_filter f = {.by = QUEUE_SELECT_ID, .id = id, .recipient = 5};
     assert_true(world_next_claim(&w, &f, QUEUE_HELD));
@@ -363,23 +294,20 @@ static void holds_one_recipient_of_many(void **state)
     assert_false(world_next_claim(&w, &f, QUEUE_HELD));
     world_run(&w, 1000);
     assert_number("done", w.done, 8);
-    assert_limit(&w, id, QUEUE_LIMIT_HOLD);
+    assert_limit(id, QUEUE_LIMIT_HOLD);
     struct queue_place place;
     assert_int_equal(queue_find(w.queue, id, 5, w.now, &place), OK);
     assert_int_equal(place.state, QUEUE_STATE_HELD);
     assert_int_equal(queue_find(w.queue, id, 4, w.now, &place), E_NOT_FOUND);
     f.recipient = 0;
     assert_true(world_next_claim(&w, &f, QUEUE_DONE));
-    assert_number("left", counts(&w).messages, 0);
-    world_done(&w);
+    assert_number("left", counts().messages, 0);
 }
 
 // What only its account's state holds is told apart from what an operator holds.
 static void suspends_beside_operators_holds(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     uint64_t kicks = 0;
     struct queue_filter mine = {.by = QUEUE_SELECT_ACCOUNT, .account = 7};
     struct message_id held =
@@ -396,8 +324,8 @@ static void suspends_beside_operators_holds(void **state)
     world_add(&w, &(struct world_mail){.domain = "b.site", .account = 8, .recipients = 1});
     world_run(&w, HOUR_MS);
     assert_number("only the other account's went", w.done, 1);
-    assert_limit(&w, other, QUEUE_LIMIT_HOLD);
-    assert_limit(&w, late, QUEUE_LIMIT_HOLD);
+    assert_limit(other, QUEUE_LIMIT_HOLD);
+    assert_limit(late, QUEUE_LIMIT_HOLD);
     mine = (struct queue_filter){.by = QUEUE_SELECT_ACCOUNT, .account = 7, .held_only = true};
     assert_true(world_next_claim(&w, &mine, QUEUE_RELEASED)); // the operator's, who lets go of it
     world_run(&w, HOUR_MS);
@@ -409,19 +337,16 @@ static void suspends_beside_operators_holds(void **state)
     assert_true(world_next_claim(&w, &mine, QUEUE_RELEASED));
     world_run(&w, HOUR_MS);
     assert_number("what the operator holds stays", w.done, 3);
-    assert_number("held", counts(&w).recipients[QUEUE_STATE_HELD], 2);
+    assert_number("held", counts().recipients[QUEUE_STATE_HELD], 2);
     one.unheld_only = false;
     assert_true(world_next_claim(&w, &one, QUEUE_RELEASED));
     world_run(&w, HOUR_MS);
     assert_number("all", w.done, 5);
-    world_done(&w);
 }
 
 static void suspends_what_was_in_flight(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     uint64_t kicks = 0;
     struct world_site *site = world_site(&w, "site");
     site->reply = WORLD_DEFER;
@@ -432,7 +357,7 @@ static void suspends_what_was_in_flight(void **state)
     queue_suspend_account(w.queue, 7, true, &kicks);
     assert_false(world_next_claim(&w, &mine, QUEUE_SUSPENDED)); // leased
     world_run(&w, 10000);
-    assert_number("held", counts(&w).recipients[QUEUE_STATE_HELD], 1);
+    assert_number("held", counts().recipients[QUEUE_STATE_HELD], 1);
     site->reply = WORLD_DELIVER;
     world_run(&w, HOUR_MS);
     assert_number("done", w.done, 0);
@@ -441,16 +366,13 @@ static void suspends_what_was_in_flight(void **state)
     assert_true(world_next_claim(&w, &mine, QUEUE_RELEASED));
     world_run(&w, HOUR_MS);
     assert_number("done", w.done, 1);
-    world_done(&w);
 }
 
 // What is held, released or warned about is due when it was before, also after a restart.
 static void holds_keep_the_schedule(void **state)
 {
     (void)state;
-    struct world w;
     struct queue_place before, after;
-    start(&w, CONF);
     world_site(&w, "site")->reply = WORLD_DEFER;
     struct message_id id = world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
     world_run(&w, 1000);
@@ -467,14 +389,11 @@ static void holds_keep_the_schedule(void **state)
     assert_int_equal(after.state, QUEUE_STATE_QUEUED);
     assert_in_range(after.next_attempt_at.us, before.next_attempt_at.us - 1000,
                     before.next_attempt_at.us + 1000);
-    world_done(&w);
 }
 
 static void retries_now(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     w.sites[0].refuses = true;
     for (int i = 0; i < 50; i++)
         world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
@@ -487,7 +406,6 @@ static void retries_now(void **state)
     world_next_claim(&w, &(struct queue_filter){.by = QUEUE_SELECT_ALL}, QUEUE_RETRIED);
     world_run(&w, MINUTE_MS);
     assert_number("done", w.done, 50);
-    world_done(&w);
 }
 
 // Every bundle is listed exactly once, whatever the page.
@@ -495,8 +413,7 @@ static void lists_in_pages(void **state)
 {
     (void)state;
     for (size_t page = 1; page < 8; page += 3) {
-        struct world w;
-        start(&w, CONF);
+        begin_again(CONF);
         for (int i = 0; i < 2500; i++)
             world_add(&w, &(struct world_mail){.domain = "a.site",
                                                .not_before_ms = HOUR_MS,
@@ -516,7 +433,6 @@ static void lists_in_pages(void **state)
             assert_true(calls++ < 3000);
         }
         assert_number("rows", seen, 500);
-        world_done(&w);
     }
 }
 
@@ -524,26 +440,37 @@ static void lists_in_pages(void **state)
 static void keeps_bodies_within_the_budget(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     w.sites[0].transaction_ms = 1000;
     world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .size = 600});
     world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .size = 600});
-    assert_number("one kept", counts(&w).stored_bytes, 600);
+    assert_number("one kept", counts().stored_bytes, 600);
     assert_number("one let go", w.released, 1);
     world_run(&w, 500);
     assert_number("not while in use", w.released, 1);
     world_run(&w, 2000);
     assert_number("all let go", w.released, 2);
-    assert_number("stored", counts(&w).stored_bytes, 0);
-    world_done(&w);
+    assert_number("stored", counts().stored_bytes, 0);
+}
+
+// All workers' turns, where every connection is refused. The domain that is to be resolved last, or NULL.
+static struct queue_domain *turns_refused(uint64_t *kicks)
+{
+    static struct queue_work work;
+    struct queue_domain *d = NULL;
+    for (uint32_t worker = 0; worker < 2; worker++)
+        do {
+            queue_next(w.queue, worker, w.now, &work, kicks);
+            if (work.kind == QUEUE_RESOLVE)
+                d = work.domain;
+            if (work.kind == QUEUE_CONNECT)
+                queue_connect_failed(w.queue, &work.connection, BYTES("refused"), w.now, kicks);
+        } while (work.kind != QUEUE_IDLE || work.until.us <= w.now.mono.us);
+    return d;
 }
 
 static void moves_with_the_mx_set(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     world_site(&w, "dead");
     w.sites[1].refuses = true;
     // The same domain name: its site changes with what resolution says.
@@ -558,30 +485,15 @@ static void moves_with_the_mx_set(void **state)
                                       .recipients_count = 1};
         assert_int_equal(queue_add(w.queue, &m, w.now, &kicks), OK);
     }
-    static struct queue_work work;
     struct queue_resolution to = {BYTES("dead"), BYTES("x"), BYTES("dead"), QUEUE_PROOF_NONE,
                                   60000};
     for (int moves = 0; moves < 2; moves++) {
-        struct queue_domain *d = NULL;
-        for (uint32_t worker = 0; worker < 2; worker++)
-            do {
-                queue_next(w.queue, worker, w.now, &work, &kicks);
-                if (work.kind == QUEUE_RESOLVE)
-                    d = work.domain;
-                if (work.kind == QUEUE_CONNECT)
-                    queue_connect_failed(w.queue, &work.connection, BYTES("refused"), w.now,
-                                         &kicks);
-            } while (work.kind != QUEUE_IDLE || work.until.us <= w.now.mono.us);
+        struct queue_domain *d = turns_refused(&kicks);
         assert_non_null(d);
         queue_resolved(w.queue, d, &to, w.now, &kicks);
         to.lane = to.match_names = BYTES("site");
-        for (uint32_t worker = 0; worker < 2 && moves == 0; worker++)
-            do {
-                queue_next(w.queue, worker, w.now, &work, &kicks);
-                if (work.kind == QUEUE_CONNECT)
-                    queue_connect_failed(w.queue, &work.connection, BYTES("refused"), w.now,
-                                         &kicks);
-            } while (work.kind != QUEUE_IDLE || work.until.us <= w.now.mono.us);
+        if (moves == 0)
+            assert_null(turns_refused(&kicks));
         w.now.mono.us += 61000000; // the resolution runs out while its mail is ready
         w.now.wall.us += 61000000;
     }
@@ -592,15 +504,14 @@ static void moves_with_the_mx_set(void **state)
         *(strcmp(rows[i].name, "site") == 0 ? &on_site : &on_dead) += rows[i].ready;
     assert_number("on the new site", on_site, 100);
     assert_number("on the old one", on_dead, 0);
-    world_done(&w);
 }
 
 // A lane's row, by its name.
-static struct queue_lane_row lane_row(struct world *w, const char *name)
+static struct queue_lane_row lane_row(const char *name)
 {
     struct queue_lane_row row = {0};
     uint64_t cursor = 0;
-    while (queue_lanes(w->queue, &cursor, w->now, &row, 1) == 1)
+    while (queue_lanes(w.queue, &cursor, w.now, &row, 1) == 1)
         if (strcmp(row.name, name) == 0)
             return row;
     fail_msg("no lane %s", name);
@@ -608,25 +519,22 @@ static struct queue_lane_row lane_row(struct world *w, const char *name)
 }
 
 // When the oldest of a lane came, and of all that waits, in seconds since the beginning; -1: nothing waits.
-static int64_t oldest(struct world *w, const char *lane, struct wall since)
+static int64_t oldest(const char *lane, struct wall since)
 {
-    struct queue_counts counts;
-    queue_look_for_oldest(w->queue, w->now);
-    queue_count(w->queue, &counts);
-    struct wall at = lane ? lane_row(w, lane).oldest_at : counts.oldest_at;
+    queue_look_for_oldest(w.queue, w.now);
+    struct wall at = lane ? lane_row(lane).oldest_at : counts().oldest_at;
     return at.us ? (at.us - since.us + 500000) / 1000000 : -1;
 }
 
 static void tells_the_oldest_message(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, "retry: {first: 1h, factor: 1}\n");
+    begin_again("retry: {first: 1h, factor: 1}\n");
     world_site(&w, "slow")->reply = WORLD_DEFER;
     world_site(&w, "dead")->refuses = true;
     struct wall since = w.now.wall;
     world_run(&w, 100000); // nothing is there yet
-    assert_int_equal(oldest(&w, NULL, since), -1);
+    assert_int_equal(oldest(NULL, since), -1);
     struct wall began = w.now.wall;
     struct message_id first =
         world_add(&w, &(struct world_mail){.domain = "a.slow", .recipients = 1});
@@ -637,41 +545,37 @@ static void tells_the_oldest_message(void **state)
     world_run(&w, 60000);
     world_add(&w, &(struct world_mail){.domain = "b.slow", .recipients = 1});
     world_run(&w, 5000);
-    assert_int_equal(oldest(&w, "slow", began), 0);
-    assert_int_equal(oldest(&w, "dead", began), 60);
-    assert_int_equal(oldest(&w, NULL, began), 0);
+    assert_int_equal(oldest("slow", began), 0);
+    assert_int_equal(oldest("dead", began), 60);
+    assert_int_equal(oldest(NULL, began), 0);
     // what is on hold waits for nobody
     assert_true(world_next_claim(&w, &(struct queue_filter){.by = QUEUE_SELECT_ID, .id = first},
                                  QUEUE_HELD));
     world_run(&w, 5000);
-    assert_int_equal(oldest(&w, "slow", began), 120);
-    assert_int_equal(oldest(&w, NULL, began), 60);
+    assert_int_equal(oldest("slow", began), 120);
+    assert_int_equal(oldest(NULL, began), 60);
     while (world_next_claim(&w, &(struct queue_filter){.by = QUEUE_SELECT_ALL}, QUEUE_DONE))
         ;
     world_run(&w, 5000);
-    assert_int_equal(oldest(&w, NULL, began), -1);
-    world_done(&w);
+    assert_int_equal(oldest(NULL, began), -1);
 }
 
 static void closes_used_up_connections(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, "lanes: [{match: \"*\", connections: 1, messages_per_connection: 10}]\n");
+    begin_again("lanes: [{match: \"*\", connections: 1, messages_per_connection: 10}]\n");
     for (int i = 0; i < 95; i++)
         world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
     world_run(&w, 1000);
     assert_number("done", w.done, 95);
     assert_number("connections", w.sites[0].connects, 10);
-    world_done(&w);
 }
 
 // Mail that needs more proof never travels over less, and gets the slot in the end.
 static void respects_proof(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, "lanes: [{match: \"*\", connections: 1}]\n");
+    begin_again("lanes: [{match: \"*\", connections: 1}]\n");
     w.sites[0].transaction_ms = 10;
     for (int i = 0; i < 5; i++)
         world_add(&w, &(struct world_mail){.domain = "plain.site", .recipients = 1});
@@ -683,7 +587,6 @@ static void respects_proof(void **state)
     world_run(&w, 1000);
     assert_number("connections", w.sites[0].connects, 2);
     assert_number("done", w.done, 10);
-    world_done(&w);
 }
 
 // RFC 6710: of one account's mail the most urgent goes first; another account's turn comes all the same.
@@ -694,9 +597,8 @@ static void urgent_mail_goes_first_in_its_accounts_turn(void **state)
     static const int wanted[] = {2, 6, 3, 7, 0,
                                  4, 5, 1, 8}; // of account 1; 9, 6 and -9, -4 share a step
     struct message_id ids[COUNT_OF(priorities)], low;
-    struct world w;
-    start(&w, "retry: {first: 5m, factor: 2, max: 4h, lifetime: 5d, warn_after: 4h}\n"
-              "lanes: [{match: \"*\", connections: 1}]\n");
+    begin_again("retry: {first: 5m, factor: 2, max: 4h, lifetime: 5d, warn_after: 4h}\n"
+                "lanes: [{match: \"*\", connections: 1}]\n");
     world_site(&w, "site")->connect_ms = 1000;
     for (size_t i = 0; i < COUNT_OF(priorities); i++)
         ids[i] = world_add(
@@ -716,15 +618,12 @@ static void urgent_mail_goes_first_in_its_accounts_turn(void **state)
             fail_msg("place %zu is not message %d", n, wanted[n]);
         n++;
     }
-    world_done(&w);
 }
 
 // RFC 2852, mode N: the warning comes at the time that was asked for, not by the schedule.
 static void warns_when_asked_for(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     world_site(&w, "site")->reply = WORLD_DEFER;
     world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .warn_ms = MINUTE_MS});
     world_run(&w, MINUTE_MS - 1000);
@@ -733,40 +632,39 @@ static void warns_when_asked_for(void **state)
     assert_number("warned", w.warned, 1);
     world_run(&w, 5 * HOUR_MS);
     assert_number("warned once", w.warned, 1);
-    world_done(&w);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(delivers),
-        cmocka_unit_test(refuses_a_second_of_the_same_id),
-        cmocka_unit_test(splits_by_recipients_per_transaction),
-        cmocka_unit_test(retries_by_the_schedule),
-        cmocka_unit_test(mixes_results_of_one_batch),
-        cmocka_unit_test(expires_and_warns_while_dns_fails),
-        cmocka_unit_test(expires_while_the_lane_backs_off),
-        cmocka_unit_test(fails_what_dns_refuses),
-        cmocka_unit_test(reroutes_after_a_reload),
-        cmocka_unit_test(reroutes_what_was_resolved),
-        cmocka_unit_test(reroutes_what_dns_failed_for),
-        cmocka_unit_test(connects_later),
-        cmocka_unit_test(keeps_scheduled_mail_to_the_wall_clock),
-        cmocka_unit_test(charges_no_jump_to_lifetimes),
-        cmocka_unit_test(holds_and_releases),
-        cmocka_unit_test(holds_one_recipient_of_many),
-        cmocka_unit_test(holds_keep_the_schedule),
-        cmocka_unit_test(suspends_beside_operators_holds),
-        cmocka_unit_test(suspends_what_was_in_flight),
-        cmocka_unit_test(retries_now),
-        cmocka_unit_test(lists_in_pages),
-        cmocka_unit_test(keeps_bodies_within_the_budget),
-        cmocka_unit_test(moves_with_the_mx_set),
-        cmocka_unit_test(tells_the_oldest_message),
-        cmocka_unit_test(closes_used_up_connections),
-        cmocka_unit_test(respects_proof),
-        cmocka_unit_test(urgent_mail_goes_first_in_its_accounts_turn),
-        cmocka_unit_test(warns_when_asked_for),
+        WORLD_TEST(delivers),
+        WORLD_TEST(refuses_a_second_of_the_same_id),
+        WORLD_TEST(splits_by_recipients_per_transaction),
+        WORLD_TEST(retries_by_the_schedule),
+        WORLD_TEST(mixes_results_of_one_batch),
+        WORLD_TEST(expires_and_warns_while_dns_fails),
+        WORLD_TEST(expires_while_the_lane_backs_off),
+        WORLD_TEST(fails_what_dns_refuses),
+        WORLD_TEST(reroutes_after_a_reload),
+        WORLD_TEST(reroutes_what_was_resolved),
+        WORLD_TEST(reroutes_what_dns_failed_for),
+        WORLD_TEST(connects_later),
+        WORLD_TEST(keeps_scheduled_mail_to_the_wall_clock),
+        WORLD_TEST(charges_no_jump_to_lifetimes),
+        WORLD_TEST(holds_and_releases),
+        WORLD_TEST(holds_one_recipient_of_many),
+        WORLD_TEST(holds_keep_the_schedule),
+        WORLD_TEST(suspends_beside_operators_holds),
+        WORLD_TEST(suspends_what_was_in_flight),
+        WORLD_TEST(retries_now),
+        WORLD_TEST(lists_in_pages),
+        WORLD_TEST(keeps_bodies_within_the_budget),
+        WORLD_TEST(moves_with_the_mx_set),
+        WORLD_TEST(tells_the_oldest_message),
+        WORLD_TEST(closes_used_up_connections),
+        WORLD_TEST(respects_proof),
+        WORLD_TEST(urgent_mail_goes_first_in_its_accounts_turn),
+        WORLD_TEST(warns_when_asked_for),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);

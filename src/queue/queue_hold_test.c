@@ -1,32 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include "base/check.h"
-#include "base/test_base.h"
-#include "queue/queue_world.h"
+#include "queue/queue_world_test.h"
 
-#define HOUR_MS 3600000
-
-static const char CONF[] = "retry: {first: 5m, factor: 2, max: 4h, lifetime: 5d, warn_after: 4h}\n"
-                           "lanes: [{match: \"*\", connections: 4}]\n";
-
-static void start(struct world *w, const char *conf)
+static uint64_t held(void)
 {
-    world_init(w, &(struct world_options){.conf = conf, .workers = 2, .seed = 1});
-    w->keep_sent = true;
-    world_site(w, "site");
-}
-
-static uint64_t held(struct world *w)
-{
-    struct queue_counts c;
-    queue_count(w->queue, &c);
-    return c.recipients[QUEUE_STATE_HELD];
+    return counts().recipients[QUEUE_STATE_HELD];
 }
 
 static void holds_mail_to_come(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     uint64_t kicks = 0;
     queue_hold_domain(w.queue, BYTES("a.site"), true, NULL, &kicks);
     queue_hold_account(w.queue, 3, true, NULL, &kicks);
@@ -35,20 +17,19 @@ static void holds_mail_to_come(void **state)
     world_add(&w, &(struct world_mail){.domain = "b.site", .account = 1, .recipients = 1});
     world_run(&w, 1000);
     assert_number("done", w.done, 1);
-    assert_number("held", held(&w), 2);
+    assert_number("held", held(), 2);
     world_crash(&w, 1000, false); // the rules last
     world_add(&w, &(struct world_mail){.domain = "a.site", .account = 1, .recipients = 1});
     queue_hold_account(w.queue, 3, false, NULL, &kicks);
     world_add(&w, &(struct world_mail){.domain = "b.site", .account = 3, .recipients = 1});
     world_run(&w, 1000);
     assert_number("done", w.done, 2);
-    world_done(&w);
 }
 
-static void assert_why(struct world *w, struct message_id id, const char *setting)
+static void assert_why(struct message_id id, const char *setting)
 {
     struct queue_reason why;
-    assert_int_equal(queue_why(w->queue, id, 1, w->now, &why), OK);
+    assert_int_equal(queue_why(w.queue, id, 1, w.now, &why), OK);
     assert_string_equal(why.setting, setting);
 }
 
@@ -56,8 +37,6 @@ static void assert_why(struct world *w, struct message_id id, const char *settin
 static void keeps_what_another_hold_covers(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     uint64_t kicks = 0, covered = 0;
     struct queue_filter all = {.held_only = true, .covered = &covered}, domain = all, one = all,
                         account = all;
@@ -70,26 +49,25 @@ static void keeps_what_another_hold_covers(void **state)
     queue_hold_domain(w.queue, BYTES("a.site"), true, NULL, &kicks);
     queue_hold_all(w.queue, true, NULL, &kicks);
     assert_true(world_next_claim(&w, &(struct queue_filter){.unheld_only = true}, QUEUE_HELD));
-    assert_why(&w, id, "queue release --all");
+    assert_why(id, "queue release --all");
     queue_hold_all(w.queue, false, NULL, &kicks);
     assert_false(world_next_claim(&w, &all, QUEUE_RELEASED));
     assert_number("those that stay are told", covered, 2);
-    assert_why(&w, id, "queue release --domain");
+    assert_why(id, "queue release --domain");
     one.recipient = 2;
     assert_false(world_next_claim(&w, &one, QUEUE_RELEASED));
     assert_number("the one as well", covered, 3);
     queue_hold_domain(w.queue, BYTES("a.site"), false, NULL, &kicks);
     assert_false(world_next_claim(&w, &domain, QUEUE_RELEASED));
-    assert_why(&w, id, "queue release --account");
+    assert_why(id, "queue release --account");
     world_crash(&w, 1000, false);
     world_run(&w, HOUR_MS);
     assert_number("nothing left", w.sent_count, 0);
     queue_hold_account(w.queue, 3, false, NULL, &kicks);
-    assert_why(&w, id, "queue release");
+    assert_why(id, "queue release");
     assert_true(world_next_claim(&w, &account, QUEUE_RELEASED));
     world_run(&w, HOUR_MS);
     assert_number("done", w.done, 2);
-    world_done(&w);
 }
 
 // A message that is let go by itself is under way for good, whatever covers it: over deferrals and restarts, until it is
@@ -97,8 +75,6 @@ static void keeps_what_another_hold_covers(void **state)
 static void lets_one_through(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     uint64_t kicks = 0;
     struct queue_reason why;
     const struct world_mail mail = {.domain = "a.site", .account = 3, .recipients = 2};
@@ -118,11 +94,11 @@ static void lets_one_through(void **state)
     world_crash(&w, 1000, false);
     world_run(&w, HOUR_MS);
     assert_true(w.sent_count > 1);
-    assert_number("held", held(&w), 3);
+    assert_number("held", held(), 3);
     struct queue_filter domain = {
         .by = QUEUE_SELECT_DOMAIN, .domain = BYTES("a.site"), .unheld_only = true};
     assert_true(world_next_claim(&w, &domain, QUEUE_HELD));
-    assert_number("held", held(&w), 4);
+    assert_number("held", held(), 4);
     assert_false(world_next_claim(&w, &(struct queue_filter){.held_only = true}, QUEUE_RELEASED));
     world_site(&w, "site")->reply = WORLD_DELIVER;
     world_crash(&w, 1000, false);
@@ -132,7 +108,6 @@ static void lets_one_through(void **state)
     assert_true(world_next_claim(&w, &one, QUEUE_EXEMPTED));
     world_run(&w, HOUR_MS);
     assert_number("done", w.done, 2);
-    world_done(&w);
 }
 
 // Of a restored backup nothing goes before all of it is released: not what was let go by itself before the backup either,
@@ -140,8 +115,6 @@ static void lets_one_through(void **state)
 static void holds_a_restored_backup(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     uint64_t kicks = 0, covered = 0;
     queue_hold_domain(w.queue, BYTES("a.site"), true, NULL, &kicks);
     struct message_id id = world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
@@ -150,7 +123,7 @@ static void holds_a_restored_backup(void **state)
     queue_hold_restored(w.queue);
     assert_false(world_next_claim(&w, &one, QUEUE_EXEMPTED));
     assert_number("covered", covered, 1);
-    assert_why(&w, id, "queue release --all");
+    assert_why(id, "queue release --all");
     queue_hold_all(w.queue, false, NULL, &kicks);
     assert_true(world_next_claim(&w, &one, QUEUE_EXEMPTED));
     queue_hold_restored(w.queue);
@@ -161,15 +134,12 @@ static void holds_a_restored_backup(void **state)
     assert_true(world_next_claim(&w, &(struct queue_filter){.held_only = true}, QUEUE_RELEASED));
     world_run(&w, HOUR_MS);
     assert_number("done", w.done, 1);
-    world_done(&w);
 }
 
 // A hold begins while an attempt is under way that fails: it is the last until the hold ends.
 static void holds_what_was_in_flight(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     uint64_t kicks = 0;
     struct world_site *site = world_site(&w, "site");
     site->reply = WORLD_DEFER;
@@ -178,7 +148,7 @@ static void holds_what_was_in_flight(void **state)
     world_run(&w, 1000);
     queue_hold_domain(w.queue, BYTES("a.site"), true, NULL, &kicks);
     world_run(&w, 10000);
-    assert_number("held", held(&w), 1);
+    assert_number("held", held(), 1);
     site->reply = WORLD_DELIVER;
     world_run(&w, HOUR_MS);
     assert_number("done", w.done, 0);
@@ -186,15 +156,12 @@ static void holds_what_was_in_flight(void **state)
     assert_true(world_next_claim(&w, &(struct queue_filter){.held_only = true}, QUEUE_RELEASED));
     world_run(&w, HOUR_MS);
     assert_number("done", w.done, 1);
-    world_done(&w);
 }
 
 // A restored backup starts like this: nothing goes out until it is released, not even after a restart.
 static void holds_everything(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     uint64_t kicks = 0;
     queue_hold_all(w.queue, true, NULL, &kicks);
     world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 2});
@@ -202,7 +169,7 @@ static void holds_everything(void **state)
     world_crash(&w, 1000, false);
     world_add(&w, &(struct world_mail){.domain = "b.site", .recipients = 1});
     world_run(&w, 1000);
-    assert_number("held", held(&w), 3);
+    assert_number("held", held(), 3);
     assert_number("sent", w.sent_count, 0);
     queue_hold_all(w.queue, false, NULL, &kicks);
     world_next_claim(&w, &(struct queue_filter){.by = QUEUE_SELECT_ALL}, QUEUE_RELEASED);
@@ -212,17 +179,16 @@ static void holds_everything(void **state)
     world_add(&w, &(struct world_mail){.domain = "b.site", .recipients = 1});
     world_run(&w, 1000);
     assert_number("and it stays released", w.done, 4);
-    world_done(&w);
 }
 
-static struct queue_hold_row row_of(struct world *w, size_t at, size_t count)
+static struct queue_hold_row row_of(size_t at, size_t count)
 {
     struct queue_hold_row rows[8];
     uint64_t cursor = 0, counted = 0;
     size_t n = 0;
-    while (queue_count_held(w->queue, &counted))
+    while (queue_count_held(w.queue, &counted))
         ;
-    for (size_t got; (got = queue_holds(w->queue, &cursor, rows + n, 1)) > 0;)
+    for (size_t got; (got = queue_holds(w.queue, &cursor, rows + n, 1)) > 0;)
         n += got;
     assert_int_equal(n, count);
     return rows[at];
@@ -232,8 +198,6 @@ static struct queue_hold_row row_of(struct world *w, size_t at, size_t count)
 static void are_told(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     uint64_t kicks = 0;
     const struct wall since = w.now.wall;
     const struct queue_hold_facts facts = {since, BYTES("cli:uid 33"),
@@ -249,8 +213,7 @@ static void are_told(void **state)
               &(struct world_mail){.domain = "d.site", .account = 3, .recipients = 2, .spread = 2});
     world_run(&w, 1000);
     for (int i = 0; i < 2; i++) {
-        struct queue_hold_row a = row_of(&w, 0, 3), b = row_of(&w, 1, 3),
-                              account = row_of(&w, 2, 3);
+        struct queue_hold_row a = row_of(0, 3), b = row_of(1, 3), account = row_of(2, 3);
         assert_true(a.by == QUEUE_SELECT_DOMAIN && account.by == QUEUE_SELECT_ACCOUNT);
         assert_string_equal(a.domain, "a.site");
         assert_true(a.since.us == since.us && !a.restored);
@@ -268,39 +231,35 @@ static void are_told(void **state)
                         "held until released: mail to a.site is held: blocked:?\xc3\xa4sk X");
     queue_hold_restored(w.queue);
     queue_hold_all(w.queue, true, &facts, &kicks);
-    assert_true(row_of(&w, 0, 5).restored && row_of(&w, 1, 5).by == QUEUE_SELECT_ALL);
+    assert_true(row_of(0, 5).restored && row_of(1, 5).by == QUEUE_SELECT_ALL);
     queue_hold_all(w.queue, false, NULL, &kicks);
     queue_hold_domain(w.queue, BYTES("b.site"), false, NULL, &kicks);
-    assert_true(row_of(&w, 1, 2).account == 3);
-    world_done(&w);
+    assert_true(row_of(1, 2).account == 3);
 }
 
 // Notes of the first release say no more than that there is a rule.
 static void restores_old_notes(void **state)
 {
     (void)state;
-    struct world w;
-    start(&w, CONF);
     assert_int_equal(queue_restore(w.queue, BYTES("hold/domain/a.site"), BYTES("1"), w.now), OK);
     assert_int_equal(queue_restore(w.queue, BYTES("hold/all/all"), BYTES("1"), w.now), OK);
     assert_int_equal(queue_restore(w.queue, BYTES("hold/other/x"), BYTES("1"), w.now), E_SYNTAX);
     assert_int_equal(queue_restore(w.queue, BYTES("hold/domain/"), BYTES("1"), w.now), E_SYNTAX);
-    assert_true(row_of(&w, 0, 2).since.us == 0 && row_of(&w, 1, 2).since.us == 0);
-    assert_string_equal(row_of(&w, 1, 2).domain, "a.site");
-    world_done(&w);
+    assert_true(row_of(0, 2).since.us == 0 && row_of(1, 2).since.us == 0);
+    assert_string_equal(row_of(1, 2).domain, "a.site");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(holds_mail_to_come),
-        cmocka_unit_test(keeps_what_another_hold_covers),
-        cmocka_unit_test(lets_one_through),
-        cmocka_unit_test(holds_a_restored_backup),
-        cmocka_unit_test(holds_what_was_in_flight),
-        cmocka_unit_test(holds_everything),
-        cmocka_unit_test(are_told),
-        cmocka_unit_test(restores_old_notes),
+        WORLD_TEST(holds_mail_to_come),
+        WORLD_TEST(keeps_what_another_hold_covers),
+        WORLD_TEST(lets_one_through),
+        WORLD_TEST(holds_a_restored_backup),
+        WORLD_TEST(holds_what_was_in_flight),
+        WORLD_TEST(holds_everything),
+        WORLD_TEST(are_told),
+        WORLD_TEST(restores_old_notes),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
