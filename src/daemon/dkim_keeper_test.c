@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/test_base.h"
+#include "intake/snapshot_test.h"
 #include "net/sign_port.h"
 #include "sign/dkim_key.h"
 #include "sim.h"
@@ -126,11 +127,6 @@ static void publish(const char *selector, const char *record)
     sim_dns_add_text(name, record);
 }
 
-static void free_conf(void *value)
-{
-    conf_free(value);
-}
-
 static void on_changed(void *ctx)
 {
     CHECK(ctx == &changes);
@@ -219,7 +215,7 @@ static int begin(void **state)
     CHECK(conf_load_text(BYTES("hostname: relay.test\nspool: /s\nstate: /t\n"
                                "dkim: {check_every: 10m, grace: 3d}\n"),
                          "test", "/", &conf, &error) == OK);
-    snapshot = conf_snapshot_new(conf_part_new(conf, free_conf), NULL, NULL, NULL, 1);
+    snapshot = test_snapshot(conf, NULL, NULL, NULL);
     apply("account.add", "{'account':'acme'}");
     apply("domain.add",
           "{'account':'acme','domain':'a.test','token':'abcdefghijklmnop','trust':true}");

@@ -14,12 +14,11 @@
 #include "base/test_base.h"
 #include "dns/dns_mx.h"
 #include "dns/dns_rdata.h"
+#include "intake/snapshot_test.h"
 #include "mail/mail_address.h"
-#include "route/route.h"
 #include "sim.h"
 #include "sim_dns.h"
 #include "sim_site.h"
-#include "store/store_directory.h"
 
 #define PATIENCE_MS 600000
 
@@ -46,32 +45,12 @@ static void keep_lines(void *ctx, struct bytes line)
         snprintf(told + used, sizeof told - used, "%.*s\n", BYTES_FMT(line));
 }
 
-static void free_conf(void *value)
-{
-    conf_free(value);
-}
-
-static void free_routes(void *value)
-{
-    route_table_free(value);
-}
-
-static void free_accounts(void *value)
-{
-    store_directory_free(value);
-}
-
 static void kick(void *ctx, uint64_t which)
 {
     (void)ctx;
     for (uint32_t i = 0; i < workers_count; i++)
         if (which & 1u << i && delivers[i])
             deliver_kick(delivers[i]);
-}
-
-static void free_bounces(void *value)
-{
-    bounce_rules_free(value);
 }
 
 // "/one" has "one" in it.
@@ -93,9 +72,7 @@ static const char *const TENANT_ROUTES[] = {
 static struct conf_snapshot *make_snapshot(uint32_t generation)
 {
     struct route_files files = {.read = read_password};
-    struct buf text = {0}, errors = {0};
-    struct conf *conf = NULL;
-    struct route_table *routes = NULL;
+    struct buf text = {0};
     buf_printf(
         &text,
         "hostname: relay.example\nspool: /spool\nstate: /state\n"
@@ -116,16 +93,9 @@ static struct conf_snapshot *make_snapshot(uint32_t generation)
         "%s%s"
         "  - {match: {}, via: mx}\n",
         root, TENANT_ROUTES[generation - 1], TENANT_ROUTES[2 - generation]);
-    if (conf_load_text(buf_bytes(&text), "test", "/", &conf, &errors) != OK ||
-        route_table_new(conf, &files, generation, &routes, &errors) != OK)
-        fail_msg("%s", buf_cstr(&errors));
+    struct conf_snapshot *made =
+        test_snapshot_parse(buf_bytes(&text), &files, generation, store_directory_empty());
     buf_done(&text);
-    struct conf_part *parts[] = {conf_part_new(conf, free_conf), conf_part_new(routes, free_routes),
-                                 conf_part_new(store_directory_empty(), free_accounts),
-                                 conf_part_new(bounce_rules_default(), free_bounces)};
-    struct conf_snapshot *made = conf_snapshot_new(parts[0], parts[1], parts[2], parts[3], 1);
-    for (size_t i = 0; i < COUNT_OF(parts); i++)
-        conf_part_release(parts[i]);
     return made;
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/test_base.h"
+#include "intake/snapshot_test.h"
 #include "net/sign_port.h"
 #include "sign/dkim_key.h"
 #include "sign/dkim_verify.h"
@@ -110,16 +111,6 @@ static void add_key(const char *owner, const char *domain, const char *algorithm
     apply("dkim.seen", "{'number':%d}", keys_made);
 }
 
-static void free_conf(void *value)
-{
-    conf_free(value);
-}
-
-static void free_accounts(void *value)
-{
-    store_directory_free(value);
-}
-
 static void make_snapshot(void)
 {
     struct store_directory *accounts;
@@ -129,11 +120,7 @@ static void make_snapshot(void)
     CHECK(conf_load_text(BYTES("hostname: relay.test\nspool: /s\nstate: /t\n"
                                "dkim: {service_domain: service.test}\n"),
                          "test", "/", &conf, &errors) == OK);
-    struct conf_part *parts[] = {conf_part_new(conf, free_conf),
-                                 conf_part_new(accounts, free_accounts)};
-    snapshot = conf_snapshot_new(parts[0], NULL, parts[1], NULL, 1);
-    conf_part_release(parts[0]);
-    conf_part_release(parts[1]);
+    snapshot = test_snapshot(conf, NULL, accounts, NULL);
 }
 
 static int setup(void **state)

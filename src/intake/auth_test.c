@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/test_base.h"
+#include "intake/snapshot_test.h"
 #include "sim.h"
 #include "store/store.h"
 #include "store/store_test.h"
@@ -31,16 +32,6 @@ static void count_lines(void *ctx, struct bytes line)
     (void)ctx;
     warned += bytes_search(line, BYTES("login failed")) >= 0;
     assert_int_equal(bytes_search(line, BYTES("passw")), -1); // law 10
-}
-
-static void nothing(void *value)
-{
-    (void)value;
-}
-
-static void free_accounts(void *value)
-{
-    store_directory_free(value);
 }
 
 static void apply(struct store *store, const char *op, const char *args)
@@ -98,11 +89,7 @@ static int setup(void **state)
     sim_start(3); // seeds the maps
     struct store_directory *accounts = make_accounts();
     joe = store_directory_account(accounts, BYTES("acme"))->number;
-    struct conf_part *none = conf_part_new(NULL, nothing),
-                     *part = conf_part_new(accounts, free_accounts);
-    snapshot = conf_snapshot_new(none, none, part, NULL, 1);
-    conf_part_release(none);
-    conf_part_release(part);
+    snapshot = test_snapshot(NULL, NULL, accounts, NULL);
     host = sim_host_new("relay", NULL);
     return sim_host_call(host, start_loops, NULL) ? 0 : -1;
 }

@@ -10,9 +10,8 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/test_base.h"
-#include "bounce/bounce_rules.h"
 #include "dns/dns.h"
-#include "route/route.h"
+#include "intake/snapshot_test.h"
 #include "sim.h"
 #include "sim_dns.h"
 #include "store/store.h"
@@ -45,26 +44,6 @@ static void no_kick(void *ctx, uint64_t workers)
     (void)workers;
 }
 
-static void free_conf(void *value)
-{
-    conf_free(value);
-}
-
-static void free_routes(void *value)
-{
-    route_table_free(value);
-}
-
-static void free_accounts(void *value)
-{
-    store_directory_free(value);
-}
-
-static void free_bounces(void *value)
-{
-    bounce_rules_free(value);
-}
-
 // ---- the world -----------------------------------------------------------------------------------------------
 
 // An account whose mail is refused where preflight finds reason.
@@ -92,19 +71,7 @@ static struct conf_snapshot *make_snapshot(void)
         "  - {name: in, address: \"192.0.2.10:25\", tls: none, auth: optional,\n"
         "     trusted: [10.0.0.0/8], account: acme}\n"
         "routes:\n  - {match: {}, via: discard}\n";
-    struct buf errors = {0};
-    struct conf *conf = NULL;
-    struct route_table *routes = NULL;
-    if (conf_load_text(bytes_cstr(TEXT), "test", "/", &conf, &errors) != OK ||
-        route_table_new(conf, NULL, 1, &routes, &errors) != OK)
-        fail_msg("%s", buf_cstr(&errors));
-    struct conf_part *parts[] = {conf_part_new(conf, free_conf), conf_part_new(routes, free_routes),
-                                 conf_part_new(make_accounts(), free_accounts),
-                                 conf_part_new(bounce_rules_default(), free_bounces)};
-    struct conf_snapshot *made = conf_snapshot_new(parts[0], parts[1], parts[2], parts[3], 1);
-    for (size_t i = 0; i < COUNT_OF(parts); i++)
-        conf_part_release(parts[i]);
-    return made;
+    return test_snapshot_parse(bytes_cstr(TEXT), NULL, 1, make_accounts());
 }
 
 static void open_door(struct sys_task *task)

@@ -6,10 +6,8 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "bounce/bounce_rules.h"
 #include "daemon/worker.h"
-#include "route/route.h"
-#include "store/store_directory.h"
+#include "intake/snapshot_test.h"
 
 // All that a crash takes away.
 struct relay {
@@ -36,44 +34,6 @@ static struct {
     struct relay *relay; // NULL: down
     int start_err;
 } machine;
-
-// ---- configuration -------------------------------------------------------------------------------
-
-static void free_conf(void *value)
-{
-    conf_free(value);
-}
-
-static void free_routes(void *value)
-{
-    route_table_free(value);
-}
-
-static void free_accounts(void *value)
-{
-    store_directory_free(value);
-}
-
-static void free_bounces(void *value)
-{
-    bounce_rules_free(value);
-}
-
-static struct conf_snapshot *read_config(const char *text)
-{
-    struct conf *conf;
-    struct route_table *routes;
-    struct buf errors = {0};
-    int err = conf_load_text(bytes_cstr(text), "sim.yaml", "/", &conf, &errors);
-    if (!err)
-        err = route_table_new(conf, NULL, 1, &routes, &errors);
-    if (err)
-        fputs(buf_cstr(&errors), stderr);
-    CHECK(!err);
-    return conf_snapshot_new(conf_part_new(conf, free_conf), conf_part_new(routes, free_routes),
-                             conf_part_new(store_directory_empty(), free_accounts),
-                             conf_part_new(bounce_rules_default(), free_bounces), 1);
-}
 
 // ---- recovery ------------------------------------------------------------------------------------
 
@@ -202,7 +162,8 @@ static void start_services(struct relay *r)
 static void boot(void *ctx)
 {
     struct relay *r = ctx;
-    r->snapshot = read_config(machine.setup.config);
+    r->snapshot =
+        test_snapshot_parse(bytes_cstr(machine.setup.config), NULL, 1, store_directory_empty());
     make_queue(r);
     machine.start_err = open_spool(r);
     if (machine.start_err)
