@@ -17,6 +17,7 @@
 #include "cli/cli_control.h"
 #include "cli/doctor.h"
 #include "conf/conf_value.h"
+#include "sys/sys_sockaddr.h"
 
 #define INODES_MAX 64
 #define OUTGOING_MS 10000
@@ -163,25 +164,16 @@ static struct bytes program_of(struct doctor *d, uint64_t pid)
 
 static int bind_to(const struct sys_addr *addr, bool any_family)
 {
-    struct sockaddr_storage sa = {0};
-    struct sockaddr_in *sa4 = (void *)&sa;
-    struct sockaddr_in6 *sa6 = (void *)&sa;
-    bool ip6 = addr->kind == SYS_ADDR_IP6;
+    struct sockaddr_storage sa;
+    socklen_t len = sys_addr_to_sockaddr(addr, &sa);
     int one = 1, only = !any_family, e = 0;
-    if (ip6) {
-        *sa6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(addr->port)};
-        memcpy(&sa6->sin6_addr, addr->ip, 16);
-    } else {
-        *sa4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(addr->port)};
-        memcpy(&sa4->sin_addr, addr->ip, 4);
-    }
     int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd == -1)
         return errno;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (ip6)
+    if (sa.ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only);
-    if (bind(fd, (struct sockaddr *)&sa, ip6 ? sizeof *sa6 : sizeof *sa4) == -1)
+    if (bind(fd, (struct sockaddr *)&sa, len) == -1)
         e = errno;
     close(fd);
     return e;
@@ -252,19 +244,14 @@ static void check_port(struct doctor *d, struct bytes name, struct bytes endpoin
 // Connects and waits for a greeting. 0, or an errno; `out` gets its first bytes.
 static int greet(const struct sys_addr *to, char *out, size_t size)
 {
-    struct sockaddr_in sa4 = {.sin_family = AF_INET, .sin_port = htons(to->port)};
-    struct sockaddr_in6 sa6 = {.sin6_family = AF_INET6, .sin6_port = htons(to->port)};
-    bool ip6 = to->kind == SYS_ADDR_IP6;
+    struct sockaddr_storage sa;
     int e = 0;
-    socklen_t len = sizeof e;
-    memcpy(ip6 ? (void *)&sa6.sin6_addr : (void *)&sa4.sin_addr, to->ip, ip6 ? 16 : 4);
-    int fd = socket(ip6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    socklen_t sa_len = sys_addr_to_sockaddr(to, &sa), len = sizeof e;
+    int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd == -1)
         return errno;
     struct pollfd p = {.fd = fd, .events = POLLOUT};
-    if (connect(fd, ip6 ? (struct sockaddr *)&sa6 : (struct sockaddr *)&sa4,
-                ip6 ? sizeof sa6 : sizeof sa4) == -1 &&
-        errno != EINPROGRESS)
+    if (connect(fd, (struct sockaddr *)&sa, sa_len) == -1 && errno != EINPROGRESS)
         e = errno;
     else if (poll(&p, 1, OUTGOING_MS) != 1)
         e = ETIMEDOUT;

@@ -6,7 +6,6 @@
 // is closed is reset, and connects again.
 #include "daemon/guard_sockets.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -20,31 +19,15 @@
 #define BACKLOG 4096
 #define ACTIVATED "/activated" // no name of a listener
 
-static socklen_t to_sockaddr(const struct sys_addr *addr, struct sockaddr_storage *out)
-{
-    *out = (struct sockaddr_storage){0};
-    if (addr->kind == SYS_ADDR_IP4) {
-        struct sockaddr_in *in = (struct sockaddr_in *)out;
-        in->sin_family = AF_INET;
-        in->sin_port = htons(addr->port);
-        memcpy(&in->sin_addr, addr->ip, 4);
-        return sizeof *in;
-    }
-    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
-    in6->sin6_family = AF_INET6;
-    in6->sin6_port = htons(addr->port);
-    memcpy(&in6->sin6_addr, addr->ip, 16);
-    return sizeof *in6;
-}
-
 static int bound_port(int fd, struct sys_addr *addr)
 {
     struct sockaddr_storage sa;
+    struct sys_addr bound;
     socklen_t len = sizeof sa;
     if (getsockname(fd, (struct sockaddr *)&sa, &len) == -1)
         return E_IO;
-    addr->port = ntohs(sa.ss_family == AF_INET ? ((struct sockaddr_in *)&sa)->sin_port
-                                               : ((struct sockaddr_in6 *)&sa)->sin6_port);
+    sys_addr_from_sockaddr(&sa, len, &bound);
+    addr->port = bound.port;
     return OK;
 }
 
@@ -65,7 +48,7 @@ static int set_up(int fd, const struct sys_addr *addr, bool both_families, bool 
     if (share && set_share(fd, true) == -1)
         return -1;
     struct sockaddr_storage sa;
-    socklen_t len = to_sockaddr(addr, &sa);
+    socklen_t len = sys_addr_to_sockaddr(addr, &sa);
     if (bind(fd, (struct sockaddr *)&sa, len) == -1 || listen(fd, BACKLOG) == -1)
         return -1;
     return share ? set_share(fd, false) : 0;
