@@ -89,6 +89,14 @@ struct bytes arena_dup(struct arena *a, struct bytes s)
     return (struct bytes){arena_cstr(a, s), s.len};
 }
 
+struct bytes arena_lower(struct arena *a, struct bytes s)
+{
+    char *copy = arena_cstr(a, s);
+    for (size_t i = 0; i < s.len; i++)
+        copy[i] = ascii_lower(copy[i]);
+    return bytes_of(copy, s.len);
+}
+
 struct bytes arena_printf(struct arena *a, const char *format, ...)
 {
     va_list args, again;

@@ -19,6 +19,8 @@ void arena_done(struct arena *a);
 void *arena_new(struct arena *a, size_t bytes);
 // A copy that lives as long as the arena; NUL-terminated behind its end. An empty slice gives BYTES_NONE.
 struct bytes arena_dup(struct arena *a, struct bytes s);
+// A copy with ASCII letters in lower case, NUL-terminated behind its end.
+struct bytes arena_lower(struct arena *a, struct bytes s);
 char *arena_cstr(struct arena *a, struct bytes s);
 struct bytes arena_printf(struct arena *a, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

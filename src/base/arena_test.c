@@ -37,6 +37,9 @@ static void copies_end_in_nul(void **state)
     assert_null(arena_dup(&a, BYTES("")).at);
     assert_string_equal(arena_cstr(&a, BYTES("x\n")), "x\n");
     assert_string_equal(arena_cstr(&a, BYTES_NONE), "");
+    copy = arena_lower(&a, bytes_first(BYTES("aB-Z@[\xc3\x84q"), 9));
+    assert_bytes("lower", copy, BYTES("ab-z@[\xc3\x84q"));
+    assert_int_equal(copy.at[9], 0);
     assert_bytes("printf", arena_printf(&a, "%s-%d", "n", 7), BYTES("n-7"));
     arena_done(&a);
 }

@@ -192,10 +192,7 @@ static struct bytes from_address(struct bounce_reading *r)
     ptrdiff_t bracket = bytes_find_last(value, '<');
     struct bytes found =
         bounce_mail_find_address(bytes_skip(value, bracket < 0 ? 0 : (size_t)bracket), &rest);
-    struct bytes copy = arena_dup(r->arena, found.len ? found : value);
-    for (size_t i = 0; i < copy.len; i++)
-        ((char *)(uintptr_t)copy.at)[i] = ascii_lower(copy.at[i]);
-    return copy;
+    return arena_lower(r->arena, found.len ? found : value);
 }
 
 static void kind_of_records(struct bounce_mail *out)

@@ -22,14 +22,6 @@ struct reading {
     bool wants_header;           // the next header is that one
 };
 
-static struct bytes lower(struct arena *arena, struct bytes s)
-{
-    struct bytes copy = arena_dup(arena, s);
-    for (size_t i = 0; i < copy.len; i++)
-        ((char *)(uintptr_t)copy.at)[i] = ascii_lower(copy.at[i]);
-    return copy;
-}
-
 static struct bytes type_of(struct reading *r, struct bytes block, struct bytes *out_report)
 {
     struct mail_field field;
@@ -37,9 +29,9 @@ static struct bytes type_of(struct reading *r, struct bytes block, struct bytes 
     if (!mail_header_find(block, BYTES("Content-Type"), &field) ||
         mail_content_type_parse(bytes_first(field.value, FIELD_MAX), r->arena, &type))
         return BYTES_NONE;
-    *out_report = lower(r->arena, mail_content_type_find(&type, BYTES("report-type")));
-    return lower(r->arena, arena_printf(r->arena, "%.*s/%.*s", BYTES_FMT(type.type),
-                                        BYTES_FMT(type.subtype)));
+    *out_report = arena_lower(r->arena, mail_content_type_find(&type, BYTES("report-type")));
+    return arena_lower(r->arena, arena_printf(r->arena, "%.*s/%.*s", BYTES_FMT(type.type),
+                                              BYTES_FMT(type.subtype)));
 }
 
 static void on_header(void *ctx, const struct mail_part *part, struct bytes block,

@@ -57,14 +57,6 @@ static struct bytes take_word(struct bytes *line)
     return word;
 }
 
-static struct bytes lower(struct arena *arena, struct bytes s)
-{
-    struct bytes copy = arena_dup(arena, s);
-    for (size_t i = 0; i < copy.len; i++)
-        ((char *)(uintptr_t)copy.at)[i] = ascii_lower(copy.at[i]);
-    return copy;
-}
-
 static bool find_step(struct bytes word, enum sink_step *out)
 {
     for (int i = 0; i < SINK_STEPS; i++)
@@ -173,7 +165,7 @@ static const char *parse_action(struct sink_rules *r, struct rule *rule, struct 
 
 static const char *parse_rule(struct sink_rules *r, struct bytes line, struct rule *rule)
 {
-    rule->who = lower(&r->arena, take_word(&line));
+    rule->who = arena_lower(&r->arena, take_word(&line));
     if (!find_step(take_word(&line), &rule->step))
         return "the step is connect, helo, mail, rcpt, data, content or final";
     if (rule->step <= SINK_HELO && !bytes_eq(rule->who, BYTES("*")))

@@ -247,14 +247,6 @@ int conf_value_server(struct bytes text, struct arena *arena, struct bytes *out)
 
 // ---- names -------------------------------------------------------------------------------------------
 
-static struct bytes lower_copy(struct bytes text, struct arena *arena)
-{
-    char *copy = arena_new(arena, text.len + 1);
-    for (size_t i = 0; i < text.len; i++)
-        copy[i] = ascii_lower(text.at[i]);
-    return bytes_of(copy, text.len);
-}
-
 // RFC 1123 section 2.1, and '_' that some mail domains carry.
 static bool is_label(struct bytes label)
 {
@@ -281,7 +273,7 @@ int conf_value_hostname(struct bytes text, struct arena *arena, struct bytes *ou
         digits = digits && ascii_is_digit(label.at[i]);
     if (digits)
         return E_SYNTAX;
-    *out = lower_copy(text, arena);
+    *out = arena_lower(arena, text);
     return 0;
 }
 
@@ -323,7 +315,7 @@ int conf_value_name(struct bytes text, struct arena *arena, struct bytes *out)
     for (size_t i = 0; i < text.len; i++)
         if (!ascii_is_alnum(text.at[i]) && !memchr("._-", text.at[i], 3))
             return E_SYNTAX;
-    *out = lower_copy(text, arena);
+    *out = arena_lower(arena, text);
     return 0;
 }
 
@@ -346,7 +338,7 @@ static int literal_domain(struct bytes text, struct arena *arena, struct bytes *
         inner = bytes_skip(inner, 5);
     if (conf_value_ip(inner, ip, &ip6))
         return E_SYNTAX;
-    *out = lower_copy(text, arena);
+    *out = arena_lower(arena, text);
     return 0;
 }
 
@@ -367,8 +359,8 @@ int conf_value_pattern(struct bytes text, struct arena *arena, struct bytes *out
         return E_SYNTAX;
     int err = conf_value_domain(bytes_skip(text, (size_t)sign + 1), arena, &domain);
     if (!err)
-        *out = lower_copy(arena_printf(arena, "%.*s@%.*s", BYTES_FMT(local), BYTES_FMT(domain)),
-                          arena);
+        *out = arena_lower(arena,
+                           arena_printf(arena, "%.*s@%.*s", BYTES_FMT(local), BYTES_FMT(domain)));
     return err;
 }
 
@@ -389,7 +381,7 @@ static int parse_host_port(struct bytes text, struct arena *arena, struct conf_v
     if (conf_value_ip(host, ip, &ip6) == 0) {
         if (ip6 != bracketed)
             return E_SYNTAX;
-        out->host = lower_copy(host, arena);
+        out->host = arena_lower(arena, host);
         return 0;
     }
     return bracketed ? E_SYNTAX : conf_value_domain(host, arena, &out->host);

@@ -54,10 +54,7 @@ static struct bytes fold_name(struct arena *arena, struct bytes name)
 {
     if (name.len && name.at[name.len - 1] == '.')
         name.len--;
-    char *at = arena_cstr(arena, name);
-    for (size_t i = 0; i < name.len; i++)
-        at[i] = ascii_lower(at[i]);
-    return bytes_of(at, name.len);
+    return arena_lower(arena, name);
 }
 
 static int read_ip(struct reading *in, struct json_object *value, struct dns_record *out)

@@ -83,17 +83,9 @@ static bool decide(struct signature *s, enum dkim_result result, const char *rea
 
 // ---- the header's fields ------------------------------------------------------------------------
 
-static struct bytes lower(struct arena *arena, struct bytes text)
-{
-    char *at = arena_cstr(arena, text);
-    for (size_t i = 0; i < text.len; i++)
-        at[i] = ascii_lower(at[i]);
-    return bytes_of(at, text.len);
-}
-
 static uint32_t number_of(struct dkim_verify *v, struct bytes name)
 {
-    struct bytes key = lower(&v->arena, name);
+    struct bytes key = arena_lower(&v->arena, name);
     uintptr_t known = (uintptr_t)map_find(&v->names, key);
     if (known)
         return (uint32_t)(known - 1);
@@ -173,7 +165,7 @@ static bool read_domain(struct dkim_verify *v, struct bytes text, struct bytes *
     struct buf route = {.max = MAIL_NAME_MAX};
     bool ok = true;
     if (dkim_name_is_valid(text))
-        *out = lower(&v->arena, text);
+        *out = arena_lower(&v->arena, text);
     else if ((ok = mail_domain_route(text, &route) == OK && route.at[0] != '[')) // RFC 8616
         *out = arena_dup(&v->arena, buf_bytes(&route));
     buf_done(&route);
@@ -385,7 +377,7 @@ static void add_fields(struct dkim_verify *v, const struct signature *s, struct 
     dkim_tags_find(s->tags, "h", &h);
     while (dkim_tags_next_item(&h, &name)) {
         struct arena arena = {0};
-        uintptr_t known = (uintptr_t)map_find(&v->names, lower(&arena, name));
+        uintptr_t known = (uintptr_t)map_find(&v->names, arena_lower(&arena, name));
         arena_done(&arena);
         uint32_t at = known ? v->cursor[known - 1] : NO_FIELD;
         if (at == NO_FIELD)
