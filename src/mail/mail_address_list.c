@@ -58,7 +58,7 @@ static size_t pair_length(struct bytes s)
 }
 
 // Moves behind white space and comments. False: a comment does not end, nests too deep, holds
-// controls.
+// controls; mail_skip_cfws() bears the last two.
 static bool skip_cfws(struct parser *p)
 {
     size_t depth = 0;

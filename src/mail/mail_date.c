@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "mail/mail_date.h"
 
+#include "mail/mail_text.h"
+
 static const char *const day_names[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
 static const char *const month_names[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                           "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
@@ -25,28 +27,6 @@ void mail_date_format(struct wall t, struct buf *out)
     buf_add_cstr(out, " +0000");
 }
 
-// Skips white space, line ends and comments (RFC 5322 section 3.2.2). False: a comment does not
-// end.
-static bool skip_cfws(struct bytes *s)
-{
-    size_t depth = 0, at = 0;
-    for (; at < s->len; at++) {
-        char c = s->at[at];
-        if (c == '(')
-            depth++;
-        else if (depth && c == ')')
-            depth--;
-        else if (depth && c == '\\')
-            at++;
-        else if (!depth && c != ' ' && c != '\t' && c != '\r' && c != '\n')
-            break;
-    }
-    if (depth)
-        return false;
-    *s = bytes_skip(*s, at);
-    return true;
-}
-
 // The letters or the digits that *s starts with, and what white space follows them.
 static bool take_run(struct bytes *s, bool (*is_member)(char c), struct bytes *out)
 {
@@ -55,7 +35,7 @@ static bool take_run(struct bytes *s, bool (*is_member)(char c), struct bytes *o
         n++;
     *out = bytes_first(*s, n);
     *s = bytes_skip(*s, n);
-    return n > 0 && skip_cfws(s);
+    return n > 0 && mail_skip_cfws(s);
 }
 
 static bool take_number(struct bytes *s, size_t digits_min, size_t digits_max, int *out)
@@ -74,7 +54,7 @@ static bool take_char(struct bytes *s, char c)
     if (s->len == 0 || s->at[0] != c)
         return false;
     *s = bytes_skip(*s, 1);
-    return skip_cfws(s);
+    return mail_skip_cfws(s);
 }
 
 static bool take_name(struct bytes *s, const char *const *names, int count, int *out)
@@ -152,7 +132,7 @@ int mail_date_parse(struct bytes text, struct wall *out)
 {
     struct civil c = {0};
     int offset, weekday = -1;
-    if (!skip_cfws(&text))
+    if (!mail_skip_cfws(&text))
         return E_SYNTAX;
     if (text.len && ascii_is_alpha(text.at[0]) &&
         (!take_name(&text, day_names, 7, &weekday) || !take_char(&text, ',')))

@@ -2,29 +2,12 @@
 #include "mail/mail_mime.h"
 
 #include "base/check.h"
+#include "mail/mail_text.h"
 
 // token of RFC 2045 section 5.1: printable ASCII less tspecials
 static bool is_token_char(char c)
 {
     return c > 32 && c < 127 && !ascii_is_one_of(c, "()<>@,;:\\\"/[]?=");
-}
-
-// Moves behind white space, line ends and comments; an unclosed comment takes all.
-static void skip_cfws(struct bytes *s)
-{
-    size_t depth = 0, at = 0;
-    for (; at < s->len; at++) {
-        char c = s->at[at];
-        if (c == '(')
-            depth++;
-        else if (depth && c == ')')
-            depth--;
-        else if (depth && c == '\\')
-            at++;
-        else if (!depth && c != ' ' && c != '\t' && c != '\r' && c != '\n')
-            break;
-    }
-    *s = bytes_skip(*s, at);
 }
 
 static struct bytes take_token(struct bytes *s)
@@ -34,7 +17,7 @@ static struct bytes take_token(struct bytes *s)
         n++;
     struct bytes token = bytes_first(*s, n);
     *s = bytes_skip(*s, n);
-    skip_cfws(s);
+    mail_skip_cfws(s);
     return token;
 }
 
@@ -43,7 +26,7 @@ static bool take_char(struct bytes *s, char c)
     if (s->len == 0 || s->at[0] != c)
         return false;
     *s = bytes_skip(*s, 1);
-    skip_cfws(s);
+    mail_skip_cfws(s);
     return true;
 }
 
@@ -66,7 +49,7 @@ static bool take_quoted(struct bytes *s, struct arena *arena, struct bytes *out)
     }
     *out = bytes_of(value, n);
     *s = bytes_skip(*s, end + 1);
-    skip_cfws(s);
+    mail_skip_cfws(s);
     return true;
 }
 
@@ -86,7 +69,7 @@ int mail_content_type_parse(struct bytes value, struct arena *arena, struct mail
 {
     struct mail_parameter *rows = arena_new(arena, MAIL_PARAMETERS_MAX * sizeof(*rows));
     *out = (struct mail_content_type){.parameters = rows};
-    skip_cfws(&value);
+    mail_skip_cfws(&value);
     out->type = take_token(&value);
     if (out->type.len == 0 || !take_char(&value, '/'))
         return E_SYNTAX;
@@ -98,7 +81,7 @@ int mail_content_type_parse(struct bytes value, struct arena *arena, struct mail
         if (next < 0)
             break;
         value = bytes_skip(value, (size_t)next + 1);
-        skip_cfws(&value);
+        mail_skip_cfws(&value);
         if (out->count == MAIL_PARAMETERS_MAX)
             return E_LIMIT;
         if (value.len && take_parameter(&value, arena, &rows[out->count]))
@@ -128,7 +111,7 @@ enum mail_encoding mail_encoding_of(struct bytes block)
     struct mail_field field;
     if (!mail_header_find(block, BYTES("Content-Transfer-Encoding"), &field))
         return ENCODING_7BIT;
-    skip_cfws(&field.value);
+    mail_skip_cfws(&field.value);
     struct bytes token = take_token(&field.value);
     for (size_t i = 0; i < COUNT_OF(rows) && field.value.len == 0; i++)
         if (bytes_eq_nocase(token, bytes_cstr(rows[i].name)))

@@ -53,6 +53,24 @@ void mail_utf8_repair(struct bytes s, struct buf *out)
     }
 }
 
+bool mail_skip_cfws(struct bytes *s)
+{
+    size_t depth = 0, at = 0;
+    for (; at < s->len; at++) {
+        char c = s->at[at];
+        if (c == '(')
+            depth++;
+        else if (depth && c == ')')
+            depth--;
+        else if (depth && c == '\\')
+            at++;
+        else if (!depth && c != ' ' && c != '\t' && c != '\r' && c != '\n')
+            break;
+    }
+    *s = bytes_skip(*s, at);
+    return depth == 0;
+}
+
 int mail_hex_value(char c)
 {
     if (ascii_is_digit(c))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// mail_text - characters of mail: atext, UTF-8 code points; shared by the parsers of this folder
+// mail_text - characters of mail: atext, UTF-8 code points, comments; shared by the parsers of this folder
 #pragma once
 
 #include "base/buf.h"
@@ -18,5 +18,8 @@ uint32_t mail_utf8_get(struct bytes s);
 void mail_utf8_put(uint32_t code_point, struct buf *out);
 // Appends s with every byte that is not part of valid UTF-8 as U+FFFD.
 void mail_utf8_repair(struct bytes s, struct buf *out);
+// Moves behind white space, line ends and comments (RFC 5322 section 3.2.2). False: a comment does not end, and has taken
+// all that was left.
+bool mail_skip_cfws(struct bytes *s);
 // The value of a hexadecimal digit, either case; -1 for anything else.
 int mail_hex_value(char c);
