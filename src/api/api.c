@@ -73,22 +73,11 @@ void api_reply_error(struct api_request *r, int err, const char *format, ...)
 struct json_object *api_json_text(struct bytes text)
 {
     if (bytes_is_utf8(text))
-        return json_object_new_string_len(text.at ? text.at : "", (int)text.len);
+        return json_new_text(text);
     struct buf shown = {0};
     buf_add_escaped(&shown, text, 4096);
-    struct json_object *object = json_object_new_string_len(shown.at, (int)shown.len);
+    struct json_object *object = json_new_text(buf_bytes(&shown));
     buf_done(&shown);
-    return object;
-}
-
-struct json_object *api_json_time(struct wall t)
-{
-    if (t.us == 0)
-        return NULL;
-    struct buf text = {0};
-    wall_format(t, &text);
-    struct json_object *object = json_object_new_string_len(text.at, (int)text.len);
-    buf_done(&text);
     return object;
 }
 

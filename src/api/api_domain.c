@@ -152,14 +152,6 @@ static void on_main(struct sys_task *task)
 
 // ---- the store, on the control thread --------------------------------------------------------------------
 
-static struct bytes json_text(struct json_object *object, const char *key, struct arena *arena)
-{
-    struct json_object *value = NULL;
-    json_object_object_get_ex(object, key, &value);
-    const char *text = json_object_get_string(value);
-    return text ? arena_dup(arena, bytes_cstr(text)) : BYTES_NONE;
-}
-
 static int apply(struct api_request *r, const char *name, struct json_object *args,
                  struct store_answer *out, struct buf *error)
 {
@@ -184,12 +176,13 @@ static struct json_object *domain_args(struct bytes account, struct bytes domain
 static void read_domain(struct domain_request *d, struct json_object *row)
 {
     struct json_object *records = NULL, *verified = NULL;
-    d->account = json_text(row, "account", &d->arena);
-    d->check.setup.domain = json_text(row, "domain", &d->arena);
+    d->account = arena_dup(&d->arena, json_find_text(row, "account"));
+    d->check.setup.domain = arena_dup(&d->arena, json_find_text(row, "domain"));
     d->verified =
         json_object_object_get_ex(row, "verified", &verified) && json_object_get_boolean(verified);
     CHECK(json_object_object_get_ex(row, "records", &records));
-    struct bytes proof = json_text(json_object_array_get_idx(records, 0), "value", &d->arena);
+    struct bytes proof =
+        arena_dup(&d->arena, json_find_text(json_object_array_get_idx(records, 0), "value"));
     d->check.setup.token = bytes_skip(proof, (size_t)bytes_find(proof, '=') + 1);
 }
 
@@ -224,8 +217,9 @@ static int find_keys(struct domain_request *d, struct buf *error)
     json_object_object_get_ex(answer.result, "keys", &list);
     for (size_t i = 0; i < json_object_array_length(list) && i < DOMAIN_KEYS_MAX; i++) {
         struct json_object *key = json_object_array_get_idx(list, i);
-        d->keys[d->check.setup.keys_count++] = (struct domain_key){
-            json_text(key, "selector", &d->arena), json_text(key, "record", &d->arena)};
+        d->keys[d->check.setup.keys_count++] =
+            (struct domain_key){arena_dup(&d->arena, json_find_text(key, "selector")),
+                                arena_dup(&d->arena, json_find_text(key, "record"))};
     }
     json_object_put(answer.result);
     return OK;

@@ -22,7 +22,7 @@ static void add_event(struct json_object *o, const struct history_event *e, enum
                       struct bytes text)
 {
     bool reply = type == e->type; // an attempt has none yet
-    json_object_object_add(o, "at", api_json_time(e->at));
+    json_add_time(o, "at", e->at);
     json_object_object_add(o, "type", json_object_new_string(spool_event_name(type)));
     json_object_object_add(o, "id", api_json_id(e->id));
     json_object_object_add(o, "recipient", e->address.len ? api_json_text(e->address) : NULL);

@@ -68,7 +68,7 @@ static struct json_object *deliver_by_of(const struct envelope *e)
     if (e->by_mode == BY_NONE)
         return NULL;
     struct json_object *o = json_object_new_object();
-    json_object_object_add(o, "until", api_json_time(e->deliver_by));
+    json_add_time(o, "until", e->deliver_by);
     json_object_object_add(o, "else",
                            json_object_new_string(e->by_mode == BY_RETURN ? "return" : "notify"));
     json_object_object_add(o, "trace", json_object_new_boolean(e->by_trace));
@@ -90,10 +90,10 @@ static void on_message(void *ctx, const struct history_message *m)
     json_object_object_add(o, "message_id", api_json_text(m->message_id));
     json_object_object_add(o, "envid", m->envid.len ? api_json_text(m->envid) : NULL);
     json_object_object_add(o, "size", json_object_new_uint64(m->size));
-    json_object_object_add(o, "accepted_at", api_json_time(m->accepted_at));
+    json_add_time(o, "accepted_at", m->accepted_at);
     json_object_object_add(o, "body", json_object_new_string(body_word(m->envelope->body)));
     json_object_object_add(o, "priority", json_object_new_int(m->envelope->priority));
-    json_object_object_add(o, "not_before", api_json_time(m->envelope->not_before));
+    json_add_time(o, "not_before", m->envelope->not_before);
     json_object_object_add(o, "deliver_by", deliver_by_of(m->envelope));
     json_object_object_add(o, "preflight", findings_of(m));
 }
@@ -139,7 +139,7 @@ void api_add_class(struct json_object *to, struct bounce_class class)
 static struct json_object *last_of(const struct history_event *e)
 {
     struct json_object *last = json_object_new_object();
-    json_object_object_add(last, "at", api_json_time(e->at));
+    json_add_time(last, "at", e->at);
     json_object_object_add(last, "mx", e->mx.len ? api_json_text(e->mx) : NULL);
     json_object_object_add(last, "ip", e->ip.len ? api_json_text(e->ip) : NULL);
     json_object_object_add(last, "tls", e->tls.len ? api_json_text(e->tls) : NULL);
@@ -154,7 +154,7 @@ struct json_object *api_feedback(const struct history_event *e)
 {
     const struct spool_feedback *f = e->feedback;
     struct json_object *o = json_object_new_object();
-    json_object_object_add(o, "at", api_json_time(e->at));
+    json_add_time(o, "at", e->at);
     json_object_object_add(o, "kind", json_object_new_string(feedback_kind_name(f->kind)));
     json_object_object_add(
         o, "reason",
@@ -215,8 +215,8 @@ static void add_places(struct show *s)
             json_object_object_add(s->rows[i].object, "state", json_object_new_string("held"));
         json_object_object_add(s->rows[i].object, "next_attempt_at",
                                place.state == QUEUE_STATE_HELD ? NULL
-                               : place.next_attempt_at.us ? api_json_time(place.next_attempt_at)
-                                                          : api_json_time(now.wall));
+                               : place.next_attempt_at.us ? json_new_time(place.next_attempt_at)
+                                                          : json_new_time(now.wall));
     }
 }
 
@@ -298,7 +298,7 @@ static void reply_reason(struct api_request *r, const struct queue_reason *reaso
 {
     struct json_object *o = json_object_new_object();
     json_object_object_add(o, "limit", json_object_new_string(queue_limit_name(reason->limit)));
-    json_object_object_add(o, "until", api_json_time(reason->until));
+    json_add_time(o, "until", reason->until);
     json_object_object_add(o, "setting",
                            reason->setting[0] ? json_object_new_string(reason->setting) : NULL);
     json_object_object_add(o, "text", api_json_text(bytes_cstr(reason->text)));

@@ -8,6 +8,7 @@
 
 #include "api/api.h"
 #include "api/api_access.h"
+#include "base/json.h"
 #include "base/list.h"
 
 #define API_BODY_MAX ((size_t)1 << 20)
@@ -88,7 +89,6 @@ struct json_object *api_feedback(const struct history_event *e);
 
 // Values for JSON.
 struct json_object *api_json_text(struct bytes text);
-struct json_object *api_json_time(struct wall t); // null when 0
 struct json_object *api_json_id(struct message_id id);
 // An object as one line of `answer`; takes it over.
 void api_add_line(struct api_request *r, struct json_object *object);

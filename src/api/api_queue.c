@@ -70,7 +70,7 @@ static struct json_object *queue_row_json(const struct queue_row *row,
     json_object_object_add(o, "state", json_object_new_string(queue_state_name(row->state)));
     json_object_object_add(o, "recipients", json_object_new_int64(row->recipients));
     json_object_object_add(o, "attempts", json_object_new_int64(row->attempts));
-    json_object_object_add(o, "next_attempt_at", api_json_time(row->next_attempt_at));
+    json_add_time(o, "next_attempt_at", row->next_attempt_at);
     json_object_object_add(o, "size", json_object_new_uint64(row->size));
     return o;
 }
@@ -140,7 +140,7 @@ void api_lanes_get(struct api_request *r)
             struct json_object *o = json_object_new_object();
             json_object_object_add(o, "lane", api_json_text(bytes_cstr(row->name)));
             json_object_object_add(o, "ready", json_object_new_uint64(row->ready));
-            json_object_object_add(o, "oldest_at", api_json_time(row->oldest_at));
+            json_add_time(o, "oldest_at", row->oldest_at);
             json_object_object_add(o, "connections", json_object_new_int64(row->connections));
             json_object_object_add(o, "connecting", json_object_new_int64(row->connecting));
             json_object_object_add(o, "busy", json_object_new_int64(row->busy));
@@ -149,7 +149,7 @@ void api_lanes_get(struct api_request *r)
             json_object_object_add(o, "hour_used", json_object_new_uint64(row->hour_used));
             json_object_object_add(o, "day_used", json_object_new_uint64(row->day_used));
             json_object_object_add(o, "remote_limits", remote_json(&row->remote));
-            json_object_object_add(o, "backoff_until", api_json_time(row->backoff_until));
+            json_add_time(o, "backoff_until", row->backoff_until);
             json_object_object_add(o, "text",
                                    row->text[0] ? api_json_text(bytes_cstr(row->text)) : NULL);
             api_add_line(r, o);
@@ -171,7 +171,7 @@ static struct json_object *hold_json(const struct queue_hold_row *row,
     json_object_object_add(o, "domain",
                            row->domain[0] ? api_json_text(bytes_cstr(row->domain)) : NULL);
     json_object_object_add(o, "account", account ? api_json_text(account->name) : NULL);
-    json_object_object_add(o, "since", api_json_time(row->since));
+    json_add_time(o, "since", row->since);
     json_object_object_add(o, "actor", row->who[0] ? api_json_text(bytes_cstr(row->who)) : NULL);
     json_object_object_add(o, "reason", row->why[0] ? api_json_text(bytes_cstr(row->why)) : NULL);
     json_object_object_add(o, "messages", json_object_new_uint64(row->messages));

@@ -13,8 +13,8 @@ static struct json_object *describe(const struct api *api)
     json_object_object_add(o, "relay_pid", json_object_new_int64(getpid()));
     json_object_object_add(o, "version", json_object_new_string(POSTHASTE_VERSION));
     struct queue_now now = api_now();
-    json_object_object_add(o, "started_at", api_json_time(api->started.wall));
-    json_object_object_add(o, "now", api_json_time(now.wall));
+    json_add_time(o, "started_at", api->started.wall);
+    json_add_time(o, "now", now.wall);
     json_object_object_add(o, "uptime_ms",
                            json_object_new_int64(mono_ms_between(api->started.mono, now.mono)));
     struct json_object *sandbox = json_object_new_object();
@@ -34,7 +34,7 @@ static struct json_object *describe_alert(const struct alerts *alerts, enum aler
     bool raised = alert_is_raised(alerts, id);
     json_object_object_add(o, "alert", json_object_new_string(alert_name(id)));
     json_object_object_add(o, "raised", json_object_new_boolean(raised));
-    json_object_object_add(o, "since", raised ? api_json_time(alerts->at[id].since) : NULL);
+    json_object_object_add(o, "since", raised ? json_new_time(alerts->at[id].since) : NULL);
     json_object_object_add(o, "text",
                            raised ? api_json_text(bytes_cstr(alerts->at[id].text)) : NULL);
     return o;

@@ -71,7 +71,7 @@ static void on_attempt(void *ctx, const struct trace_attempt *t)
 {
     struct answer *a = ctx;
     struct json_object *o = a->object;
-    json_object_object_add(o, "at", api_json_time(t->at));
+    json_add_time(o, "at", t->at);
     json_object_object_add(o, "result", json_object_new_string(trace_result_name(t->result)));
     json_object_object_add(o, "recorded", json_object_new_boolean(t->recorded));
     add_text(o, "lane", t->lane);
@@ -127,7 +127,7 @@ static void add_last(struct answer *a)
 {
     const struct history_event *e = &a->last;
     struct json_object *o = a->object;
-    json_object_object_add(o, "at", api_json_time(e->at));
+    json_add_time(o, "at", e->at);
     json_object_object_add(o, "result", json_object_new_string(spool_event_name(e->type)));
     json_object_object_add(o, "recorded", json_object_new_boolean(false));
     add_text(o, "lane", e->lane);
@@ -204,7 +204,7 @@ void api_traces_get(struct api_request *r)
     for (size_t i = 0; i < count; i++) {
         struct json_object *o = json_object_new_object();
         json_object_object_add(o, "address", api_json_text(bytes_cstr(watches[i].pattern)));
-        json_object_object_add(o, "until", api_json_time(watches[i].until));
+        json_add_time(o, "until", watches[i].until);
         api_add_line(r, o);
     }
     r->status = MHD_HTTP_OK;
@@ -212,12 +212,9 @@ void api_traces_get(struct api_request *r)
 
 static struct bytes text_of(struct api_request *r, const char *key)
 {
-    struct json_object *args = NULL, *value = NULL;
-    if (!json_object_object_get_ex(r->args, "args", &args) ||
-        !json_object_object_get_ex(args, key, &value) ||
-        !json_object_is_type(value, json_type_string))
-        return BYTES_NONE;
-    return bytes_of(json_object_get_string(value), (size_t)json_object_get_string_len(value));
+    struct json_object *args = NULL;
+    (void)!json_object_object_get_ex(r->args, "args", &args);
+    return json_find_text(args, key);
 }
 
 // As it is compared: an address as it is, a domain as A-labels.
@@ -263,7 +260,7 @@ static void change(struct api_request *r, bool add, struct bytes pattern, struct
     } else {
         struct json_object *o = json_object_new_object();
         json_object_object_add(o, "address", api_json_text(pattern));
-        json_object_object_add(o, "until", add ? api_json_time(until) : NULL);
+        json_object_object_add(o, "until", add ? json_new_time(until) : NULL);
         api_reply(r, o);
     }
 }

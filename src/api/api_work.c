@@ -33,7 +33,7 @@ static struct json_object *describe(const struct api_work *w)
                            json_object_new_string(r->row->action ? r->row->action : r->row->op));
     json_object_object_add(o, "actor", api_json_text(r->actor));
     json_object_object_add(o, "pid", json_object_new_int64(r->caller.pid));
-    json_object_object_add(o, "began_at", api_json_time(w->began));
+    json_add_time(o, "began_at", w->began);
     json_object_object_add(o, "unit", json_object_new_string(w->unit));
     json_object_object_add(o, "done", json_object_new_uint64(atomic_load(&w->done)));
     uint64_t of = atomic_load(&w->of);

@@ -22,17 +22,17 @@ struct json_object *cli_domain_proof(struct json_object *domain)
 // "posthaste-verification=TOKEN"
 static struct bytes token_of(struct json_object *domain)
 {
-    struct bytes value = cli_json_text(cli_domain_proof(domain), "value");
+    struct bytes value = json_find_text(cli_domain_proof(domain), "value");
     return bytes_skip(value, (size_t)(bytes_find(value, '=') + 1));
 }
 
 static struct json_object *record_json(const struct domain_record *record)
 {
     struct json_object *object = json_object_new_object();
-    cli_json_add(object, "name", record->name);
-    cli_json_add(object, "type", bytes_cstr(record->type));
-    cli_json_add(object, "value", record->value);
-    cli_json_add(object, "purpose", bytes_cstr(record->purpose));
+    json_add_text(object, "name", record->name);
+    json_add_text(object, "type", bytes_cstr(record->type));
+    json_add_text(object, "value", record->value);
+    json_add_text(object, "purpose", bytes_cstr(record->purpose));
     return object;
 }
 
@@ -41,7 +41,8 @@ static size_t take_keys(struct json_object *list, struct domain_key keys[DOMAIN_
     size_t count = cli_json_count(list);
     for (size_t i = 0; i < count && i < DOMAIN_KEYS_MAX; i++) {
         struct json_object *key = json_object_array_get_idx(list, i);
-        keys[i] = (struct domain_key){cli_json_text(key, "selector"), cli_json_text(key, "record")};
+        keys[i] =
+            (struct domain_key){json_find_text(key, "selector"), json_find_text(key, "record")};
     }
     return count < DOMAIN_KEYS_MAX ? count : DOMAIN_KEYS_MAX;
 }
@@ -50,10 +51,10 @@ void cli_domain_complete(struct cli *cli, struct json_object *domain)
 {
     struct json_object *listed = NULL;
     struct domain_key keys[DOMAIN_KEYS_MAX];
-    struct domain_setup setup = {.domain = cli_json_text(domain, "domain"),
+    struct domain_setup setup = {.domain = json_find_text(domain, "domain"),
                                  .token = token_of(domain),
                                  .conf = cli_conf(cli)};
-    if (cli_dkim_published(cli, cli_json_text(domain, "account"), setup.domain, &listed) == CLI_OK)
+    if (cli_dkim_published(cli, json_find_text(domain, "account"), setup.domain, &listed) == CLI_OK)
         setup.keys_count = take_keys(listed, keys);
     setup.keys = keys;
     struct domain_records made;
@@ -92,13 +93,13 @@ static const char *words_for(struct bytes purpose)
 
 static void print_record(struct json_object *record)
 {
-    struct bytes value = cli_json_text(record, "value"), type = cli_json_text(record, "type");
+    struct bytes value = json_find_text(record, "value"), type = json_find_text(record, "type");
     struct buf shown = {0};
     if (bytes_eq(type, BYTES("TXT")))
         domain_format_txt(value, &shown);
     else
         buf_printf(&shown, "%.*s.", BYTES_FMT(value));
-    printf("  %.*s. %.*s %s\n", BYTES_FMT(cli_json_text(record, "name")), BYTES_FMT(type),
+    printf("  %.*s. %.*s %s\n", BYTES_FMT(json_find_text(record, "name")), BYTES_FMT(type),
            buf_cstr(&shown));
     buf_done(&shown);
 }
@@ -110,7 +111,7 @@ void cli_domain_print_records(struct json_object *domain)
     struct bytes before = BYTES_NONE;
     for (size_t i = 0; i < cli_json_count(records); i++) {
         struct json_object *record = json_object_array_get_idx(records, i);
-        struct bytes purpose = cli_json_text(record, "purpose");
+        struct bytes purpose = json_find_text(record, "purpose");
         if (!bytes_eq(purpose, before))
             printf("\n  ; %.*s: %s\n", BYTES_FMT(purpose), words_for(purpose));
         print_record(record);

@@ -17,24 +17,9 @@
 #define BUSY_WAIT_MS 5000 // another command holds the lock, or the service starts or stops
 #define BUSY_PAUSE_MS 50
 
-struct bytes cli_json_text(struct json_object *object, const char *key)
-{
-    struct json_object *value = NULL;
-    if (!json_object_object_get_ex(object, key, &value) ||
-        !json_object_is_type(value, json_type_string))
-        return BYTES_NONE;
-    return bytes_of(json_object_get_string(value), (size_t)json_object_get_string_len(value));
-}
-
 size_t cli_json_count(struct json_object *list)
 {
     return json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
-}
-
-void cli_json_add(struct json_object *object, const char *key, struct bytes text)
-{
-    json_object_object_add(object, key,
-                           json_object_new_string_len(text.at ? text.at : "", (int)text.len));
 }
 
 // ---- here --------------------------------------------------------------------------------------------

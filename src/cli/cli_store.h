@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "cli/cli.h"
 
 struct json_object;
@@ -23,9 +24,5 @@ int cli_store_open(struct cli *cli, struct store **out);
 struct bytes cli_store_actor(struct arena *arena);
 // The time of day.
 struct wall cli_store_now(void);
-// A string field of an object; empty if it is not there.
-struct bytes cli_json_text(struct json_object *object, const char *key);
 // How many elements; 0 where it is no list: what came need not be what was asked for.
 size_t cli_json_count(struct json_object *list);
-// Adds a string field.
-void cli_json_add(struct json_object *object, const char *key, struct bytes text);

@@ -15,13 +15,13 @@ static bool json_flag(struct json_object *object, const char *key)
 
 static int show_account(struct cli *cli, struct json_object *account)
 {
-    struct bytes name = cli_json_text(account, "account");
+    struct bytes name = json_find_text(account, "account");
     if (cli->json)
         cli_print_json(account);
     else
         printf("account %.*s: %.*s, %.*s%s\n", BYTES_FMT(name),
-               BYTES_FMT(cli_json_text(account, "state")),
-               BYTES_FMT(cli_json_text(account, "class")),
+               BYTES_FMT(json_find_text(account, "state")),
+               BYTES_FMT(json_find_text(account, "class")),
                json_flag(account, "any_sender") ? ", any sender" : "");
     json_object_put(account);
     return CLI_OK;
@@ -30,7 +30,7 @@ static int show_account(struct cli *cli, struct json_object *account)
 static int change_account(struct cli *cli, const char *op, struct json_object *args)
 {
     struct json_object *account;
-    cli_json_add(args, "account", cli_argument(cli, 0));
+    json_add_text(args, "account", cli_argument(cli, 0));
     int exit = cli_store_apply(cli, op, args, &account);
     return exit ? exit : show_account(cli, account);
 }
@@ -39,7 +39,7 @@ static int run_add(struct cli *cli)
 {
     struct json_object *args = json_object_new_object();
     if (cli_value(cli, "class"))
-        cli_json_add(args, "class", bytes_cstr(cli_value(cli, "class")));
+        json_add_text(args, "class", bytes_cstr(cli_value(cli, "class")));
     json_object_object_add(args, "any_sender",
                            json_object_new_boolean(cli_flag(cli, "any-sender")));
     return change_account(cli, "account.add", args);
@@ -67,12 +67,12 @@ static void print_accounts(struct json_object *list)
     cli_table_init(&table, headings);
     for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *account = json_object_array_get_idx(list, i);
-        cli_table_add(&table, cli_json_text(account, "account"));
-        cli_table_add(&table, cli_json_text(account, "state"));
-        cli_table_add(&table, cli_json_text(account, "class"));
+        cli_table_add(&table, json_find_text(account, "account"));
+        cli_table_add(&table, json_find_text(account, "state"));
+        cli_table_add(&table, json_find_text(account, "class"));
         cli_table_add(&table,
                       json_flag(account, "any_sender") ? BYTES("any") : BYTES("own domains"));
-        cli_table_add(&table, cli_json_text(account, "created_at"));
+        cli_table_add(&table, json_find_text(account, "created_at"));
     }
     cli_table_print(&table);
     cli_table_done(&table);
@@ -106,7 +106,7 @@ static void print_options(struct json_object *options)
         buf_clear(&values);
         store_option_list_values((enum store_option)i, &values);
         cli_table_add(&table, bytes_cstr(row->name));
-        cli_table_add(&table, cli_json_text(options, row->name));
+        cli_table_add(&table, json_find_text(options, row->name));
         cli_table_add(&table, buf_bytes(&values));
         cli_table_add(&table, bytes_cstr(row->help));
     }
@@ -119,7 +119,7 @@ static void print_options(struct json_object *options)
 static int show_options(struct cli *cli, const char *op, struct json_object *args)
 {
     struct json_object *account, *options = NULL;
-    cli_json_add(args, "account", cli_argument(cli, 0));
+    json_add_text(args, "account", cli_argument(cli, 0));
     int exit = cli_store_apply(cli, op, args, &account);
     if (exit)
         return exit;
@@ -140,8 +140,8 @@ static int run_show(struct cli *cli)
 static int run_set(struct cli *cli)
 {
     struct json_object *args = json_object_new_object();
-    cli_json_add(args, "option", cli_argument(cli, 1));
-    cli_json_add(args, "value", cli_argument(cli, 2));
+    json_add_text(args, "option", cli_argument(cli, 1));
+    json_add_text(args, "value", cli_argument(cli, 2));
     return show_options(cli, "account.set", args);
 }
 

@@ -26,7 +26,7 @@ static void add_time(struct cli *cli, struct json_object *args, const char *key)
         wall_format(wall_add_ms(cli_store_now(), -ms), &at);
     else
         buf_add_cstr(&at, text);
-    cli_json_add(args, key, buf_bytes(&at));
+    json_add_text(args, key, buf_bytes(&at));
     buf_done(&at);
 }
 
@@ -36,9 +36,9 @@ static struct json_object *make_args(struct cli *cli, uint64_t max, uint64_t bef
     add_time(cli, args, "since");
     add_time(cli, args, "until");
     if (cli_value(cli, "user"))
-        cli_json_add(args, "user", bytes_cstr(cli_value(cli, "user")));
+        json_add_text(args, "user", bytes_cstr(cli_value(cli, "user")));
     if (cli_value(cli, "action"))
-        cli_json_add(args, "action", bytes_cstr(cli_value(cli, "action")));
+        json_add_text(args, "action", bytes_cstr(cli_value(cli, "action")));
     json_object_object_add(args, "max", json_object_new_uint64(max < PAGE_MAX ? max : PAGE_MAX));
     if (before)
         json_object_object_add(args, "before", json_object_new_uint64(before));

@@ -64,7 +64,7 @@ static int write_backup(struct cli *cli, const char *made, const struct passwd *
     int e = cli_copy_make_empty(made, user, &is_new);
     if (!e)
         e = cli_copy_make_empty(in_folder(cli, made, "spool"), user, &is_new);
-    cli_json_add(request, "to", bytes_cstr(made));
+    json_add_text(request, "to", bytes_cstr(made));
     int exit = e ? cli_copy_fail(e, "cannot write in", made)
                  : cli_ask_work(cli, "/v1/backup", request, &answer);
     json_object_put(request);
@@ -122,7 +122,7 @@ static int report(struct cli *cli, const char *to)
 {
     if (cli->json) {
         struct json_object *o = json_object_new_object();
-        cli_json_add(o, "backup", bytes_cstr(to));
+        json_add_text(o, "backup", bytes_cstr(to));
         cli_print_json(o);
         json_object_put(o);
     } else {

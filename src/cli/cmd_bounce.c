@@ -38,14 +38,14 @@ static struct json_object *record_object(const struct bounce_record *record)
 {
     struct json_object *o = json_object_new_object();
     const char *reason = bounce_reason_name(record->class.reason);
-    cli_json_add(o, "recipient", record->recipient);
+    json_add_text(o, "recipient", record->recipient);
     json_object_object_add(o, "action", json_object_new_string(ACTIONS[record->action]));
-    cli_json_add(o, "status", record->status);
+    json_add_text(o, "status", record->status);
     json_object_object_add(o, "reply_code",
                            record->reply_code ? json_object_new_int(record->reply_code) : NULL);
     json_object_object_add(o, "reason", json_object_new_string(reason));
     json_object_object_add(o, "hard", json_object_new_boolean(record->class.hard));
-    cli_json_add(o, "diagnostic", record->diagnostic);
+    json_add_text(o, "diagnostic", record->diagnostic);
     return o;
 }
 

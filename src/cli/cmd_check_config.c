@@ -20,7 +20,7 @@ static void show_good(const struct cli *cli, const struct conf *conf)
 {
     if (cli->json) {
         struct json_object *object = json_object_new_object();
-        cli_json_add(object, "file", conf->file);
+        json_add_text(object, "file", conf->file);
         json_object_object_add(object, "ok", json_object_new_boolean(true));
         cli_print_json(object);
         json_object_put(object);

@@ -91,27 +91,27 @@ static int show_added(struct cli *cli, struct json_object *result, const struct 
     if (!s->generated)
         json_object_object_add(result, "password", NULL);
     else
-        cli_json_add(result, "password", buf_bytes(&s->password));
+        json_add_text(result, "password", buf_bytes(&s->password));
     if (cli->json)
         cli_print_json(result);
     else if (s->generated)
         printf("login     %.*s\npassword  %.*s\n"
                "The password is not kept and can't be shown again.\n",
-               BYTES_FMT(cli_json_text(result, "login")), BYTES_FMT(buf_bytes(&s->password)));
+               BYTES_FMT(json_find_text(result, "login")), BYTES_FMT(buf_bytes(&s->password)));
     else
-        printf("login %.*s of account %.*s added\n", BYTES_FMT(cli_json_text(result, "login")),
-               BYTES_FMT(cli_json_text(result, "account")));
+        printf("login %.*s of account %.*s added\n", BYTES_FMT(json_find_text(result, "login")),
+               BYTES_FMT(json_find_text(result, "account")));
     return CLI_OK;
 }
 
 static int add_credential(struct cli *cli, const struct secret *s)
 {
     struct json_object *args = json_object_new_object(), *result;
-    cli_json_add(args, "account", cli_argument(cli, 0));
-    cli_json_add(args, "login", bytes_cstr(cli_value(cli, "login")));
-    cli_json_add(args, "verifier", buf_bytes(&s->verifier));
+    json_add_text(args, "account", cli_argument(cli, 0));
+    json_add_text(args, "login", bytes_cstr(cli_value(cli, "login")));
+    json_add_text(args, "verifier", buf_bytes(&s->verifier));
     if (s->scram.len)
-        cli_json_add(args, "scram", buf_bytes(&s->scram));
+        json_add_text(args, "scram", buf_bytes(&s->scram));
     int exit = cli_store_apply(cli, "credential.add", args, &result);
     if (!exit)
         exit = show_added(cli, result, s);
@@ -164,9 +164,9 @@ static int take_proof(struct cli *cli, size_t n, struct json_object *args)
     bool is_file = strcmp(proofs[n].option, "certificate") == 0;
     int exit = is_file ? read_certificate(value, &login) : CLI_OK;
     if (is_file)
-        cli_json_add(args, "login", buf_bytes(&login));
+        json_add_text(args, "login", buf_bytes(&login));
     else
-        cli_json_add(args, store_proof_name(proofs[n].proof), bytes_cstr(value));
+        json_add_text(args, store_proof_name(proofs[n].proof), bytes_cstr(value));
     buf_done(&login);
     return exit;
 }
@@ -174,7 +174,7 @@ static int take_proof(struct cli *cli, size_t n, struct json_object *args)
 static int run_add_proof(struct cli *cli, size_t n)
 {
     struct json_object *args = json_object_new_object(), *result;
-    cli_json_add(args, "account", cli_argument(cli, 0));
+    json_add_text(args, "account", cli_argument(cli, 0));
     int exit = take_proof(cli, n, args);
     if (exit) {
         json_object_put(args);
@@ -187,8 +187,8 @@ static int run_add_proof(struct cli *cli, size_t n)
     if (cli->json)
         cli_print_json(result);
     else
-        printf("%.*s is a credential of account %.*s\n", BYTES_FMT(cli_json_text(result, "login")),
-               BYTES_FMT(cli_json_text(result, "account")));
+        printf("%.*s is a credential of account %.*s\n", BYTES_FMT(json_find_text(result, "login")),
+               BYTES_FMT(json_find_text(result, "account")));
     json_object_put(result);
     return CLI_OK;
 }
@@ -224,10 +224,10 @@ static int run_remove(struct cli *cli)
     if (given + (cli_value(cli, "login") != NULL) != 1)
         return cli_fail_usage(cli, "credential remove: give --login, or what stands for one");
     args = json_object_new_object();
-    cli_json_add(args, "account", cli_argument(cli, 0));
+    json_add_text(args, "account", cli_argument(cli, 0));
     int exit = given ? take_proof(cli, n, args) : CLI_OK;
     if (!given)
-        cli_json_add(args, "login", bytes_cstr(cli_value(cli, "login")));
+        json_add_text(args, "login", bytes_cstr(cli_value(cli, "login")));
     if (exit) {
         json_object_put(args);
         return exit;
@@ -238,7 +238,7 @@ static int run_remove(struct cli *cli)
     if (cli->json)
         cli_print_json(result);
     else
-        printf("login %.*s removed\n", BYTES_FMT(cli_json_text(result, "login")));
+        printf("login %.*s removed\n", BYTES_FMT(json_find_text(result, "login")));
     json_object_put(result);
     return CLI_OK;
 }
@@ -250,11 +250,11 @@ static void print_credentials(struct json_object *list)
     cli_table_init(&table, headings);
     for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *credential = json_object_array_get_idx(list, i);
-        cli_table_add(&table, cli_json_text(credential, "account"));
-        cli_table_add(&table, cli_json_text(credential, "login"));
-        struct bytes password = cli_json_text(credential, "password");
+        cli_table_add(&table, json_find_text(credential, "account"));
+        cli_table_add(&table, json_find_text(credential, "login"));
+        struct bytes password = json_find_text(credential, "password");
         cli_table_add(&table, password.len ? password : BYTES("-"));
-        cli_table_add(&table, cli_json_text(credential, "created_at"));
+        cli_table_add(&table, json_find_text(credential, "created_at"));
     }
     cli_table_print(&table);
     cli_table_done(&table);
@@ -264,7 +264,7 @@ static int run_list(struct cli *cli)
 {
     struct json_object *args = json_object_new_object(), *result, *list;
     if (cli->arguments_count)
-        cli_json_add(args, "account", cli_argument(cli, 0));
+        json_add_text(args, "account", cli_argument(cli, 0));
     int exit = cli_store_apply(cli, "credential.list", args, &result);
     if (exit)
         return exit;

@@ -95,7 +95,7 @@ static void add_text(struct json_object *object, const char *key, struct bytes t
 {
     struct buf repaired = {0};
     mail_utf8_repair(text, &repaired);
-    cli_json_add(object, key, buf_bytes(&repaired));
+    json_add_text(object, key, buf_bytes(&repaired));
     buf_done(&repaired);
 }
 
@@ -244,7 +244,7 @@ static void print_signed(struct cli *cli, const struct cli_mail *mail, struct by
 {
     if (cli->json) {
         struct json_object *object = json_object_new_object();
-        cli_json_add(object, "field", field);
+        json_add_text(object, "field", field);
         cli_print_json(object);
         json_object_put(object);
         return;

@@ -39,9 +39,9 @@ static struct json_object *owner_args(struct bytes account, struct bytes domain)
 {
     struct json_object *args = json_object_new_object();
     if (account.len)
-        cli_json_add(args, "account", account);
+        json_add_text(args, "account", account);
     if (domain.len)
-        cli_json_add(args, "domain", domain);
+        json_add_text(args, "domain", domain);
     return args;
 }
 
@@ -71,7 +71,7 @@ int cli_dkim_published(struct cli *cli, struct bytes account, struct bytes domai
     *out_keys = json_object_new_array();
     for (size_t i = 0; i < cli_json_count(all); i++) {
         struct json_object *key = json_object_array_get_idx(all, i);
-        if (bytes_eq(cli_json_text(key, "account"), account)) // null: the service's
+        if (bytes_eq(json_find_text(key, "account"), account)) // null: the service's
             json_object_array_add(*out_keys, json_object_get(key));
     }
     json_object_put(all);
@@ -88,16 +88,16 @@ static void print_keys(struct json_object *keys)
     cli_table_init(&table, headings);
     for (size_t i = 0; i < cli_json_count(keys); i++) {
         struct json_object *key = json_object_array_get_idx(keys, i);
-        struct bytes account = cli_json_text(key, "account"), state = cli_json_text(key, "state");
+        struct bytes account = json_find_text(key, "account"), state = json_find_text(key, "state");
         const char *since = bytes_eq(state, BYTES("new"))      ? "created_at"
                             : bytes_eq(state, BYTES("active")) ? "active_at"
                                                                : "old_at";
-        cli_table_add(&table, cli_json_text(key, "domain"));
+        cli_table_add(&table, json_find_text(key, "domain"));
         cli_table_add(&table, account.len ? account : BYTES("(service)"));
-        cli_table_add(&table, cli_json_text(key, "selector"));
-        cli_table_add(&table, cli_json_text(key, "algorithm"));
+        cli_table_add(&table, json_find_text(key, "selector"));
+        cli_table_add(&table, json_find_text(key, "algorithm"));
         cli_table_add(&table, state);
-        cli_table_add(&table, cli_json_text(key, since));
+        cli_table_add(&table, json_find_text(key, since));
     }
     cli_table_print(&table);
     cli_table_done(&table);
@@ -182,7 +182,7 @@ static void add_hex(struct json_object *args, const char *key, struct bytes data
     struct buf hex = {0};
     for (size_t i = 0; i < data.len; i++)
         buf_printf(&hex, "%02x", (unsigned char)data.at[i]);
-    cli_json_add(args, key, buf_bytes(&hex));
+    json_add_text(args, key, buf_bytes(&hex));
     buf_done(&hex);
 }
 
@@ -218,8 +218,8 @@ static int seal_key(struct cli *cli, struct bytes pem, struct json_object *args)
                         "Ed25519 in PEM, without a passphrase",
                         KEY_RSA_BITS_MIN, KEY_RSA_BITS_MAX);
     } else {
-        cli_json_add(args, "algorithm", kind == SIGN_ED25519 ? BYTES("ed25519") : BYTES("rsa"));
-        cli_json_add(args, "record", buf_bytes(&record));
+        json_add_text(args, "algorithm", kind == SIGN_ED25519 ? BYTES("ed25519") : BYTES("rsa"));
+        json_add_text(args, "record", buf_bytes(&record));
         add_hex(args, "sealed", buf_bytes(&sealed));
     }
     key_master_wipe(&master);
@@ -241,7 +241,7 @@ static int run_import(struct cli *cli)
         exit = read_pem(cli, &pem);
     if (!exit) {
         args = owner_args(account, domain);
-        cli_json_add(args, "selector", bytes_cstr(selector));
+        json_add_text(args, "selector", bytes_cstr(selector));
         exit = seal_key(cli, buf_bytes(&pem), args);
     }
     if (pem.at)
@@ -255,7 +255,7 @@ static int run_import(struct cli *cli)
         cli_print_json(key);
     else if (!exit)
         printf("%s._domainkey.%.*s. TXT \"%.*s\"\n", selector, BYTES_FMT(domain),
-               BYTES_FMT(cli_json_text(key, "record")));
+               BYTES_FMT(json_find_text(key, "record")));
     json_object_put(key);
     return exit;
 }
@@ -265,9 +265,9 @@ static int run_import(struct cli *cli)
 static void print_record(struct cli *cli, struct json_object *key)
 {
     struct buf text = {0};
-    struct bytes name = domain_key_target(cli_conf(cli), cli_json_text(key, "domain"),
-                                          cli_json_text(key, "selector"), &cli->arena);
-    domain_format_txt(cli_json_text(key, "record"), &text);
+    struct bytes name = domain_key_target(cli_conf(cli), json_find_text(key, "domain"),
+                                          json_find_text(key, "selector"), &cli->arena);
+    domain_format_txt(json_find_text(key, "record"), &text);
     printf("%.*s. %d IN TXT %s\n", BYTES_FMT(name), ZONE_TTL_S, buf_cstr(&text));
     buf_done(&text);
 }

@@ -59,7 +59,7 @@ static void close_all(struct doctor *d)
 static void add_text(struct json_object *o, const char *key, struct bytes text)
 {
     if (text.len)
-        cli_json_add(o, key, text);
+        json_add_text(o, key, text);
     else
         json_object_object_add(o, key, NULL);
 }

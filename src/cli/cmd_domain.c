@@ -19,7 +19,8 @@ static bool is_verified(struct json_object *domain)
 
 static void print_domain(struct json_object *domain)
 {
-    struct bytes account = cli_json_text(domain, "account"), name = cli_json_text(domain, "domain");
+    struct bytes account = json_find_text(domain, "account"),
+                 name = json_find_text(domain, "domain");
     printf("domain %.*s of account %.*s: %s\n", BYTES_FMT(name), BYTES_FMT(account),
            is_verified(domain) ? "verified" : "not verified");
     printf("\nRecords to publish:\n");
@@ -43,8 +44,8 @@ static void show_domain(struct cli *cli, struct json_object *domain)
 static struct json_object *domain_args(struct cli *cli)
 {
     struct json_object *args = json_object_new_object();
-    cli_json_add(args, "account", cli_argument(cli, 0));
-    cli_json_add(args, "domain", cli_argument(cli, 1));
+    json_add_text(args, "account", cli_argument(cli, 0));
+    json_add_text(args, "domain", cli_argument(cli, 1));
     return args;
 }
 
@@ -55,7 +56,7 @@ static int run_add(struct cli *cli)
     struct json_object *args = domain_args(cli), *domain;
     sys_random(random, sizeof random);
     store_password_generate(random, token);
-    cli_json_add(args, "token", bytes_cstr(token));
+    json_add_text(args, "token", bytes_cstr(token));
     json_object_object_add(args, "trust", json_object_new_boolean(cli_flag(cli, "trust")));
     int exit = cli_store_apply(cli, "domain.add", args, &domain);
     if (!exit)
@@ -92,10 +93,10 @@ static int refuse(enum cli_txt_answer answer, struct bytes name, struct buf *see
 static int prove(struct cli *cli, struct json_object *domain)
 {
     struct json_object *proof = cli_domain_proof(domain);
-    struct bytes name = cli_json_text(proof, "name");
+    struct bytes name = json_find_text(proof, "name");
     enum cli_txt_answer answer;
     struct buf seen = {0};
-    int err = cli_txt_ask(cli_conf(cli), name, cli_json_text(proof, "value"), &answer, &seen);
+    int err = cli_txt_ask(cli_conf(cli), name, json_find_text(proof, "value"), &answer, &seen);
     int exit = CLI_OK;
     if (err)
         exit =
@@ -131,7 +132,7 @@ static int run_remove(struct cli *cli)
     if (cli->json)
         cli_print_json(result);
     else
-        printf("domain %.*s removed\n", BYTES_FMT(cli_json_text(result, "domain")));
+        printf("domain %.*s removed\n", BYTES_FMT(json_find_text(result, "domain")));
     json_object_put(result);
     return CLI_OK;
 }
@@ -143,12 +144,12 @@ static void print_domains(struct json_object *list)
     cli_table_init(&table, headings);
     for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *domain = json_object_array_get_idx(list, i);
-        cli_table_add(&table, cli_json_text(domain, "account"));
-        cli_table_add(&table, cli_json_text(domain, "domain"));
+        cli_table_add(&table, json_find_text(domain, "account"));
+        cli_table_add(&table, json_find_text(domain, "domain"));
         cli_table_add(&table, is_verified(domain) ? BYTES("verified") : BYTES("not verified"));
         cli_table_add(&table, is_verified(domain)
                                   ? BYTES("-")
-                                  : cli_json_text(cli_domain_proof(domain), "value"));
+                                  : json_find_text(cli_domain_proof(domain), "value"));
     }
     cli_table_print(&table);
     cli_table_done(&table);
@@ -158,7 +159,7 @@ static int run_list(struct cli *cli)
 {
     struct json_object *args = json_object_new_object(), *result, *list;
     if (cli->arguments_count)
-        cli_json_add(args, "account", cli_argument(cli, 0));
+        json_add_text(args, "account", cli_argument(cli, 0));
     int exit = cli_store_apply(cli, "domain.list", args, &result);
     if (exit)
         return exit;

@@ -14,7 +14,7 @@ static struct bytes or_dash(struct bytes text)
 
 static bool is_ok(struct json_object *check)
 {
-    return bytes_eq(cli_json_text(check, "state"), BYTES("ok"));
+    return bytes_eq(json_find_text(check, "state"), BYTES("ok"));
 }
 
 static void print_line(const char *name, struct bytes text)
@@ -33,11 +33,11 @@ static void print_fixes(struct json_object *checks)
         struct json_object *check = json_object_array_get_idx(checks, i);
         if (is_ok(check))
             continue;
-        printf("\n%.*s: %.*s\n", BYTES_FMT(cli_json_text(check, "id")),
-               BYTES_FMT(cli_json_text(check, "state")));
-        print_line("want", cli_json_text(check, "want"));
-        print_line("found", cli_json_text(check, "found"));
-        print_line("fix", cli_json_text(check, "fix"));
+        printf("\n%.*s: %.*s\n", BYTES_FMT(json_find_text(check, "id")),
+               BYTES_FMT(json_find_text(check, "state")));
+        print_line("want", json_find_text(check, "want"));
+        print_line("found", json_find_text(check, "found"));
+        print_line("fix", json_find_text(check, "fix"));
     }
 }
 
@@ -48,9 +48,9 @@ static void print_checks(struct json_object *checks)
     cli_table_init(&table, headings);
     for (size_t i = 0; i < cli_json_count(checks); i++) {
         struct json_object *check = json_object_array_get_idx(checks, i);
-        cli_table_add(&table, cli_json_text(check, "id"));
-        cli_table_add(&table, cli_json_text(check, "state"));
-        cli_table_add(&table, or_dash(cli_json_text(check, "found")));
+        cli_table_add(&table, json_find_text(check, "id"));
+        cli_table_add(&table, json_find_text(check, "state"));
+        cli_table_add(&table, or_dash(json_find_text(check, "found")));
     }
     cli_table_print(&table);
     cli_table_done(&table);

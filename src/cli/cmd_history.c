@@ -40,7 +40,7 @@ static bool on_event(void *ctx, struct json_object *event)
     struct page *p = ctx;
     struct arena *arena = &p->cli->arena;
     p->count++;
-    p->cursor = arena_dup(arena, cli_json_text(event, "cursor"));
+    p->cursor = arena_dup(arena, json_find_text(event, "cursor"));
     if (p->cli->json) {
         cli_print_json(event);
         return true;

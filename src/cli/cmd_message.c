@@ -45,8 +45,8 @@ static void print_recipients(struct cli *cli, struct json_object *list)
     cli_table_init(&table, headings);
     for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *recipient = json_object_array_get_idx(list, i);
-        cli_table_add(&table, cli_json_text(recipient, "address"));
-        cli_table_add(&table, cli_json_text(recipient, "state"));
+        cli_table_add(&table, json_find_text(recipient, "address"));
+        cli_table_add(&table, json_find_text(recipient, "state"));
         cli_table_add(&table, cli_json_cell(recipient, "attempts", &cli->arena));
         cli_table_add(&table, cli_json_cell(recipient, "next_attempt_at", &cli->arena));
         cli_table_add(&table, last_cell(recipient, &cli->arena));
@@ -68,8 +68,8 @@ static void print_feedback(struct cli *cli, struct json_object *list)
         size_t n = cli_json_count(feedback);
         for (size_t k = 0; k < n; k++, count++) {
             struct json_object *one = json_object_array_get_idx(feedback, k);
-            cli_table_add(&table, cli_json_text(recipient, "address"));
-            cli_table_add(&table, cli_json_text(one, "kind"));
+            cli_table_add(&table, json_find_text(recipient, "address"));
+            cli_table_add(&table, json_find_text(one, "kind"));
             cli_table_add(&table, cli_json_cell(one, "reason", &cli->arena));
             cli_table_add(&table, cli_json_cell(one, "at", &cli->arena));
             cli_table_add(&table, cli_json_cell(one, "diagnostic", &cli->arena));
@@ -88,8 +88,8 @@ static void print_findings(struct json_object *list)
     for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *one = json_object_array_get_idx(list, i);
         struct buf text = {0};
-        buf_printf(&text, "%.*s (%.*s): %.*s", BYTES_FMT(cli_json_text(one, "id")),
-                   BYTES_FMT(cli_json_text(one, "where")), BYTES_FMT(cli_json_text(one, "text")));
+        buf_printf(&text, "%.*s (%.*s): %.*s", BYTES_FMT(json_find_text(one, "id")),
+                   BYTES_FMT(json_find_text(one, "where")), BYTES_FMT(json_find_text(one, "text")));
         print_escaped("preflight", buf_bytes(&text));
         buf_done(&text);
     }
@@ -161,7 +161,7 @@ static struct bytes states_cell(struct json_object *list, struct arena *arena)
     for (size_t k = 0; k < COUNT_OF(states); k++) {
         size_t n = 0;
         for (size_t i = 0; i < total; i++)
-            n += bytes_eq(cli_json_text(json_object_array_get_idx(list, i), "state"),
+            n += bytes_eq(json_find_text(json_object_array_get_idx(list, i), "state"),
                           bytes_cstr(states[k]));
         if (n == total)
             buf_add_cstr(&text, states[k]);
@@ -183,9 +183,9 @@ static bool on_found(void *ctx, struct json_object *message)
     struct json_object *list = cli_json_field(message, "recipients");
     size_t count = cli_json_count(list);
     struct bytes first =
-        count ? cli_json_text(json_object_array_get_idx(list, 0), "address") : BYTES("-");
-    cli_table_add(&f->table, cli_json_text(message, "id"));
-    cli_table_add(&f->table, cli_json_text(message, "accepted_at"));
+        count ? json_find_text(json_object_array_get_idx(list, 0), "address") : BYTES("-");
+    cli_table_add(&f->table, json_find_text(message, "id"));
+    cli_table_add(&f->table, json_find_text(message, "accepted_at"));
     cli_table_add(&f->table, cli_json_cell(message, "sender", &f->cli->arena));
     cli_table_add(&f->table, count > 1 ? arena_printf(&f->cli->arena, "%.*s and %zu more",
                                                       BYTES_FMT(first), count - 1)
@@ -249,10 +249,10 @@ static int run_why(struct cli *cli)
     if (cli->json) {
         cli_print_json(reason);
     } else {
-        print_escaped("limit", cli_json_text(reason, "limit"));
-        print_escaped("until", cli_json_text(reason, "until"));
-        print_escaped("setting", cli_json_text(reason, "setting"));
-        print_escaped("text", cli_json_text(reason, "text"));
+        print_escaped("limit", json_find_text(reason, "limit"));
+        print_escaped("until", json_find_text(reason, "until"));
+        print_escaped("setting", json_find_text(reason, "setting"));
+        print_escaped("text", json_find_text(reason, "text"));
     }
     json_object_put(reason);
     return CLI_OK;

@@ -18,7 +18,7 @@
 static int ask_store(struct cli *cli, const char *op, struct json_object **out)
 {
     struct json_object *args = json_object_new_object();
-    cli_json_add(args, "account", bytes_cstr(cli_value(cli, "account")));
+    json_add_text(args, "account", bytes_cstr(cli_value(cli, "account")));
     return cli_store_apply(cli, op, args, out);
 }
 
@@ -30,7 +30,7 @@ static bool has_domain(struct json_object *list, const char *flag, const char *w
         struct json_object *one = json_object_array_get_idx(list, i);
         struct json_object *value = cli_json_field(one, flag);
         if (value && bytes_eq(bytes_cstr(json_object_get_string(value)), bytes_cstr(wanted)) &&
-            mail_domain_is_within(domain, cli_json_text(one, "domain")))
+            mail_domain_is_within(domain, json_find_text(one, "domain")))
             return true;
     }
     return false;
@@ -61,10 +61,10 @@ static int take_account(struct cli *cli, struct bytes from_domain, struct prefli
     int exit = ask_store(cli, "account.show", &account);
     if (exit)
         return exit;
-    (void)!mail_class_parse(cli_json_text(account, "class"), &facts->class);
+    (void)!mail_class_parse(json_find_text(account, "class"), &facts->class);
     options = cli_json_field(account, "options");
     facts->we_add_unsubscribe = cli_conf(cli)->unsubscribe.url.len &&
-                                bytes_eq(cli_json_text(options, "unsubscribe"), BYTES("bulk"));
+                                bytes_eq(json_find_text(options, "unsubscribe"), BYTES("bulk"));
     json_object_put(account);
     return take_signing(cli, from_domain, facts);
 }
@@ -148,11 +148,11 @@ static struct json_object *finding_json(const struct preflight_finding *f)
 {
     const struct preflight_row *row = preflight_row(f->id);
     struct json_object *object = json_object_new_object();
-    cli_json_add(object, "id", bytes_cstr(row->name));
-    cli_json_add(object, "severity", bytes_cstr(preflight_severity_name(row->severity)));
-    cli_json_add(object, "where", bytes_cstr(f->where));
-    cli_json_add(object, "text", bytes_cstr(row->text));
-    cli_json_add(object, "fix", bytes_cstr(row->fix));
+    json_add_text(object, "id", bytes_cstr(row->name));
+    json_add_text(object, "severity", bytes_cstr(preflight_severity_name(row->severity)));
+    json_add_text(object, "where", bytes_cstr(f->where));
+    json_add_text(object, "text", bytes_cstr(row->text));
+    json_add_text(object, "fix", bytes_cstr(row->fix));
     return object;
 }
 
@@ -160,7 +160,7 @@ static void show(struct cli *cli, const struct preflight_result *result)
 {
     if (cli->json) {
         struct json_object *object = json_object_new_object(), *list = json_object_new_array();
-        cli_json_add(object, "verdict", bytes_cstr(preflight_severity_name(result->verdict)));
+        json_add_text(object, "verdict", bytes_cstr(preflight_severity_name(result->verdict)));
         for (size_t i = 0; i < result->count; i++)
             json_object_array_add(list, finding_json(&result->findings[i]));
         json_object_object_add(object, "findings", list);

@@ -152,10 +152,10 @@ static struct json_object *make_action(struct cli *cli, const char *action)
     static const char *const selections[] = {"id", "domain", "account", "recipient"};
     struct json_object *request = json_object_new_object();
     int given = 0;
-    cli_json_add(request, "action", bytes_cstr(action));
+    json_add_text(request, "action", bytes_cstr(action));
     for (size_t i = 0; i < COUNT_OF(selections); i++)
         if (cli_value(cli, selections[i])) {
-            cli_json_add(request, selections[i], bytes_cstr(cli_value(cli, selections[i])));
+            json_add_text(request, selections[i], bytes_cstr(cli_value(cli, selections[i])));
             given++;
         }
     if (cli_flag(cli, "all")) {
@@ -163,7 +163,7 @@ static struct json_object *make_action(struct cli *cli, const char *action)
         given++;
     }
     if (cli_value(cli, "reason"))
-        cli_json_add(request, "reason", bytes_cstr(cli_value(cli, "reason")));
+        json_add_text(request, "reason", bytes_cstr(cli_value(cli, "reason")));
     if (cli_flag(cli, "dry-run"))
         json_object_object_add(request, "dry_run", json_object_new_boolean(true));
     if (given == 1)

@@ -204,7 +204,7 @@ static void record(struct restore *r)
     struct json_object *args = json_object_new_object();
     struct store *store;
     struct buf error = {0};
-    cli_json_add(args, "from", bytes_cstr(r->from));
+    json_add_text(args, "from", bytes_cstr(r->from));
     struct store_op op = {"restore", args, cli_store_actor(&r->cli->arena), cli_store_now(), &who};
     if (store_open(r->conf->state, &store, &error) != OK)
         (void)cli_fail(CLI_OK, "not in the audit log: %s", buf_cstr(&error));
@@ -219,7 +219,7 @@ static void report(struct restore *r)
 {
     if (r->cli->json) {
         struct json_object *o = json_object_new_object();
-        cli_json_add(o, "restored", bytes_cstr(r->from));
+        json_add_text(o, "restored", bytes_cstr(r->from));
         json_object_object_add(o, "files", json_object_new_uint64(r->copy.files));
         json_object_object_add(o, "bytes", json_object_new_uint64(r->copy.bytes));
         cli_print_json(o);

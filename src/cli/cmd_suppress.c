@@ -16,7 +16,7 @@
 static void add_option(struct cli *cli, struct json_object *args, const char *key)
 {
     if (cli_value(cli, key))
-        cli_json_add(args, key, bytes_cstr(cli_value(cli, key)));
+        json_add_text(args, key, bytes_cstr(cli_value(cli, key)));
 }
 
 // --expires: a time, or how long from now ("90d").
@@ -27,12 +27,12 @@ static int add_expires(struct cli *cli, struct json_object *args)
     if (!text)
         return CLI_OK;
     if (conf_value_duration(bytes_cstr(text), &ms) != OK) {
-        cli_json_add(args, "expires", bytes_cstr(text));
+        json_add_text(args, "expires", bytes_cstr(text));
         return CLI_OK;
     }
     struct buf at = {0};
     wall_format(wall_add_ms(cli_store_now(), ms), &at);
-    cli_json_add(args, "expires", buf_bytes(&at));
+    json_add_text(args, "expires", buf_bytes(&at));
     buf_done(&at);
     return CLI_OK;
 }
@@ -41,7 +41,7 @@ static struct json_object *arguments_of(struct cli *cli)
 {
     struct json_object *args = json_object_new_object();
     if (cli->arguments_count)
-        cli_json_add(args, "address", cli_argument(cli, 0));
+        json_add_text(args, "address", cli_argument(cli, 0));
     add_option(cli, args, "account");
     add_option(cli, args, "stream");
     add_option(cli, args, "reason");
@@ -64,7 +64,7 @@ static void print_entry(struct cli *cli, struct json_object *e)
     if (cli_json_field(e, "expires"))
         printf(", until %.*s", BYTES_FMT(cli_json_cell(e, "expires", a)));
     printf(" (%.*s)", BYTES_FMT(cli_json_cell(e, "actor", a)));
-    if (cli_json_text(e, "note").len)
+    if (json_find_text(e, "note").len)
         printf(": %.*s", BYTES_FMT(cli_json_cell(e, "note", a)));
     printf("\n");
 }

@@ -127,7 +127,7 @@ static void add_row(struct import *im, const struct csv_record *r)
         if (i == SCOPE && bytes_eq(text, BYTES("service")))
             json_object_object_add(row, "service", json_object_new_boolean(true));
         else if (i != SCOPE)
-            cli_json_add(row, COLUMNS[i], text);
+            json_add_text(row, COLUMNS[i], text);
         bytes += json_bytes(text) + 16;
     }
     json_object_object_add(row, "line", json_object_new_uint64(im->record_line));
@@ -200,8 +200,8 @@ static int send_batch(struct import *im)
     static const char *const options[] = {"account", "stream", "reason"};
     for (size_t i = 0; i < COUNT_OF(options); i++)
         if (cli_value(im->cli, options[i]))
-            cli_json_add(args, options[i], bytes_cstr(cli_value(im->cli, options[i])));
-    cli_json_add(args, "source", bytes_cstr(im->name));
+            json_add_text(args, options[i], bytes_cstr(cli_value(im->cli, options[i])));
+    json_add_text(args, "source", bytes_cstr(im->name));
     json_object_object_add(args, "rows", im->rows); // the arguments' now
     int exit = cli_json_count(im->rows)
                    ? cli_suppress_apply(im->list, "suppress.import", args, &answer)
@@ -295,7 +295,7 @@ static void add_export_line(struct json_object *entry, bool list, struct buf *ou
     for (int i = 0; i < (list ? 1 : COLUMNS_COUNT); i++) {
         if (i)
             buf_add_byte(out, ',');
-        csv_add(out, cli_json_text(entry, COLUMNS[i]));
+        csv_add(out, json_find_text(entry, COLUMNS[i]));
     }
     buf_add_byte(out, '\n');
 }
@@ -359,7 +359,7 @@ static int run_export(struct cli *cli)
     static const char *const options[] = {"account", "stream", "reason"};
     for (size_t i = 0; i < COUNT_OF(options); i++)
         if (cli_value(cli, options[i]))
-            cli_json_add(args, options[i], bytes_cstr(cli_value(cli, options[i])));
+            json_add_text(args, options[i], bytes_cstr(cli_value(cli, options[i])));
     if (cli_flag(cli, "service"))
         json_object_object_add(args, "service", json_object_new_boolean(true));
     cli_interrupt_catch();

@@ -54,10 +54,10 @@ static bool on_lane(void *ctx, struct json_object *o)
     if (look->lanes_count == TOP_LANES_MAX)
         return false;
     look->lanes[look->lanes_count++] = (struct top_lane){
-        .name = arena_dup(&look->arena, cli_json_text(o, "lane")),
-        .text = arena_dup(&look->arena, cli_json_text(o, "text")),
-        .backoff_until = arena_dup(&look->arena, cli_json_text(o, "backoff_until")),
-        .oldest_s = age_s(cli_json_text(o, "oldest_at"), cli_store_now()),
+        .name = arena_dup(&look->arena, json_find_text(o, "lane")),
+        .text = arena_dup(&look->arena, json_find_text(o, "text")),
+        .backoff_until = arena_dup(&look->arena, json_find_text(o, "backoff_until")),
+        .oldest_s = age_s(json_find_text(o, "oldest_at"), cli_store_now()),
         .ready = cli_json_number(o, "ready"),
         .connections = cli_json_number(o, "connections"),
         .connections_max = cli_json_number(o, "connections_max"),
@@ -109,8 +109,7 @@ static void print_json(const struct top_look *before, const struct top_look *now
                                json_object_new_double(top_rate(before, now, VALUES[i].counter)));
     json_object_object_add(o, "lanes", json_object_new_int64((int64_t)now->lanes_count));
     for (size_t i = 0; i < now->alerts_count; i++)
-        json_object_array_add(
-            alerts, json_object_new_string_len(now->alerts[i].at, (int)now->alerts[i].len));
+        json_object_array_add(alerts, json_new_text(now->alerts[i]));
     json_object_object_add(o, "alerts", alerts);
     cli_print_json(o);
     json_object_put(o);

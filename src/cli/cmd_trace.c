@@ -25,7 +25,7 @@ static void print_field(const char *label, struct bytes text)
 // A reply of several lines, as it came: "250-...", "250 ...".
 static void print_line(struct json_object *line)
 {
-    struct bytes text = cli_json_text(line, "text"), one, from = cli_json_text(line, "from");
+    struct bytes text = json_find_text(line, "text"), one, from = json_find_text(line, "from");
     uint64_t code = cli_json_number(line, "code");
     const char *mark = bytes_eq(from, BYTES("us"))       ? ">"
                        : bytes_eq(from, BYTES("server")) ? "<"
@@ -47,8 +47,7 @@ static void print_recipients(struct json_object *list)
 {
     for (size_t i = 0; i < cli_json_count(list); i++) {
         struct json_object *one = json_object_array_get_idx(list, i);
-        print_field("recipient",
-                    bytes_of(json_object_get_string(one), (size_t)json_object_get_string_len(one)));
+        print_field("recipient", json_text(one));
     }
 }
 
@@ -112,17 +111,17 @@ static int change(struct cli *cli, const char *op, struct bytes until)
     struct json_object *body = json_object_new_object(), *args = json_object_new_object(), *done;
     json_object_object_add(body, "op", json_object_new_string(op));
     json_object_object_add(body, "args", args);
-    cli_json_add(args, "address", cli_argument(cli, 0));
+    json_add_text(args, "address", cli_argument(cli, 0));
     if (until.len)
-        cli_json_add(args, "until", until);
+        json_add_text(args, "until", until);
     int exit = cli_ask(cli, "/v1/trace", body, &done);
     if (exit)
         return exit;
     if (cli->json)
         cli_print_json(done);
     else if (cli_json_field(done, "until"))
-        printf("mail to %.*s is traced until %.*s\n", BYTES_FMT(cli_json_text(done, "address")),
-               BYTES_FMT(cli_json_text(done, "until")));
+        printf("mail to %.*s is traced until %.*s\n", BYTES_FMT(json_find_text(done, "address")),
+               BYTES_FMT(json_find_text(done, "until")));
     json_object_put(done);
     return CLI_OK;
 }

@@ -114,7 +114,7 @@ static bool has_verified(struct json_object *domains, struct bytes account)
 {
     for (size_t i = 0; i < cli_json_count(domains); i++) {
         struct json_object *one = json_object_array_get_idx(domains, i);
-        if (bytes_eq(cli_json_text(one, "account"), account) &&
+        if (bytes_eq(json_find_text(one, "account"), account) &&
             json_object_get_boolean(cli_json_field(one, "verified")))
             return true;
     }
@@ -124,9 +124,10 @@ static bool has_verified(struct json_object *domains, struct bytes account)
 static bool preflight_is_off(struct doctor *d, struct bytes account)
 {
     struct json_object *args = json_object_new_object(), *shown = NULL;
-    cli_json_add(args, "account", account);
-    bool off = cli_store_apply(d->cli, "account.show", args, &shown) == CLI_OK &&
-               bytes_eq(cli_json_text(cli_json_field(shown, "options"), "preflight"), BYTES("off"));
+    json_add_text(args, "account", account);
+    bool off =
+        cli_store_apply(d->cli, "account.show", args, &shown) == CLI_OK &&
+        bytes_eq(json_find_text(cli_json_field(shown, "options"), "preflight"), BYTES("off"));
     json_object_put(shown);
     return off;
 }
@@ -158,8 +159,8 @@ static void check_accounts(struct doctor *d)
     uint32_t active = 0;
     for (size_t i = 0; i < cli_json_count(accounts); i++) {
         struct json_object *one = json_object_array_get_idx(accounts, i);
-        struct bytes name = cli_json_text(one, "account");
-        if (!bytes_eq(cli_json_text(one, "state"), BYTES("active")))
+        struct bytes name = json_find_text(one, "account");
+        if (!bytes_eq(json_find_text(one, "state"), BYTES("active")))
             continue;
         if (!json_object_get_boolean(cli_json_field(one, "any_sender")) &&
             !has_verified(domains, name))

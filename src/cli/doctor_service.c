@@ -198,12 +198,12 @@ static void check_clock_sync(struct doctor *d)
 static void check_clocks_agree(struct doctor *d)
 {
     struct wall started = {0};
-    struct bytes text = cli_json_text(d->service, "started_at");
+    struct bytes text = json_find_text(d->service, "started_at");
     uint64_t uptime = cli_json_number(d->service, "uptime_ms");
     if (wall_parse(text, &started) != OK || !cli_json_field(d->service, "now"))
         return;
     struct wall now = {0};
-    if (wall_parse(cli_json_text(d->service, "now"), &now) != OK)
+    if (wall_parse(json_find_text(d->service, "now"), &now) != OK)
         return;
     int64_t apart = wall_ms_between(started, now) - (int64_t)uptime;
     if (apart >= -CLOCKS_APART_MAX_MS && apart <= CLOCKS_APART_MAX_MS) {
@@ -228,8 +228,9 @@ static void check_alerts(struct doctor *d)
         struct json_object *one = json_object_array_get_idx(list, i);
         if (!json_object_get_boolean(cli_json_field(one, "raised")))
             continue;
-        doctor_fail(d, "alert", cli_json_text(one, "alert"), "%.*s, since %.*s",
-                    BYTES_FMT(cli_json_text(one, "text")), BYTES_FMT(cli_json_text(one, "since")));
+        doctor_fail(d, "alert", json_find_text(one, "alert"), "%.*s, since %.*s",
+                    BYTES_FMT(json_find_text(one, "text")),
+                    BYTES_FMT(json_find_text(one, "since")));
         doctor_fix(d, "see docs/DOCTOR.md for what this alert means");
         any = true;
     }

@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 
 #include "api/alert.h"
+#include "base/json.h"
 #include "daemon/relay_inside.h"
 
 #define LANES_MAX 512 // looked at in one look
@@ -21,21 +22,16 @@ struct alert_watch {
 
 // ---- telling -----------------------------------------------------------------------------------------
 
-static void add(struct json_object *o, const char *key, struct bytes text)
-{
-    json_object_object_add(o, key, json_object_new_string_len(text.at, (int)text.len));
-}
-
 static void tell_guard(struct alert_watch *w, enum alert_id id, bool raised, const char *text)
 {
     struct json_object *o = json_object_new_object();
     struct buf at = {0};
     wall_format(sys_wall(), &at);
-    add(o, "at", buf_bytes(&at));
-    add(o, "hostname", w->relay->snapshot->conf->hostname);
-    add(o, "alert", bytes_cstr(alert_name(id)));
-    add(o, "state", raised ? BYTES("raised") : BYTES("over"));
-    add(o, "text", bytes_cstr(text));
+    json_add_text(o, "at", buf_bytes(&at));
+    json_add_text(o, "hostname", w->relay->snapshot->conf->hostname);
+    json_add_text(o, "alert", bytes_cstr(alert_name(id)));
+    json_add_text(o, "state", raised ? BYTES("raised") : BYTES("over"));
+    json_add_text(o, "text", bytes_cstr(text));
     relay_tell_guard(w->relay, CHANNEL_ALERT,
                      bytes_cstr(json_object_to_json_string_ext(
                          o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)));

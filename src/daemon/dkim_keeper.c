@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/json.h"
 #include "net/sign_port.h"
 #include "sign/dkim_key.h"
 #include "store/store_dkim.h"
@@ -84,7 +85,7 @@ static void look(struct sys_job *job)
 static void add_text(struct json_object *args, const char *key, struct bytes text)
 {
     if (text.len)
-        json_object_object_add(args, key, json_object_new_string_len(text.at, (int)text.len));
+        json_add_text(args, key, text);
 }
 
 static void add_hex(struct json_object *args, const char *key, struct bytes data)

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/json.h"
 #include "base/map.h"
 #include "dns/dns_request.h"
 #include "mail/mail_text.h"
@@ -42,13 +43,6 @@ static int refuse(const struct reading *in, const char *what)
     return E_SYNTAX;
 }
 
-static struct bytes text_of(struct json_object *value)
-{
-    return json_object_is_type(value, json_type_string)
-               ? bytes_of(json_object_get_string(value), (size_t)json_object_get_string_len(value))
-               : BYTES_NONE;
-}
-
 // Lower case, no final dot, in the arena.
 static struct bytes fold_name(struct arena *arena, struct bytes name)
 {
@@ -60,7 +54,7 @@ static struct bytes fold_name(struct arena *arena, struct bytes name)
 static int read_ip(struct reading *in, struct json_object *value, struct dns_record *out)
 {
     struct sys_addr addr;
-    if (sys_addr_parse_ip(text_of(value), 0, &addr) != OK ||
+    if (sys_addr_parse_ip(json_text(value), 0, &addr) != OK ||
         addr.kind != (out->type == DNS_A ? SYS_ADDR_IP4 : SYS_ADDR_IP6))
         return refuse(in, "want addresses like \"192.0.2.1\" (A), \"2001:db8::1\" (AAAA)");
     memcpy(out->ip, addr.ip, sizeof out->ip);
@@ -75,7 +69,7 @@ static int read_txt(struct reading *in, struct json_object *value, struct dns_re
     for (size_t i = 0; i < parts && ok; i++) {
         struct json_object *part = is_list ? json_object_array_get_idx(value, i) : value;
         ok = json_object_is_type(part, json_type_string);
-        buf_add(&text, text_of(part));
+        buf_add(&text, json_text(part));
     }
     out->text = arena_dup(&in->zone->arena, buf_bytes(&text));
     ok = ok && text.err == OK;
@@ -95,7 +89,7 @@ static int read_mx(struct reading *in, struct json_object *value, struct dns_rec
         !json_object_is_type(host, json_type_string))
         return refuse(in, want);
     out->preference = (uint16_t)preference;
-    out->name = fold_name(&in->zone->arena, text_of(host));
+    out->name = fold_name(&in->zone->arena, json_text(host));
     return OK;
 }
 
@@ -103,7 +97,7 @@ static int read_ptr(struct reading *in, struct json_object *value, struct dns_re
 {
     if (!json_object_is_type(value, json_type_string))
         return refuse(in, "want names");
-    out->name = fold_name(&in->zone->arena, text_of(value));
+    out->name = fold_name(&in->zone->arena, json_text(value));
     return OK;
 }
 
@@ -120,7 +114,7 @@ static bool read_hex(struct bytes text, struct buf *out)
 
 static int read_tlsa(struct reading *in, struct json_object *value, struct dns_record *out)
 {
-    struct bytes rest = text_of(value), part;
+    struct bytes rest = json_text(value), part;
     uint8_t *const numbers[] = {&out->usage, &out->selector, &out->matching};
     bool ok = true;
     for (size_t i = 0; i < COUNT_OF(numbers) && ok; i++) {
@@ -176,7 +170,7 @@ static int read_rcode(struct reading *in, struct json_object *value)
     static const enum dns_code codes[] = {DNS_OK, DNS_NXDOMAIN, DNS_SERVFAIL, DNS_TIMEOUT};
     in->type = "RCODE";
     for (size_t i = 0; i < COUNT_OF(codes); i++)
-        if (bytes_eq_nocase(text_of(value), bytes_cstr(dns_code_text(codes[i])))) {
+        if (bytes_eq_nocase(json_text(value), bytes_cstr(dns_code_text(codes[i])))) {
             in->entry->code = codes[i];
             return OK;
         }
@@ -188,7 +182,7 @@ static int read_cname(struct reading *in, struct json_object *value)
     in->type = "CNAME";
     if (!json_object_is_type(value, json_type_string))
         return refuse(in, "want a name, or \"\" for none");
-    in->entry->cname = fold_name(&in->zone->arena, text_of(value));
+    in->entry->cname = fold_name(&in->zone->arena, json_text(value));
     return OK;
 }
 

@@ -23,9 +23,7 @@ static void add_value(struct json_object *value, struct buf *out)
         buf_printf(out, "%zu", json_object_array_length(value)); // how many
     } else if (json_object_is_type(value, json_type_string)) {
         buf_add_byte(out, '"');
-        buf_add_json(out, bytes_first(bytes_of(json_object_get_string(value),
-                                               (size_t)json_object_get_string_len(value)),
-                                      STORE_AUDIT_TEXT_MAX));
+        buf_add_json(out, bytes_first(json_text(value), STORE_AUDIT_TEXT_MAX));
         buf_add_byte(out, '"');
     } else if (json_object_is_type(value, json_type_object)) {
         buf_printf(out, "%d", json_object_object_length(value));
@@ -126,21 +124,12 @@ int store_audit_trim(struct store *store, struct wall before)
 
 // ---- reading -----------------------------------------------------------------------------------------
 
-static void add_time(struct json_object *o, const char *key, int64_t us)
-{
-    struct buf text = {0};
-    if (us)
-        wall_format((struct wall){us}, &text);
-    json_object_object_add(o, key, us ? json_object_new_string_len(text.at, (int)text.len) : NULL);
-    buf_done(&text);
-}
-
 static void add_text(struct json_object *o, const char *key, sqlite3_stmt *stmt, int column)
 {
     if (sqlite3_column_type(stmt, column) == SQLITE_NULL)
         json_object_object_add(o, key, NULL);
     else
-        store_json_add(o, key, store_db_text(stmt, column));
+        json_add_text(o, key, store_db_text(stmt, column));
 }
 
 static void add_number(struct json_object *o, const char *key, sqlite3_stmt *stmt, int column)
@@ -156,8 +145,8 @@ static struct json_object *row_json(sqlite3_stmt *stmt)
 {
     struct json_object *o = json_object_new_object();
     add_number(o, "number", stmt, 0);
-    add_time(o, "at", sqlite3_column_int64(stmt, 1));
-    add_time(o, "ended_at", sqlite3_column_int64(stmt, 2));
+    json_add_time(o, "at", (struct wall){sqlite3_column_int64(stmt, 1)});
+    json_add_time(o, "ended_at", (struct wall){sqlite3_column_int64(stmt, 2)});
     add_text(o, "actor", stmt, 3);
     add_number(o, "uid", stmt, 4);
     add_number(o, "gid", stmt, 5);

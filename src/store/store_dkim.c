@@ -47,33 +47,22 @@ static void read_key(struct store_call *call, sqlite3_stmt *stmt, struct key_row
     out->old_at = sqlite3_column_int64(stmt, 9);
 }
 
-static void add_time(struct json_object *object, const char *key, int64_t at)
-{
-    struct buf text = {0};
-    wall_format((struct wall){at}, &text);
-    if (at)
-        store_json_add(object, key, buf_bytes(&text));
-    else
-        json_object_object_add(object, key, NULL);
-    buf_done(&text);
-}
-
 static struct json_object *key_json(const struct key_row *row)
 {
     struct json_object *object = json_object_new_object();
     json_object_object_add(object, "number", json_object_new_int64(row->number));
     if (row->account.len)
-        store_json_add(object, "account", row->account);
+        json_add_text(object, "account", row->account);
     else
         json_object_object_add(object, "account", NULL);
-    store_json_add(object, "domain", row->domain);
-    store_json_add(object, "selector", row->selector);
-    store_json_add(object, "algorithm", row->algorithm);
-    store_json_add(object, "state", row->state);
-    store_json_add(object, "record", row->record);
-    add_time(object, "created_at", row->created_at);
-    add_time(object, "active_at", row->active_at);
-    add_time(object, "old_at", row->old_at);
+    json_add_text(object, "domain", row->domain);
+    json_add_text(object, "selector", row->selector);
+    json_add_text(object, "algorithm", row->algorithm);
+    json_add_text(object, "state", row->state);
+    json_add_text(object, "record", row->record);
+    json_add_time(object, "created_at", (struct wall){row->created_at});
+    json_add_time(object, "active_at", (struct wall){row->active_at});
+    json_add_time(object, "old_at", (struct wall){row->old_at});
     return object;
 }
 

@@ -21,11 +21,7 @@
 
 struct bytes store_call_text(struct store_call *call, const char *key)
 {
-    struct json_object *value = NULL;
-    if (!call->op->args || !json_object_object_get_ex(call->op->args, key, &value) ||
-        !json_object_is_type(value, json_type_string))
-        return BYTES_NONE;
-    return bytes_of(json_object_get_string(value), (size_t)json_object_get_string_len(value));
+    return json_find_text(call->op->args, key);
 }
 
 static bool arg_flag(struct store_call *call, const char *key)
@@ -115,12 +111,6 @@ static int take_login(struct store_call *call, struct bytes *out)
                              SASL_NAME_MAX);
 }
 
-void store_json_add(struct json_object *object, const char *key, struct bytes text)
-{
-    json_object_object_add(object, key,
-                           json_object_new_string_len(text.at ? text.at : "", (int)text.len));
-}
-
 // ---- accounts ----------------------------------------------------------------------------------------
 
 #define ACCOUNT_COLUMNS "number, name, class, any_sender, state, created_at"
@@ -140,12 +130,12 @@ struct json_object *store_account_json(const struct store_account_row *row)
     struct json_object *object = json_object_new_object();
     struct buf at = {0};
     wall_format((struct wall){row->created_at}, &at);
-    store_json_add(object, "account", row->name);
+    json_add_text(object, "account", row->name);
     json_object_object_add(object, "number", json_object_new_int64(row->number));
-    store_json_add(object, "class", row->class);
+    json_add_text(object, "class", row->class);
     json_object_object_add(object, "any_sender", json_object_new_boolean(row->any_sender));
-    store_json_add(object, "state", row->state);
-    store_json_add(object, "created_at", buf_bytes(&at));
+    json_add_text(object, "state", row->state);
+    json_add_text(object, "created_at", buf_bytes(&at));
     buf_done(&at);
     return object;
 }
@@ -390,8 +380,8 @@ static int take_verifier(struct store_call *call, struct bytes login, struct byt
 static int credential_result(struct store_call *call, struct bytes account, struct bytes login)
 {
     call->out->result = json_object_new_object();
-    store_json_add(call->out->result, "account", account);
-    store_json_add(call->out->result, "login", login);
+    json_add_text(call->out->result, "account", account);
+    json_add_text(call->out->result, "login", login);
     return 0;
 }
 
@@ -477,8 +467,8 @@ static int take_filter(struct store_call *call, int64_t *out_number)
 static void add_password(struct json_object *object, enum store_proof proof, struct bytes verifier)
 {
     if (proof == STORE_PROOF_NONE)
-        store_json_add(object, "password",
-                       bytes_starts(verifier, BYTES("s")) ? BYTES("generated") : BYTES("chosen"));
+        json_add_text(object, "password",
+                      bytes_starts(verifier, BYTES("s")) ? BYTES("generated") : BYTES("chosen"));
     else
         json_object_object_add(object, "password", NULL);
 }
@@ -501,15 +491,15 @@ static int credential_list(struct store_call *call)
     while ((err = store_db_step(stmt)) == 1) {
         struct json_object *object = json_object_new_object();
         struct buf at = {0};
-        store_json_add(object, "account", store_db_text(stmt, 0));
-        store_json_add(object, "login", store_db_text(stmt, 1));
+        json_add_text(object, "account", store_db_text(stmt, 0));
+        json_add_text(object, "login", store_db_text(stmt, 1));
         enum store_proof proof = store_proof_of(store_db_text(stmt, 1));
         add_password(object, proof, store_db_text(stmt, 2));
         json_object_object_add(object, "scram",
                                json_object_new_boolean(sqlite3_column_int(stmt, 3)));
         wall_format((struct wall){sqlite3_column_int64(stmt, 4)}, &at);
-        store_json_add(object, "created_at", buf_bytes(&at));
-        store_json_add(object, "kind", bytes_cstr(store_proof_name(proof)));
+        json_add_text(object, "created_at", buf_bytes(&at));
+        json_add_text(object, "kind", bytes_cstr(store_proof_name(proof)));
         buf_done(&at);
         json_object_array_add(list, object);
     }
@@ -542,15 +532,15 @@ static struct json_object *domain_json(struct store_call *call, const struct dom
 {
     struct json_object *object = json_object_new_object(), *record = json_object_new_object();
     struct json_object *records = json_object_new_array();
-    store_json_add(object, "account", row->account);
-    store_json_add(object, "domain", row->name);
+    json_add_text(object, "account", row->account);
+    json_add_text(object, "domain", row->name);
     json_object_object_add(object, "verified", json_object_new_boolean(row->verified));
     json_object_object_add(object, "return_path", json_object_new_boolean(row->return_path));
-    store_json_add(record, "name", arena_printf(&call->arena, "_posthaste.%s", row->name.at));
-    store_json_add(record, "type", BYTES("TXT"));
-    store_json_add(record, "value",
-                   arena_printf(&call->arena, "posthaste-verification=%s", row->token.at));
-    store_json_add(record, "purpose", BYTES("verification"));
+    json_add_text(record, "name", arena_printf(&call->arena, "_posthaste.%s", row->name.at));
+    json_add_text(record, "type", BYTES("TXT"));
+    json_add_text(record, "value",
+                  arena_printf(&call->arena, "posthaste-verification=%s", row->token.at));
+    json_add_text(record, "purpose", BYTES("verification"));
     json_object_array_add(records, record);
     json_object_object_add(object, "records", records);
     return object;
@@ -699,8 +689,8 @@ static int domain_remove(struct store_call *call)
         return err;
     call->out->changed = true;
     call->out->result = json_object_new_object();
-    store_json_add(call->out->result, "account", row.account);
-    store_json_add(call->out->result, "domain", row.name);
+    json_add_text(call->out->result, "account", row.account);
+    json_add_text(call->out->result, "domain", row.name);
     return 0;
 }
 

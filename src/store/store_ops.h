@@ -7,6 +7,7 @@
 #include <json-c/json.h>
 
 #include "base/arena.h"
+#include "base/json.h"
 #include "store/store_db.h"
 
 struct store_call {
@@ -33,7 +34,6 @@ struct bytes store_call_text(struct store_call *call, const char *key);
 // Says what is wrong, to whoever asked; returns err.
 int store_call_refuse(struct store_call *call, int err, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-void store_json_add(struct json_object *object, const char *key, struct bytes text);
 
 struct store_account_row {
     int64_t number, created_at;

@@ -74,7 +74,7 @@ static int add_options(struct store_call *call, int64_t account, struct json_obj
     sqlite3_stmt *stmt;
     json_object_object_add(out, "options", options);
     for (uint32_t i = 0; i < STORE_OPTIONS_COUNT; i++)
-        store_json_add(options, rows[i].name, bytes_cstr(rows[i].values[rows[i].default_value]));
+        json_add_text(options, rows[i].name, bytes_cstr(rows[i].values[rows[i].default_value]));
     int err =
         store_db_start(call->store, &stmt,
                        "SELECT name, value FROM account_options WHERE account = ?", "i", account);
@@ -83,7 +83,7 @@ static int add_options(struct store_call *call, int64_t account, struct json_obj
     enum store_option option;
     while ((err = store_db_step(stmt)) == 1)
         if (store_option_find(store_db_text(stmt, 0), &option) == 0)
-            store_json_add(options, rows[option].name, store_db_text(stmt, 1));
+            json_add_text(options, rows[option].name, store_db_text(stmt, 1));
     sqlite3_finalize(stmt);
     return err;
 }

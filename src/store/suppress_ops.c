@@ -40,15 +40,6 @@ static int refuse(struct call *c, int err, const char *format, ...)
     return err;
 }
 
-static struct bytes text_of(struct json_object *args, const char *key)
-{
-    struct json_object *value = NULL;
-    if (!args || !json_object_object_get_ex(args, key, &value) ||
-        !json_object_is_type(value, json_type_string))
-        return BYTES_NONE;
-    return bytes_of(json_object_get_string(value), (size_t)json_object_get_string_len(value));
-}
-
 static bool flag_of(struct json_object *args, const char *key)
 {
     struct json_object *value = NULL;
@@ -77,7 +68,7 @@ static int take_account(struct call *c, struct bytes name, uint32_t *out)
 // Who it is for: as `args` says, else as *out has it.
 static int take_scope(struct call *c, struct json_object *args, struct suppress_entry *out)
 {
-    struct bytes account = text_of(args, "account"), stream = text_of(args, "stream");
+    struct bytes account = json_find_text(args, "account"), stream = json_find_text(args, "stream");
     int err = OK;
     if (account.len) {
         out->scope = SUPPRESS_ACCOUNT;
@@ -98,7 +89,7 @@ static int take_scope(struct call *c, struct json_object *args, struct suppress_
 
 static int take_reason(struct call *c, struct json_object *args, enum suppress_reason *out)
 {
-    struct bytes reason = text_of(args, "reason");
+    struct bytes reason = json_find_text(args, "reason");
     if (!reason.len || suppress_reason_parse(reason, out) == OK)
         return OK;
     return refuse(c, E_SYNTAX, "'%.*s' is no reason: hard-bounce, complaint, unsubscribe or manual",
@@ -107,7 +98,7 @@ static int take_reason(struct call *c, struct json_object *args, enum suppress_r
 
 static int take_time(struct call *c, struct json_object *args, const char *key, struct wall *out)
 {
-    struct bytes text = text_of(args, key);
+    struct bytes text = json_find_text(args, key);
     if (!text.len || wall_parse(text, out) == OK)
         return OK;
     return refuse(c, E_SYNTAX, "'%.*s' is no time (2026-01-31T12:00:00Z), as \"%s\" wants",
@@ -117,7 +108,7 @@ static int take_time(struct call *c, struct json_object *args, const char *key, 
 static int take_address(struct call *c, struct json_object *args, struct suppress_address *space,
                         struct bytes *out)
 {
-    struct bytes address = text_of(args, "address");
+    struct bytes address = json_find_text(args, "address");
     if (suppress_address_parse(address, space) == OK) {
         *out = suppress_address_text(space);
         return OK;
@@ -138,8 +129,8 @@ static int take_entry(struct call *c, struct json_object *args, struct suppress_
         err = take_time(c, args, "since", &out->since);
     if (!err)
         err = take_time(c, args, "expires", &out->expires);
-    if (text_of(args, "note").len)
-        out->note = text_of(args, "note");
+    if (json_find_text(args, "note").len)
+        out->note = json_find_text(args, "note");
     return err;
 }
 
@@ -152,18 +143,8 @@ static void add_text(struct json_object *object, const char *key, struct bytes t
         buf_add_escaped(&shown, text, 4 * SUPPRESS_NOTE_MAX);
         text = buf_bytes(&shown);
     }
-    store_json_add(object, key, text);
+    json_add_text(object, key, text);
     buf_done(&shown);
-}
-
-static void add_time(struct json_object *object, const char *key, int64_t us)
-{
-    struct buf text = {0};
-    if (us)
-        wall_format((struct wall){us}, &text);
-    json_object_object_add(object, key,
-                           us ? json_object_new_string_len(text.at, (int)text.len) : NULL);
-    buf_done(&text);
 }
 
 static void add_account(const struct call *c, struct json_object *object, int64_t number)
@@ -181,13 +162,13 @@ static void add_account(const struct call *c, struct json_object *object, int64_
 static void add_whom(const struct call *c, struct json_object *object,
                      const struct suppress_row *row)
 {
-    store_json_add(object, "scope", bytes_cstr(suppress_scope_name(suppress_scope_of(row))));
+    json_add_text(object, "scope", bytes_cstr(suppress_scope_name(suppress_scope_of(row))));
     add_account(c, object, row->account);
     if (row->stream.len)
         add_text(object, "stream", row->stream);
     else
         json_object_object_add(object, "stream", NULL);
-    store_json_add(object, "reason", bytes_cstr(suppress_reason_name(row->reason)));
+    json_add_text(object, "reason", bytes_cstr(suppress_reason_name(row->reason)));
 }
 
 static struct json_object *entry_json(const struct call *c, const struct suppress_row *row)
@@ -195,9 +176,9 @@ static struct json_object *entry_json(const struct call *c, const struct suppres
     struct json_object *object = json_object_new_object();
     add_text(object, "address", row->address);
     add_whom(c, object, row);
-    add_time(object, "since", row->since);
-    add_time(object, "expires", row->expires);
-    add_time(object, "added_at", row->added);
+    json_add_time(object, "since", (struct wall){row->since});
+    json_add_time(object, "expires", (struct wall){row->expires});
+    json_add_time(object, "added_at", (struct wall){row->added});
     add_text(object, "actor", row->actor);
     add_text(object, "note", row->note);
     return object;
@@ -291,7 +272,7 @@ static int add_changes(struct call *c, const struct suppress_entry *asked,
         if (!is_asked(asked, &row))
             continue;
         struct json_object *object = json_object_new_object();
-        add_time(object, "at", sqlite3_column_int64(stmt, 0));
+        json_add_time(object, "at", (struct wall){sqlite3_column_int64(stmt, 0)});
         add_text(object, "actor", store_db_text(stmt, 1));
         add_text(object, "op", store_db_text(stmt, 2));
         add_whom(c, object, &row);
@@ -333,8 +314,8 @@ struct place {
 static struct json_object *place_json(const struct suppress_row *row)
 {
     struct json_object *object = json_object_new_object();
-    store_json_add(object, "address", row->address);
-    store_json_add(object, "stream", row->stream);
+    json_add_text(object, "address", row->address);
+    json_add_text(object, "stream", row->stream);
     json_object_object_add(object, "account", json_object_new_int64(row->account));
     json_object_object_add(object, "reason", json_object_new_int64(row->reason));
     return object;
@@ -346,7 +327,7 @@ static struct place take_place(struct json_object *args)
     if (!args || !json_object_object_get_ex(args, "cursor", &cursor) ||
         !json_object_object_get_ex(cursor, "account", &account))
         return (struct place){.account = INT64_MIN};
-    return (struct place){text_of(cursor, "address"), text_of(cursor, "stream"),
+    return (struct place){json_find_text(cursor, "address"), json_find_text(cursor, "stream"),
                           json_object_get_int64(account), (int64_t)number_of(cursor, "reason")};
 }
 
@@ -452,10 +433,10 @@ static int log_import(struct call *c, const struct import *im)
     struct suppress_row row = {.account = suppress_account_of(&im->like),
                                .stream = suppress_stream_of(&im->like),
                                .reason = im->like.reason};
-    struct bytes detail = arena_printf(&c->arena, "%.*s lines %llu to %llu: %llu added",
-                                       BYTES_FMT(bytes_first(text_of(c->op->args, "source"), 400)),
-                                       (unsigned long long)im->first, (unsigned long long)im->last,
-                                       (unsigned long long)im->added);
+    struct bytes detail = arena_printf(
+        &c->arena, "%.*s lines %llu to %llu: %llu added",
+        BYTES_FMT(bytes_first(json_find_text(c->op->args, "source"), 400)),
+        (unsigned long long)im->first, (unsigned long long)im->last, (unsigned long long)im->added);
     return suppress_list_log(c->list, c->op->now, c->op->actor, "import", &row, detail);
 }
 
