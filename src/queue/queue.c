@@ -119,6 +119,7 @@ struct queue *queue_new(const struct queue_options *options)
     q->conf = options->conf;
     init_tables(q);
     list_init(&q->holds);
+    list_init(&q->slots.waits[0]), list_init(&q->slots.waits[1]), list_init(&q->slots.idle);
     for (uint32_t i = 0; i < q->workers_count; i++) {
         struct queue_worker *w = &q->workers[i];
         list_init(&w->resolve);
@@ -201,6 +202,7 @@ void queue_configure(struct queue *q, const struct conf *conf, uint32_t connecti
         queue_lane_set_limits(q, l);
         queue_lane_touch(q, l);
     }
+    queue_slot_share(q);
     queue_unlock(q, NULL, NULL);
 }
 

@@ -76,7 +76,7 @@ enum queue_proof {
 
 struct queue_options {
     uint32_t workers;          // 1 .. QUEUE_WORKERS_MAX
-    uint32_t connections_max;  // outgoing, all lanes; 0: no limit
+    uint32_t connections_max;  // outgoing, all lanes: they take turns (queue_slot.c); 0: no limit
     uint64_t stored_bytes_max; // budget for bodies kept in memory; 0: none are kept
     uint64_t seed;             // of the jitter
     const struct conf *conf;   // lanes[], retry{}; borrowed until the next queue_configure()
@@ -226,7 +226,7 @@ struct queue_connection {
     uint8_t state;              // the queue's own
     bool low;                   // the queue's own
     struct queue_remote remote; // queue_limit_connection()
-    bool used_up; // the queue's own: to be closed, as its server takes no more over it
+    bool used_up;               // the queue's own: was told to close
     uint32_t domains_count;
     uint64_t domains[QUEUE_REMOTE_DOMAINS]; // hashes: over it so far
 };

@@ -185,7 +185,7 @@ struct queue_lane {
     uint32_t domains_count;
     uint32_t connecting[QUEUE_PROOFS], idle[QUEUE_PROOFS], woken[QUEUE_PROOFS];
     uint32_t busy, busy_low, failures, batches;  // batches: out, of this lane
-    uint32_t used_up;                            // busy ones that wait to be closed
+    uint32_t used_up;                            // busy ones that were told to close
     uint64_t deferred;                           // recipients, by answers over it so far
     struct queue_remote remote;                  // of the server spoken to last
     int64_t backoff_us;                          // no new connection before
@@ -194,9 +194,11 @@ struct queue_lane {
     struct queue_window *second, *hour, *day;    // NULL: no such limit was ever set
     uint32_t tokens, reserved, taken_since_note; // messages that durable notes cover
     struct {
-        int64_t told_us, found_us; // wall; 0: none
-        uint32_t sweep;            // in which found_us was
-    } oldest;                      // queue_oldest.c
+        int64_t told_us, found_us;    // wall; 0: none
+        uint32_t sweep;               // in which found_us was
+    } oldest;                         // queue_oldest.c
+    struct list slot_wait, slot_idle; // queue_slot.c: waits for a connection; has idle ones
+    bool slot_granted, slot_urgent;
     uint8_t worker, proof_turn;
     bool note_pending, note_kept, note_again; // being written; a value is saved; changed since
 };
@@ -237,6 +239,11 @@ struct queue {
     struct map suspended_accounts;               // key, as of held ones: the number in decimal
     struct queue_rule *hold_all, *hold_restored; // NULL: none
     struct list holds;
+    struct {
+        struct list waits[2], idle; // of lanes; waits: those with transactional mail, the others
+        uint32_t waiting, granted;  // lanes that wait; that may open one, and have not yet
+        uint32_t closing;           // connections that were told to close
+    } slots;                        // queue_slot.c
     uint64_t kick;
     int64_t born_us; // the first time seen; what was sent before is not known
     uint64_t recipients[BUNDLE_STATES], scheduled; // scheduled: part of WAITING
@@ -366,6 +373,28 @@ void queue_remote_note(struct queue_connection *c, const struct queue_domain *d)
 // The server's limit that holds the bundle up, as words; false: none does. full: all connections are in use.
 bool queue_remote_binds(const struct queue_lane *l, const struct queue_bundle *b, bool full,
                         char text[QUEUE_TEXT_MAX]);
+
+// ---- queue_slot.c
+
+// A connection for the lane, counted in q->connections: false, it waits (`urgent`: with transactional mail) and is
+// touched when it has one.
+bool queue_slot_take(struct queue *q, struct queue_lane *l, bool urgent);
+// It wants none just now.
+void queue_slot_leave(struct queue *q, struct queue_lane *l);
+// One is gone.
+void queue_slot_give(struct queue *q);
+// Whoever waits gets what is free.
+void queue_slot_share(struct queue *q);
+// The lane's idle connections are others than before.
+void queue_slot_note_idle(struct queue *q, struct queue_lane *l);
+// More lanes wait than connections are about to be closed.
+bool queue_slot_is_short(const struct queue *q);
+// Then the next lane with an idle one is to look at it.
+void queue_slot_press(struct queue *q);
+// Is the connection, whose next mail is `low` (not transactional) and whose lane has so many others, to be closed for the
+// lane that waits first?
+bool queue_slot_gives_way(const struct queue *q, const struct queue_connection *c, uint32_t others,
+                          bool low);
 
 // ---- queue_note.c
 

@@ -10,8 +10,8 @@
 // Shaping: queue_lane_when() is the earliest time at which all rates allow one more message. For
 // mail that is not transactional every limit is smaller by QUEUE_TRANSACTIONAL_PERCENT (at least
 // one, if the limit is more than one). New connections: one until the site has answered, then never
-// more under way than stand. Hour and day limits also need tokens, which durable notes have counted
-// ahead (queue_note.c).
+// more under way than stand; and one of those that all lanes share must be free (queue_slot.c). Hour
+// and day limits also need tokens, which durable notes have counted ahead (queue_note.c).
 #include "queue/queue_inside.h"
 
 #include <stdio.h>
@@ -19,7 +19,6 @@
 
 #define PACED_MILLI_MAX 20000 // up to 20 messages a second are spaced evenly, more are counted
 #define SECOND_SLOTS 20
-#define FULL_RETRY_MS 1000 // all connections of the process in use: look again
 
 // ---- tables ----
 
@@ -93,6 +92,7 @@ struct queue_lane *queue_lane_get(struct queue *q, struct bytes name)
 void queue_lane_free(struct queue *q, struct queue_lane *l)
 {
     CHECK(l->domains_count == 0 && queue_lane_connections(l) == 0 && l->batches == 0);
+    queue_slot_leave(q, l);
     heap_remove(&q->workers[l->worker].lanes, &l->wake);
     list_remove(&l->work);
     list_remove(&l->note_work);
@@ -528,6 +528,13 @@ static bool wake_idle(struct queue_lane *l, const struct outlook *o, bool weak,
     return false;
 }
 
+// One that could be done without: whoever owns it asks, and is told.
+static bool wake_any(struct queue_lane *l, struct queue_work *out)
+{
+    struct outlook o = {.usable_all = UINT64_MAX};
+    return wake_idle(l, &o, true, out);
+}
+
 // The strongest proof for which more mail is usable than connections stand ready or are coming.
 static int wanted_proof(const struct queue_lane *l, const struct outlook *o)
 {
@@ -547,10 +554,9 @@ static bool has_slot(const struct queue_lane *l, const struct outlook *o, uint32
     return connections < queue_share_limit(l->limits->connections, share);
 }
 
-static bool connect(struct queue *q, struct queue_lane *l, int proof, struct queue_work *out)
+static bool connect(struct queue_lane *l, int proof, struct queue_work *out)
 {
     l->connecting[proof]++;
-    q->connections++;
     out->kind = QUEUE_CONNECT;
     out->lane = l;
     out->proof = (enum queue_proof)proof;
@@ -569,8 +575,11 @@ bool queue_lane_decide(struct queue *q, struct queue_lane *l, struct queue_now n
     struct outlook o = look(q, l, now);
     if (wake_idle(l, &o, false, out))
         return true;
+    if (queue_slot_is_short(q) && wake_any(l, out))
+        return true;
     int proof = wanted_proof(l, &o);
     if (proof < 0) {
+        queue_slot_leave(q, l);
         wake_at(q, l, o.at_us);
         return false;
     }
@@ -578,17 +587,17 @@ bool queue_lane_decide(struct queue *q, struct queue_lane *l, struct queue_now n
     for (int p = 0; p < QUEUE_PROOFS; p++)
         connecting += l->connecting[p];
     uint32_t standing = all - connecting;
+    wake_at(q, l, o.at_us);
     if (l->backoff_us > now.mono.us) {
+        queue_slot_leave(q, l);
         wake_at(q, l, l->backoff_us < o.at_us ? l->backoff_us : o.at_us);
     } else if (connecting >= (standing ? standing : 1) || (l->failures && all > 0)) {
-        wake_at(q, l, o.at_us); // the answer of those under way comes first
+        queue_slot_leave(q, l); // the answer of those under way comes first
     } else if (!has_slot(l, &o, all)) {
-        wake_at(q, l, o.at_us);
+        queue_slot_leave(q, l);
         return wake_idle(l, &o, true, out);
-    } else if (q->connections_max && q->connections >= q->connections_max) {
-        wake_at(q, l, mono_add_ms(now.mono, FULL_RETRY_MS).us);
-    } else {
-        return connect(q, l, proof, out);
+    } else if (queue_slot_take(q, l, o.may[SHARE_ALL])) {
+        return connect(l, proof, out);
     }
     return false;
 }
@@ -597,10 +606,11 @@ bool queue_lane_decide(struct queue *q, struct queue_lane *l, struct queue_now n
 
 enum { CONNECTION_NONE, CONNECTION_CONNECTING, CONNECTION_IDLE, CONNECTION_BUSY };
 
-static void set_idle(struct queue_lane *l, struct queue_connection *c)
+static void set_idle(struct queue *q, struct queue_connection *c)
 {
-    l->idle[c->proof]++;
+    c->lane->idle[c->proof]++;
     c->state = CONNECTION_IDLE;
+    queue_slot_note_idle(q, c->lane);
 }
 
 static void set_busy(struct queue_lane *l, struct queue_connection *c, bool low)
@@ -612,7 +622,7 @@ static void set_busy(struct queue_lane *l, struct queue_connection *c, bool low)
 }
 
 // Out of the counts of whatever state it is in.
-static void uncount(struct queue_connection *c)
+static void uncount(struct queue *q, struct queue_connection *c)
 {
     struct queue_lane *l = c->lane;
     if (c->state == CONNECTION_CONNECTING) {
@@ -621,11 +631,13 @@ static void uncount(struct queue_connection *c)
         l->idle[c->proof]--;
         if (l->woken[c->proof] > l->idle[c->proof])
             l->woken[c->proof] = l->idle[c->proof];
+        queue_slot_note_idle(q, l);
     } else {
         CHECK(c->state == CONNECTION_BUSY);
         l->busy--;
         l->busy_low -= c->low;
         l->used_up -= c->used_up;
+        q->slots.closing -= c->used_up;
         c->used_up = false;
     }
     c->state = CONNECTION_NONE;
@@ -633,8 +645,8 @@ static void uncount(struct queue_connection *c)
 
 static void give_back_slot(struct queue *q, struct queue_connection *c)
 {
-    uncount(c);
-    q->connections--;
+    uncount(q, c);
+    queue_slot_give(q);
     queue_lane_touch(q, c->lane);
     c->lane = NULL;
 }
@@ -660,9 +672,9 @@ void queue_connected(struct queue *q, struct queue_connection *c, enum queue_pro
     (void)now;
     queue_lock(q);
     CHECK(c->state == CONNECTION_CONNECTING && proof >= c->proof && proof < QUEUE_PROOFS);
-    uncount(c);
+    uncount(q, c);
     c->proof = proof;
-    set_idle(c->lane, c);
+    set_idle(q, c);
     queue_lane_touch(q, c->lane);
     queue_unlock(q, kicks, NULL);
 }
@@ -690,19 +702,20 @@ void queue_connect_later(struct queue *q, struct queue_connection *c, struct que
 }
 
 // Counted as busy until it says that it is gone.
-static void set_used_up(struct queue_lane *l, struct queue_connection *c)
+static void set_used_up(struct queue *q, struct queue_connection *c)
 {
-    set_busy(l, c, false);
+    set_busy(c->lane, c, false);
     c->used_up = true;
-    l->used_up++;
+    c->lane->used_up++;
+    q->slots.closing++;
 }
 
 void queue_leaving(struct queue *q, struct queue_connection *c, uint64_t *kicks)
 {
     queue_lock(q);
     CHECK(c->state == CONNECTION_IDLE || c->state == CONNECTION_BUSY);
-    uncount(c);
-    set_used_up(c->lane, c);
+    uncount(q, c);
+    set_used_up(q, c);
     queue_lane_touch(q, c->lane); // what it was woken for
     queue_unlock(q, kicks, NULL);
 }
@@ -790,21 +803,23 @@ enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct q
     CHECK(l && (c->state == CONNECTION_IDLE || c->state == CONNECTION_BUSY));
     if (c->state == CONNECTION_IDLE && l->woken[c->proof])
         l->woken[c->proof]--;
-    uncount(c);
+    uncount(q, c);
     enum queue_take result;
     struct outlook o = look(q, l, now);
     uint32_t messages_max =
         queue_tighter(l->limits->messages_per_connection, c->remote.messages_per_connection);
     struct queue_turn *t = next_turn(l, c->proof, &o);
     struct queue_flow *f = t ? queue_remote_flow(t, c) : NULL;
-    if ((messages_max && c->messages >= messages_max) || (t && !f)) {
-        set_used_up(l, c);
+    uint32_t others = queue_lane_connections(l) - l->used_up;
+    bool low = t && t->class != MAIL_TRANSACTIONAL;
+    if ((messages_max && c->messages >= messages_max) || (t && !f) ||
+        (f && queue_slot_gives_way(q, c, others, low))) {
+        set_used_up(q, c);
         result = QUEUE_TAKE_CLOSE;
     } else if (f) {
         struct queue_bundle *b = lease_some(q, c, bundle_of_flow(f));
         struct queue_message *m = b->message;
         queue_remote_note(c, b->domain);
-        bool low = m->class != MAIL_TRANSACTIONAL;
         spend(q, l, low ? SHARE_LOW : SHARE_ALL, m->size, now);
         set_busy(l, c, low);
         c->messages++;
@@ -812,13 +827,14 @@ enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct q
         (*out_batch)->lane = l;
         l->batches++;
         result = QUEUE_TAKE_BATCH;
-    } else if (is_in_the_way(l, c->proof, &o)) {
-        set_busy(l, c, false);
+    } else if (is_in_the_way(l, c->proof, &o) || queue_slot_is_short(q)) {
+        set_used_up(q, c);
         result = QUEUE_TAKE_CLOSE;
     } else {
-        set_idle(l, c);
+        set_idle(q, c);
         result = QUEUE_TAKE_IDLE;
     }
+    queue_slot_press(q);
     if (queue_lane_has_ready(l)) // more connections, a time to wake, a note
         queue_lane_touch(q, l);
     queue_unlock(q, kicks, NULL);

@@ -104,7 +104,7 @@ static void live(uint64_t seed)
                                            .workers = 1 + below(&r, 4),
                                            .seed = seed,
                                            .stored_bytes_max = below(&r, 2) ? 100000 : 0,
-                                           .connections_max = below(&r, 2) ? 8 : 0});
+                                           .connections_max = below(&r, 2) ? 1 + below(&r, 8) : 0});
     w.dns_ms = below(&r, 500);
     w.save_ms = below(&r, 50);
     w.route_now = 5;

@@ -267,6 +267,110 @@ static void all_lanes_together_have_a_limit(void **state)
     world_done(&w);
 }
 
+// A world with so many connections in all, and sites that take their time.
+static void start_short_of_connections(struct world *w, uint32_t connections)
+{
+    static const char *const sites[] = {"s0", "s1", "s2", "s3", "s4", "s5"};
+    world_init(w, &(struct world_options){.workers = 3, .seed = 1, .connections_max = connections});
+    for (size_t i = 0; i < COUNT_OF(sites); i++) {
+        world_site(w, sites[i])->transaction_ms = 200;
+        world_site(w, sites[i])->connect_ms = 50;
+    }
+}
+
+static void add_to(struct world *w, const char *site, int n, enum mail_class class)
+{
+    for (int i = 0; i < n; i++)
+        world_add(w, &(struct world_mail){.domain = site, .recipients = 1, .class = class});
+}
+
+// A password reset to one site does not wait behind newsletters to others that have all connections.
+static void transactional_gets_a_connection_of_other_lanes(void **state)
+{
+    (void)state;
+    for (uint32_t lanes = 1; lanes <= 4; lanes++) {
+        struct world w;
+        start_short_of_connections(&w, 4);
+        for (uint32_t i = 0; i < lanes; i++)
+            add_to(&w, w.sites[i].name, 20000, MAIL_BULK);
+        world_run(&w, MINUTE_MS);
+        for (int round = 0; round < 5; round++) {
+            uint64_t sent = w.sites[5].messages;
+            add_to(&w, "s4", 20, MAIL_BULK); // came before
+            add_to(&w, "s5", 1, MAIL_TRANSACTIONAL);
+            world_run(&w, 300);
+            assert_number("sent", w.sites[5].messages, sent + 1);
+            world_run(&w, MINUTE_MS);
+        }
+        world_done(&w);
+    }
+}
+
+// More lanes than connections: all have their turn, and what there is is used.
+static void lanes_take_turns_for_connections(void **state)
+{
+    (void)state;
+    struct world w;
+    start_short_of_connections(&w, 2);
+    for (size_t i = 0; i < 6; i++)
+        add_to(&w, w.sites[i].name, i == 0 ? 20000 : 2000, MAIL_BULK);
+    world_run(&w, 10 * MINUTE_MS);
+    uint64_t all = 0;
+    for (size_t i = 0; i < 6; i++) { // 6,000 transactions fit into the time
+        all += w.sites[i].messages;
+        if (w.sites[i].messages < 800)
+            fail_msg("%s: %llu sent", w.sites[i].name, (unsigned long long)w.sites[i].messages);
+        assert_true(w.sites[i].connects < 30);
+    }
+    assert_true(all > 5800);
+    world_done(&w);
+}
+
+// Lanes with enough for many connections come to the same number of them, and stay there.
+static void lanes_share_connections_evenly(void **state)
+{
+    (void)state;
+    struct world w;
+    start_short_of_connections(&w, 12);
+    add_to(&w, "s0", 30000, MAIL_BULK);
+    world_run(&w, MINUTE_MS);
+    assert_number("all for one", w.sites[0].connections_most, 12);
+    for (size_t i = 1; i < 4; i++)
+        add_to(&w, w.sites[i].name, 30000, i % 2 ? MAIL_BULK : MAIL_TRANSACTIONAL);
+    world_run(&w, MINUTE_MS);
+    uint64_t before[4], connects = 0;
+    for (size_t i = 0; i < 4; i++)
+        before[i] = w.sites[i].messages, connects += w.sites[i].connects;
+    world_run(&w, 5 * MINUTE_MS);
+    for (size_t i = 0; i < 4; i++) {
+        uint64_t sent = w.sites[i].messages - before[i]; // 1,500 over one connection
+        if (sent < 2700 || sent > 6300)                  // one less or more
+            fail_msg("%s: %llu sent", w.sites[i].name, (unsigned long long)sent);
+        connects -= w.sites[i].connects;
+    }
+    assert_true(-connects <= 18000 / 100 * 2); // 100 messages over each
+    world_done(&w);
+}
+
+// Connections that only stand ready are closed when others need them.
+static void idle_connections_make_room(void **state)
+{
+    (void)state;
+    struct world w;
+    start_short_of_connections(&w, 3);
+    for (size_t i = 0; i < 3; i++)
+        add_to(&w, w.sites[i].name, 1, MAIL_PERSONAL);
+    world_run(&w, MINUTE_MS);
+    add_to(&w, "s3", 1, MAIL_BULK);
+    add_to(&w, "s4", 1, MAIL_BULK);
+    world_run(&w, 300);
+    assert_number("sent", w.sites[3].messages + w.sites[4].messages, 2);
+    struct queue_counts counts;
+    queue_count(w.queue, &counts);
+    assert_number("one is left alone", counts.connections, 3);
+    world_done(&w);
+}
+
 // Hour and day limits hold across crashes (the world's watch does not forget), and a clean stop
 // costs nothing.
 static void windows_survive_restarts(void **state)
@@ -651,6 +755,10 @@ int main(void)
         cmocka_unit_test(limits_are_reached_and_not_passed),
         cmocka_unit_test(connection_limits_are_reached),
         cmocka_unit_test(all_lanes_together_have_a_limit),
+        cmocka_unit_test(transactional_gets_a_connection_of_other_lanes),
+        cmocka_unit_test(lanes_take_turns_for_connections),
+        cmocka_unit_test(lanes_share_connections_evenly),
+        cmocka_unit_test(idle_connections_make_room),
         cmocka_unit_test(windows_survive_restarts),
         cmocka_unit_test(notes_have_room_for_full_windows),
         cmocka_unit_test(backoff_survives_a_restart),
