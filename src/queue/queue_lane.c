@@ -554,6 +554,14 @@ static bool has_slot(const struct queue_lane *l, const struct outlook *o, uint32
     return connections < queue_share_limit(l->limits->connections, share);
 }
 
+// More connections than a limit allows that was higher when they were opened (law 7). count: of the lane, without those
+// that were told to close.
+static bool has_surplus(const struct queue *q, const struct queue_lane *l, uint32_t count)
+{
+    return count > queue_share_limit(l->limits->connections, SHARE_ALL) ||
+           (q->connections_max && q->connections - q->slots.closing > q->connections_max);
+}
+
 static bool connect(struct queue_lane *l, int proof, struct queue_work *out)
 {
     l->connecting[proof]++;
@@ -575,7 +583,8 @@ bool queue_lane_decide(struct queue *q, struct queue_lane *l, struct queue_now n
     struct outlook o = look(q, l, now);
     if (wake_idle(l, &o, false, out))
         return true;
-    if (queue_slot_is_short(q) && wake_any(l, out))
+    bool surplus = has_surplus(q, l, queue_lane_connections(l) - l->used_up);
+    if ((surplus || queue_slot_is_short(q)) && wake_any(l, out))
         return true;
     int proof = wanted_proof(l, &o);
     if (proof < 0) {
@@ -813,7 +822,7 @@ enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct q
     uint32_t others = queue_lane_connections(l) - l->used_up;
     bool low = t && t->class != MAIL_TRANSACTIONAL;
     if ((messages_max && c->messages >= messages_max) || (t && !f) ||
-        (f && queue_slot_gives_way(q, c, others, low))) {
+        has_surplus(q, l, others + 1) || (f && queue_slot_gives_way(q, c, others, low))) {
         set_used_up(q, c);
         result = QUEUE_TAKE_CLOSE;
     } else if (f) {

@@ -549,6 +549,69 @@ static void reload_changes_limits(void **state)
     world_done(&other);
 }
 
+static uint32_t connections(struct world *w)
+{
+    struct queue_counts counts;
+    queue_count(w->queue, &counts);
+    return (uint32_t)counts.connections;
+}
+
+// A limit that is lowered holds for the connections that stand, too: those beyond it end after their transaction.
+static void lower_limits_close_connections(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *domain; // of the mail that is there when it is lowered
+        uint32_t reload, want;     // limits.connections then
+        bool idle;
+    } rows[] = {{"lane, busy", "d.site", 0, 1, false},
+                {"lane, idle", "d.site", 0, 1, true},
+                {"all lanes, busy", "d.other", 3, 3, false},
+                {"all lanes, idle", "d.other", 3, 3, true}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct world w, lower;
+        start(&w, "lanes: [{match: \"*\", connections: 9}]\n");
+        world_site(&w, "other")->transaction_ms = w.sites[0].transaction_ms = SECOND_MS;
+        world_init(&lower, &(struct world_options){.conf = "lanes: [{match: site, connections: 1}, "
+                                                           "{match: \"*\", connections: 9}]\n"});
+        for (int n = 0; n < (rows[i].idle ? 150 : 2000); n++)
+            world_add(&w, &(struct world_mail){.domain = rows[i].domain,
+                                               .recipients = 1,
+                                               .class = MAIL_TRANSACTIONAL});
+        world_run(&w, rows[i].idle ? 60 * SECOND_MS : 20 * SECOND_MS);
+        assert_number(rows[i].name, connections(&w), 9);
+        struct conf *old = w.conf;
+        w.conf = lower.conf;
+        queue_configure(w.queue, w.conf, rows[i].reload);
+        world_run(&w, 1100);
+        assert_number(rows[i].name, connections(&w), rows[i].want);
+        size_t sent = w.sent_count;
+        world_run(&w, 60 * SECOND_MS);
+        assert_number("later", connections(&w), rows[i].want);
+        assert_true(rows[i].idle || w.sent_count - sent >= 59 * rows[i].want);
+        w.conf = old;
+        queue_configure(w.queue, old, 0);
+        world_done(&w);
+        world_done(&lower);
+    }
+}
+
+// The same when a domain joins the lane that has a rule of its own.
+static void a_domains_rule_closes_connections(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, "lanes: [{match: slow.site, connections: 2}, {match: \"*\", connections: 9}]\n")
+        ->transaction_ms = SECOND_MS;
+    add(&w, 5000, 1, MAIL_TRANSACTIONAL);
+    world_run(&w, 20 * SECOND_MS);
+    assert_number("before", connections(&w), 9);
+    world_add(&w, &(struct world_mail){.domain = "slow.site", .recipients = 1});
+    world_run(&w, 1100);
+    assert_number("with it", connections(&w), 2);
+    world_done(&w);
+}
+
 // Resolves what asks; each domain's lane, names and time by to[0] and to[1] in turns.
 static void resolve_all(struct queue *q, const struct queue_resolution to[2], struct queue_now now)
 {
@@ -764,6 +827,8 @@ int main(void)
         cmocka_unit_test(backoff_survives_a_restart),
         cmocka_unit_test(why_names_the_limit),
         cmocka_unit_test(reload_changes_limits),
+        cmocka_unit_test(lower_limits_close_connections),
+        cmocka_unit_test(a_domains_rule_closes_connections),
         cmocka_unit_test(a_resolution_costs_no_look_at_the_others),
         cmocka_unit_test(a_lane_follows_its_domains),
         cmocka_unit_test(a_million_messages_fit),
