@@ -324,9 +324,9 @@ const struct cli_command cli_dkim_import = {
     .arguments = "ACCOUNT DOMAIN | --service",
     .help = "take over a private key in PEM from standard input",
     .more = "posthaste dkim import ACCOUNT DOMAIN --selector S < KEY.pem\n"
-            "It needs the master key, so root's or the service's rights. The key signs once its "
-            "record\n"
-            "is seen in the DNS.\n",
+            "It needs the master key, so root's or the service's rights. The key takes the place "
+            "of one\n"
+            "that waits to be published, and signs once its record is seen in the DNS.\n",
     .options = import_options,
     .arguments_max = 2,
     .run = run_import,

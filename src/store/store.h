@@ -28,7 +28,8 @@
 //   domain.list        account*                                         {"domains": [DOMAIN...]}
 //   domain.show        account*, domain                                 {"domains": [DOMAIN...]}
 //   dkim.add           account*, domain, algorithm, record, sealed,     KEY, to be published
-//                      selector* (else chosen: `fixed`*, of a pair)
+//                      selector* (else chosen: `fixed`*, of a pair); with a
+//                      selector it takes the place of one that waits
 //   dkim.seen          number: it is published, and signs from now on   KEY
 //   dkim.rotate        account*, domain: new keys are to follow        {"keys": [KEY...]}
 //   dkim.remove        number                                           KEY, as it was

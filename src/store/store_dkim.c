@@ -236,6 +236,18 @@ static int refuse_second(struct store_call *call, const struct owner *owner, str
     return err == E_NOT_FOUND ? 0 : err;
 }
 
+// A key that comes with its name is its owner's choice, and takes the place of the one that waits: that has signed
+// nothing yet.
+static int make_way(struct store_call *call, const struct owner *owner, struct bytes algorithm)
+{
+    if (!store_call_text(call, "selector").len)
+        return refuse_second(call, owner, algorithm);
+    return store_db_run(call->store,
+                        "DELETE FROM dkim_key WHERE coalesce(account, 0) = ? AND domain = ? AND "
+                        "algorithm = ? AND state = 'new'",
+                        "itt", owner->account, owner->domain, algorithm);
+}
+
 static int take_selector(struct store_call *call, const struct owner *owner, struct bytes algorithm,
                          struct bytes *out)
 {
@@ -277,12 +289,14 @@ int store_op_dkim_add(struct store_call *call)
         call->out->result = key_json(&same); // the same again
         return 0;
     }
+    if (!err || err == E_NOT_FOUND)
+        err = make_way(call, &owner, algorithm);
+    if (!err)
+        err = look_selector(call, owner.domain, selector, &same);
     if (!err)
         return store_call_refuse(call, E_EXISTS, "%.*s has a key %.*s already",
                                  BYTES_FMT(owner.domain), BYTES_FMT(selector));
-    if (err == E_NOT_FOUND)
-        err = refuse_second(call, &owner, algorithm);
-    if (err)
+    if (err != E_NOT_FOUND)
         return err;
     call->out->changed = true;
     err = store_db_run(call->store,

@@ -138,6 +138,33 @@ static void test_story(void **state)
     play(rows, COUNT_OF(rows));
 }
 
+// A key with a name of its owner's takes the place of the one that waits, and of no other.
+static void test_own_key(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {"dkim.add", ADD(ACME, "rsa", "p=1", ""), 0, "\"ph1r\""},
+        {"dkim.add", ADD(ACME, "ed25519", "p=2", ""), 0, "\"ph1e\""},
+        {"dkim.add", ADD("'account':'beta',", "rsa", "p=3", ""), 0, "\"ph2r\""},
+        {"dkim.add", ADD(ACME, "rsa", "p=4", ",'selector':'ph2r'"), E_EXISTS, "ph2r already"},
+        {"dkim.list", "{'account':'acme'}", 1, "\"ph1r\""}, // after a refusal it is still there
+        {"dkim.add", ADD(ACME, "rsa", "p=4", ",'selector':'mail'"), 0, "\"mail\""},
+        {"dkim.seen", "{'number':1}", E_NOT_FOUND, "number 1"},
+        {"dkim.list", "{'account':'acme'}", 1, "\"ph1e\""},
+        {"dkim.list", "{'account':'beta'}", 1, "\"ph2r\""},
+        {"dkim.add", ADD(ACME, "rsa", "p=5", ",'selector':'mail'"), 0,
+         "p=5"}, // the other was wrong
+        {"dkim.add", ADD(ACME, "rsa", "p=6", ""), E_EXISTS, "as mail"},
+        {"dkim.seen", "{'number':5}", 0, "active"},
+        {"dkim.add", ADD(ACME, "rsa", "p=7", ",'selector':'mail'"), E_EXISTS, "mail already"},
+        {"dkim.add", ADD(ACME, "rsa", "p=7", ",'selector':'next'"), 0, "\"next\""},
+        {"dkim.list", "{'account':'acme'}", 1,
+         "\"selector\":\"mail\",\"algorithm\":\"rsa\",\"state\":\"active\""},
+    };
+    play(begin, COUNT_OF(begin));
+    play(rows, COUNT_OF(rows));
+}
+
 // Names for which the domain's owner has CNAMEs: two, in turn.
 static void test_pairs(void **state)
 {
@@ -242,6 +269,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_story, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_own_key, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pairs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_due, setup, teardown),
         cmocka_unit_test_setup_teardown(test_directory, setup, teardown),

@@ -285,11 +285,13 @@ def test_cname(make_relay, dns, receiver_):
 
 def test_import(make_relay, dns, receiver_, tmp_path):
     """A key that is in use elsewhere: its bytes never reach the relay, it signs once its record is seen."""
-    relay = make_relay(QUICK)
+    relay = make_relay(BOTH)
     relay.add_account("alice", domains=[DOMAIN])
+    assert {key["selector"] for key in made(relay, 2)} == {"ph1r", "ph1e"}
     pem = subprocess.run(["openssl", "genrsa", "2048"], capture_output=True, text=True, check=True).stdout
     key = relay.cli("dkim", "import", "alice", DOMAIN, "--selector", "mail2019", stdin=pem)
     assert key["algorithm"] == "rsa" and key["selector"] == "mail2019" and "sealed" not in key
+    assert {key["selector"] for key in keys_of(relay)} == {"mail2019", "ph1e"}
     publish(dns, key)
     made(relay, state="active")
     assert selector_of(relay, receiver_, 1) == "mail2019"
