@@ -462,6 +462,24 @@ static void on_more(struct sys_task *task)
     act_go_on(a);
 }
 
+static void on_rule_kept(void *ctx, int err)
+{
+    struct act *a = ctx;
+    if (err)
+        log_warn("rule for mail to come not recorded", LOG_ERR(err));
+    a->in_flight--;
+    act_go_on(a);
+}
+
+// It is answered once the rule would last.
+static void keep_rule(struct act *a, const struct queue_note *note)
+{
+    struct spool_frame *frame = spool_frame_new(SPOOL_OUTCOME);
+    spool_frame_add_note(frame, bytes_cstr(note->name), bytes_of(note->value, note->value_len));
+    a->in_flight++;
+    spool_commit(port_of(a)->spool, frame, on_rule_kept, a);
+}
+
 static void set_rules(struct act *a)
 {
     if ((a->action != ACTION_HOLD && a->action != ACTION_RELEASE) || a->dry_run || a->selected)
@@ -470,13 +488,16 @@ static void set_rules(struct act *a)
     const struct queue_hold_facts facts = {sys_wall(), a->request->actor,
                                            bytes_cstr(text_of(a->request, "reason"))};
     struct queue *q = port_of(a)->queue;
+    struct queue_note note = {.name = ""};
     uint64_t kicks = 0;
     if (a->filter.by == QUEUE_SELECT_DOMAIN)
-        queue_hold_domain(q, a->filter.domain, on, &facts, &kicks);
+        queue_hold_domain(q, a->filter.domain, on, &facts, &note, &kicks);
     else if (a->filter.by == QUEUE_SELECT_ACCOUNT)
-        queue_hold_account(q, a->filter.account, on, &facts, &kicks);
+        queue_hold_account(q, a->filter.account, on, &facts, &note, &kicks);
     else if (a->filter.by == QUEUE_SELECT_ALL)
-        queue_hold_all(q, on, &facts, &kicks);
+        queue_hold_all(q, on, &facts, &note, &kicks);
+    if (note.name[0])
+        keep_rule(a, &note);
     port_of(a)->kick(port_of(a)->kick_ctx, kicks);
 }
 

@@ -393,9 +393,10 @@ bool queue_claim(struct queue *q, const struct queue_filter *filter, uint64_t *c
 bool queue_match(struct queue *q, const struct queue_filter *filter, uint64_t *cursor,
                  uint64_t *count);
 
-// Rules for mail to come (and a QUEUE_SAVE so that they last): recipients of the domain, account,
-// or all come in held, and what was leased comes back held unless it is done. Those already queued are held or
-// released by queue_claim(). `on` false ends the rule; what another one covers stays held, whatever releases it.
+// Rules for mail to come: recipients of the domain, account, or all come in held, and what was leased comes back held
+// unless it is done. Those already queued are held or released by queue_claim(). `on` false ends the rule; what another
+// one covers stays held, whatever releases it. The rule lasts once the caller has made *out_note durable (an empty value
+// deletes it).
 // A rule that begins again has the facts of the last time; NULL: none are known.
 #define QUEUE_HOLD_WHO_MAX 100 // bytes; what is longer is cut
 #define QUEUE_HOLD_WHY_MAX 200
@@ -404,11 +405,13 @@ struct queue_hold_facts {
     struct bytes who, why; // text of one line
 };
 void queue_hold_domain(struct queue *q, struct bytes domain, bool on,
-                       const struct queue_hold_facts *facts, uint64_t *kicks);
+                       const struct queue_hold_facts *facts, struct queue_note *out_note,
+                       uint64_t *kicks);
 void queue_hold_account(struct queue *q, uint32_t account, bool on,
-                        const struct queue_hold_facts *facts, uint64_t *kicks);
+                        const struct queue_hold_facts *facts, struct queue_note *out_note,
+                        uint64_t *kicks);
 void queue_hold_all(struct queue *q, bool on, const struct queue_hold_facts *facts,
-                    uint64_t *kicks);
+                    struct queue_note *out_note, uint64_t *kicks);
 // As queue_hold_all(), which also ends it; of this nothing is saved, and no recipient is exempt from it.
 void queue_hold_restored(struct queue *q);
 

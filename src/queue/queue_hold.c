@@ -83,23 +83,19 @@ void queue_holds_free(struct queue *q)
     free(q->hold_restored);
     free_rules(&q->held_domains);
     free_rules(&q->held_accounts);
-    for (struct list *link; (link = list_pop_front(&q->holds));)
-        free(list_get(link, struct queue_hold, link));
 }
 
 // ---- their notes ----
 
 // `rule` NULL: it has ended.
-static void want_note(struct queue *q, const char *kind, struct bytes name,
-                      const struct queue_rule *rule)
+static void make_note(const char *kind, struct bytes name, const struct queue_rule *rule,
+                      struct queue_note *out)
 {
-    struct queue_hold *hold = mem_new(sizeof(*hold));
-    snprintf(hold->name, sizeof(hold->name), "hold/%s/%.*s", kind, BYTES_FMT(name));
+    out->value_len = 0;
+    snprintf(out->name, sizeof(out->name), "hold/%s/%.*s", kind, BYTES_FMT(name));
     if (rule)
-        hold->value_len = (uint32_t)snprintf(hold->value, sizeof(hold->value), "1 %lld\n%s\n%s",
-                                             (long long)rule->since.us, rule->who, rule->why);
-    list_push_back(&q->holds, &hold->link);
-    queue_kick(q, 0);
+        out->value_len = (uint32_t)snprintf(out->value, sizeof(out->value), "1 %lld\n%s\n%s",
+                                            (long long)rule->since.us, rule->who, rule->why);
 }
 
 static struct queue_rule *rule_of_note(struct bytes value)
@@ -134,36 +130,39 @@ int queue_hold_restore(struct queue *q, struct bytes name, struct bytes value)
 // ---- begun and ended ----
 
 void queue_hold_domain(struct queue *q, struct bytes domain, bool on,
-                       const struct queue_hold_facts *facts, uint64_t *kicks)
+                       const struct queue_hold_facts *facts, struct queue_note *out_note,
+                       uint64_t *kicks)
 {
     CHECK(domain.len <= QUEUE_NAME_MAX);
     struct queue_rule *rule = on ? rule_new(facts) : NULL;
     queue_lock(q);
     put_rule(&q->held_domains, domain, rule);
-    want_note(q, "domain", domain, rule);
+    make_note("domain", domain, rule, out_note);
     queue_unlock(q, kicks, NULL);
 }
 
 void queue_hold_account(struct queue *q, uint32_t account, bool on,
-                        const struct queue_hold_facts *facts, uint64_t *kicks)
+                        const struct queue_hold_facts *facts, struct queue_note *out_note,
+                        uint64_t *kicks)
 {
     char number[16];
     struct bytes key = account_key(account, number);
     struct queue_rule *rule = on ? rule_new(facts) : NULL;
     queue_lock(q);
     put_rule(&q->held_accounts, key, rule);
-    want_note(q, "account", key, rule);
+    make_note("account", key, rule, out_note);
     queue_unlock(q, kicks, NULL);
 }
 
-void queue_hold_all(struct queue *q, bool on, const struct queue_hold_facts *facts, uint64_t *kicks)
+void queue_hold_all(struct queue *q, bool on, const struct queue_hold_facts *facts,
+                    struct queue_note *out_note, uint64_t *kicks)
 {
     struct queue_rule *rule = on ? rule_new(facts) : NULL;
     queue_lock(q);
     put_one(&q->hold_all, rule);
     if (!on)
         put_one(&q->hold_restored, NULL);
-    want_note(q, "all", BYTES("all"), rule);
+    make_note("all", BYTES("all"), rule, out_note);
     queue_unlock(q, kicks, NULL);
 }
 

@@ -9,9 +9,8 @@ static uint64_t held(void)
 static void holds_mail_to_come(void **state)
 {
     (void)state;
-    uint64_t kicks = 0;
-    queue_hold_domain(w.queue, BYTES("a.site"), true, NULL, &kicks);
-    queue_hold_account(w.queue, 3, true, NULL, &kicks);
+    world_hold_domain(&w, BYTES("a.site"), true, NULL);
+    world_hold_account(&w, 3, true, NULL);
     world_add(&w, &(struct world_mail){.domain = "a.site", .account = 1, .recipients = 1});
     world_add(&w, &(struct world_mail){.domain = "b.site", .account = 3, .recipients = 1});
     world_add(&w, &(struct world_mail){.domain = "b.site", .account = 1, .recipients = 1});
@@ -20,7 +19,7 @@ static void holds_mail_to_come(void **state)
     assert_number("held", held(), 2);
     world_crash(&w, 1000, false); // the rules last
     world_add(&w, &(struct world_mail){.domain = "a.site", .account = 1, .recipients = 1});
-    queue_hold_account(w.queue, 3, false, NULL, &kicks);
+    world_hold_account(&w, 3, false, NULL);
     world_add(&w, &(struct world_mail){.domain = "b.site", .account = 3, .recipients = 1});
     world_run(&w, 1000);
     assert_number("done", w.done, 2);
@@ -37,7 +36,7 @@ static void assert_why(struct message_id id, const char *setting)
 static void keeps_what_another_hold_covers(void **state)
 {
     (void)state;
-    uint64_t kicks = 0, covered = 0;
+    uint64_t covered = 0;
     struct queue_filter all = {.held_only = true, .covered = &covered}, domain = all, one = all,
                         account = all;
     struct message_id id =
@@ -45,25 +44,25 @@ static void keeps_what_another_hold_covers(void **state)
     one.by = QUEUE_SELECT_ID, one.id = id;
     domain.by = QUEUE_SELECT_DOMAIN, domain.domain = BYTES("a.site");
     account.by = QUEUE_SELECT_ACCOUNT, account.account = 3;
-    queue_hold_account(w.queue, 3, true, NULL, &kicks);
-    queue_hold_domain(w.queue, BYTES("a.site"), true, NULL, &kicks);
-    queue_hold_all(w.queue, true, NULL, &kicks);
+    world_hold_account(&w, 3, true, NULL);
+    world_hold_domain(&w, BYTES("a.site"), true, NULL);
+    world_hold_all(&w, true, NULL);
     assert_true(world_next_claim(&w, &(struct queue_filter){.unheld_only = true}, QUEUE_HELD));
     assert_why(id, "queue release --all");
-    queue_hold_all(w.queue, false, NULL, &kicks);
+    world_hold_all(&w, false, NULL);
     assert_false(world_next_claim(&w, &all, QUEUE_RELEASED));
     assert_number("those that stay are told", covered, 2);
     assert_why(id, "queue release --domain");
     one.recipient = 2;
     assert_false(world_next_claim(&w, &one, QUEUE_RELEASED));
     assert_number("the one as well", covered, 3);
-    queue_hold_domain(w.queue, BYTES("a.site"), false, NULL, &kicks);
+    world_hold_domain(&w, BYTES("a.site"), false, NULL);
     assert_false(world_next_claim(&w, &domain, QUEUE_RELEASED));
     assert_why(id, "queue release --account");
     world_crash(&w, 1000, false);
     world_run(&w, HOUR_MS);
     assert_number("nothing left", w.sent_count, 0);
-    queue_hold_account(w.queue, 3, false, NULL, &kicks);
+    world_hold_account(&w, 3, false, NULL);
     assert_why(id, "queue release");
     assert_true(world_next_claim(&w, &account, QUEUE_RELEASED));
     world_run(&w, HOUR_MS);
@@ -75,11 +74,10 @@ static void keeps_what_another_hold_covers(void **state)
 static void lets_one_through(void **state)
 {
     (void)state;
-    uint64_t kicks = 0;
     struct queue_reason why;
     const struct world_mail mail = {.domain = "a.site", .account = 3, .recipients = 2};
-    queue_hold_account(w.queue, 3, true, NULL, &kicks);
-    queue_hold_domain(w.queue, BYTES("a.site"), true, NULL, &kicks);
+    world_hold_account(&w, 3, true, NULL);
+    world_hold_domain(&w, BYTES("a.site"), true, NULL);
     world_site(&w, "site")->reply = WORLD_DEFER;
     struct message_id id = world_add(&w, &mail);
     world_add(&w, &mail);
@@ -115,8 +113,8 @@ static void lets_one_through(void **state)
 static void holds_a_restored_backup(void **state)
 {
     (void)state;
-    uint64_t kicks = 0, covered = 0;
-    queue_hold_domain(w.queue, BYTES("a.site"), true, NULL, &kicks);
+    uint64_t covered = 0;
+    world_hold_domain(&w, BYTES("a.site"), true, NULL);
     struct message_id id = world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
     struct queue_filter one = {
         .by = QUEUE_SELECT_ID, .id = id, .held_only = true, .through = true, .covered = &covered};
@@ -124,13 +122,13 @@ static void holds_a_restored_backup(void **state)
     assert_false(world_next_claim(&w, &one, QUEUE_EXEMPTED));
     assert_number("covered", covered, 1);
     assert_why(id, "queue release --all");
-    queue_hold_all(w.queue, false, NULL, &kicks);
+    world_hold_all(&w, false, NULL);
     assert_true(world_next_claim(&w, &one, QUEUE_EXEMPTED));
     queue_hold_restored(w.queue);
     assert_true(world_next_claim(&w, &(struct queue_filter){.unheld_only = true}, QUEUE_KEPT));
     world_run(&w, HOUR_MS);
     assert_number("sent", w.sent_count, 0);
-    queue_hold_all(w.queue, false, NULL, &kicks);
+    world_hold_all(&w, false, NULL);
     assert_true(world_next_claim(&w, &(struct queue_filter){.held_only = true}, QUEUE_RELEASED));
     world_run(&w, HOUR_MS);
     assert_number("done", w.done, 1);
@@ -140,19 +138,18 @@ static void holds_a_restored_backup(void **state)
 static void holds_what_was_in_flight(void **state)
 {
     (void)state;
-    uint64_t kicks = 0;
     struct world_site *site = world_site(&w, "site");
     site->reply = WORLD_DEFER;
     site->transaction_ms = 5000;
     world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
     world_run(&w, 1000);
-    queue_hold_domain(w.queue, BYTES("a.site"), true, NULL, &kicks);
+    world_hold_domain(&w, BYTES("a.site"), true, NULL);
     world_run(&w, 10000);
     assert_number("held", held(), 1);
     site->reply = WORLD_DELIVER;
     world_run(&w, HOUR_MS);
     assert_number("done", w.done, 0);
-    queue_hold_domain(w.queue, BYTES("a.site"), false, NULL, &kicks);
+    world_hold_domain(&w, BYTES("a.site"), false, NULL);
     assert_true(world_next_claim(&w, &(struct queue_filter){.held_only = true}, QUEUE_RELEASED));
     world_run(&w, HOUR_MS);
     assert_number("done", w.done, 1);
@@ -162,8 +159,7 @@ static void holds_what_was_in_flight(void **state)
 static void holds_everything(void **state)
 {
     (void)state;
-    uint64_t kicks = 0;
-    queue_hold_all(w.queue, true, NULL, &kicks);
+    world_hold_all(&w, true, NULL);
     world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 2});
     world_run(&w, 1000);
     world_crash(&w, 1000, false);
@@ -171,7 +167,7 @@ static void holds_everything(void **state)
     world_run(&w, 1000);
     assert_number("held", held(), 3);
     assert_number("sent", w.sent_count, 0);
-    queue_hold_all(w.queue, false, NULL, &kicks);
+    world_hold_all(&w, false, NULL);
     world_next_claim(&w, &(struct queue_filter){.by = QUEUE_SELECT_ALL}, QUEUE_RELEASED);
     world_run(&w, 1000);
     assert_number("done", w.done, 3);
@@ -198,13 +194,12 @@ static struct queue_hold_row row_of(size_t at, size_t count)
 static void are_told(void **state)
 {
     (void)state;
-    uint64_t kicks = 0;
     const struct wall since = w.now.wall;
     const struct queue_hold_facts facts = {since, BYTES("cli:uid 33"),
                                            BYTES("blocked:\n\xc3\xa4sk X")};
-    queue_hold_domain(w.queue, BYTES("a.site"), true, &facts, &kicks);
-    queue_hold_domain(w.queue, BYTES("b.site"), true, NULL, &kicks);
-    queue_hold_account(w.queue, 3, true, &facts, &kicks);
+    world_hold_domain(&w, BYTES("a.site"), true, &facts);
+    world_hold_domain(&w, BYTES("b.site"), true, NULL);
+    world_hold_account(&w, 3, true, &facts);
     struct message_id id =
         world_add(&w, &(struct world_mail){.domain = "a.site", .account = 3, .recipients = 2});
     world_add(&w, &(struct world_mail){.domain = "a.site", .account = 4, .recipients = 1});
@@ -230,10 +225,10 @@ static void are_told(void **state)
     assert_string_equal(why.text,
                         "held until released: mail to a.site is held: blocked:?\xc3\xa4sk X");
     queue_hold_restored(w.queue);
-    queue_hold_all(w.queue, true, &facts, &kicks);
+    world_hold_all(&w, true, &facts);
     assert_true(row_of(0, 5).restored && row_of(1, 5).by == QUEUE_SELECT_ALL);
-    queue_hold_all(w.queue, false, NULL, &kicks);
-    queue_hold_domain(w.queue, BYTES("b.site"), false, NULL, &kicks);
+    world_hold_all(&w, false, NULL);
+    world_hold_domain(&w, BYTES("b.site"), false, NULL);
     assert_true(row_of(1, 2).account == 3);
 }
 

@@ -217,13 +217,6 @@ struct queue_rule { // a rule for mail to come
     uint64_t messages, recipients;       // that it keeps, by the last count
 };
 
-struct queue_hold { // a rule's note that still has to be saved
-    struct list link;
-    char name[QUEUE_LANE_MAX + 32];
-    uint32_t value_len; // 0: it has ended
-    char value[QUEUE_HOLD_WHO_MAX + QUEUE_HOLD_WHY_MAX + 32];
-};
-
 struct queue {
     pthread_mutex_t mutex;
     atomic_uint lock_waiters; // threads that found the mutex taken
@@ -238,7 +231,6 @@ struct queue {
     struct map held_domains, held_accounts;      // struct queue_rule
     struct map suspended_accounts;               // key, as of held ones: the number in decimal
     struct queue_rule *hold_all, *hold_restored; // NULL: none
-    struct list holds;
     struct {
         struct list waits[2], idle; // of lanes; waits: those with transactional mail, the others
         uint32_t waiting, granted;  // lanes that wait; that may open one, and have not yet

@@ -176,15 +176,6 @@ static enum step step_lanes(struct queue *q, struct queue_worker *w, struct queu
 static enum step step_notes(struct queue *q, struct queue_worker *w, struct queue_now now,
                             struct queue_work *out)
 {
-    if (w == &q->workers[0] && !list_is_empty(&q->holds)) {
-        struct queue_hold *hold = list_get(list_pop_front(&q->holds), struct queue_hold, link);
-        out->kind = QUEUE_SAVE;
-        out->note.value_len = hold->value_len;
-        memcpy(out->note.value, hold->value, hold->value_len);
-        snprintf(out->note.name, sizeof(out->note.name), "%s", hold->name);
-        free(hold);
-        return STEP_WORK;
-    }
     struct list *link = list_pop_front(&w->notes);
     if (!link)
         return STEP_NOTHING;

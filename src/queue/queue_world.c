@@ -824,6 +824,32 @@ static void recover(struct world *w)
         add_back(w, all, count);
 }
 
+void world_hold_domain(struct world *w, struct bytes domain, bool on,
+                       const struct queue_hold_facts *facts)
+{
+    struct queue_note note;
+    uint64_t kicks = 0;
+    queue_hold_domain(w->queue, domain, on, facts, &note, &kicks);
+    save_note(w, &note);
+}
+
+void world_hold_account(struct world *w, uint32_t account, bool on,
+                        const struct queue_hold_facts *facts)
+{
+    struct queue_note note;
+    uint64_t kicks = 0;
+    queue_hold_account(w->queue, account, on, facts, &note, &kicks);
+    save_note(w, &note);
+}
+
+void world_hold_all(struct world *w, bool on, const struct queue_hold_facts *facts)
+{
+    struct queue_note note;
+    uint64_t kicks = 0;
+    queue_hold_all(w->queue, on, facts, &note, &kicks);
+    save_note(w, &note);
+}
+
 static void restore_notes(struct world *w)
 {
     size_t cursor = 0;

@@ -95,6 +95,12 @@ void world_run(struct world *w, int64_t ms);
 void world_turn(struct world *w);
 // kill -9 and restart, `down_ms` later: the queue is rebuilt from the journal and durable notes.
 void world_crash(struct world *w, int64_t down_ms, bool clean);
+// queue_hold_domain() and so on, and the rule lasts.
+void world_hold_domain(struct world *w, struct bytes domain, bool on,
+                       const struct queue_hold_facts *facts);
+void world_hold_account(struct world *w, uint32_t account, bool on,
+                        const struct queue_hold_facts *facts);
+void world_hold_all(struct world *w, bool on, const struct queue_hold_facts *facts);
 // The wall clock jumps and the queue is told; who has waited for it goes on waiting as long.
 void world_jump(struct world *w, int64_t ms);
 // Closes all idle connections, as their owners do after a while.
