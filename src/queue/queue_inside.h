@@ -191,6 +191,7 @@ struct queue_lane {
     int64_t backoff_us;                          // no new connection before
     int64_t last_us[SHARES];                     // when the last message went; 0: none
     int64_t bytes_us[SHARES];                    // no message before
+    int64_t rested_us;                           // until when its last message counts, by its note
     struct queue_window *second, *hour, *day;    // NULL: no such limit was ever set
     uint32_t tokens, reserved, taken_since_note; // messages that durable notes cover
     struct {
@@ -344,8 +345,12 @@ int64_t queue_lane_when(struct queue *q, struct queue_lane *l, enum share share,
 // What the lane wants done: false, or *out is a QUEUE_CONNECT or QUEUE_WAKE.
 bool queue_lane_decide(struct queue *q, struct queue_lane *l, struct queue_now now,
                        struct queue_work *out);
-// Nothing of its shaping is left to remember at `now`.
-bool queue_lane_is_rested(struct queue *q, struct queue_lane *l, struct queue_now now);
+// The time between two messages of a lane that spaces them, of the slower share; 0: it does not.
+int64_t queue_lane_spacing(const struct queue_lane *l);
+// Until when its last message counts. By its note, too, as the rule of a restored lane is that of the domains to come.
+int64_t queue_lane_paced(const struct queue_lane *l);
+// From when on nothing of its shaping is left to remember, nor to note; INT64_MAX: not known.
+int64_t queue_lane_rests(struct queue *q, struct queue_lane *l, struct queue_now now);
 bool queue_lane_has_ready(const struct queue_lane *l);
 uint64_t queue_lane_hash(const struct queue_hash_node *node);
 uint64_t queue_flow_hash(const struct queue_hash_node *node);

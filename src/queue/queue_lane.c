@@ -288,16 +288,30 @@ int64_t queue_lane_when(struct queue *q, struct queue_lane *l, enum share share,
     return t.at_us;
 }
 
-bool queue_lane_is_rested(struct queue *q, struct queue_lane *l, struct queue_now now)
+int64_t queue_lane_spacing(const struct queue_lane *l)
+{
+    return is_paced(l->limits) ? stretched(spacing_us(l->limits), SHARE_LOW) : 0;
+}
+
+int64_t queue_lane_paced(const struct queue_lane *l)
+{
+    int64_t spacing = queue_lane_spacing(l), until = l->last_us[SHARE_ALL] + spacing;
+    return spacing && l->last_us[SHARE_ALL] && until > l->rested_us ? until : l->rested_us;
+}
+
+int64_t queue_lane_rests(struct queue *q, struct queue_lane *l, struct queue_now now)
 {
     struct queue_window *windows[] = {l->second, l->hour, l->day};
     for (size_t i = 0; i < COUNT_OF(windows); i++)
         if (windows[i] && queue_window_used(windows[i], now.mono) > 0)
-            return false;
+            return INT64_MAX;
     l->tokens = l->tokens ? l->tokens : 1; // not what is asked here
-    bool rested = queue_lane_when(q, l, SHARE_LOW, now, NULL) <= now.mono.us;
+    int64_t until = queue_lane_when(q, l, SHARE_LOW, now, NULL);
     l->tokens = 0;
-    return rested;
+    int64_t noted[] = {queue_lane_paced(l), l->bytes_us[SHARE_ALL], l->bytes_us[SHARE_LOW]};
+    for (size_t i = 0; i < COUNT_OF(noted); i++)
+        until = noted[i] > until ? noted[i] : until;
+    return until;
 }
 
 static void spend(struct queue *q, struct queue_lane *l, enum share share, uint32_t size,

@@ -48,13 +48,17 @@ static void add_window(struct queue_window *w, const char *key, struct queue_now
     queue_window_format(w, now.mono, out);
 }
 
-// How long ago the last message went, if that still counts; else negative. Milliseconds.
-static int64_t slow_since(const struct queue_lane *l, struct queue_now now)
+// How long ago the last message went, and for how long that still counts, whatever rule the lane has after a restart.
+static void add_last(const struct queue_lane *l, uint32_t reserve, struct queue_now now,
+                     struct buf *out)
 {
-    uint64_t milli = l->limits->messages_per_second_milli;
-    int64_t since_ms = (now.mono.us - l->last_us[SHARE_ALL]) / 1000;
-    bool counts = milli && l->last_us[SHARE_ALL] && since_ms < (int64_t)(2000000 / milli);
-    return counts ? since_ms : -1;
+    int64_t left_us = reserve ? queue_lane_spacing(l) : queue_lane_paced(l) - now.mono.us;
+    if (reserve)
+        buf_printf(out, " reserved=%u", reserve); // may go at any time from now on
+    else if (left_us > 0)
+        buf_printf(out, " last=%lld", (long long)((now.mono.us - l->last_us[SHARE_ALL]) / 1000));
+    if (left_us > 0)
+        buf_printf(out, " rested=%lld", (long long)(left_us / 1000 + 1));
 }
 
 static int64_t debt_ms(const struct queue_lane *l, struct queue_now now)
@@ -77,10 +81,7 @@ void queue_note_make(struct queue *q, struct queue_lane *l, struct queue_now now
     if (l->failures)
         buf_printf(&text, " failures=%u backoff=%lld", l->failures,
                    (long long)(backoff_ms > 0 ? backoff_ms : 0));
-    if (reserve)
-        buf_printf(&text, " reserved=%u", reserve);
-    else if (slow_since(l, now) >= 0)
-        buf_printf(&text, " last=%lld", (long long)slow_since(l, now));
+    add_last(l, reserve, now, &text);
     if (l->bytes_us[SHARE_LOW] > now.mono.us || l->bytes_us[SHARE_ALL] > now.mono.us)
         buf_printf(&text, " debt=%lld", (long long)debt_ms(l, now));
     add_window(l->hour, "hour", now, &text);
@@ -152,13 +153,14 @@ static int restore_window(struct queue_window **w, struct bytes text, uint64_t r
 static int restore_lane(struct queue *q, struct bytes name, struct bytes value,
                         struct queue_now now)
 {
-    uint64_t at, failures, backoff_ms, reserved, last_ms, debt;
+    uint64_t at, failures, backoff_ms, reserved, last_ms, rested_ms, debt;
     if (name.len == 0 || name.len > QUEUE_LANE_MAX || value.len == 0 ||
         number_field(value, BYTES("at="), INT64_MAX, &at) ||
         number_field(value, BYTES("failures="), 1000000, &failures) ||
         number_field(value, BYTES("backoff="), INT64_MAX / 1000000, &backoff_ms) ||
         number_field(value, BYTES("reserved="), UINT32_MAX, &reserved) ||
         number_field(value, BYTES("last="), INT64_MAX / 1000000, &last_ms) ||
+        number_field(value, BYTES("rested="), INT64_MAX / 1000000, &rested_ms) ||
         number_field(value, BYTES("debt="), INT64_MAX / 1000000, &debt))
         return E_SYNTAX;
     int64_t elapsed_us = now.wall.us - (int64_t)at;
@@ -174,6 +176,8 @@ static int restore_lane(struct queue *q, struct bytes name, struct bytes value,
     else if (field(value, BYTES("last=")).at)
         l->last_us[SHARE_ALL] = l->last_us[SHARE_LOW] =
             now.mono.us - elapsed_us - (int64_t)last_ms * 1000;
+    if (rested_ms)
+        l->rested_us = now.mono.us + (int64_t)rested_ms * 1000 - (reserved ? 0 : elapsed_us);
     if ((int64_t)debt * 1000 > elapsed_us)
         l->bytes_us[SHARE_ALL] = l->bytes_us[SHARE_LOW] =
             now.mono.us + (int64_t)debt * 1000 - elapsed_us;

@@ -278,6 +278,14 @@ static void start_short_of_connections(struct world *w, uint32_t connections)
     }
 }
 
+// By 1 KiB a second 100 s worth.
+static void add_large(struct world *w, int n, enum mail_class class)
+{
+    for (int i = 0; i < n; i++)
+        world_add(w, &(struct world_mail){
+                         .domain = "d.site", .class = class, .recipients = 1, .size = 100 * 1024});
+}
+
 static void add_to(struct world *w, const char *site, int n, enum mail_class class)
 {
     for (int i = 0; i < n; i++)
@@ -467,6 +475,80 @@ static void notes_have_room_for_full_windows(void **state)
                       (QUEUE_DAY_SLOTS + 1ULL) * rows[i].a_day_slot);
         save_again(value, &again);
         buf_done(&text);
+    }
+}
+
+// A lane that sends less than once a second keeps its distance across a restart, though its rule is not known before its
+// domain has been resolved again. (The world's watch does not forget.)
+static void slow_lanes_keep_their_distance(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *limit;
+        bool clean, twice; // twice: the second one before anything is resolved
+    } rows[] = {{"messages_per_second: 0.01", true, false},
+                {"messages_per_second: 0.01", true, true},
+                {"messages_per_second: 0.01", false, false},
+                {"messages_per_second: 0.01", false, true},
+                {"bytes_per_second: 1KiB", true, true}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char conf[200];
+        snprintf(conf, sizeof(conf), "lanes: [{match: site, %s}, {match: \"*\"}]\n", rows[i].limit);
+        struct world w;
+        start(&w, conf);
+        w.dns_ms = 5 * SECOND_MS;
+        add_large(&w, 3, MAIL_TRANSACTIONAL);
+        world_run(&w, 15 * SECOND_MS);
+        assert_number("sent", w.sent_count, 1);
+        world_crash(&w, 2 * SECOND_MS, rows[i].clean);
+        if (rows[i].twice) {
+            world_run(&w, SECOND_MS);
+            world_crash(&w, 2 * SECOND_MS, true);
+        }
+        world_run(&w, 60 * SECOND_MS);
+        assert_number("waits", w.sent_count, 1);
+        world_run(&w, 65 * SECOND_MS);
+        assert_number("sent", w.sent_count, 2);
+        world_done(&w);
+    }
+}
+
+// What a lane that nobody needs has to remember is not noted again and again until it may be forgotten.
+static void notes_of_lanes_at_rest_are_few(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *limit;
+        int64_t rested_ms; // after the message
+        bool restart;
+    } rows[] = {{"messages_per_second: 0.02", 50 * SECOND_MS * 10 / 9, false},
+                {"messages_per_second: 0.02", 50 * SECOND_MS * 10 / 9, true},
+                {"messages_per_second: 0.001", 1000 * SECOND_MS * 10 / 9, false},
+                {"bytes_per_second: 1KiB", 100 * SECOND_MS * 10 / 9, false},
+                {"bytes_per_second: 1KiB", 100 * SECOND_MS * 10 / 9, true},
+                {"messages_per_hour: 100", HOUR_MS, true}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char conf[200];
+        snprintf(conf, sizeof(conf), "lanes: [{match: site, %s}, {match: \"*\"}]\n", rows[i].limit);
+        struct world w;
+        start(&w, conf);
+        add_large(&w, 1, MAIL_BULK);
+        world_run(&w, 10 * SECOND_MS);
+        assert_number("sent", w.sent_count, 1);
+        world_hang_up_idle(&w);
+        if (rows[i].restart)
+            world_crash(&w, SECOND_MS, true);
+        uint64_t saves = w.saves;
+        world_run(&w, rows[i].rested_ms - 20 * SECOND_MS);
+        struct queue_counts counts;
+        queue_count(w.queue, &counts);
+        assert_number("remembered", counts.lanes, 1);
+        world_run(&w, 3 * rows[i].rested_ms + 700 * SECOND_MS);
+        queue_count(w.queue, &counts);
+        assert_number("forgotten", counts.lanes, 0);
+        if (w.saves - saves > 2)
+            fail_msg("%s: %llu notes", rows[i].limit, (unsigned long long)(w.saves - saves));
+        world_done(&w);
     }
 }
 
@@ -824,6 +906,8 @@ int main(void)
         cmocka_unit_test(idle_connections_make_room),
         cmocka_unit_test(windows_survive_restarts),
         cmocka_unit_test(notes_have_room_for_full_windows),
+        cmocka_unit_test(slow_lanes_keep_their_distance),
+        cmocka_unit_test(notes_of_lanes_at_rest_are_few),
         cmocka_unit_test(backoff_survives_a_restart),
         cmocka_unit_test(why_names_the_limit),
         cmocka_unit_test(reload_changes_limits),

@@ -137,8 +137,10 @@ static void retire(struct queue *q, struct queue_lane *l, struct queue_now now)
 {
     if (l->domains_count || l->batches || l->note_pending || queue_lane_connections(l))
         return;
-    if (l->backoff_us > now.mono.us || !queue_lane_is_rested(q, l, now)) {
-        heap_move(&q->workers[l->worker].lanes, &l->wake, mono_add_ms(now.mono, LANE_LOOK_MS).us);
+    int64_t rests = queue_lane_rests(q, l, now), look = mono_add_ms(now.mono, LANE_LOOK_MS).us;
+    if (l->backoff_us > now.mono.us || rests > now.mono.us) {
+        heap_move(&q->workers[l->worker].lanes, &l->wake,
+                  rests > now.mono.us && rests < look ? rests : look);
         return;
     }
     l->failures = 0;
