@@ -675,18 +675,36 @@ void queue_suspend_account(struct queue *q, uint32_t account, bool on, uint64_t 
     queue_unlock(q, kicks, NULL);
 }
 
+// Mail whose time has not come keeps to the wall clock. Returns by how much it goes later (below zero: sooner, but not
+// before now).
+static int64_t move_scheduled(struct queue *q, struct queue_bundle *b, int64_t delta_us,
+                              struct queue_now now)
+{
+    if (b->state == BUNDLE_READY || !(b->flags & BUNDLE_SCHEDULED) || b->due_us <= now.mono.us)
+        return 0;
+    int64_t was = b->due_us, due = was - delta_us;
+    if (b->state == BUNDLE_WAITING)
+        queue_bundle_wait(q, b, due);
+    else
+        b->due_us = due;
+    return (due > now.mono.us ? due : now.mono.us) - was;
+}
+
 void queue_clock_jumped(struct queue *q, int64_t delta_ms, struct queue_now now, uint64_t *kicks)
 {
     queue_lock(q);
-    for (uint32_t i = 0; i < q->bundles.made; i++) {
-        struct queue_bundle *b = queue_pool_at(&q->bundles, i);
-        if (!b->count || b->state == BUNDLE_READY || !(b->flags & BUNDLE_SCHEDULED))
+    for (uint32_t i = 0; i < q->messages.made; i++) {
+        struct queue_message *m = queue_pool_at(&q->messages, i);
+        int64_t later_us = 0;
+        for (struct queue_bundle *b = m->bundles; b; b = b->next) {
+            int64_t us = move_scheduled(q, b, delta_ms * 1000, now);
+            later_us = us ? us : later_us;
+        }
+        if (!later_us) // the others' lifetimes go by mono
             continue;
-        int64_t due = b->due_us - delta_ms * 1000;
-        if (b->state == BUNDLE_WAITING)
-            queue_bundle_wait(q, b, due);
-        else
-            b->due_us = due;
+        m->expires_us += m->expires_us == INT64_MAX ? 0 : later_us;
+        if (m->timer_place && m->timer_us != INT64_MAX)
+            set_timer(q, m, m->timer_us + later_us);
     }
     for (uint32_t i = 0; i < q->lanes.made; i++) { // their notes tell ages by the wall clock
         struct queue_lane *l = queue_pool_at(&q->lanes, i);

@@ -420,7 +420,8 @@ void queue_hold_restored(struct queue *q);
 // QUEUE_SUSPENDED; when it ends, `suspended_only` for QUEUE_RELEASED. What an operator holds stays held.
 void queue_suspend_account(struct queue *q, uint32_t account, bool on, uint64_t *kicks);
 
-// The wall clock moved by delta_ms against mono: scheduled mail keeps to the wall clock.
+// The wall clock moved by delta_ms against mono: scheduled mail keeps to the wall clock, and its lifetime and warning to
+// when it is due.
 void queue_clock_jumped(struct queue *q, int64_t delta_ms, struct queue_now now, uint64_t *kicks);
 
 // ---- questions ----

@@ -248,6 +248,62 @@ static void charges_no_jump_to_lifetimes(void **state)
     assert_number("expired", w.expired, 1);
 }
 
+// Nor does it shorten that of mail that is to go later: it expires, and is warned of, as long after it is due as before.
+static void scheduled_mail_lives_from_when_it_is_due(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t wait_ms,
+            jump_ms; // it jumps after that; due after 3 h, warned of 4 h later, expires 3 h after that
+        int64_t due_ms; // after the jump
+    } rows[] = {{"back", HOUR_MS, -20LL * HOUR_MS, 22LL * HOUR_MS},
+                {"a little ahead", HOUR_MS, HOUR_MS, HOUR_MS},
+                {"beyond its time", HOUR_MS, 24LL * HOUR_MS, 0},
+                {"beyond its lifetime", HOUR_MS, 240LL * HOUR_MS, 0}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        for (int tried = 0; tried < 2; tried++) {
+            uint64_t expired = w.expired, warned = w.warned, done = w.done;
+            w.dns = tried ? WORLD_DNS_DEFER : WORLD_DNS_OK;
+            world_add(&w, &(struct world_mail){.domain = tried ? "b.site" : "a.site",
+                                               .recipients = 1,
+                                               .not_before_ms = 3 * HOUR_MS,
+                                               .lifetime_ms = 10 * HOUR_MS,
+                                               .warn_ms = 7 * HOUR_MS});
+            world_run(&w, rows[i].wait_ms);
+            world_jump(&w, rows[i].jump_ms);
+            if (rows[i].due_ms) {
+                world_run(&w, rows[i].due_ms - 1000);
+                assert_number(rows[i].name, w.done + w.expired + w.warned, done + expired + warned);
+            }
+            world_run(&w, 2000);
+            assert_number(rows[i].name, w.done - done, tried ? 0 : 1);
+            world_run(&w, 4 * HOUR_MS - 4000);
+            assert_number("not warned", w.warned, warned);
+            world_run(&w, HOUR_MS);
+            assert_number("warned", w.warned - warned, tried);
+            world_run(&w, HOUR_MS);
+            assert_number("not expired", w.expired, expired);
+            world_run(&w, 2 * HOUR_MS);
+            assert_number("expired", w.expired - expired, tried);
+        }
+    }
+}
+
+// What was due before the clock went back, and could not be tried, is due still.
+static void a_time_once_reached_stays_reached(void **state)
+{
+    (void)state;
+    w.dns = WORLD_DNS_DEFER;
+    world_add(&w,
+              &(struct world_mail){.domain = "a.site", .recipients = 1, .not_before_ms = HOUR_MS});
+    world_run(&w, HOUR_MS + 1000);
+    world_jump(&w, -48LL * HOUR_MS);
+    w.dns = WORLD_DNS_OK;
+    world_run(&w, HOUR_MS);
+    assert_number("sent", w.done, 1);
+}
+
 static void holds_and_releases(void **state)
 {
     (void)state;
@@ -651,6 +707,8 @@ int main(void)
         WORLD_TEST(connects_later),
         WORLD_TEST(keeps_scheduled_mail_to_the_wall_clock),
         WORLD_TEST(charges_no_jump_to_lifetimes),
+        WORLD_TEST(scheduled_mail_lives_from_when_it_is_due),
+        WORLD_TEST(a_time_once_reached_stays_reached),
         WORLD_TEST(holds_and_releases),
         WORLD_TEST(holds_one_recipient_of_many),
         WORLD_TEST(holds_keep_the_schedule),

@@ -878,19 +878,50 @@ void world_crash(struct world *w, int64_t down_ms, bool clean)
     recover(w);
 }
 
-void world_jump(struct world *w, int64_t ms)
+static void free_map(struct map *m, void (*free_value)(void *value))
 {
     size_t cursor = 0;
     struct bytes key;
     void *value;
+    while (map_next(m, &cursor, &key, &value))
+        free_value(value);
+    map_done(m);
+}
+
+// By how much mail of the message that is not due yet goes later: all has the time that its sender asked for.
+static int64_t *later_of(struct map *later, const struct world_recipient *r)
+{
+    char key[64];
+    struct bytes id = key_of(r->id, 0, key);
+    int64_t *us = map_find(later, id);
+    if (!us)
+        map_set(later, id, us = mem_new(sizeof(*us)));
+    return us;
+}
+
+void world_jump(struct world *w, int64_t ms)
+{
+    struct map later = {0}; // by message
+    size_t cursor = 0;
+    struct bytes key;
+    void *value;
+    int64_t then_us = w->now.wall.us + ms * 1000;
     while (map_next(&w->recipients, &cursor, &key, &value)) {
         struct world_recipient *r = value;
         if (r->not_before.us <= w->now.wall.us)
             r->not_before.us = 0; // has been reached
-        r->expires_at.us += ms * 1000;
+        else if (!r->ended)
+            *later_of(&later, r) =
+                (r->not_before.us > then_us ? 0 : then_us - r->not_before.us) - ms * 1000;
+    }
+    cursor = 0;
+    while (map_next(&w->recipients, &cursor, &key, &value)) {
+        struct world_recipient *r = value;
+        r->expires_at.us += ms * 1000 + *later_of(&later, r);
         if (r->next_attempt_at.us)
             r->next_attempt_at.us += ms * 1000;
     }
+    free_map(&later, free);
     uint64_t kicks = 0;
     w->now.wall.us += ms * 1000;
     queue_clock_jumped(w->queue, ms, w->now, &kicks);
@@ -906,16 +937,6 @@ void world_hang_up_idle(struct world *w)
         for (struct list *link; (link = list_first(&l->idle));)
             hang_up(w, list_get(link, struct connection, idle), false);
     }
-}
-
-static void free_map(struct map *m, void (*free_value)(void *value))
-{
-    size_t cursor = 0;
-    struct bytes key;
-    void *value;
-    while (map_next(m, &cursor, &key, &value))
-        free_value(value);
-    map_done(m);
 }
 
 static void free_lane(void *value)
