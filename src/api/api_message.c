@@ -136,6 +136,14 @@ void api_add_class(struct json_object *to, struct bounce_class class)
     json_object_object_add(to, "hard", name[0] ? json_object_new_boolean(class.hard) : NULL);
 }
 
+// Is it what the last attempt came to? Of an expiry only where there was none.
+static bool is_answer(const struct history_event *e, bool has_one)
+{
+    return e->type == SPOOL_EVENT_DEFERRED || e->type == SPOOL_EVENT_DELIVERED ||
+           e->type == SPOOL_EVENT_BOUNCED || (e->type == SPOOL_EVENT_EXPIRED && !has_one) ||
+           (e->type == SPOOL_EVENT_REMOVED && e->text.len);
+}
+
 static struct json_object *last_of(const struct history_event *e)
 {
     struct json_object *last = json_object_new_object();
@@ -196,9 +204,7 @@ static void on_event(void *ctx, const struct history_event *e)
         json_object_object_add(row->object, "attempts", json_object_new_int64(e->attempts));
     struct json_object *last = NULL;
     json_object_object_get_ex(row->object, "last", &last);
-    if (e->type == SPOOL_EVENT_DEFERRED || e->type == SPOOL_EVENT_DELIVERED ||
-        e->type == SPOOL_EVENT_BOUNCED || (e->type == SPOOL_EVENT_EXPIRED && !last) ||
-        (e->type == SPOOL_EVENT_REMOVED && e->text.len))
+    if (is_answer(e, last != NULL))
         json_object_object_add(row->object, "last", last_of(e));
 }
 
@@ -273,6 +279,7 @@ struct why {
     uint32_t found; // its number
     enum recipient_state state;
     struct wall at;
+    struct json_object *last; // what its last attempt came to
 };
 
 static void ignore_message(void *ctx, const struct history_message *m)
@@ -292,9 +299,13 @@ static void on_why_event(void *ctx, const struct history_event *e)
         return;
     w->state = e->state;
     w->at = e->at;
+    if (!is_answer(e, w->last != NULL))
+        return;
+    json_object_put(w->last);
+    w->last = last_of(e);
 }
 
-static void reply_reason(struct api_request *r, const struct queue_reason *reason)
+static void reply_reason(struct api_request *r, const struct queue_reason *reason, struct why *w)
 {
     struct json_object *o = json_object_new_object();
     json_object_object_add(o, "limit", json_object_new_string(queue_limit_name(reason->limit)));
@@ -302,11 +313,13 @@ static void reply_reason(struct api_request *r, const struct queue_reason *reaso
     json_object_object_add(o, "setting",
                            reason->setting[0] ? json_object_new_string(reason->setting) : NULL);
     json_object_object_add(o, "text", api_json_text(bytes_cstr(reason->text)));
+    json_object_object_add(o, "last", w->last);
+    w->last = NULL;
     api_reply(r, o);
 }
 
 // Nothing holds back what is no longer there.
-static void reply_settled(struct api_request *r, const struct why *w)
+static void reply_settled(struct api_request *r, struct why *w)
 {
     struct queue_reason reason = {.limit = QUEUE_LIMIT_NONE};
     struct buf at = {0};
@@ -314,7 +327,7 @@ static void reply_settled(struct api_request *r, const struct why *w)
     snprintf(reason.text, sizeof reason.text, "it waits for nothing: %s at %s",
              state_word(w->state), buf_cstr(&at));
     buf_done(&at);
-    reply_reason(r, &reason);
+    reply_reason(r, &reason, w);
 }
 
 void api_why_get(struct api_request *r)
@@ -328,15 +341,17 @@ void api_why_get(struct api_request *r)
         return;
     if (text.len && bytes_to_u64(text, UINT32_MAX, &w.number) != OK)
         w.address = text;
-    if (!text.len && queue_why(r->api->options.port->queue, id, 0, api_now(), &reason) == OK) {
-        reply_reason(r, &reason);
-        return;
-    }
+    bool first =
+        !text.len && queue_why(r->api->options.port->queue, id, 0, api_now(), &reason) == OK;
+    if (first)
+        w.number = reason.number;
     history_wait(r->api->options.history);
     int err = history_show(r->api->options.history, id, &reader);
-    if (!err && w.found &&
-        queue_why(r->api->options.port->queue, id, w.found, api_now(), &reason) == OK)
-        reply_reason(r, &reason);
+    if (first) // whatever the history knows of it
+        reply_reason(r, &reason, &w);
+    else if (!err && w.found &&
+             queue_why(r->api->options.port->queue, id, w.found, api_now(), &reason) == OK)
+        reply_reason(r, &reason, &w);
     else if (!err && w.found)
         reply_settled(r, &w);
     else if (err && err != E_NOT_FOUND)
@@ -344,6 +359,7 @@ void api_why_get(struct api_request *r)
     else
         api_reply_error(r, E_NOT_FOUND,
                         err ? "no message has this id" : "this message has no such recipient");
+    json_object_put(w.last);
 }
 
 // ---- find --------------------------------------------------------------------------------------------------

@@ -253,6 +253,8 @@ static int run_why(struct cli *cli)
         print_escaped("until", json_find_text(reason, "until"));
         print_escaped("setting", json_find_text(reason, "setting"));
         print_escaped("text", json_find_text(reason, "text"));
+        if (cli_json_field(reason, "last"))
+            print_escaped("last", last_cell(reason, &cli->arena));
     }
     json_object_put(reason);
     return CLI_OK;

@@ -48,7 +48,7 @@
 #define QUEUE_HOSTS_MAX 4096 // bytes of a lane's hosts
 #define QUEUE_TEXT_MAX 200   // bytes kept of an error's text
 #define QUEUE_NOTE_MAX                                                                             \
-    4096 // bytes of a note's value: two windows of 61 slots, each at most 23, and little more
+    4096 // bytes of a note's value: two windows of 61 slots, each at most 23, a text of at most 600, and little more
 #define QUEUE_TRANSACTIONAL_PERCENT                                                                \
     10 // share of a lane's limits that only transactional mail may use
 
@@ -443,6 +443,7 @@ const char *queue_limit_name(enum queue_limit limit); // "retry_time"
 
 // The one binding limit.
 struct queue_reason {
+    uint32_t number; // the recipient's
     enum queue_limit limit;
     struct wall until; // 0: not known
     char setting[64];  // "retry.first", "lanes[2].connections"; empty: none would change it
@@ -464,7 +465,7 @@ const char *queue_state_name(enum queue_state state); // "queued", "scheduled", 
 struct queue_place {
     enum queue_state state;
     uint32_t attempts;
-    struct wall next_attempt_at; // 0: now, or held
+    struct wall next_attempt_at; // not before this, as far as queue_why() knows; 0: now, or held
 };
 int queue_find(struct queue *q, struct message_id id, uint32_t number, struct queue_now now,
                struct queue_place *out) MUST_USE;
@@ -479,7 +480,7 @@ struct queue_row { // a bundle
     uint64_t size;
     enum queue_state state;
     uint32_t recipients, first_number, attempts;
-    struct wall next_attempt_at; // 0: now
+    struct wall next_attempt_at; // as of queue_place
     char domain[QUEUE_NAME_MAX + 1];
 };
 // Up to max rows; start with *cursor = 0; 0 rows and *cursor == UINT64_MAX at the end. Mail that

@@ -88,8 +88,8 @@ static bool why_lane(struct queue *q, struct queue_lane *l, enum share share, st
             "no connection to %s is opened before that", l->name);
     } else if (l->backoff_us > now.mono.us && open == 0) {
         say(out, QUEUE_LIMIT_BACKOFF, queue_wall_of(l->backoff_us, now), "retry.first",
-            "%s could not be reached %u times in a row: %s", l->name, l->failures,
-            l->text ? l->text : "");
+            "%s could not be reached %u times in a row%s%s", l->name, l->failures,
+            l->text ? ": " : "", l->text ? l->text : "");
     } else if (limit) {
         setting_of(l, limit, setting);
         say(out, QUEUE_LIMIT_LANE_RATE,
@@ -136,7 +136,9 @@ static void why_ready(struct queue *q, const struct queue_bundle *b, struct queu
             "all %llu connections to %s are in use", (unsigned long long)max, l->name);
 }
 
-static struct queue_bundle *bundle_of(struct queue *q, struct message_id id, uint32_t number)
+// The bundle of that number, or of the lowest for 0; *out_number is which. NULL: none.
+static struct queue_bundle *bundle_of(struct queue *q, struct message_id id, uint32_t number,
+                                      uint32_t *out_number)
 {
     struct queue_message *m = queue_message_find(q, id);
     struct queue_bundle *best = NULL;
@@ -150,6 +152,7 @@ static struct queue_bundle *bundle_of(struct queue *q, struct message_id id, uin
             }
         }
     }
+    *out_number = lowest;
     return best;
 }
 
@@ -188,22 +191,29 @@ static void why_exempt(const struct queue *q, const struct queue_bundle *b,
         add_text(out, "; released by itself from a hold that stands");
 }
 
+static void why_bundle(struct queue *q, const struct queue_bundle *b, struct queue_now now,
+                       struct queue_reason *out)
+{
+    if (b->state == BUNDLE_HELD)
+        why_held(q, b, out);
+    else if (b->state == BUNDLE_LEASED)
+        say(out, QUEUE_LIMIT_NONE, (struct wall){0}, "", "being worked on just now");
+    else if (b->state == BUNDLE_WAITING)
+        why_waiting(b, now, out);
+    else
+        why_ready(q, b, now, out);
+    if (b->state != BUNDLE_HELD)
+        why_exempt(q, b, out);
+}
+
 int queue_why(struct queue *q, struct message_id id, uint32_t number, struct queue_now now,
               struct queue_reason *out)
 {
     *out = (struct queue_reason){0};
     queue_lock(q);
-    struct queue_bundle *b = bundle_of(q, id, number);
-    if (b && b->state == BUNDLE_HELD)
-        why_held(q, b, out);
-    else if (b && b->state == BUNDLE_LEASED)
-        say(out, QUEUE_LIMIT_NONE, (struct wall){0}, "", "being worked on just now");
-    else if (b && b->state == BUNDLE_WAITING)
-        why_waiting(b, now, out);
-    else if (b)
-        why_ready(q, b, now, out);
-    if (b && b->state != BUNDLE_HELD)
-        why_exempt(q, b, out);
+    struct queue_bundle *b = bundle_of(q, id, number, &out->number);
+    if (b)
+        why_bundle(q, b, now, out);
     queue_unlock(q, NULL, NULL);
     return b ? OK : E_NOT_FOUND;
 }
@@ -225,25 +235,27 @@ static enum queue_state state_of(const struct queue_bundle *b)
     return QUEUE_STATE_QUEUED;
 }
 
-static struct wall next_attempt(const struct queue_bundle *b, struct queue_now now)
+// Its own schedule, or what its domain or its lane waits for.
+static struct wall next_attempt(struct queue *q, const struct queue_bundle *b, struct queue_now now)
 {
-    if (b->state != BUNDLE_WAITING || b->due_us <= now.mono.us)
-        return (struct wall){0};
-    return queue_wall_of(b->due_us, now);
+    struct queue_reason reason = {0};
+    why_bundle(q, b, now, &reason);
+    return reason.until.us > now.wall.us ? reason.until : (struct wall){0};
 }
 
 int queue_find(struct queue *q, struct message_id id, uint32_t number, struct queue_now now,
                struct queue_place *out)
 {
     queue_lock(q);
-    struct queue_bundle *b = bundle_of(q, id, number);
+    struct queue_bundle *b = bundle_of(q, id, number, &number);
     if (b)
-        *out = (struct queue_place){state_of(b), b->attempts, next_attempt(b, now)};
+        *out = (struct queue_place){state_of(b), b->attempts, next_attempt(q, b, now)};
     queue_unlock(q, NULL, NULL);
     return b ? OK : E_NOT_FOUND;
 }
 
-static void fill_row(const struct queue_bundle *b, struct queue_now now, struct queue_row *row)
+static void fill_row(struct queue *q, const struct queue_bundle *b, struct queue_now now,
+                     struct queue_row *row)
 {
     const struct queue_message *m = b->message;
     *row = (struct queue_row){.id = m->id,
@@ -254,15 +266,16 @@ static void fill_row(const struct queue_bundle *b, struct queue_now now, struct 
                               .recipients = b->count,
                               .first_number = queue_bundle_numbers(b)[0],
                               .attempts = b->attempts,
-                              .next_attempt_at = next_attempt(b, now)};
+                              .next_attempt_at = next_attempt(q, b, now)};
     snprintf(row->domain, sizeof(row->domain), "%s", b->domain->name);
 }
 
 // The cursor: a message's index, and how many of its bundles have been shown.
 #define CURSOR_BITS 32
 
-static size_t list_message(const struct queue_message *m, const struct queue_filter *filter,
-                           uint64_t *skip, struct queue_now now, struct queue_row *rows, size_t max)
+static size_t list_message(struct queue *q, const struct queue_message *m,
+                           const struct queue_filter *filter, uint64_t *skip, struct queue_now now,
+                           struct queue_row *rows, size_t max)
 {
     size_t n = 0;
     uint64_t seen = 0;
@@ -271,7 +284,7 @@ static size_t list_message(const struct queue_message *m, const struct queue_fil
             continue;
         if (n == max)
             return n;
-        fill_row(b, now, &rows[n++]);
+        fill_row(q, b, now, &rows[n++]);
         (*skip)++;
     }
     *skip = UINT64_MAX; // the message is done
@@ -285,7 +298,7 @@ static size_t list_some(struct queue *q, const struct queue_filter *filter, uint
     size_t n = 0;
     while (index < q->messages.made && n < max && looked++ < QUEUE_SCAN_MAX) {
         struct queue_message *m = queue_pool_at(&q->messages, (uint32_t)index);
-        n += list_message(m, filter, &skip, now, rows + n, max - n);
+        n += list_message(q, m, filter, &skip, now, rows + n, max - n);
         if (skip != UINT64_MAX)
             break;
         skip = 0;
@@ -306,7 +319,7 @@ size_t queue_list(struct queue *q, const struct queue_filter *filter, uint64_t *
     queue_lock_slice(q);
     if (filter->by == QUEUE_SELECT_ID) {
         struct queue_message *m = queue_message_find(q, filter->id);
-        n = m ? list_message(m, filter, cursor, now, rows, max) : 0;
+        n = m ? list_message(q, m, filter, cursor, now, rows, max) : 0;
         *cursor = m ? *cursor : UINT64_MAX;
     } else {
         n = list_some(q, filter, cursor, now, rows, max);

@@ -319,6 +319,8 @@ void queue_domain_free(struct queue *q, struct queue_domain *d);
 
 // ---- queue_lane.c
 
+// A copy with NUL at its end, malloc'd.
+char *queue_dup_text(struct bytes s);
 struct queue_lane *queue_lane_find(struct queue *q, struct bytes name);
 struct queue_lane *queue_lane_get(struct queue *q, struct bytes name);
 void queue_lane_free(struct queue *q, struct queue_lane *l);

@@ -64,7 +64,7 @@ struct queue_lane *queue_lane_find(struct queue *q, struct bytes name)
     return NULL;
 }
 
-static char *dup_text(struct bytes s)
+char *queue_dup_text(struct bytes s)
 {
     char *copy = mem_new(s.len + 1);
     if (s.len)
@@ -78,7 +78,7 @@ struct queue_lane *queue_lane_get(struct queue *q, struct bytes name)
     if (l)
         return l;
     l = queue_pool_new(&q->lanes);
-    l->name = dup_text(name);
+    l->name = queue_dup_text(name);
     l->worker = (uint8_t)(map_hash(name) % q->workers_count);
     list_init(&l->domains);
     for (int p = 0; p < QUEUE_PROOFS; p++)
@@ -455,12 +455,12 @@ void queue_lane_update(struct queue *q, struct queue_lane *l, const struct queue
 {
     if (!l->hosts || !bytes_eq(bytes_of(l->hosts, l->hosts_len), r->hosts)) {
         free(l->hosts);
-        l->hosts = dup_text(r->hosts);
+        l->hosts = queue_dup_text(r->hosts);
         l->hosts_len = (uint32_t)r->hosts.len;
     }
     if (!bytes_eq(bytes_cstr(l->match_names), r->match_names)) {
         free(l->match_names);
-        l->match_names = dup_text(r->match_names);
+        l->match_names = queue_dup_text(r->match_names);
         match_names(q, l);
         choose_rule(q, l);
     }
@@ -685,7 +685,7 @@ static void back_off(struct queue *q, struct queue_lane *l, struct bytes text, s
     l->failures++;
     l->backoff_us = mono_add_ms(now.mono, ms).us;
     free(l->text);
-    l->text = dup_text(bytes_first(text, QUEUE_TEXT_MAX));
+    l->text = queue_dup_text(bytes_first(text, QUEUE_TEXT_MAX));
     queue_note_want(q, l);
 }
 

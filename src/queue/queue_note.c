@@ -2,7 +2,7 @@
 //
 // queue_note - what of lanes lasts beyond a restart; of holds: queue_hold.c
 //
-// How it works: a lane's note has its backoff, what its hour and day windows hold by age, and
+// How it works: a lane's note has its backoff and why it backs off, what its hour and day windows hold by age, and
 // `reserved`: messages that may have been sent since it was written. A lane sends a message only
 // against a token, and tokens come from durable notes: when one has been written, the lane may send
 // as many as it reserved, less those sent meanwhile. At a restart the reserved ones count as sent
@@ -11,6 +11,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "mail/mail_encode.h"
 
 #define BLOCK_PARTS 20 // a note counts ahead at most two of these parts of the limit
 
@@ -81,6 +83,10 @@ void queue_note_make(struct queue *q, struct queue_lane *l, struct queue_now now
     if (l->failures)
         buf_printf(&text, " failures=%u backoff=%lld", l->failures,
                    (long long)(backoff_ms > 0 ? backoff_ms : 0));
+    if (l->failures && l->text) {
+        buf_add_cstr(&text, " text=");
+        mail_xtext_encode(bytes_cstr(l->text), &text);
+    }
     add_last(l, reserve, now, &text);
     if (l->bytes_us[SHARE_LOW] > now.mono.us || l->bytes_us[SHARE_ALL] > now.mono.us)
         buf_printf(&text, " debt=%lld", (long long)debt_ms(l, now));
@@ -150,6 +156,18 @@ static int restore_window(struct queue_window **w, struct bytes text, uint64_t r
     return err;
 }
 
+// Why it backs off; one that is damaged is none.
+static void restore_text(struct queue_lane *l, struct bytes value)
+{
+    struct buf text;
+    buf_init(&text, QUEUE_TEXT_MAX);
+    if (value.len && mail_xtext_decode(value, &text) == OK) {
+        free(l->text);
+        l->text = queue_dup_text(buf_bytes(&text));
+    }
+    buf_done(&text);
+}
+
 static int restore_lane(struct queue *q, struct bytes name, struct bytes value,
                         struct queue_now now)
 {
@@ -171,6 +189,8 @@ static int restore_lane(struct queue *q, struct bytes name, struct bytes value,
     int64_t left_ms = (int64_t)backoff_ms - elapsed_us / 1000;
     if (failures && left_ms > 0)
         l->backoff_us = mono_add_ms(now.mono, left_ms).us;
+    if (failures)
+        restore_text(l, field(value, BYTES("text=")));
     if (reserved)
         l->last_us[SHARE_ALL] = l->last_us[SHARE_LOW] = now.mono.us;
     else if (field(value, BYTES("last=")).at)

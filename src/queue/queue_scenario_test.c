@@ -567,6 +567,41 @@ static void backoff_survives_a_restart(void **state)
     world_done(&w);
 }
 
+// While a lane backs off its mail is told to wait for just that, and why: also after a restart.
+static void backoff_is_told(void **state)
+{
+    (void)state;
+    struct world w;
+    struct world_site *site = start(&w, "retry: {first: 1h, factor: 1, max: 1h}\n");
+    struct queue_place place;
+    struct queue_row row;
+    struct queue_lane_row lane;
+    struct queue_reason why, after;
+    site->refuses = true;
+    struct message_id id = world_add(&w, &(struct world_mail){.domain = "d.site", .recipients = 2});
+    world_run(&w, MINUTE_MS);
+    assert_int_equal(queue_why(w.queue, id, 0, w.now, &why), OK);
+    assert_int_equal(why.limit, QUEUE_LIMIT_BACKOFF);
+    assert_int_equal(why.number, 1);
+    for (int i = 0; i < 2; i++) {
+        uint64_t cursor = 0;
+        assert_int_equal(queue_why(w.queue, id, 2, w.now, &after), OK);
+        assert_string_equal(after.text, why.text);
+        assert_int_equal(after.number, 2);
+        assert_int_equal(queue_find(w.queue, id, 2, w.now, &place), OK);
+        assert_true(place.next_attempt_at.us == after.until.us && after.until.us > w.now.wall.us);
+        assert_int_equal(queue_list(w.queue, &(struct queue_filter){0}, &cursor, w.now, &row, 1),
+                         1);
+        assert_true(row.next_attempt_at.us == after.until.us);
+        assert_int_equal(queue_lanes(w.queue, &(uint64_t){0}, w.now, &lane, 1), 1);
+        assert_non_null(strstr(why.text, lane.text));
+        assert_string_equal(lane.text, WORLD_REFUSED);
+        world_crash(&w, MINUTE_MS, i);
+        world_run(&w, MINUTE_MS);
+    }
+    world_done(&w);
+}
+
 // Whoever asks gets the binding limit and the setting.
 static void why_names_the_limit(void **state)
 {
@@ -909,6 +944,7 @@ int main(void)
         cmocka_unit_test(slow_lanes_keep_their_distance),
         cmocka_unit_test(notes_of_lanes_at_rest_are_few),
         cmocka_unit_test(backoff_survives_a_restart),
+        cmocka_unit_test(backoff_is_told),
         cmocka_unit_test(why_names_the_limit),
         cmocka_unit_test(reload_changes_limits),
         cmocka_unit_test(lower_limits_close_connections),

@@ -409,7 +409,7 @@ static void connected(struct world *w, struct connection *c)
         take(w, c);
         return;
     }
-    queue_connect_failed(w->queue, &c->c, BYTES("connection refused"), w->now, &kicks);
+    queue_connect_failed(w->queue, &c->c, BYTES(WORLD_REFUSED), w->now, &kicks);
     c->lane->connections--;
     c->lane->refused_at_us = w->now.mono.us;
     connection_free(c);

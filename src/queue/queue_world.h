@@ -74,6 +74,8 @@ void world_done(struct world *w);
 // The site of that name, made if there is none: set its rules, read its counts.
 struct world_site *world_site(struct world *w, const char *name);
 
+#define WORLD_REFUSED "connection refused: 50% + more = x\xc3\xb6" // by a site that refuses
+
 struct world_mail {
     uint32_t account;
     enum mail_class class;

@@ -379,7 +379,7 @@ def test_message_why(slow_relay, receiver_, dns):
 
     def why(ident, *words):
         reason = slow_relay.cli("message", "why", ident, *words)
-        assert list(reason) == ["limit", "until", "setting", "text"] and reason["text"]
+        assert list(reason) == ["limit", "until", "setting", "text", "last"] and reason["text"]
         return reason
     ident = send(slow_relay, ["ok@example.org", BOB])
     wait_attempt(slow_relay, ident, "ok@example.org")
@@ -391,11 +391,16 @@ def test_message_why(slow_relay, receiver_, dns):
     assert why(ident, "ok@example.org") == why(ident, "1")
     assert why(ident, "1")["limit"] == "none" and "delivered" in why(ident, "1")["text"]
     assert slow_relay.run("message", "why", ident, "who@example.org", check=False).returncode == 66
+    assert reason["last"] == slow_relay.message(ident)["recipients"][1]["last"] and reason["last"]["text"] == "come back later"
+    slow_relay.restart()
+    assert why(ident)["last"] == reason["last"] and "451 4.7.1 come back later" in slow_relay.run("message", "why", ident).stdout
     slow_relay.cli("queue", "hold", "--id", ident)
     assert why(ident)["limit"] == "hold"
     dns.servfail("broken.test")
     ident = send(slow_relay, "x@broken.test")
-    wait_until(lambda: why(ident)["limit"] == "dns", 15, "limit dns", every=0.2)
+    wait_until(lambda: why(ident)["limit"] == "dns" and why(ident)["until"], 15, "limit dns", every=0.2)
+    assert why(ident)["last"] is None
+    assert abs(seconds_of(slow_relay.message(ident)["recipients"][0]["next_attempt_at"]) - seconds_of(why(ident)["until"])) < 0.5
     later = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert why(send(slow_relay, "sched@example.org", X_Posthaste_Send_At=later))["limit"] == "scheduled"
     assert slow_relay.cli("queue", "hold", "--recipient", "sched@example.org", "--dry-run")["matched"] == 1  # at once

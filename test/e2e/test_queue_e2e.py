@@ -462,6 +462,24 @@ def test_refusing_site_with_10000_messages(make_relay, receiver_):
     refusing_round(make_relay, receiver_, 10000)
 
 
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_what_waits_for_a_site_says_until_when(make_relay, receiver_, how):
+    """The next attempt is not before the lane's; `why`, `queue list` and `queue lanes` say the same, and why, over a restart, too."""
+    receiver_.script("connect", "421 4.3.2 go away = for 100% of a day", CLOSE)
+    relay = sending_relay(make_relay, SLOW_RETRY)
+    ident = send(relay, "bob@example.org")
+    wait_until(lambda: relay.cli("message", "why", ident)["limit"] == "backoff", 15)
+    for _ in range(2):
+        until = wait_until(lambda: (found := relay.cli("message", "why", ident))["limit"] == "backoff" and found, 15)
+        assert "go away = for 100% of a day" in until["text"] and until["last"] is None
+        assert "go away = for 100% of a day" in relay.cli_list("queue", "lanes")[0]["text"]
+        shown = relay.message(ident)["recipients"][0]["next_attempt_at"]
+        listed = relay.cli_list("queue", "list")[0]["next_attempt_at"]
+        assert all(abs(seconds_of(at) - seconds_of(until["until"])) < 0.5 for at in (shown, listed)), (until, shown, listed)
+        relay.stop() if how == "stop" else relay.kill()
+        relay.start()
+
+
 # ---- backup
 
 def test_a_restored_backup_is_on_hold(make_relay, receiver_, tmp_path):
