@@ -62,6 +62,7 @@ static void begin(struct worker *w, struct conf_snapshot *snapshot)
                                 .counters = &s->intake_counters,
                                 .return_key = &s->return_key,
                                 .returns_rates = &s->returns_rates,
+                                .refusal_rates = &s->refusal_rates,
                                 .history = s->history};
     memcpy(in.scram_secret, s->scram_secret, sizeof in.scram_secret);
     w->intake = intake_new(&in, snapshot);

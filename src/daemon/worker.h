@@ -26,7 +26,7 @@ struct worker_shared {
     struct trace *trace;
     struct intake_counters intake_counters;
     struct deliver_counters deliver_counters;
-    struct rate_groups returns_rates;
+    struct rate_groups returns_rates, refusal_rates;
     struct return_key return_key;
     uint8_t scram_secret[32];
     struct sys_addr selves[DELIVER_SELVES_MAX];

@@ -35,6 +35,9 @@ struct intake_counters {
 
 struct history; // event/history.h
 
+#define INTAKE_REFUSALS_LOGGED                                                                     \
+    60 // lines a minute about refused commands of one address (IPv6: of its /64)
+
 struct intake_options {
     struct intake_port *port;
     struct auth *auth;
@@ -42,6 +45,8 @@ struct intake_options {
     struct net_limits *limits;
     uint32_t worker, workers; // its number among how many
     struct intake_counters *counters;
+    struct rate_groups
+        *refusal_rates; // of lines about refused commands, by address; NULL: no limit
     // for listeners with role: bounces
     const struct return_key *return_key;
     struct rate_groups *returns_rates; // by address

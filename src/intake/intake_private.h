@@ -17,6 +17,7 @@ struct intake {
     uint32_t returns_count;
     bool stopping;
     struct inspection_memory memory;
+    uint64_t refusals_unlogged; // since it was told
 };
 
 struct gate {
@@ -63,6 +64,10 @@ void session_resume(struct session *s);
 // one, or of its network; NULL: none. Valid while `snapshot` is.
 const struct store_credential *session_known_as(const struct session *s,
                                                 const struct conf_snapshot *snapshot);
+// What counts as one client where rates are limited: an address (IPv6: its /64), or a user of this host. Borrowed.
+struct bytes session_place(const struct session *s);
+// Logs a refused command, at listeners of either role.
+void session_on_refused(void *ctx, const struct smtp_refusal *refusal);
 // Answers XCLIENT, at listeners of either role.
 void session_on_xclient(void *ctx, const struct smtp_xclient *x);
 // Gate without sessions and retired: frees it.
@@ -79,5 +84,7 @@ void transaction_on_rcpt(struct session *s, const struct smtp_rcpt *rcpt);
 void transaction_on_data(struct session *s);
 void transaction_on_body(struct session *s, struct bytes piece);
 void transaction_on_body_end(struct session *s, const struct smtp_content_facts *facts);
+// The reverse-path of the transaction that is open; or empty.
+struct bytes transaction_sender(const struct session *s);
 // The session drops it, or is gone; what is being made durable goes on without it.
 void transaction_drop(struct session *s);

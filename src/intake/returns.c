@@ -69,10 +69,8 @@ static void on_mail(void *ctx, const struct smtp_mail *mail)
                        BYTES_NONE);
         return;
     }
-    const struct sys_addr *peer = net_conn_peer(s->conn);
-    struct bytes place = bytes_of(peer->ip, peer->kind == SYS_ADDR_IP6 ? 8 : 4);
-    if (!rate_groups_take(in->options.returns_rates, place, s->gate->snapshot->conf->bounce.rate,
-                          sys_mono())) {
+    if (!rate_groups_take(in->options.returns_rates, session_place(s),
+                          s->gate->snapshot->conf->bounce.rate, sys_mono())) {
         intake_count(&in->options.counters->returns_too_many, 1);
         session_answer(s, SMTP_REPLY_TOO_MANY_REPORTS, BYTES_NONE);
         return;
@@ -248,4 +246,5 @@ const struct smtp_server_handlers RETURNS_HANDLERS = {.on_xclient = session_on_x
                                                       .on_data = on_content,
                                                       .on_body = on_body,
                                                       .on_body_end = on_body_end,
+                                                      .on_refused = session_on_refused,
                                                       .on_reset = on_reset};

@@ -281,6 +281,46 @@ void session_on_xclient(void *ctx, const struct smtp_xclient *x)
     }
 }
 
+// ---- refused commands ---------------------------------------------------------------------------------------
+
+struct bytes session_place(const struct session *s)
+{
+    const struct sys_addr *peer = net_conn_peer(s->conn);
+    return s->gate->conf->is_local ? buf_bytes(&s->login)
+                                   : bytes_of(peer->ip, peer->kind == SYS_ADDR_IP6 ? 8 : 4);
+}
+
+// Who is refused again and again may not fill the disk so.
+static bool may_log_refusal(const struct session *s)
+{
+    struct rate_groups *rates = s->gate->intake->options.refusal_rates;
+    return !rates || rate_groups_take(rates, session_place(s), INTAKE_REFUSALS_LOGGED, sys_mono());
+}
+
+void session_on_refused(void *ctx, const struct smtp_refusal *refusal)
+{
+    const struct session *s = ctx;
+    struct intake *in = s->gate->intake;
+    const struct smtp_reply_row *row = smtp_reply_row(refusal->reply);
+    bool is_local = s->gate->conf->is_local;
+    char client[SYS_ADDR_TEXT];
+    if (!may_log_refusal(s)) {
+        in->refusals_unlogged++;
+        return;
+    }
+    if (in->refusals_unlogged)
+        log_info("refused commands not logged", LOG_INT("count", in->refusals_unlogged));
+    in->refusals_unlogged = 0;
+    log_info(
+        "command refused", LOG_CSTR("command", refusal->command),
+        LOG_STR("argument", refusal->argument), LOG_STR("from", transaction_sender(s)),
+        LOG_INT("code", row->code), LOG_CSTR("reply", row->name), LOG_STR("detail", refusal->slot),
+        LOG_STR("login", is_local || smtp_server_is_authenticated(s->server) ? buf_bytes(&s->login)
+                                                                             : BYTES_NONE),
+        LOG_CSTR("client", is_local ? "unix" : sys_addr_format(net_conn_peer(s->conn), client)),
+        LOG_STR("listener", s->gate->conf->name));
+}
+
 // ---- handlers of the server ------------------------------------------------------------------------------
 
 static void on_mail(void *ctx, const struct smtp_mail *mail)
@@ -323,6 +363,7 @@ static const struct smtp_server_handlers SERVER_HANDLERS = {.on_bindings = on_bi
                                                             .on_data = on_content,
                                                             .on_body = on_body,
                                                             .on_body_end = on_body_end,
+                                                            .on_refused = session_on_refused,
                                                             .on_reset = on_reset};
 
 void session_answer(struct session *s, enum smtp_reply_id reply, struct bytes slot)

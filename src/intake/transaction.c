@@ -103,6 +103,11 @@ void transaction_drop(struct session *s)
     s->current = NULL;
 }
 
+struct bytes transaction_sender(const struct session *s)
+{
+    return s->current ? envelope_of(s->current)->reverse_path : BYTES_NONE;
+}
+
 // ---- MAIL ------------------------------------------------------------------------------------------------
 
 // The account of a user of this host; NULL: sendmail.accounts does not name them.

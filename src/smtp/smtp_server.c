@@ -41,8 +41,11 @@ void server_go(struct smtp_server *s, enum state to)
     s->state = to;
 }
 
+// ---- replies
+
 void server_reply(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot)
 {
+    server_note_answer(s, id, slot);
     smtp_reply_format(&s->out, id, slot);
 }
 
@@ -52,6 +55,59 @@ void server_reply_number(struct smtp_server *s, enum smtp_reply_id id, uint64_t 
     buf_add_u64(&text, number);
     server_reply(s, id, buf_bytes(&text));
     buf_done(&text);
+}
+
+// ---- the transaction's command that is being answered
+
+struct command {
+    const char *name;
+    unsigned flags;
+    enum smtp_reply_id inside; // the reply to NEEDS_OUTSIDE
+    void (*run)(struct smtp_server *s, struct bytes args);
+};
+
+static void forget_command(struct smtp_server *s)
+{
+    s->command = NULL;
+    s->argument = BYTES_NONE;
+    free(s->argument_kept);
+    s->argument_kept = NULL;
+}
+
+void server_note_answer(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot)
+{
+    if (!s->command || id == SMTP_REPLY_START_MAIL) // its content comes first
+        return;
+    const struct smtp_refusal refusal = {s->command->name, s->argument, id,
+                                         strstr(smtp_reply_row(id)->text, "%s") ? slot
+                                                                                : BYTES_NONE};
+    if (!smtp_reply_is_ok(id) && s->handlers->on_refused)
+        s->handlers->on_refused(s->ctx, &refusal);
+    forget_command(s);
+}
+
+static char *copy_text(struct bytes text)
+{
+    char *copy = mem_new(text.len + 1);
+    memcpy(copy, text.at, text.len);
+    return copy;
+}
+
+void server_note_number(struct smtp_server *s, enum smtp_reply_id id, uint64_t number)
+{
+    struct buf text = {0};
+    buf_add_u64(&text, number);
+    server_note_answer(s, id, buf_bytes(&text));
+    buf_done(&text);
+}
+
+// The line goes before the answer comes.
+static void keep_argument(struct smtp_server *s)
+{
+    if (!s->command || !s->argument.len)
+        return;
+    s->argument_kept = copy_text(s->argument);
+    s->argument = bytes_of(s->argument_kept, s->argument.len);
 }
 
 // ---- the ends: of a login exchange, of a transaction, of the session
@@ -74,6 +130,7 @@ void server_end_session(struct smtp_server *s)
     server_go(s, ST_CLOSED);
     s->awaiting = AWAIT_NOTHING;
     s->paused = false;
+    forget_command(s);
     server_end_sasl(s);
     server_end_transaction(s, SMTP_RESET_CLOSED);
 }
@@ -89,6 +146,7 @@ void smtp_server_close(struct smtp_server *s, enum smtp_reply_id id, struct byte
 
 void server_refuse(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot)
 {
+    server_note_answer(s, id, slot); // also where the reply is that these were too many
     if (++s->errors >= server_limit(s->config->errors_max, ERRORS_DEFAULT))
         smtp_server_close(s, SMTP_REPLY_TOO_MANY_ERRORS, BYTES_NONE);
     else
@@ -102,13 +160,6 @@ void server_settle(struct smtp_server *s)
 }
 
 // ---- commands
-
-static char *copy_text(struct bytes text)
-{
-    char *copy = mem_new(text.len + 1);
-    memcpy(copy, text.at, text.len);
-    return copy;
-}
 
 static bool run_hello(struct smtp_server *s, struct bytes args, bool extended)
 {
@@ -404,21 +455,15 @@ enum {
     TAKES_NOTHING = 32, // no arguments
     IS_JUNK = 64,       // counts until a message is accepted
     HAS_OCTETS = 128,   // a chunk follows, whatever the answer
-};
-
-struct command {
-    const char *name;
-    unsigned flags;
-    enum smtp_reply_id inside; // the reply to NEEDS_OUTSIDE
-    void (*run)(struct smtp_server *s, struct bytes args);
+    IS_TOLD = 256,      // the owner hears of refusals
 };
 
 static const struct command commands[] = {
-    {"MAIL", NEEDS_HELLO | NEEDS_OUTSIDE, SMTP_REPLY_NESTED_MAIL, run_mail},
-    {"RCPT", NEEDS_HELLO | NEEDS_MAIL | NOT_IN_CHUNKS, 0, run_rcpt},
-    {"DATA", NEEDS_HELLO | NEEDS_MAIL | NOT_IN_CHUNKS | NEEDS_RCPT | TAKES_NOTHING, 0,
+    {"MAIL", IS_TOLD | NEEDS_HELLO | NEEDS_OUTSIDE, SMTP_REPLY_NESTED_MAIL, run_mail},
+    {"RCPT", IS_TOLD | NEEDS_HELLO | NEEDS_MAIL | NOT_IN_CHUNKS, 0, run_rcpt},
+    {"DATA", IS_TOLD | NEEDS_HELLO | NEEDS_MAIL | NOT_IN_CHUNKS | NEEDS_RCPT | TAKES_NOTHING, 0,
      server_run_data},
-    {"BDAT", NEEDS_HELLO | NEEDS_MAIL | NEEDS_RCPT | HAS_OCTETS, 0, server_run_bdat},
+    {"BDAT", IS_TOLD | NEEDS_HELLO | NEEDS_MAIL | NEEDS_RCPT | HAS_OCTETS, 0, server_run_bdat},
     {"EHLO", IS_JUNK, 0, run_ehlo},
     {"HELO", IS_JUNK, 0, run_helo},
     {"RSET", IS_JUNK, 0, run_rset},
@@ -493,6 +538,10 @@ static void run_command(struct smtp_server *s, struct bytes line)
         return;
     }
     struct bytes slot;
+    if (c->flags & IS_TOLD) {
+        s->command = c;
+        s->argument = verb.args;
+    }
     enum smtp_reply_id bad = out_of_place(s, c, verb.args, &slot);
     if (!bad)
         c->run(s, verb.args);
@@ -500,6 +549,7 @@ static void run_command(struct smtp_server *s, struct bytes line)
         server_refuse(s, bad, slot);
     else if (server_take_chunk_size(s, verb.args))
         server_refuse_chunk(s, bad, slot, s->state);
+    keep_argument(s);
 }
 
 // ---- input
@@ -617,6 +667,8 @@ void smtp_server_answer(struct smtp_server *s, enum smtp_reply_id id, struct byt
         return;
     CHECK(what != AWAIT_NOTHING);
     s->awaiting = AWAIT_NOTHING;
+    if (what == AWAIT_END)
+        forget_command(s); // the owner knows best what became of it
     if (smtp_reply_row(id)->code == 421) {
         if (what == AWAIT_END)
             s->open = false;

@@ -134,11 +134,20 @@ struct smtp_content_facts {
     bool has_8bit, has_nul;
 };
 
+// MAIL, RCPT, DATA or BDAT (or the content behind these two) is refused by the session, or by the answer of its owner;
+// but for an answer to on_body_end.
+struct smtp_refusal {
+    const char *command;   // "RCPT"
+    struct bytes argument; // as received: "TO:<bob@example.org>"
+    enum smtp_reply_id reply;
+    struct bytes slot; // of the reply
+};
+
 // Why a transaction that on_mail opened ends without on_body_end.
 enum smtp_reset { SMTP_RESET_RSET, SMTP_RESET_HELLO, SMTP_RESET_REFUSED, SMTP_RESET_CLOSED };
 
 // All are called from inside feed(), tick(), hangup() or close(). on_mail, on_rcpt, on_data,
-// on_auth, on_xclient and on_body_end each want one answer. A NULL on_hello or on_reset is
+// on_auth, on_xclient and on_body_end each want one answer. A NULL on_hello, on_refused or on_reset is
 // skipped.
 struct smtp_server_handlers {
     // The client named itself (EHLO: extended); nothing to answer. Any transaction was reset
@@ -163,6 +172,8 @@ struct smtp_server_handlers {
     // The whole content is there; answer ACCEPTED once it is durable, or a refusal. The transaction
     // is over either way (no on_reset).
     void (*on_body_end)(void *ctx, const struct smtp_content_facts *facts);
+    // For logs: nothing to answer, and the transaction, if there is one, is still what it was.
+    void (*on_refused)(void *ctx, const struct smtp_refusal *refusal);
     // The open transaction is dropped, for whatever reason; forget its content.
     void (*on_reset)(void *ctx, enum smtp_reset why);
 };

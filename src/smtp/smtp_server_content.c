@@ -38,6 +38,7 @@ static void end_chunk(struct smtp_server *s);
 void server_refuse_chunk(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot,
                          enum state after)
 {
+    server_note_answer(s, id, slot);
     buf_clear(&s->held);
     if (++s->errors >= server_limit(s->config->errors_max, ERRORS_DEFAULT)) {
         smtp_server_close(s, SMTP_REPLY_TOO_MANY_ERRORS, BYTES_NONE);
@@ -92,14 +93,26 @@ static enum smtp_reply_id fault_reply(enum smtp_content_fault fault)
     return replies[fault];
 }
 
+static uint64_t fault_limit(const struct smtp_content *c)
+{
+    return c->fault == SMTP_CONTENT_LINE_TOO_LONG ? c->line_max : c->size_max;
+}
+
+// A fault ends the transaction at once, so that nobody keeps the content; the reply comes at its
+// end.
+static void drop_faulty(struct smtp_server *s)
+{
+    if (s->command)
+        server_note_number(s, fault_reply(s->content.fault), fault_limit(&s->content));
+    server_end_transaction(s, SMTP_RESET_REFUSED);
+}
+
 static void refuse_content(struct smtp_server *s)
 {
-    server_end_transaction(s, SMTP_RESET_REFUSED);
+    drop_faulty(s);
     server_go(s, ST_READY);
     s->errors++;
-    uint64_t limit =
-        s->content.fault == SMTP_CONTENT_LINE_TOO_LONG ? s->content.line_max : s->content.size_max;
-    server_reply_number(s, fault_reply(s->content.fault), limit);
+    server_reply_number(s, fault_reply(s->content.fault), fault_limit(&s->content));
     server_settle(s);
 }
 
@@ -118,12 +131,10 @@ static void end_content(struct smtp_server *s)
     s->handlers->on_body_end(s->ctx, &facts);
 }
 
-// A fault ends the transaction at once, so that nobody keeps the content; the reply comes at its
-// end.
 static void watch_content(struct smtp_server *s)
 {
     if (s->content.fault)
-        server_end_transaction(s, SMTP_RESET_REFUSED);
+        drop_faulty(s);
     if (s->content.size > server_size_max(s) + OVERRUN_MAX) {
         server_reply_number(s, SMTP_REPLY_TOO_LARGE_CLOSE, server_size_max(s));
         server_end_session(s);
@@ -194,6 +205,7 @@ void server_answer_data(struct smtp_server *s, enum smtp_reply_id id, struct byt
         return;
     }
     bool chunked = s->chunked;
+    server_note_answer(s, id, slot);
     server_end_transaction(s, SMTP_RESET_REFUSED);
     if (chunked) {
         server_refuse_chunk(s, id, slot, ST_READY);

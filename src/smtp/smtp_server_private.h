@@ -49,14 +49,19 @@ enum awaiting {
     AWAIT_END
 };
 
+struct command;
+
 struct smtp_server {
     const struct smtp_server_config *config;
     const struct smtp_server_handlers *handlers;
     void *ctx;
     struct buf out;
-    struct buf held;          // the reply to a refused chunk, sent when its octets are gone
-    char *helo;               // owned
-    struct sasl_server *sasl; // owned; only in ST_AUTH
+    struct buf held;               // the reply to a refused chunk, sent when its octets are gone
+    char *helo;                    // owned
+    const struct command *command; // of a transaction, not answered to its end yet; NULL: none
+    struct bytes argument;         // its
+    char *argument_kept;           // owned; what `argument` points into, once the line is gone
+    struct sasl_server *sasl;      // owned; only in ST_AUTH
     struct smtp_lexer lexer;
     struct smtp_content content;
     uint64_t chunk_left;
@@ -97,6 +102,9 @@ static inline uint64_t server_size_max(const struct smtp_server *s)
 void server_go(struct smtp_server *s, enum state to);
 void server_reply(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot);
 void server_reply_number(struct smtp_server *s, enum smtp_reply_id id, uint64_t number);
+// The transaction's command is answered so; a refusal is told to the owner, once. server_reply() does it itself.
+void server_note_answer(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot);
+void server_note_number(struct smtp_server *s, enum smtp_reply_id id, uint64_t number);
 // A refusal by the session itself: one too many, and the client is sent away.
 void server_refuse(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot);
 // The transaction, if one is open, is over without a message.

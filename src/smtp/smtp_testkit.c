@@ -119,6 +119,15 @@ static void on_body_end(void *ctx, const struct smtp_content_facts *facts)
     decide(t, SMTP_REPLY_ACCEPTED, id);
 }
 
+static void on_refused(void *ctx, const struct smtp_refusal *r)
+{
+    struct testkit *t = ctx;
+    const struct smtp_reply_row *row = smtp_reply_row(r->reply);
+    CHECK(row->code >= 400);
+    buf_printf(&t->refusals, "%s %.*s %s %.*s%s\n", r->command, BYTES_FMT(r->argument), row->name,
+               BYTES_FMT(r->slot), smtp_server_in_transaction(t->server) ? " in" : "");
+}
+
 static void on_reset(void *ctx, enum smtp_reset why)
 {
     struct testkit *t = ctx;
@@ -160,6 +169,7 @@ static const struct smtp_server_handlers handlers = {.on_bindings = on_bindings,
                                                      .on_data = on_data,
                                                      .on_body = on_body,
                                                      .on_body_end = on_body_end,
+                                                     .on_refused = on_refused,
                                                      .on_reset = on_reset};
 
 static void fixed_random(void *ctx, void *out, size_t n)
@@ -199,6 +209,7 @@ void testkit_done(struct testkit *t)
     buf_done(&t->kept);
     buf_done(&t->body);
     buf_done(&t->log);
+    buf_done(&t->refusals);
     buf_done(&t->last_body);
 }
 

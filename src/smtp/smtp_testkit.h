@@ -22,6 +22,8 @@ struct testkit {
     struct buf kept;       // input not consumed
     struct buf body;       // of the current transaction
     struct buf log;        // one line for each call of a handler that matters
+    struct buf
+        refusals; // "RCPT TO:<x@y> UNKNOWN_USER x@y in", one a line; in: a transaction was open
     uint32_t messages, rcpts;
     struct buf last_body; // of the last accepted message
     // A decision that waits.

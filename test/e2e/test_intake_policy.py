@@ -531,3 +531,64 @@ def test_utf8_needs_the_parameter(world):
         assert answer.enhanced == "5.6.7"
         raw.expect("MAIL FROM:<alice@client.test>", 250)
         assert raw.expect("RCPT TO:<\u7528@example.org>", 553).enhanced == "5.6.7"
+
+
+# ---- what the log says of it
+
+def refused(world, source):
+    """The lines about refused commands of that client, each as a dict."""
+    lines = [line.partition(" info command refused ")[2] for line in world.relay.log().splitlines() if f" client={source}:" in line]
+    return [dict(re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)', line)) for line in lines if line]
+
+
+def test_refused_commands_are_logged(world):
+    """A line for each refused MAIL, RCPT, DATA and BDAT, whoever refuses it; bytes from outside are escaped."""
+    source = world.source()
+    with world.open(login="alice", source=source) as raw:
+        raw.expect("MAIL FROM:<x@other.test>", 550)
+        raw.expect("MAIL FROM:<a@client.test> SIZE=999999999", 552)
+        raw.expect("RCPT TO:<bob@example.org>", 503)
+        raw.expect("MAIL FROM:<a@client.test>", 250)
+        raw.expect("RCPT TO:<who@nowhere.test>", 550)
+        raw.expect('RCPT TO:<b@x.test> "level=error', 555)
+        raw.expect("RCPT TO:<b\u00fc@x.test>", 553)
+        raw.expect("DATA", 554)
+        raw.expect("RCPT TO:<bob@example.org>", 250)
+        assert raw.data(FULL + b"\r\n" + b"x" * 70 + b"\r\n" + b"0123456789abcde\r\n" * 5000).code == 552
+        raw.envelope("a@client.test", "bob@example.org")
+        assert raw.data(b"From: x@other.test\r\n" + BODY).code == 550  # has a line of its own: `message refused`
+    with world.open("mx", source=source) as raw:
+        raw.expect("MAIL FROM:<>", 250)
+        raw.expect("RCPT TO:<who@example.org>", 550)
+    want = [("MAIL", 550, "SENDER_NOT_OWNED"), ("MAIL", 552, "TOO_LARGE"), ("RCPT", 503, "SEQUENCE"), ("RCPT", 550, "UNKNOWN_DOMAIN"),
+            ("RCPT", 555, "PARAM_UNKNOWN"), ("RCPT", 553, "ADDRESS_UTF8"), ("DATA", 554, "NO_RECIPIENTS"), ("DATA", 552, "TOO_LARGE"),
+            ("RCPT", 550, "RELAY_DENIED")]
+    wait_until(lambda: len(refused(world, source)) == len(want), 10, "the lines")
+    lines = refused(world, source)
+    assert [(line["command"], int(line["code"]), line["reply"]) for line in lines] == want
+    assert list(lines[0]) == ["command", "argument", "from", "code", "reply", "detail", "login", "client", "listener"]
+    first, unknown, quoted, large, relayed = lines[0], lines[3], lines[4], lines[7], lines[8]
+    assert (first["argument"], first["detail"], first["login"], first["listener"]) == ("FROM:<x@other.test>", "other.test", "alice", "plain")
+    assert (unknown["argument"], unknown["from"], unknown["detail"]) == ("TO:<who@nowhere.test>", "a@client.test", "nowhere.test")
+    assert quoted["argument"] == r'"TO:<b@x.test> \"level=error"', quoted
+    assert large["from"] == "a@client.test" and (relayed["login"], relayed["listener"]) == ('""', "mx")
+
+
+def test_refused_commands_fill_no_log(world):
+    """At most 60 lines a minute of one client; how many were not logged is told with the next line."""
+    source, other = world.source(), world.source()
+    with world.open(login="alice", source=source) as raw:
+        raw.expect("MAIL FROM:<a@client.test>", 250)
+        raw.send(b"RCPT TO:<who@nowhere.test>\r\n" * 300)
+        assert {raw.reply().code for _ in range(300)} == {550}
+    wait_until(lambda: len(refused(world, source)) >= 60, 10, "the lines")
+    assert 60 <= len(refused(world, source)) <= 120  # a minute may have ended meanwhile
+
+    def told():
+        """Another client's refusal, until it meets the worker that has kept quiet."""
+        with world.open(login="alice", source=other) as raw:
+            raw.expect("MAIL FROM:<x@other.test>", 550)
+        counts = re.findall(r" info refused commands not logged count=(\d+)\n", world.relay.log())
+        return len(refused(world, source)) + sum(map(int, counts)) >= 300
+    wait_until(told, 20, "how many were not logged")
+    assert refused(world, other)
