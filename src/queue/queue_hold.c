@@ -214,7 +214,7 @@ static void count_from_zero(struct queue *q)
 
 bool queue_count_held(struct queue *q, uint64_t *cursor)
 {
-    queue_lock(q);
+    queue_lock_slice(q);
     if (*cursor == 0)
         count_from_zero(q);
     bool any = q->hold_restored || q->hold_all || q->held_domains.count || q->held_accounts.count;
