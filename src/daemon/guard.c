@@ -33,6 +33,7 @@
 #include "daemon/predecessor.h"
 #include "daemon/relay.h"
 #include "daemon/roles.h"
+#include "daemon/safe_folder.h"
 #include "net/tls_certificate.h"
 
 #define SECRET_FILE_MAX ((size_t)1 << 20)
@@ -397,6 +398,20 @@ static void reload_again(struct guard *g)
 
 // ---- the relay process ---------------------------------------------------------------------------------
 
+// By its descriptor: who may write above it could put another in its place.
+static int give_directory(const char *path, const struct passwd *user)
+{
+    struct stat st;
+    int fd = safe_folder_open(path);
+    int e = fd == -1 || fstat(fd, &st) == -1 ? errno : 0;
+    if (!e && (st.st_uid != user->pw_uid || st.st_gid != user->pw_gid) &&
+        fchown(fd, user->pw_uid, user->pw_gid) == -1)
+        e = errno;
+    if (fd != -1)
+        close(fd);
+    return e;
+}
+
 // Makes a directory the relay's own, so that it can work in it without privileges.
 static int own_directory(const char *path, const struct passwd *user)
 {
@@ -406,8 +421,8 @@ static int own_directory(const char *path, const struct passwd *user)
                   LOG_CSTR("error", strerror(e)));
         return err_from_errno(e);
     }
-    if (user && chown(path, user->pw_uid, user->pw_gid) == -1) {
-        int e = errno;
+    int e = user ? give_directory(path, user) : 0;
+    if (e) {
         log_error("cannot give directory to user", LOG_CSTR("directory", path),
                   LOG_CSTR("user", user->pw_name), LOG_CSTR("error", strerror(e)));
         return err_from_errno(e);
@@ -424,11 +439,16 @@ static int make_pickup(const struct conf *conf, const struct passwd *user)
     if (!path || stat(path, &st) == 0)
         return OK;
     int err = own_directory(path, user);
-    if (!err && chmod(path, 03733) == -1 && chmod(path, 01733) == -1) {
+    if (err)
+        return err;
+    int fd = safe_folder_open(path);
+    if (fd == -1 || (fchmod(fd, 03733) == -1 && fchmod(fd, 01733) == -1)) {
         log_error("cannot open directory to all users", LOG_CSTR("directory", path),
                   LOG_CSTR("error", strerror(errno)));
         err = E_DENIED;
     }
+    if (fd != -1)
+        close(fd);
     return err;
 }
 

@@ -73,9 +73,20 @@ static void make_folder(const struct sys_addr *addr)
     char *slash = strrchr(folder, '/');
     if (slash && slash != folder) {
         *slash = '\0';
-        if (mkdir(folder, 0755) == 0)
-            (void)chmod(folder, 0755); // whatever the umask
+        mode_t before = umask(022);
+        (void)mkdir(folder, 0755);
+        umask(before);
     }
+}
+
+// With its mode from the first moment: what has its name a moment later may be something else.
+static int bind_for_all(int fd, const struct sockaddr_storage *sa, socklen_t len)
+{
+    mode_t before = umask(0111);
+    int rc = bind(fd, (const struct sockaddr *)sa, len), saved = errno;
+    umask(before);
+    errno = saved;
+    return rc;
 }
 
 // The Unix socket that all users of this host may connect to: who they are the kernel tells.
@@ -87,8 +98,7 @@ static int bind_path(const struct sys_addr *addr, int *out_fd)
     if (is_abandoned(&sa, len))
         (void)unlink(addr->path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd != -1 && bind(fd, (struct sockaddr *)&sa, len) == 0 && chmod(addr->path, 0666) == 0 &&
-        listen(fd, BACKLOG) == 0) {
+    if (fd != -1 && bind_for_all(fd, &sa, len) == 0 && listen(fd, BACKLOG) == 0) {
         *out_fd = fd;
         return 0;
     }

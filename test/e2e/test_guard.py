@@ -92,6 +92,21 @@ def test_relay_ends_with_the_guard(relay_):
     wait_for(gone)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives folders to another user")
+def test_only_the_folder_itself_is_given(make_relay):
+    """What the service's user puts in the place of its folder, a link to one of root's, stays root's."""
+    relay = make_relay({"user": "nobody"}, start=False)
+    victim, place = relay.folder / "victim", relay.folder / "place"
+    for folder in (victim, place):
+        folder.mkdir()
+    os.chown(place, 65534, 65534)
+    (place / "state").symlink_to(victim)
+    relay.write_config({"state": str(place / "state")})
+    served = subprocess.run([str(BINARY), "serve", "--config", str(relay.config_file)], capture_output=True, text=True, timeout=60, check=False)
+    assert "cannot give directory to user" in served.stderr and served.returncode != 0, served.stderr
+    assert (victim.stat().st_uid, list(victim.iterdir())) == (0, [])
+
+
 # ---- upgrade ---------------------------------------------------------------------------------------------
 
 def replace(program, text=None):
