@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "base/check.h"
+#include "conf/conf_params.h"
 #include "conf/conf_parse.h"
 #include "conf/conf_value.h"
 
@@ -82,14 +83,14 @@ static void check_proxies(struct check *c, const struct conf_listener *l,
 // What is sent here needs no login, and is never sent on.
 static void check_bounces(struct check *c, struct conf_listener *l, const struct conf_node *node)
 {
-    static const char *const others[] = {"auth",       "trusted",       "account",
-                                         "submission", "xclient_login", "client_certificates"};
-    for (size_t i = 0; i < COUNT_OF(others); i++)
-        if (conf_node_find(node, others[i]))
-            conf_errors_add(c->errors, place_of(node, others[i]),
+    for (uint32_t i = 0; i < conf_params_count; i++) {
+        const char *key = conf_param_key(&conf_params[i]).at;
+        if (conf_params[i].not_bounces && conf_node_find(node, key))
+            conf_errors_add(c->errors, place_of(node, key),
                             "a listener with role: bounces takes no mail to be sent on, so it has "
                             "no %s",
-                            others[i]);
+                            key);
+    }
     l->auth = CONF_AUTH_NONE;
     l->submission = CONF_SUBMISSION_OFF;
 }

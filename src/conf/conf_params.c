@@ -30,6 +30,7 @@ static const char *const level_words[] = {"error", "warn", "info", "debug", NULL
     .offset = offsetof(struct of, field), .width = sizeof(*((struct of *)0)->field),               \
     .count_offset = offsetof(struct of, field##_count)
 #define RELOAD .reloadable = true
+#define NOT_BOUNCES .not_bounces = true
 
 // clang-format off
 const struct conf_param conf_params[] = {
@@ -53,15 +54,15 @@ const struct conf_param conf_params[] = {
 {"listeners[].address", "address and port; *:PORT is every address, port 0 lets the system choose", CONF_ENDPOINT, AT(conf_listener, address), .required = true, RELOAD},
 {"listeners[].role", "submission takes mail from programs and people, bounces only what comes back about our mail", CONF_ENUM, AT(conf_listener, role), .words = role_words, .initial = "submission", RELOAD},
 {"listeners[].tls", "none (trusted networks only), starttls, or implicit from the first byte", CONF_ENUM, AT(conf_listener, tls), .words = tls_words, .initial = "starttls", RELOAD},
-{"listeners[].auth", "whether clients must log in; without a login only `trusted` ones may send", CONF_ENUM, AT(conf_listener, auth), .words = auth_words, .initial = "required", RELOAD},
-{"listeners[].trusted", "networks that may log in without TLS and, unless auth is required, send without a login", CONF_CIDRS, LIST(conf_listener, trusted), RELOAD},
-{"listeners[].account", "the account that clients without a login act as", CONF_NAME, AT(conf_listener, account), .none = true, .shown_default = "none", RELOAD},
-{"listeners[].submission", "repair messages (fix), refuse those that need it (strict), or leave them (off)", CONF_ENUM, AT(conf_listener, submission), .words = submission_words, .initial = "fix", RELOAD},
+{"listeners[].auth", "whether clients must log in; without a login only `trusted` ones may send", CONF_ENUM, AT(conf_listener, auth), .words = auth_words, .initial = "required", NOT_BOUNCES, RELOAD},
+{"listeners[].trusted", "networks that may log in without TLS and, unless auth is required, send without a login", CONF_CIDRS, LIST(conf_listener, trusted), NOT_BOUNCES, RELOAD},
+{"listeners[].account", "the account that clients without a login act as", CONF_NAME, AT(conf_listener, account), .none = true, .shown_default = "none", NOT_BOUNCES, RELOAD},
+{"listeners[].submission", "repair messages (fix), refuse those that need it (strict), or leave them (off)", CONF_ENUM, AT(conf_listener, submission), .words = submission_words, .initial = "fix", NOT_BOUNCES, RELOAD},
 {"listeners[].hide_client", "leave the client's address out of the Received field", CONF_BOOL, AT(conf_listener, hide_client), .initial = "no", RELOAD},
 {"listeners[].proxy", "networks of proxies that tell each client's address by the PROXY protocol, version 1 or 2; nobody else may connect then", CONF_CIDRS, LIST(conf_listener, proxy), RELOAD},
 {"listeners[].xclient", "networks of proxies that may tell by XCLIENT who the client is that they speak for", CONF_CIDRS, LIST(conf_listener, xclient), RELOAD},
-{"listeners[].xclient_login", "believe the login that XCLIENT tells: the client has that login's rights, without a password", CONF_BOOL, AT(conf_listener, xclient_login), .initial = "no", RELOAD},
-{"listeners[].client_certificates", "ask TLS clients for a certificate: ask: a known one can log in (AUTH EXTERNAL); login: it needs no AUTH", CONF_ENUM, AT(conf_listener, client_certificates), .words = client_certificate_words, .initial = "none", RELOAD},
+{"listeners[].xclient_login", "believe the login that XCLIENT tells: the client has that login's rights, without a password", CONF_BOOL, AT(conf_listener, xclient_login), .initial = "no", NOT_BOUNCES, RELOAD},
+{"listeners[].client_certificates", "ask TLS clients for a certificate: ask: a known one can log in (AUTH EXTERNAL); login: it needs no AUTH", CONF_ENUM, AT(conf_listener, client_certificates), .words = client_certificate_words, .initial = "none", NOT_BOUNCES, RELOAD},
 
 {"tls", "certificate of the listeners, and whom to believe", CONF_MAP},
 {"tls.certificate", "PEM file: our certificate, then its chain; read again when it changes", CONF_PATH, AT(conf, tls.certificate), RELOAD},

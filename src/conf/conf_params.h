@@ -46,6 +46,7 @@ struct conf_param {
     bool required;
     bool secret; // its value is shown to nobody
     bool reloadable;
+    bool not_bounces; // of a listener: one with role: bounces can't have it
 };
 
 extern const struct conf_param conf_params[];

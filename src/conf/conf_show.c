@@ -247,13 +247,20 @@ static void show_row(const struct show *s, const struct conf_param *param, const
     buf_done(&below);
 }
 
+// It would be an error there (conf_check.c).
+static bool can_have(const char *base, const struct conf_param *param)
+{
+    return !param->not_bounces ||
+           ((const struct conf_listener *)(const void *)base)->role != CONF_ROLE_BOUNCES;
+}
+
 static void show_section(const struct show *s, struct bytes section, const char *base,
                          const struct conf_node *given, uint32_t indent, struct buf *out)
 {
     for (uint32_t i = 0; i < conf_params_count; i++) {
         const struct conf_param *param = &conf_params[i];
         const struct show all = {s->conf, true};
-        if (!conf_param_is_child(param, section))
+        if (!conf_param_is_child(param, section) || !can_have(base, param))
             continue;
         const struct conf_node *node = conf_node_find(given, conf_param_key(param).at);
         struct buf row = {0};

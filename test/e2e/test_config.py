@@ -33,6 +33,23 @@ domains: {addresses: [192.0.2.1, "2001:db8::1"], dmarc_reports: d@example.org}
 bounce: {complaints: [fbl@example.org]}
 '''
 
+# Every kind of listener; what one can't have may not be shown of it either.
+LISTENERS = """
+hostname: mail.example.org
+tls: {self_signed: yes}
+listeners:
+  - {name: required, address: "*:587"}
+  - {name: implicit, address: "127.0.0.1:465", tls: implicit, client_certificates: login}
+  - {name: optional, address: "[::1]:587", auth: optional, trusted: [10.0.0.0/8], account: ops, client_certificates: ask}
+  - {name: clear, address: "127.0.0.1:25", tls: none, auth: none, trusted: [127.0.0.1], account: ops, submission: strict}
+  - {name: proxied, address: "127.0.0.1:0", proxy: [192.0.2.0/24], hide_client: yes}
+  - {name: xclient, address: "127.0.0.1:0", xclient: [192.0.2.1], xclient_login: yes}
+  - {name: bounces, address: "*:25", role: bounces}
+  - {name: bounces-implicit, address: "127.0.0.1:0", role: bounces, tls: implicit}
+  - {name: bounces-clear, address: "127.0.0.1:0", role: bounces, tls: none, proxy: [192.0.2.0/24], xclient: [192.0.2.1], hide_client: yes}
+sendmail: {socket: submit.sock, accounts: [{user: "*", account: ops}]}
+"""
+
 
 def run(*arguments, code=0):
     result = subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=120)
@@ -44,7 +61,7 @@ def examples(folder):
     """Files of ours that the relay takes: the fuzz corpus, the default, the guide's."""
     folder.mkdir(exist_ok=True)
     found = []
-    texts = {path.name: path.read_text(errors="replace") for path in CORPUS} | {"awkward.yaml": AWKWARD}
+    texts = {path.name: path.read_text(errors="replace") for path in CORPUS} | {"awkward.yaml": AWKWARD, "listeners.yaml": LISTENERS}
     for number, block in enumerate(re.findall(r"```yaml[^\n]*\n(.*?)```", "".join(
             path.read_text() for path in [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]), re.S)):
         texts[f"document{number}.yaml"] = block
@@ -68,6 +85,20 @@ def test_shown_is_the_same_again(tmp_path):
             assert run("config", "show", "--defaults", "--config", again) == whole, path
         given = yaml.safe_load(path.read_text()) or {}
         assert set(yaml.safe_load(brief)) >= set(given)  # all that the file says, no comment
+
+
+def test_every_kind_of_listener_shown(tmp_path):
+    """What is shown of it passes check-config; of those with role: bounces there are no keys of the others, not even as comments."""
+    path, again = tmp_path / "p.yaml", tmp_path / "again.yaml"
+    path.write_text(LISTENERS)
+    for options in ([], ["--defaults"]):
+        text = run("config", "show", *options, "--config", path)
+        again.write_text(text)
+        assert ": ok: 9 listeners" in run("check-config", "--config", again)
+        refused = {"auth", "trusted", "account", "submission", "xclient_login", "client_certificates"}
+        for entry in text.split("listeners:")[1].split("\ntls:")[0].split("\n  - ")[1:]:
+            keys = set(re.findall(r"^ *(?:# )?([a-z_]+):", entry, re.M))
+            assert keys & refused == (set() if "role: bounces" in entry else refused), entry
 
 
 def test_what_is_shown(tmp_path):
