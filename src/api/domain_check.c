@@ -359,27 +359,55 @@ static void check_key_cname(struct domain_check *c, const struct domain_key *key
         check_key_txt(c, key, name);
 }
 
-// The first key with something wrong is told of.
+static void check_key(struct domain_check *c, const struct domain_key *key)
+{
+    const enum domain_check_id id = DOMAIN_CHECK_DKIM;
+    struct bytes name = arena_printf(c->arena, "%.*s._domainkey.%.*s", BYTES_FMT(key->selector),
+                                     BYTES_FMT(c->setup.domain));
+    c->findings[id] =
+        (struct domain_finding){.state = DOMAIN_OK, .want = txt_record(c, name, key->record)};
+    if (c->setup.conf->domains.dkim == CONF_DKIM_CNAME)
+        check_key_cname(c, key, name);
+    else
+        check_key_txt(c, key, name);
+}
+
+static void add_line(struct domain_check *c, struct bytes *text, struct bytes line)
+{
+    if (text->len && line.len)
+        *text = arena_printf(c->arena, "%.*s\n%.*s", BYTES_FMT(*text), BYTES_FMT(line));
+    else if (line.len)
+        *text = line;
+}
+
+// Two findings as one, of the worse state; what they say a line each.
+static void add_finding(struct domain_check *c, struct domain_finding *sum,
+                        const struct domain_finding *one)
+{
+    static const int badness[] = {
+        [DOMAIN_OK] = 0, [DOMAIN_UNKNOWN] = 1, [DOMAIN_MISSING] = 2, [DOMAIN_WRONG] = 3};
+    if (badness[one->state] > badness[sum->state])
+        sum->state = one->state;
+    add_line(c, &sum->want, one->want);
+    add_line(c, &sum->found, one->found);
+    add_line(c, &sum->fix, one->fix);
+}
+
+// All keys with something wrong are told of; where there is none, all keys.
 static void check_dkim(struct domain_check *c)
 {
     const enum domain_check_id id = DOMAIN_CHECK_DKIM;
+    struct domain_finding good = {.state = DOMAIN_OK}, bad = {.state = DOMAIN_OK};
     if (!c->setup.keys_count) {
         judge(c, id, DOMAIN_MISSING,
               "for the operator: there is no DKIM key for this domain yet; see `posthaste dkim`");
         return;
     }
-    judge_ok(c, id);
-    for (size_t i = 0; i < c->setup.keys_count && c->findings[id].state == DOMAIN_OK; i++) {
-        const struct domain_key *key = &c->setup.keys[i];
-        struct bytes name = arena_printf(c->arena, "%.*s._domainkey.%.*s", BYTES_FMT(key->selector),
-                                         BYTES_FMT(c->setup.domain));
-        c->findings[id].want = txt_record(c, name, key->record);
-        c->findings[id].found = BYTES_NONE;
-        if (c->setup.conf->domains.dkim == CONF_DKIM_CNAME)
-            check_key_cname(c, key, name);
-        else
-            check_key_txt(c, key, name);
+    for (size_t i = 0; i < c->setup.keys_count; i++) {
+        check_key(c, &c->setup.keys[i]);
+        add_finding(c, c->findings[id].state == DOMAIN_OK ? &good : &bad, &c->findings[id]);
     }
+    c->findings[id] = bad.state == DOMAIN_OK ? good : bad;
 }
 
 // ---- DMARC -----------------------------------------------------------------------------------------------

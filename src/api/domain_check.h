@@ -39,8 +39,8 @@ enum domain_state { DOMAIN_OK, DOMAIN_MISSING, DOMAIN_WRONG, DOMAIN_UNKNOWN };
 
 struct domain_finding {
     enum domain_state state;
-    struct bytes want, found; // for people; empty: nothing
-    struct bytes fix;         // empty where it is ok
+    struct bytes want, found; // for people, of several keys a line each; empty: nothing
+    struct bytes fix;         // likewise; empty where it is ok
 };
 
 struct domain_certificate {

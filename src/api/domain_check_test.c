@@ -46,7 +46,7 @@ static const struct row right[] = {
 // What is different from `right`: a record gone (value NULL) or another; type "RCODE": the name's.
 struct change {
     const char *name;
-    struct row rows[2];
+    struct row rows[3];
     const char *wrong;  // "ID STATE" that is not ok, all of them, separated by ", "
     const char *says;   // part of the first one's fix
     const char *config; // instead of the above
@@ -380,6 +380,59 @@ static void test_changes(void **state)
     }
 }
 
+// Of several keys each that is missing or wrong is told; the worst state counts.
+static void test_several_keys(void **state)
+{
+    static const struct domain_key keys[] = {
+        {BYTES("s1"), BYTES(ED)}, {BYTES("s2"), BYTES(ED)}, {BYTES("s3"), BYTES(ED)}};
+#define S(n) "s" #n "._domainkey.shop.test"
+    static const struct {
+        struct row rows[3];
+        enum domain_state state;
+        const char *want, *found, *fix; // the names in each, in order
+    } cases[] = {
+        {{{S(2), "TXT", "['" ED "']"}, {S(3), "TXT", "['" ED "']"}}, DOMAIN_OK, "123", "123", ""},
+        {{{S(2), "TXT", "['" ED "']"}}, DOMAIN_MISSING, "3", "", "3"},
+        {{{S(1), "TXT", NULL}}, DOMAIN_MISSING, "123", "", "123"},
+        {{{S(3), "TXT", "['" OTHER "']"}}, DOMAIN_WRONG, "23", "3", "23"},
+        {{{S(2), "TXT", "['" OTHER "']"}}, DOMAIN_WRONG, "23", "2", "23"},
+        {{{S(2), "RCODE", "'SERVFAIL'"}}, DOMAIN_MISSING, "23", "2", "23"},
+        {{{S(2), "RCODE", "'SERVFAIL'"}, {S(3), "TXT", "['" ED "']"}},
+         DOMAIN_UNKNOWN,
+         "2",
+         "2",
+         "2"},
+    };
+#undef S
+    struct conf *conf = load(config);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct change change = {.name = "several keys"};
+        memcpy(change.rows, cases[i].rows, sizeof change.rows);
+        struct world w = {.zone = make_zone(&change)};
+        struct domain_check c = start(&w, conf);
+        c.setup.keys = keys;
+        c.setup.keys_count = COUNT_OF(keys);
+        assert_true(run(&c, &w) <= 4);
+        const struct domain_finding *f = &c.findings[DOMAIN_CHECK_DKIM];
+        assert_int_equal(f->state, cases[i].state);
+        const struct bytes texts[] = {f->want, f->found, f->fix};
+        const char *const wants[] = {cases[i].want, cases[i].found, cases[i].fix};
+        for (size_t t = 0; t < COUNT_OF(texts); t++) {
+            struct bytes rest = texts[t], line;
+            char names[8] = "";
+            while (bytes_cut(&rest, '\n', &line)) {
+                ptrdiff_t at = bytes_search(line, BYTES("._domainkey.shop.test"));
+                assert_true(at >= 2 && strlen(names) < 7);
+                strncat(names, &line.at[at - 1], 1);
+            }
+            assert_string_equal(names, wants[t]);
+        }
+        dns_zone_free(w.zone);
+        arena_done(&w.arena);
+    }
+    conf_free(conf);
+}
+
 static void test_certificates(void **state)
 {
     static const struct {
@@ -424,6 +477,7 @@ int main(void)
 {
     const struct CMUnitTest all[] = {
         cmocka_unit_test(test_changes),
+        cmocka_unit_test(test_several_keys),
         cmocka_unit_test(test_certificates),
         cmocka_unit_test(test_rounds_are_few),
     };

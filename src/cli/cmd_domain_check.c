@@ -7,9 +7,17 @@
 #include "cli/cli_store.h"
 #include "cli/cli_table.h"
 
-static struct bytes or_dash(struct bytes text)
+// Several lines as one.
+static void add_cell(struct cli_table *table, struct bytes text)
 {
-    return text.len ? text : BYTES("-");
+    struct buf cell = {0};
+    struct bytes line;
+    while (bytes_cut(&text, '\n', &line)) {
+        buf_add_cstr(&cell, cell.len ? ", " : "");
+        buf_add(&cell, line);
+    }
+    cli_table_add(table, cell.len ? buf_bytes(&cell) : BYTES("-"));
+    buf_done(&cell);
 }
 
 static bool is_ok(struct json_object *check)
@@ -17,13 +25,18 @@ static bool is_ok(struct json_object *check)
     return bytes_eq(json_find_text(check, "state"), BYTES("ok"));
 }
 
-static void print_line(const char *name, struct bytes text)
+// Of several lines the first has the name.
+static void print_lines(const char *name, struct bytes text)
 {
-    struct buf shown = {0};
-    buf_add_visible(&shown, text, 4096);
-    if (text.len)
-        printf("  %-6s %s\n", name, buf_cstr(&shown));
-    buf_done(&shown);
+    struct bytes line;
+    while (bytes_cut(&text, '\n', &line)) {
+        struct buf shown = {0};
+        buf_add_visible(&shown, line, 4096);
+        if (line.len)
+            printf("  %-6s %s\n", name, buf_cstr(&shown));
+        buf_done(&shown);
+        name = "";
+    }
 }
 
 // What is wrong, with what there should be and what to do.
@@ -35,9 +48,9 @@ static void print_fixes(struct json_object *checks)
             continue;
         printf("\n%.*s: %.*s\n", BYTES_FMT(json_find_text(check, "id")),
                BYTES_FMT(json_find_text(check, "state")));
-        print_line("want", json_find_text(check, "want"));
-        print_line("found", json_find_text(check, "found"));
-        print_line("fix", json_find_text(check, "fix"));
+        print_lines("want", json_find_text(check, "want"));
+        print_lines("found", json_find_text(check, "found"));
+        print_lines("fix", json_find_text(check, "fix"));
     }
 }
 
@@ -50,7 +63,7 @@ static void print_checks(struct json_object *checks)
         struct json_object *check = json_object_array_get_idx(checks, i);
         cli_table_add(&table, json_find_text(check, "id"));
         cli_table_add(&table, json_find_text(check, "state"));
-        cli_table_add(&table, or_dash(json_find_text(check, "found")));
+        add_cell(&table, json_find_text(check, "found"));
     }
     cli_table_print(&table);
     cli_table_done(&table);

@@ -180,6 +180,28 @@ def test_text_for_people(service, zones):
     assert 'there is no account "nosuch"' in relay.run("queue", "list", "--account", "nosuch", check=False).stderr
 
 
+def test_all_keys_that_are_missing(service, dns):
+    """Of an RSA and an Ed25519 key neither is there, then one: what is to be published is told at once."""
+    relay, _ = service(dns)
+    relay.reload({"dkim": {"keys": "both"}})
+    records = [one for one in relay.cli("domain", "add", "acme", "shop.test")["records"] if one["purpose"] == "dkim"]
+    names = [one["name"] for one in records]
+    assert len(names) == 2
+    found = check(relay)["dkim"]
+    assert found["state"] == "missing" and found["found"] is None
+    assert [text.split(". TXT ")[0] for text in found["want"].splitlines()] == names
+    assert [text.split()[-1] for text in found["fix"].splitlines()] == names
+    text = relay.run("domain", "check", "shop.test").stdout
+    for name in names:
+        assert text.count(f" {name}. TXT \"v=DKIM1; ") == 1 and text.count(f" publish this TXT record at {name}\n") == 1, text
+    dns.txt(names[1], records[1]["value"])
+    found = check(relay)["dkim"]
+    assert found["state"] == "missing" and names[0] in found["fix"] and names[1] not in found["fix"] + found["want"]
+    dns.txt(names[0], records[0]["value"])
+    found = check(relay)["dkim"]
+    assert found["state"] == "ok" and found["want"] == found["found"] and all(name in found["want"] for name in names)
+
+
 def test_check_of_which_domain(service, zones):
     relay, _ = service(zones)
     assert relay.run("domain", "check", "shop.test", check=False).returncode == 66
