@@ -15,6 +15,7 @@
 #include "cli/cli_table.h"
 #include "cli/control_client.h"
 #include "daemon/key_seal.h"
+#include "sign/dkim_key.h"
 #include "sign/domain_records.h"
 
 #define PEM_MAX ((size_t)64 << 10)
@@ -76,6 +77,34 @@ int cli_dkim_published(struct cli *cli, struct bytes account, struct bytes domai
     }
     json_object_put(all);
     return CLI_OK;
+}
+
+// A record as a zone file has it, `class` with the blank behind it, or empty.
+static void print_txt(struct bytes name, const char *class, struct bytes text)
+{
+    struct buf value = {0};
+    domain_format_txt(text, &value);
+    printf("%.*s. %sTXT %s\n", BYTES_FMT(name), class, buf_cstr(&value));
+    buf_done(&value);
+}
+
+// The record of a key in its own domain.
+static void print_key_txt(struct bytes selector, struct bytes domain, struct bytes record)
+{
+    struct buf name = {0};
+    dkim_key_name(selector, domain, &name);
+    print_txt(buf_bytes(&name), "", record);
+    buf_done(&name);
+}
+
+// The record that the CNAME of a key leads to, in the service's zone.
+static void print_zone_record(struct cli *cli, struct json_object *key)
+{
+    char class[32];
+    struct bytes name = domain_key_target(cli_conf(cli), json_find_text(key, "domain"),
+                                          json_find_text(key, "selector"), &cli->arena);
+    snprintf(class, sizeof class, "%d IN ", ZONE_TTL_S);
+    print_txt(name, class, json_find_text(key, "record"));
 }
 
 // ---- list ----------------------------------------------------------------------------------------------
@@ -143,6 +172,39 @@ static int take_owner(struct cli *cli, struct bytes *out_account, struct bytes *
     return CLI_OK;
 }
 
+static bool is_new(struct json_object *key)
+{
+    return bytes_eq(json_find_text(key, "state"), BYTES("new"));
+}
+
+// The records of the keys that are not in use yet: what the domain's owner is to publish, or, where his CNAMEs lead
+// to it, the operator in the service's zone.
+static void print_new(struct cli *cli, struct json_object *keys)
+{
+    const struct conf *conf = cli_conf(cli);
+    bool in_zone = conf->domains.dkim == CONF_DKIM_CNAME, any = false;
+    for (size_t i = 0; i < cli_json_count(keys); i++) {
+        struct json_object *key = json_object_array_get_idx(keys, i);
+        if (!is_new(key))
+            continue;
+        if (!any && in_zone)
+            printf("\nRecords to publish in the zone %.*s:\n", BYTES_FMT(conf->domains.dkim_zone));
+        else if (!any)
+            printf("\nRecords to publish:\n");
+        any = true;
+        printf("  ");
+        if (in_zone)
+            print_zone_record(cli, key);
+        else
+            print_key_txt(json_find_text(key, "selector"), json_find_text(key, "domain"),
+                          json_find_text(key, "record"));
+    }
+    if (!any)
+        printf("\nThere are no new keys yet: the service makes them while it runs%s.\nThe same "
+               "command again prints their records then.\n",
+               in_zone ? ", once the names of the old ones are free (dkim.grace)" : "");
+}
+
 static int run_rotate(struct cli *cli)
 {
     struct bytes account, domain;
@@ -157,6 +219,8 @@ static int run_rotate(struct cli *cli)
         exit = cli_dkim_published(cli, account, domain, &keys);
     if (!exit)
         show_keys(cli, keys);
+    if (!exit && !cli->json)
+        print_new(cli, keys);
     json_object_put(keys);
     return exit;
 }
@@ -254,23 +318,12 @@ static int run_import(struct cli *cli)
     if (!exit && cli->json)
         cli_print_json(key);
     else if (!exit)
-        printf("%s._domainkey.%.*s. TXT \"%.*s\"\n", selector, BYTES_FMT(domain),
-               BYTES_FMT(json_find_text(key, "record")));
+        print_key_txt(bytes_cstr(selector), domain, json_find_text(key, "record"));
     json_object_put(key);
     return exit;
 }
 
 // ---- zone ----------------------------------------------------------------------------------------------
-
-static void print_record(struct cli *cli, struct json_object *key)
-{
-    struct buf text = {0};
-    struct bytes name = domain_key_target(cli_conf(cli), json_find_text(key, "domain"),
-                                          json_find_text(key, "selector"), &cli->arena);
-    domain_format_txt(json_find_text(key, "record"), &text);
-    printf("%.*s. %d IN TXT %s\n", BYTES_FMT(name), ZONE_TTL_S, buf_cstr(&text));
-    buf_done(&text);
-}
 
 static int run_zone(struct cli *cli)
 {
@@ -281,7 +334,7 @@ static int run_zone(struct cli *cli)
     if (!exit)
         exit = list_keys(cli, BYTES_NONE, BYTES_NONE, false, &keys);
     for (size_t i = 0; !exit && i < cli_json_count(keys); i++)
-        print_record(cli, json_object_array_get_idx(keys, i));
+        print_zone_record(cli, json_object_array_get_idx(keys, i));
     json_object_put(keys);
     return exit;
 }
@@ -313,8 +366,9 @@ const struct cli_command cli_dkim_rotate = {
     .arguments = "ACCOUNT DOMAIN | --service",
     .help = "make new keys for a domain, which sign once they are published",
     .more =
-        "The keys in use go on until the new ones are seen in the DNS. Happens by itself, too:\n"
-        "dkim.rotate_after.\n",
+        "Prints the domain's keys and the records of the new ones, which are to be published; the\n"
+        "keys in use go on until these are seen in the DNS. Before that the same command prints\n"
+        "them again. Happens by itself, too: dkim.rotate_after.\n",
     .options = owner_options,
     .arguments_max = 2,
     .run = run_rotate,

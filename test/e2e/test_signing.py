@@ -280,7 +280,39 @@ def test_cname(make_relay, dns, receiver_):
         wait_until(lambda s=selector: [k["selector"] for k in keys_of(relay)] == [s] and keys_of(relay)[0]["state"] == "active",
                    30, f"{selector} alone", every=0.2)
         assert selector_of(relay, receiver_, count) == selector
-        relay.cli("dkim", "rotate", "alice", DOMAIN)
+        text = relay.run("dkim", "rotate", "alice", DOMAIN).stdout
+        after = "ph2e" if selector == "ph1e" else "ph1e"
+        assert list(printed(text)) == [f"{after}.{DOMAIN}.keys.test"] and "\nRecords to publish in the zone keys.test:\n" in text
+        assert printed(text).items() <= printed(relay.run("dkim", "zone").stdout).items()
+
+
+def printed(text):
+    """The records that a command prints, as NAME: VALUE."""
+    found = re.findall(r'^ *(\S+)\. (?:300 IN )?TXT ((?:"[^"]{1,255}" ?)+)$', text, re.M)
+    return {name: "".join(re.findall('"([^"]*)"', value)) for name, value in found}
+
+
+def test_rotate_prints_the_records(make_relay, dns):
+    """Those of the new keys, to be published as they stand there; without the service there are none yet."""
+    relay = make_relay({**BOTH, "dkim": {**BOTH["dkim"], "service_domain": "service.test"}})
+    relay.add_account("alice", domains=[DOMAIN])
+    first = set_up(relay, dns, count=2)
+    text = relay.run("dkim", "rotate", "alice", DOMAIN).stdout
+    new = made(relay, 2)
+    assert printed(text) == {name_of(key): key["record"] for key in new} and "\nRecords to publish:\n" in text
+    assert re.findall(r" (new|active) ", text) == ["active", "active", "new", "new"] and all(one["selector"] in text for one in first)
+    assert relay.run("dkim", "rotate", "alice", DOMAIN).stdout == text
+    assert {key["selector"] for key in relay.cli("dkim", "rotate", "alice", DOMAIN)} == {key["selector"] for key in first + new}
+    service = made(relay, 2, "service.test")
+    assert printed(relay.run("dkim", "rotate", "--service").stdout) == {name_of(key): key["record"] for key in service}
+    for key in new:
+        publish(dns, key)
+    made(relay, 2, state="old")
+    relay.stop()
+    text = relay.run("dkim", "rotate", "alice", DOMAIN).stdout
+    assert printed(text) == {} and "no new keys yet: the service makes them while it runs." in text
+    relay.start()
+    assert set(printed(relay.run("dkim", "rotate", "alice", DOMAIN).stdout)) == {name_of(key) for key in made(relay, 2)}
 
 
 def test_import(make_relay, dns, receiver_, tmp_path):
@@ -295,6 +327,9 @@ def test_import(make_relay, dns, receiver_, tmp_path):
     publish(dns, key)
     made(relay, state="active")
     assert selector_of(relay, receiver_, 1) == "mail2019"
+    pem = subprocess.run(["openssl", "genrsa", "2048"], capture_output=True, text=True, check=True).stdout
+    text = relay.run("dkim", "import", "alice", DOMAIN, "--selector", "next", stdin=pem).stdout
+    assert printed(text) == {name_of(one): one["record"] for one in keys_of(relay) if one["selector"] == "next"}
     bad = relay.run("dkim", "import", "alice", DOMAIN, "--selector", "x", stdin="no key", check=False)
     assert bad.returncode == 65
 
