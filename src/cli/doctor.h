@@ -67,6 +67,8 @@ void doctor_check_conf(struct doctor *d);    // what is allowed and still unwise
 
 // The user that the state folder belongs to, as whom the service is then started; NULL: root, or there is none yet.
 const char *doctor_folder_owner(const struct doctor *d);
+// What keeps who starts the service from making a file or folder of that path, for a sentence; empty: nothing.
+struct bytes doctor_obstacle(struct doctor *d, struct bytes path);
 // One question, at most DOCTOR_DNS_MS.
 const struct dns_answer *doctor_ask(struct doctor *d, struct bytes name, enum dns_type type);
 struct bytes doctor_ip_text(struct doctor *d, const uint8_t *ip, bool ip6);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "cli/doctor.h"
@@ -42,7 +43,13 @@ static bool may(const struct who *w, const struct stat *st, unsigned bits)
     return w->uid == 0 || (st->st_mode >> shift & bits) == bits;
 }
 
-// 0, ENOENT, or EACCES with what bars the way in `bar`.
+static bool is_read_only(const char *path)
+{
+    struct statvfs fs;
+    return statvfs(path, &fs) == 0 && (fs.f_flag & ST_RDONLY);
+}
+
+// 0, ENOENT, EROFS, or EACCES with what bars the way in `bar`.
 static int reach(const struct who *w, const char *path, unsigned bits, char bar[PATH_MAX])
 {
     struct stat st;
@@ -58,7 +65,11 @@ static int reach(const struct who *w, const char *path, unsigned bits, char bar[
             return EACCES;
         *c = '/';
     }
-    return stat(bar, &st) != 0 ? errno : may(w, &st, bits) ? 0 : EACCES;
+    if (stat(bar, &st) != 0)
+        return errno;
+    if (bits & MAY_WRITE && is_read_only(bar))
+        return EROFS;
+    return may(w, &st, bits) ? 0 : EACCES;
 }
 
 // ---- the service's user ------------------------------------------------------------------------------
@@ -81,11 +92,52 @@ const char *doctor_folder_owner(const struct doctor *d)
     return user ? user->pw_name : NULL;
 }
 
+// As whom the relay works: where there is no state folder yet, whoever asks.
+static bool take_worker(const struct doctor *d, struct who *out)
+{
+    struct stat st;
+    if (d->conf->user.len)
+        return take_user(getpwnam(d->conf->user.at), out);
+    return take_user(getpwuid(stat(d->conf->state.at, &st) == 0 ? st.st_uid : geteuid()), out);
+}
+
+// Who makes what is missing at a start: root, where it gives up its privileges itself.
+static bool take_starter(const struct doctor *d, struct who *out)
+{
+    return d->conf->user.len ? take_user(getpwuid(0), out) : take_worker(d, out);
+}
+
 static const char *group_name(const struct who *w)
 {
     const struct passwd *user = getpwuid(w->uid);
     const struct group *group = user ? getgrgid(user->pw_gid) : NULL;
     return group ? group->gr_name : w->name;
+}
+
+// ---- what is not there yet ---------------------------------------------------------------------------
+
+// What keeps him from making something in the folder; empty: nothing.
+static struct bytes obstacle(struct doctor *d, const struct who *w, const char *folder)
+{
+    char bar[PATH_MAX];
+    struct stat st;
+    int err = reach(w, folder, MAY_WRITE | MAY_PASS, bar);
+    if (stat(folder, &st) == 0 && !S_ISDIR(st.st_mode))
+        return arena_printf(&d->arena, "%s is no folder", folder);
+    if (err == EACCES)
+        return arena_printf(&d->arena, "%s may not write to %s", w->name, bar);
+    if (err == ENOENT)
+        return arena_printf(&d->arena, "there is no folder %s", folder);
+    return err ? arena_printf(&d->arena, "%s: %s", folder, strerror(err)) : BYTES_NONE;
+}
+
+struct bytes doctor_obstacle(struct doctor *d, struct bytes path)
+{
+    struct who w;
+    ptrdiff_t slash = bytes_find_last(path, '/');
+    const char *folder =
+        arena_cstr(&d->arena, slash > 0 ? bytes_first(path, (size_t)slash) : BYTES("/"));
+    return take_starter(d, &w) ? obstacle(d, &w, folder) : BYTES_NONE;
 }
 
 // ---- files -------------------------------------------------------------------------------------------
@@ -145,13 +197,12 @@ static void climb_to_folder(char *path)
 {
     struct stat st;
     char *slash;
-    while (stat(path, &st) != 0 && (slash = strrchr(path, '/')) && slash != path)
-        *slash = '\0';
+    while (stat(path, &st) != 0 && path[1] && (slash = strrchr(path, '/')))
+        slash[slash == path] = '\0';
 }
 
 static void check_maildir(struct doctor *d, const struct who *w, const struct conf_route *route)
 {
-    char bar[PATH_MAX];
     struct bytes path = route->via.path;
     ptrdiff_t percent = bytes_find(path, '%');
     if (percent >= 0) {
@@ -161,13 +212,12 @@ static void check_maildir(struct doctor *d, const struct who *w, const struct co
     const char *folder = arena_cstr(&d->arena, path);
     char *there = arena_cstr(&d->arena, path);
     climb_to_folder(there);
-    int err = reach(w, there, MAY_WRITE | MAY_PASS, bar);
-    if (!err) {
+    struct bytes why = obstacle(d, w, there);
+    if (!why.len) {
         doctor_ok(d, "maildir", path, "%s can make Maildirs there", w->name);
         return;
     }
-    doctor_fail(d, "maildir", path, "%s can't make Maildirs there: %s", w->name,
-                err == EACCES ? bar : strerror(err));
+    doctor_fail(d, "maildir", path, "%s can't make Maildirs there: %.*s", w->name, BYTES_FMT(why));
     doctor_fix(
         d,
         "install -d -o %s -m 750 %s, and restart the service; a unit of systemd's needs it in "
@@ -178,8 +228,7 @@ static void check_maildir(struct doctor *d, const struct who *w, const struct co
 static void check_maildirs(struct doctor *d)
 {
     struct who w;
-    const char *owner = d->conf->user.len ? d->conf->user.at : doctor_folder_owner(d);
-    if (!take_user(getpwnam(owner ? owner : "root"), &w))
+    if (!take_worker(d, &w))
         return;
     for (uint32_t i = 0; i < d->conf->routes_count; i++)
         if (d->conf->routes[i].via.kind == CONF_VIA_MAILDIR)

@@ -195,8 +195,16 @@ static void check_master_key(struct doctor *d)
 {
     struct bytes path = d->conf->dkim.master_key;
     struct stat st;
-    if (stat(path.at, &st) == -1)
-        return; // made at the first start
+    if (stat(path.at, &st) == -1) { // made at the first start
+        struct bytes why = doctor_obstacle(d, path);
+        if (!why.len)
+            return;
+        doctor_fail(d, "master_key", path, "is not there, and a start can't make it: %.*s",
+                    BYTES_FMT(why));
+        doctor_fix(
+            d, "put dkim.master_key where who starts the service may write, or make the folder");
+        return;
+    }
     if (st.st_mode & 0077) {
         doctor_fail(d, "master_key", path, "others than its owner may read it (mode %04o)",
                     (unsigned)st.st_mode & 07777);

@@ -48,17 +48,40 @@ static void check_owner(struct doctor *d, struct bytes path, const struct stat *
     }
 }
 
-static void check_folder(struct doctor *d, struct bytes path)
+static void cannot_be_used(struct doctor *d, struct bytes path, const char *why)
+{
+    doctor_fail(d, "folder", path, "can't be used: %s", why);
+    doctor_fix(d, "make it a folder of the user that the service runs as");
+}
+
+// One that the first start makes: can it?
+static void check_absent(struct doctor *d, struct bytes path)
+{
+    struct bytes why = doctor_obstacle(d, path);
+    if (d->service) {
+        cannot_be_used(d, path, strerror(ENOENT));
+    } else if (why.len) {
+        doctor_fail(d, "folder", path, "is not there, and a start can't make it: %.*s",
+                    BYTES_FMT(why));
+        doctor_fix(d, "make it a folder of the user that the service runs as");
+    } else {
+        doctor_ok(d, "folder", path, "is made by the first start");
+    }
+}
+
+// `own`: nobody else is to look into it.
+static void check_folder(struct doctor *d, struct bytes path, bool own)
 {
     struct stat st;
-    if (stat(path.at, &st) == 0 && S_ISDIR(st.st_mode)) {
+    int err = stat(path.at, &st) == -1 ? errno : S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
+    if (err == ENOENT)
+        check_absent(d, path);
+    else if (err)
+        cannot_be_used(d, path, strerror(err));
+    else if (own)
         check_owner(d, path, &st);
-    } else if (errno == ENOENT && !d->service) {
-        doctor_ok(d, "folder", path, "is made by the first start");
-    } else {
-        doctor_fail(d, "folder", path, "can't be used: %s", strerror(errno ? errno : ENOTDIR));
-        doctor_fix(d, "make it a folder of the user that the service runs as");
-    }
+    else
+        doctor_ok(d, "folder", path, "is there");
 }
 
 // The folder, or the nearest above it that exists.
@@ -288,8 +311,10 @@ static void check_history(struct doctor *d)
 
 void doctor_check_disk(struct doctor *d)
 {
-    check_folder(d, d->conf->spool);
-    check_folder(d, d->conf->state);
+    check_folder(d, d->conf->spool, true);
+    check_folder(d, d->conf->state, true);
+    if (d->conf->sendmail.pickup.len)
+        check_folder(d, d->conf->sendmail.pickup, false);
     check_disk(d, d->conf->spool, true);
     check_disk(d, d->conf->state, false);
     check_history(d);

@@ -371,6 +371,51 @@ def test_folders_and_keys(world):
 
 
 @needs_root
+def test_folders_that_cannot_be_made(world, tmp_path):
+    """What is not there yet is ok only where a start can make it: not below a file, in a folder that is missing, on a disk that
+    is read-only, or where the service's user may not write. The start agrees."""
+    (tmp_path / "file").write_text("")
+    relay = world()
+    plain = {**relay.config, "spool": str(tmp_path / "spool"), "state": str(tmp_path / "state"), "dkim": {"master_key": str(tmp_path / "key")}}
+    keys = {
+        "spool": lambda path: {"spool": path},
+        "state": lambda path: {"state": path, "control": str(tmp_path / "control.sock")},
+        "pickup": lambda path: {"sendmail": {"socket": str(tmp_path / "s"), "pickup": path, "accounts": [{"user": "*", "account": "a"}]}},
+        "master_key": lambda path: {"dkim": {"master_key": path}},
+        "maildir": lambda path: {"routes": [{"match": {"recipient": "l.test"}, "via": f"maildir:{path}/%u"}]},
+    }
+
+    def look(key, path, **changes):
+        relay.config = {**plain, **keys[key](str(path)), **changes}
+        relay.write_config()
+        return doctor(relay).get((key if key in ("maildir", "master_key") else "folder", str(path)))
+
+    with tmpfs(tmp_path / "read-only", "size=1m,mode=0777,ro"):
+        for key in keys:
+            found = look(key, tmp_path / "fresh")
+            assert found is None if key == "master_key" else found["state"] == "ok", (key, found)
+            for parent, why in (("missing", "there is no folder"), ("file", "older"), ("read-only", "Read-only file system")):
+                found = look(key, tmp_path / parent / "below")
+                if (key, parent) == ("maildir", "missing"):  # the folders above it are made with it
+                    assert found["state"] == "ok"
+                    continue
+                assert found["state"] == "fail" and (why in found["found"] or "Not a directory" in found["found"]), (key, parent, found)
+                if key in ("spool", "state", "pickup"):
+                    assert relay.run("serve", check=False).returncode != 0, (key, parent)
+    nobody = pwd.getpwnam("nobody")
+    (tmp_path / "state").mkdir(mode=0o700, exist_ok=True)
+    os.chown(tmp_path / "state", nobody.pw_uid, nobody.pw_gid)
+    for key in ("spool", "pickup", "maildir"):
+        open_the_way(tmp_path)
+        tmp_path.chmod(0o755)
+        found = look(key, tmp_path / f"new-{key}")
+        assert found["state"] == "fail" and f"nobody may not write to {tmp_path}" in found["found"], (key, found)
+        assert key == "maildir" or look(key, tmp_path / f"new-{key}", user="nobody")["state"] == "ok"  # root makes it
+        tmp_path.chmod(0o777)
+        assert look(key, tmp_path / f"new-{key}")["state"] == "ok"
+
+
+@needs_root
 def test_history_outgrows_the_disk(world, tmp_path):
     relay = world({"events": {"keep": "3650d"}})
     with tmpfs(tmp_path / "state", "size=200m,mode=0700") as disk:
