@@ -5,6 +5,7 @@
 #include "bounce/bounce_rules.h"
 #include "cli/cli_commands.h"
 #include "cli/cli_store.h"
+#include "daemon/guard_users.h"
 #include "daemon/roles.h"
 #include "net/net_tls.h"
 #include "route/route.h"
@@ -104,12 +105,18 @@ static int check_contents(const struct conf *conf, struct buf *errors)
     int pair = check_pair(conf, errors);
     int clients = check_client_authorities(conf, errors);
     int rules = check_rules(conf, errors);
-    struct roles found;
-    int roles = roles_find(conf, &found, errors);
     int err = route_table_new(conf, NULL, 1, &routes, errors);
     if (!err)
         route_table_free(routes);
-    return pair ? pair : clients ? clients : rules ? rules : roles ? roles : err;
+    return pair ? pair : clients ? clients : rules ? rules : err;
+}
+
+// Users and groups that this host has to have.
+static int check_names(const struct conf *conf, struct buf *errors)
+{
+    struct roles found;
+    int user = guard_users_check(conf, errors), roles = roles_find(conf, &found, errors);
+    return user ? user : roles;
 }
 
 static int run(struct cli *cli)
@@ -118,7 +125,10 @@ static int run(struct cli *cli)
     const struct conf *conf = cli_conf(cli);
     if (!conf)
         return CLI_CONFIG;
-    bool good = conf_check_files(conf, &errors) == 0 && check_contents(conf, &errors) == 0;
+    int names = check_names(conf, &errors);
+    int files = conf_check_files(conf, &errors);
+    int contents = files ? OK : check_contents(conf, &errors);
+    bool good = !names && !files && !contents;
     if (good)
         show_good(cli, conf);
     else

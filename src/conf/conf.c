@@ -48,6 +48,7 @@ int conf_load_on(struct conf_host *host, struct bytes text, const char *name, co
     struct conf_errors found;
     *out = NULL;
     conf->file = arena_dup(&conf->arena, bytes_cstr(name));
+    conf->source = arena_dup(&conf->arena, text);
     conf_errors_init(&found, &scratch, text, conf->file.at);
     const struct conf_node *root = conf_yaml_parse(text, &conf->arena, &found);
     conf->given = root;
@@ -160,8 +161,9 @@ int conf_load_text(struct bytes text, const char *name, const char *folder, stru
     return conf_load_on(NULL, text, name, folder, out, errors);
 }
 
-static void check_file(const struct conf *conf, const char *key, struct bytes path,
-                       struct buf *errors)
+// One that `section`, a map of the file's tree, names.
+static void check_file(const struct conf *conf, const struct conf_node *section, const char *key,
+                       const char *name, struct bytes path, struct buf *errors)
 {
     struct stat st;
     if (!path.len)
@@ -173,22 +175,30 @@ static void check_file(const struct conf *conf, const char *key, struct bytes pa
     if (fd >= 0)
         close(fd);
     if (err)
-        buf_printf(errors, "%s: error: %s: %s: %s\n", conf->file.at, key, path.at,
-                   file_problem(err));
+        conf_error_format(conf, conf_node_place(conf_node_find(section, key)), errors, "%s: %s: %s",
+                          name, path.at, file_problem(err));
 }
 
 int conf_check_files(const struct conf *conf, struct buf *errors)
 {
     size_t before = errors->len;
-    check_file(conf, "tls.certificate", conf->tls.certificate, errors);
-    check_file(conf, "tls.key", conf->tls.key, errors);
-    check_file(conf, "tls.authorities", conf->tls.authorities, errors);
-    check_file(conf, "tls.client_authorities", conf->tls.client_authorities, errors);
-    check_file(conf, "dns.trust_anchor", conf->dns.trust_anchor, errors);
-    check_file(conf, "bounce.rules", conf->bounce.rules, errors);
+    const struct conf_node *tls = conf_node_find(conf->given, "tls");
+    const struct conf_node *dns = conf_node_find(conf->given, "dns");
+    const struct conf_node *bounce = conf_node_find(conf->given, "bounce");
+    const struct conf_node *routes = conf_node_find(conf->given, "routes");
+    check_file(conf, tls, "certificate", "tls.certificate", conf->tls.certificate, errors);
+    check_file(conf, tls, "key", "tls.key", conf->tls.key, errors);
+    check_file(conf, tls, "authorities", "tls.authorities", conf->tls.authorities, errors);
+    check_file(conf, tls, "client_authorities", "tls.client_authorities",
+               conf->tls.client_authorities, errors);
+    check_file(conf, dns, "trust_anchor", "dns.trust_anchor", conf->dns.trust_anchor, errors);
+    check_file(conf, bounce, "rules", "bounce.rules", conf->bounce.rules, errors);
     for (uint32_t i = 0; i < conf->routes_count; i++) {
-        check_file(conf, "routes[].recipients", conf->routes[i].recipients, errors);
-        check_file(conf, "routes[].password_file", conf->routes[i].password_file, errors);
+        const struct conf_route *route = &conf->routes[i];
+        const struct conf_node *node = routes ? conf_node_nth(routes, i) : NULL;
+        check_file(conf, node, "recipients", "routes[].recipients", route->recipients, errors);
+        check_file(conf, node, "password_file", "routes[].password_file", route->password_file,
+                   errors);
     }
     return errors->len > before ? E_DENIED : 0;
 }

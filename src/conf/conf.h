@@ -142,6 +142,7 @@ struct conf_node;
 struct conf {
     struct arena arena;
     struct bytes file;             // where it was read from; "default" for the embedded one
+    struct bytes source;           // its text
     const struct conf_node *given; // the file's own tree (conf_yaml.h), for conf_show.h
 
     struct bytes hostname; // our name in greeting, EHLO, Received, DSNs; lower case
@@ -266,8 +267,8 @@ int conf_load_text(struct bytes text, const char *name, const char *folder, stru
 // The same; where `hostname` is left out it is the name of `host`, which is looked for if need be.
 int conf_load_on(struct conf_host *host, struct bytes text, const char *name, const char *folder,
                  struct conf **out, struct buf *errors) MUST_USE;
-// Can the files that it names be read by this process? E_DENIED with "FILE: error: KEY: PATH: why"
-// for each that can't.
+// Can the files that it names be read by this process? E_DENIED with "FILE:LINE:COLUMN: error: KEY: PATH: why", the
+// line and a caret for each that can't.
 int conf_check_files(const struct conf *conf, struct buf *errors) MUST_USE;
 void conf_free(struct conf *conf); // NULL is fine
 // The embedded default configuration, in YAML.

@@ -17,6 +17,16 @@ void conf_errors_init(struct conf_errors *errors, struct arena *arena, struct by
     errors->at = arena_new(arena, CONF_ERRORS_MAX * sizeof *errors->at);
 }
 
+static void format_text(char out[ERROR_TEXT_MAX], const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
+static void format_text(char out[ERROR_TEXT_MAX], const char *format, va_list args)
+{
+    vsnprintf(out, ERROR_TEXT_MAX, format, args);
+    for (char *c = out; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
+}
+
 void conf_errors_add(struct conf_errors *errors, struct conf_place place, const char *format, ...)
 {
     uint32_t order = errors->count++;
@@ -25,11 +35,8 @@ void conf_errors_add(struct conf_errors *errors, struct conf_place place, const 
     char text[ERROR_TEXT_MAX];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    format_text(text, format, args);
     va_end(args);
-    for (char *c = text; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            *c = '?';
     errors->at[errors->stored++] =
         (struct conf_error){place, order, arena_dup(errors->arena, bytes_cstr(text))};
 }
@@ -121,4 +128,17 @@ void conf_errors_format(struct conf_errors *errors, struct buf *out)
         format_error(errors, &errors->at[i], out);
     if (errors->count > errors->stored)
         buf_printf(out, "%s: error: and %u more\n", errors->name, errors->count - errors->stored);
+}
+
+void conf_error_format(const struct conf *conf, struct conf_place place, struct buf *out,
+                       const char *format, ...)
+{
+    const struct conf_errors all = {.source = conf->source, .name = conf->file.at};
+    char text[ERROR_TEXT_MAX];
+    va_list args;
+    va_start(args, format);
+    format_text(text, format, args);
+    va_end(args);
+    const struct conf_error one = {.place = place, .text = bytes_cstr(text)};
+    format_error(&all, &one, out);
 }

@@ -38,3 +38,6 @@ void conf_errors_add(struct conf_errors *errors, struct conf_place place, const 
 bool conf_errors_within(const struct conf_errors *errors, uint32_t first_line, uint32_t last_line);
 // Appends them, sorted by place.
 void conf_errors_format(struct conf_errors *errors, struct buf *out);
+// Appends one error that only this host can judge, such as a file that is not there, as those of the file are shown.
+void conf_error_format(const struct conf *conf, struct conf_place place, struct buf *out,
+                       const char *format, ...) __attribute__((format(printf, 4, 5)));

@@ -355,12 +355,21 @@ static void test_files(void **state)
 static void test_named_files(void **state)
 {
     struct buf errors = {0};
-    struct conf *c = load(HOST "tls: {certificate: /dev/null, key: /nonexistent/k.pem}\n"
-                               "dns: {trust_anchor: /tmp}\n");
+    struct conf *c =
+        load(HOST "tls: {certificate: /dev/null, key: /nonexistent/k.pem}\n"
+                  "dns: {trust_anchor: /tmp}\nroutes:\n"
+                  "  - {match: {recipient: b}, recipients: /nonexistent/r, via: mx}\n");
     assert_int_equal(conf_check_files(c, &errors), E_DENIED);
     assert_string_equal(buf_cstr(&errors),
-                        "t.yaml: error: tls.key: /nonexistent/k.pem: no such file\n"
-                        "t.yaml: error: dns.trust_anchor: /tmp: is a folder\n");
+                        "t.yaml:2:36: error: tls.key: /nonexistent/k.pem: no such file\n"
+                        "    tls: {certificate: /dev/null, key: /nonexistent/k.pem}\n"
+                        "                                       ^~~~~~~~~~~~~~~~~~\n"
+                        "t.yaml:3:21: error: dns.trust_anchor: /tmp: is a folder\n"
+                        "    dns: {trust_anchor: /tmp}\n"
+                        "                        ^~~~\n"
+                        "t.yaml:5:41: error: routes[].recipients: /nonexistent/r: no such file\n"
+                        "      - {match: {recipient: b}, recipients: /nonexistent/r, via: mx}\n"
+                        "                                            ^~~~~~~~~~~~~~\n");
     conf_free(c);
     buf_clear(&errors);
     c = load(HOST "tls: {certificate: /dev/null, key: /dev/null}\n");

@@ -268,3 +268,8 @@ const struct conf_node *conf_node_nth(const struct conf_node *list, uint32_t n)
         node = node->next;
     return node;
 }
+
+struct conf_place conf_node_place(const struct conf_node *node)
+{
+    return node ? node->place : (struct conf_place){0};
+}

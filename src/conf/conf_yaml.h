@@ -34,3 +34,5 @@ struct conf_node *conf_yaml_parse(struct bytes text, struct arena *arena,
 const struct conf_node *conf_node_find(const struct conf_node *map, const char *key);
 // The n-th child, from 0, or NULL.
 const struct conf_node *conf_node_nth(const struct conf_node *list, uint32_t n);
+// The place of its value; of NULL the file as a whole.
+struct conf_place conf_node_place(const struct conf_node *node);

@@ -249,10 +249,12 @@ static int load(struct guard *g, struct buf *errors)
     int err = read_config_text(g->config, &s->text);
     if (!err) {
         err = relay_parse_config(buf_bytes(&s->text), g->config, &s->host, &s->conf, errors);
-        if (!err && g->good.conf)
-            conf_keep_fixed(s->conf, g->good.conf, &s->restart);
+        if (!err && geteuid() == 0) // else it stays who it is
+            err = guard_users_check(s->conf, errors);
         if (!err)
             err = roles_find(s->conf, &s->roles, errors);
+        if (!err && g->good.conf)
+            conf_keep_fixed(s->conf, g->good.conf, &s->restart);
         if (errors->len)
             (void)!write(STDERR_FILENO, errors->at, errors->len);
     }

@@ -5,7 +5,17 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "conf/conf_yaml.h"
 #include "daemon/channel.h"
+
+int guard_users_check(const struct conf *conf, struct buf *errors)
+{
+    if (!conf->user.len || getpwnam(conf->user.at))
+        return OK;
+    conf_error_format(conf, conf_node_place(conf_node_find(conf->given, "user")), errors,
+                      "user: there is no user %.*s", BYTES_FMT(conf->user));
+    return E_NOT_FOUND;
+}
 
 int guard_users_send(int channel, const struct conf *conf)
 {

@@ -3,25 +3,28 @@
 
 #include <grp.h>
 
-static int find(const struct conf *conf, const char *key, struct bytes name, int64_t *out,
+#include "conf/conf_yaml.h"
+
+static int find(const struct conf *conf, const char *role, struct bytes name, int64_t *out,
                 struct buf *errors)
 {
     *out = -1;
     if (!name.len)
         return OK;
     const struct group *group = getgrnam(name.at);
+    const struct conf_node *roles = conf_node_find(conf->given, "roles");
     if (group)
         *out = group->gr_gid;
     else
-        buf_printf(errors, "%.*s: error: %s: there is no group %.*s\n", BYTES_FMT(conf->file), key,
-                   BYTES_FMT(name));
+        conf_error_format(conf, conf_node_place(conf_node_find(roles, role)), errors,
+                          "roles.%s: there is no group %.*s", role, BYTES_FMT(name));
     return group ? OK : E_NOT_FOUND;
 }
 
 int roles_find(const struct conf *conf, struct roles *out, struct buf *errors)
 {
-    int operators = find(conf, "roles.operators", conf->roles.operators, &out->operators, errors);
-    int readers = find(conf, "roles.readers", conf->roles.readers, &out->readers, errors);
+    int operators = find(conf, "operators", conf->roles.operators, &out->operators, errors);
+    int readers = find(conf, "readers", conf->roles.readers, &out->readers, errors);
     return operators ? operators : readers;
 }
 

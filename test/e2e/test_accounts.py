@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Accounts, credentials, domains and check-config on the command line: docs/INTERFACE.md, with the service
 stopped and with it running."""
+import os
 import pathlib
 import re
 import smtplib
@@ -212,6 +213,36 @@ def test_check_config_tries_the_files(tmp_path):
     assert result.returncode == 78
     assert f"tls.certificate: {tmp_path}/c.pem: no such file" in result.stderr
     assert "tls.key: /nonexistent/k.pem: no such file" in result.stderr
+
+
+def test_check_config_looks_for_users_and_groups(tmp_path):
+    """They are told with their place, and with what else is wrong."""
+    path = tmp_path / "c.yaml"
+    result = check(path, "hostname: a.test\nuser: nosuchuser\nroles:\n  operators: nosuchgroup\n  readers: root\ndns: {trust_anchor: /nonexistent}\n")
+    assert result.returncode == 78
+    assert result.stderr == (
+        f"{path}:2:7: error: user: there is no user nosuchuser\n"
+        "    user: nosuchuser\n"
+        "          ^~~~~~~~~~\n"
+        f"{path}:4:14: error: roles.operators: there is no group nosuchgroup\n"
+        "      operators: nosuchgroup\n"
+        "                 ^~~~~~~~~~~\n"
+        f"{path}:6:21: error: dns.trust_anchor: /nonexistent: no such file\n"
+        "    dns: {trust_anchor: /nonexistent}\n"
+        "                        ^~~~~~~~~~~~\n")
+    assert check(path, "hostname: a.test\nuser: nobody\n").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_reload_refuses_a_user_that_is_not_there(make_relay):
+    """It would hold after a restart, which then failed: the old configuration goes on, and so it does not start either."""
+    relay = make_relay()
+    relay.write_config({"user": "nosuchuser"})
+    result = relay.run("config", "reload", check=False)
+    assert result.returncode == 78 and "user: there is no user nosuchuser" in result.stderr
+    relay.stop()
+    run = subprocess.run([BINARY, "serve", "--config", relay.config_file], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 78 and "error: user: there is no user nosuchuser\n    user: nosuchuser\n" in run.stderr
 
 
 def test_configuration_comes_from_option_or_environment(tmp_path):
