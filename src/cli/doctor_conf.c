@@ -150,6 +150,48 @@ static void judge_domains(struct doctor *d, struct names *without, uint32_t acti
     }
 }
 
+// "active", "suspended", "closed"; empty: there is no such account.
+static struct bytes account_state(struct json_object *accounts, struct bytes name)
+{
+    for (size_t i = 0; i < cli_json_count(accounts); i++) {
+        struct json_object *one = json_object_array_get_idx(accounts, i);
+        if (bytes_eq_nocase(json_find_text(one, "account"), name))
+            return json_find_text(one, "state");
+    }
+    return BYTES_NONE;
+}
+
+// An account that the configuration names, for clients that do not log in.
+static void check_named(struct doctor *d, const char *id, struct bytes subject, struct bytes name,
+                        struct json_object *accounts, const char *key)
+{
+    struct bytes state = account_state(accounts, name);
+    if (bytes_eq(state, BYTES("active"))) {
+        doctor_ok(d, id, subject, "its mail is the account %.*s's", BYTES_FMT(name));
+        return;
+    }
+    doctor_fail(d, id, subject, "its mail is refused: %s account %.*s%s%.*s",
+                state.len ? "the" : "there is no", BYTES_FMT(name), state.len ? " is " : "",
+                BYTES_FMT(state));
+    if (bytes_eq(state, BYTES("closed"))) // for ever
+        doctor_fix(d, "name another account in %s", key);
+    else
+        doctor_fix(d, "posthaste account %s %.*s, or name another in %s",
+                   state.len ? "activate" : "add", BYTES_FMT(name), key);
+}
+
+static void check_all_named(struct doctor *d, struct json_object *accounts)
+{
+    const struct conf *conf = d->conf;
+    for (uint32_t i = 0; i < conf->listeners_count; i++)
+        if (conf->listeners[i].account.len)
+            check_named(d, "listener_account", conf->listeners[i].name, conf->listeners[i].account,
+                        accounts, "listeners[].account");
+    for (uint32_t i = 0; i < conf->sendmail.accounts_count; i++)
+        check_named(d, "user_account", conf->sendmail.accounts[i].user,
+                    conf->sendmail.accounts[i].account, accounts, "sendmail.accounts[].account");
+}
+
 static void check_accounts(struct doctor *d)
 {
     struct json_object *accounts_result = NULL, *domains_result = NULL;
@@ -168,8 +210,10 @@ static void check_accounts(struct doctor *d)
         if (active++ < ACCOUNTS_MAX && preflight_is_off(d, name))
             add_name(&off, name);
     }
-    if (accounts)
+    if (accounts) {
         judge_domains(d, &without, active);
+        check_all_named(d, accounts);
+    }
     if (off.count) {
         doctor_warn(d, "preflight_off", BYTES_NONE,
                     "nobody looks at the mail of %s before it goes out", buf_cstr(&off.text));

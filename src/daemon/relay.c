@@ -165,6 +165,7 @@ static void on_main_start(struct sys_task *task)
     r->clock.fire = on_clock;
     sys_timer_set(&r->clock, mono_add_ms(sys_mono(), WALL_JUMPS_LOOK_MS));
     relay_apply_to_workers(r);
+    relay_warn_of_accounts(r);
     relay_start_keeper(r);
     alert_watch_begin(r->alerts);
     relay_parts_clear(&r->parts);

@@ -334,6 +334,34 @@ void relay_apply_to_workers(struct relay *r)
                      r->parts.count);
 }
 
+// A suspended account is somebody's will.
+static bool is_no_account(const struct relay *r, struct bytes name, const char **out_because)
+{
+    const struct store_account *account = store_directory_account(r->snapshot->accounts, name);
+    *out_because = account ? "it is closed" : "it does not exist: see posthaste account add";
+    return !account || account->state == STORE_CLOSED;
+}
+
+void relay_warn_of_accounts(const struct relay *r)
+{
+    const struct conf *conf = r->snapshot->conf;
+    const char *because;
+    for (uint32_t i = 0; i < conf->listeners_count; i++) {
+        const struct conf_listener *l = &conf->listeners[i];
+        if (l->account.len && is_no_account(r, l->account, &because))
+            log_warn("mail without a login is refused: listeners[].account names no account",
+                     LOG_STR("listener", l->name), LOG_STR("account", l->account),
+                     LOG_CSTR("because", because));
+    }
+    for (uint32_t i = 0; i < conf->sendmail.accounts_count; i++) {
+        const struct conf_user *u = &conf->sendmail.accounts[i];
+        if (is_no_account(r, u->account, &because))
+            log_warn("mail of users of this host is refused: sendmail.accounts names no account",
+                     LOG_STR("user", u->user), LOG_STR("account", u->account),
+                     LOG_CSTR("because", because));
+    }
+}
+
 void relay_tell_guard(struct relay *r, enum channel_kind kind, struct bytes text)
 {
     if (channel_send(r->channel, kind, text, -1) != OK)
@@ -380,6 +408,7 @@ void relay_reload(struct relay *r)
         suppress_set_policy(r->suppress, &policy);
         relay_load_authorities(r);
         relay_apply_to_workers(r);
+        relay_warn_of_accounts(r);
         api_set_snapshot(r->api, r->snapshot);
         struct api_policy roles = relay_policy(r);
         api_set_policy(r->api, &roles);

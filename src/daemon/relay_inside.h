@@ -105,6 +105,8 @@ void relay_accounts_changed(void *relay, struct store_directory *directory,
                             void (*done)(void *done_ctx), void *done_ctx);
 void relay_load_authorities(struct relay *r);
 void relay_apply_to_workers(struct relay *r);
+// Accounts that the configuration names, and that are not there: they may still come, so it is no error.
+void relay_warn_of_accounts(const struct relay *r);
 void relay_tell_guard(struct relay *r, enum channel_kind kind, struct bytes text);
 struct api_policy relay_policy(const struct relay *r);
 struct auth_guard_limits relay_guard_limits(const struct conf *conf);

@@ -91,7 +91,7 @@ def test_all_is_well(world):
     documented = set(re.findall(r"^\| `([a-z0-9_]+)` \|", text, re.M))
     assert seen | {ident for ident, _ in findings} <= documented
     sources = "".join(p.read_text() for p in (pathlib.Path(__file__).parents[2] / "src" / "cli").glob("doctor*.c"))
-    written = set(re.findall(r'doctor_(?:ok|warn|fail|add)\(\s*d,\s*"([a-z0-9_]+)"', sources)) | {"sandbox_relay", "sandbox_signer"}
+    written = set(re.findall(r'doctor_(?:ok|warn|fail|add)\(\s*d,\s*"([a-z0-9_]+)"', sources)) | {"sandbox_relay", "sandbox_signer", "listener_account", "user_account"}
     assert written == documented
 
 
@@ -580,6 +580,39 @@ def test_smells(world):
             ({"listeners": [{**listener, "address": "0.0.0.0:0"}]}, {"self_signed": "warn"})):
         relay.write_config(changes)
         assert not_ok(doctor(relay)) == {**base, **wanted}, changes
+
+
+def test_named_accounts(world, tmp_path):
+    """An account that a listener or sendmail.accounts names: it may come later, so the start and a reload warn, and the doctor fails."""
+    relay = world({"listeners": [{"name": "local", "address": "127.0.0.1:0", "tls": "none", "auth": "none", "trusted": ["127.0.0.0/8"], "account": "printer"}],
+                   "sendmail": {"socket": str(tmp_path / "s"), "accounts": [{"user": "daemon", "account": "cron"}, {"user": "*", "account": "printer"}]}})
+    assert relay.run("check-config").returncode == 0
+    assert not states(doctor(relay), "listener_account")  # no store yet: looking makes none
+    relay.start()
+    warning = "warn mail without a login is refused: listeners[].account names no account listener=local account="
+    assert f'{warning}printer because="it does not exist: see posthaste account add"' in relay.log()
+    assert "sendmail.accounts names no account user=daemon account=cron" in relay.log()
+
+    def found():
+        return [(*key, one["state"]) for key, one in doctor(relay).items() if key[0] in ("listener_account", "user_account")]
+    assert found() == [("listener_account", "local", "fail"), ("user_account", "daemon", "fail"), ("user_account", "*", "fail")]
+    assert "there is no account printer" in doctor(relay, code=65)["listener_account", "local"]["found"]
+    relay.cli("account", "add", "printer")
+    relay.cli("account", "add", "cron")
+    assert {state for _, _, state in found()} == {"ok"}
+    said = relay.log().count("names no account")
+    relay.reload({})
+    assert relay.log().count("names no account") == said
+    relay.cli("account", "suspend", "printer")
+    one = doctor(relay)["listener_account", "local"]
+    assert one["state"] == "fail" and one["found"].endswith("the account printer is suspended") and "account activate" in one["fix"]
+    relay.reload({})
+    assert relay.log().count("names no account") == said  # somebody wanted it so
+    relay.cli("account", "close", "cron")
+    relay.reload({})
+    assert 'user=daemon account=cron because="it is closed"' in relay.log()
+    one = doctor(relay)["user_account", "daemon"]
+    assert one["state"] == "fail" and one["found"].endswith("cron is closed") and "account add" not in one["fix"]
 
 
 def test_accounts(world):
