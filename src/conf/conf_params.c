@@ -34,7 +34,7 @@ static const char *const level_words[] = {"error", "warn", "info", "debug", NULL
 
 // clang-format off
 const struct conf_param conf_params[] = {
-{"hostname", "this host's name, in greeting, EHLO, Received fields and reports", CONF_HOSTNAME, AT(conf, hostname), .shown_default = "its own full name, where it has one (`hostname -f`)"},
+{"hostname", "this host's name, in greeting, EHLO, Received fields and reports", CONF_HOSTNAME, AT(conf, hostname), .shown_default = "its own full name, where it has one (`hostname -f`)", RELOAD},
 {"spool", "folder of the journal: accepted messages", CONF_PATH, AT(conf, spool), .initial = "/var/spool/posthaste"},
 {"state", "folder of the databases: accounts, credentials, domains, events", CONF_PATH, AT(conf, state), .initial = "/var/lib/posthaste"},
 {"control", "Unix socket that the commands talk to", CONF_PATH, AT(conf, control), .shown_default = "STATE/control.sock"},

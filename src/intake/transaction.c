@@ -528,7 +528,7 @@ void transaction_on_rcpt(struct session *s, const struct smtp_rcpt *rcpt)
     struct bytes path = bytes_find(rcpt->path, '@') != -1
                             ? rcpt->path
                             : arena_printf(arena, "%.*s@%.*s", BYTES_FMT(rcpt->path),
-                                           BYTES_FMT(t->snapshot->conf->hostname));
+                                           BYTES_FMT(s->gate->config.hostname));
     struct recipient r = {.notify = rcpt->notify, .orcpt = arena_dup(arena, rcpt->orcpt)};
     if (set_address(t, &r, path) != OK) {
         refuse_recipient(t, SMTP_REPLY_PATH_RECIPIENT, BYTES_NONE);
@@ -619,7 +619,7 @@ static void fill_submission(struct transaction *t, struct submission *sub)
         .received_max = t->snapshot->conf->limits.received,
         .header_bytes_max = t->snapshot->conf->limits.header_size,
         .now = sys_wall(),
-        .hostname = t->snapshot->conf->hostname,
+        .hostname = s->gate->config.hostname, // as it was greeted, whatever a reload says
         .id = e->id,
         .helo = e->helo,
         .is_local = listener->is_local,

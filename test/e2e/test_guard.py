@@ -303,6 +303,31 @@ def test_reload_takes_over_session_limits(relay_):
         wait_for(lambda want=want: greetings(relay_, 4).count(b"220") == want)
 
 
+def test_reload_takes_over_the_host_name(relay_, receiver_, dns):
+    """From then on new sessions, Received, EHLO and notifications have it; a session that runs goes on under the old one."""
+    dns.mx("client.test", "mx1.example.org")
+    fill = text_message(SENDER, RECIPIENT)
+    with relay_.client(login="alice") as old:
+        relay_.write_config({"hostname": "renamed.test"})
+        assert relay_.cli("config", "reload") == {"reloaded": True, "restart": []}
+        assert old.ehlo("client.test")[1].splitlines()[0].startswith(b"relay.test")
+        submit(old, SENDER, RECIPIENT, fill)
+        assert b" by relay.test " in b" ".join(receiver_.wait_one(RECIPIENT).data.split())
+
+        def greeted():
+            with socket.create_connection(relay_.listener(), timeout=60) as one:
+                return one.makefile("rb").readline()
+        wait_for(lambda: greeted().startswith(b"220 renamed.test "))
+    receiver_.script("rcpt", "550 5.1.1 nobody", when="gone@")
+    with relay_.client(login="alice") as new:
+        assert new.ehlo("client.test")[1].splitlines()[0].startswith(b"renamed.test")
+        submit(new, SENDER, "second@example.org", fill)
+        submit(new, SENDER, "gone@example.org", text_message(SENDER, "gone@example.org"))
+    second = receiver_.wait_one("second@example.org")
+    assert b" by renamed.test " in b" ".join(second.data.split()) and second.helo == "renamed.test"
+    assert b"Reporting-MTA: dns; renamed.test" in receiver_.wait_one(SENDER).data
+
+
 def test_http_address_needs_a_restart(relay_):
     """It is told, nothing is half done, and later reloads work; the old address, too."""
     with_fixed_ports(relay_)
