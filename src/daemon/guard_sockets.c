@@ -172,7 +172,7 @@ static const struct guard_socket *find_own(const struct guard_sockets *sockets,
 }
 
 // Opens it beside those of ours that end with this reload.
-static int open_beside(struct guard_sockets *sockets, struct guard_socket *s, bool any_family)
+static int open_beside(struct guard_sockets *sockets, struct guard_socket *s)
 {
     struct sys_addr addr;
     int saved, count = 0;
@@ -181,7 +181,7 @@ static int open_beside(struct guard_sockets *sockets, struct guard_socket *s, bo
     for (int i = 0; i < sockets->count; i++)
         if (!sockets->at[i].wanted && overlap(&addr, &sockets->at[i].address))
             count += set_share(sockets->at[i].fd, true) == 0;
-    int rc = count ? open_address(s->asked, any_family, true, &s->address, &s->fd) : -1;
+    int rc = count ? open_address(s->asked, s->any_family, true, &s->address, &s->fd) : -1;
     saved = count ? errno : EADDRINUSE;
     for (int i = 0; i < sockets->count; i++)
         if (count && !sockets->at[i].wanted && overlap(&addr, &sockets->at[i].address))
@@ -209,12 +209,21 @@ static const char *remedy(int errno_value, const struct guard_socket *own)
     }
 }
 
-static struct guard_socket *find(struct guard_sockets *sockets, struct bytes name,
-                                 struct bytes asked)
+// Where the configuration has us listen.
+struct place {
+    struct bytes name, asked;
+    bool any_family;
+};
+
+static bool is_at(const struct guard_socket *s, struct bytes name, struct bytes asked)
+{
+    return bytes_eq(bytes_cstr(s->name), name) && bytes_eq(bytes_cstr(s->asked), asked);
+}
+
+static struct guard_socket *find(struct guard_sockets *sockets, const struct place *p)
 {
     for (int i = 0; i < sockets->count; i++)
-        if (bytes_eq(bytes_cstr(sockets->at[i].name), name) &&
-            bytes_eq(bytes_cstr(sockets->at[i].asked), asked))
+        if (is_at(&sockets->at[i], p->name, p->asked) && sockets->at[i].any_family == p->any_family)
             return &sockets->at[i];
     return NULL;
 }
@@ -227,7 +236,8 @@ static bool take_from_renamed(struct guard_sockets *sockets, struct guard_socket
         return false;
     for (int i = 0; i < sockets->count && s->fd == -1; i++) {
         const struct guard_socket *other = &sockets->at[i];
-        if (other != s && strcmp(other->asked, s->asked) == 0 && other->name[0] && s->name[0]) {
+        if (other != s && strcmp(other->asked, s->asked) == 0 &&
+            other->any_family == s->any_family && other->name[0] && s->name[0]) {
             s->address = other->address;
             s->fd = fcntl(other->fd, F_DUPFD_CLOEXEC, 0);
         }
@@ -235,24 +245,23 @@ static bool take_from_renamed(struct guard_sockets *sockets, struct guard_socket
     return s->fd != -1;
 }
 
-// A socket of the service manager's is that of whoever has its address.
-static void adopt_activated(struct guard_sockets *sockets, struct bytes name, struct bytes asked)
+// A socket of the service manager's is that of whoever has its address. Whether it takes IPv4 at "[::]:PORT", too, is
+// the manager's to say.
+static void adopt_activated(struct guard_sockets *sockets, const struct place *p)
 {
-    struct guard_socket *s = find(sockets, BYTES(ACTIVATED), asked);
-    if (s && !find(sockets, name, asked))
-        snprintf(s->name, sizeof s->name, "%.*s", BYTES_FMT(name));
+    for (int i = 0; i < sockets->count && !find(sockets, p); i++) {
+        struct guard_socket *s = &sockets->at[i];
+        if (!is_at(s, BYTES(ACTIVATED), p->asked))
+            continue;
+        snprintf(s->name, sizeof s->name, "%.*s", BYTES_FMT(p->name));
+        s->any_family = p->any_family;
+    }
 }
-
-// Where the configuration has us listen.
-struct place {
-    struct bytes name, asked;
-    bool any_family;
-};
 
 static bool keep_one(struct guard_sockets *sockets, const struct place *p)
 {
-    adopt_activated(sockets, p->name, p->asked);
-    struct guard_socket *s = find(sockets, p->name, p->asked);
+    adopt_activated(sockets, p);
+    struct guard_socket *s = find(sockets, p);
     if (s)
         s->wanted = true;
     return s;
@@ -280,12 +289,12 @@ static int open_one(struct guard_sockets *sockets, const struct place *p, struct
         return E_LIMIT;
     }
     struct guard_socket *s = &sockets->at[sockets->count];
-    *s = (struct guard_socket){.fd = -1, .wanted = true};
+    *s = (struct guard_socket){.fd = -1, .wanted = true, .any_family = p->any_family};
     snprintf(s->name, sizeof s->name, "%.*s", BYTES_FMT(p->name));
     snprintf(s->asked, sizeof s->asked, "%.*s", BYTES_FMT(p->asked));
     if (!take_from_renamed(sockets, s) &&
-        open_address(s->asked, p->any_family, false, &s->address, &s->fd) == -1 &&
-        (errno != EADDRINUSE || open_beside(sockets, s, p->any_family) == -1))
+        open_address(s->asked, s->any_family, false, &s->address, &s->fd) == -1 &&
+        (errno != EADDRINUSE || open_beside(sockets, s) == -1))
         return refuse(sockets, s, errors);
     sockets->count++;
     return OK;
@@ -373,6 +382,17 @@ void guard_sockets_keep(const struct guard_sockets *sockets)
         (void)fcntl(sockets->at[i].fd, F_SETFD, FD_CLOEXEC);
 }
 
+// Was it asked for as "*:PORT"? Then it takes both families, or IPv4 at the address of IPv6, as the host has no other.
+static bool takes_any_family(const struct guard_socket *s)
+{
+    int v6only = 1;
+    socklen_t len = sizeof v6only;
+    if (s->address.kind == SYS_ADDR_IP4)
+        return s->asked[0] == '[';
+    return s->address.kind == SYS_ADDR_IP6 &&
+           getsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len) == 0 && !v6only;
+}
+
 static bool take_one(struct guard_socket *s, struct bytes line)
 {
     struct bytes fd, name, asked = line;
@@ -393,6 +413,7 @@ static bool take_one(struct guard_socket *s, struct bytes line)
         fcntl(s->fd, F_SETFD, FD_CLOEXEC) == -1)
         return false;
     sys_addr_from_sockaddr(&sa, sa_len, &s->address);
+    s->any_family = takes_any_family(s);
     return true;
 }
 

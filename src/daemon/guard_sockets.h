@@ -15,9 +15,11 @@
 #define GUARD_SOCKET_UNSUBSCRIBE "/unsubscribe" // no name of a listener
 
 struct guard_socket {
-    char name[64];             // the listener's; "" for HTTP; GUARD_SOCKET_UNSUBSCRIBE
-    char asked[SYS_ADDR_TEXT]; // as configured: a socket is kept while this stays the same
-    struct sys_addr address;   // as bound: the port that the kernel chose for 0
+    char name[64]; // the listener's; "" for HTTP; GUARD_SOCKET_UNSUBSCRIBE
+    char asked
+        [SYS_ADDR_TEXT]; // as configured: a socket is kept while this and any_family stay the same
+    bool any_family;     // as "*:PORT"
+    struct sys_addr address; // as bound: the port that the kernel chose for 0
     int fd;
     bool wanted; // still in the configuration
 };

@@ -183,6 +183,44 @@ static void test_narrowed(void **state)
     assert_true(answers(port));
 }
 
+// "*:PORT" and "[::]:PORT" are two addresses: a reload tells them apart, also in the program that took the sockets over.
+static void test_families(void **state)
+{
+    (void)state;
+    char both[32], six[32];
+    struct buf text = {0};
+    if (open_these((const char *const[][2]){{"a", "[::1]:0"}, {NULL}}, "127.0.0.1:0") != OK)
+        skip(); // no IPv6 here
+    assert_int_equal(open_these((const char *const[][2]){{"a", "*:0"}, {NULL}}, "127.0.0.1:0"), OK);
+    uint16_t port = sockets.at[0].address.port;
+    guard_sockets_close(&sockets);
+    snprintf(both, sizeof both, "*:%u", port);
+    snprintf(six, sizeof six, "[::]:%u", port);
+    const char *const any[][2] = {{"a", both}, {NULL}}, *const only[][2] = {{"a", six}, {NULL}},
+                      *const renamed[][2] = {{"b", six}, {NULL}};
+    assert_int_equal(open_these(any, "127.0.0.1:0"), OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(guard_sockets_leave(&sockets, &text), OK);
+        sockets = (struct guard_sockets){0};
+        guard_sockets_take(&sockets, buf_bytes(&text));
+        buf_clear(&text);
+        int fd = sockets.at[0].fd;
+        assert_int_equal(open_conf(any, "none", true), OK);
+        assert_int_equal(sockets.count, 2);
+        assert_true(fd == sockets.at[0].fd || fd == sockets.at[1].fd);
+        assert_true(answers(port));
+        assert_int_equal(open_conf(i ? renamed : only, "none", true), OK);
+        assert_int_equal(sockets.count, 2);
+        assert_false(answers(port));
+        fd = sockets.at[1].fd;
+        assert_int_equal(open_conf(i ? renamed : only, "none", true), OK);
+        assert_int_equal(sockets.at[1].fd, fd); // the same again changes nothing
+        assert_int_equal(open_conf(any, "none", true), OK);
+        assert_true(answers(port));
+    }
+    buf_done(&text);
+}
+
 // One that can't be opened: all stays as it was, nothing half new.
 static void test_refused(void **state)
 {
@@ -346,6 +384,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_http_stays, setup, teardown),
     cmocka_unit_test_setup_teardown(test_renamed, setup, teardown),
     cmocka_unit_test_setup_teardown(test_narrowed, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_families, setup, teardown),
     cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
     cmocka_unit_test_setup_teardown(test_left_and_taken, setup, teardown),
     cmocka_unit_test_setup_teardown(test_activated, setup, teardown),

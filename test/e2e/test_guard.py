@@ -376,7 +376,7 @@ def test_folders_stay_until_a_restart(relay_, receiver_):
 
 
 def test_listener_is_narrowed_by_a_reload(relay_):
-    """*:PORT to 127.0.0.1:PORT and back; what another program has is refused, and the command says so."""
+    """*:PORT to 127.0.0.1:PORT or [::]:PORT and back; what another program has is refused, and the command says so."""
     with_fixed_ports(relay_)
     first, *others = relay_.config["listeners"]
     port = relay_.listener(first["name"])[1]
@@ -385,10 +385,10 @@ def test_listener_is_narrowed_by_a_reload(relay_):
         with contextlib.suppress(OSError), relay_.client() as client:
             return client.noop()[0] == 250
 
-    for address in (f"*:{port}", f"127.0.0.1:{port}", f"*:{port}"):
+    for address in (f"*:{port}", f"127.0.0.1:{port}", f"*:{port}", f"[::]:{port}", f"*:{port}"):
         relay_.write_config({"listeners": [{**first, "address": address}, *others]})
         assert relay_.cli("config", "reload") == {"reloaded": True, "restart": ["http.address"]}
-        wait_for(is_served)  # the old socket closes a moment later
+        wait_for(lambda want=not address.startswith("["): bool(is_served()) == want)  # the old socket closes a moment later
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = f"127.0.0.1:{other.getsockname()[1]}"
         relay_.write_config({"listeners": [{**first, "address": taken}, *others]})
