@@ -331,9 +331,10 @@ void doctor_check_ports(struct doctor *d)
         check_port(d, conf->listeners[i].name, conf->listeners[i].address,
                    conf->listeners[i].any_family);
     if (conf->http.address.len)
-        check_port(d, BYTES("http"), conf->http.address, false);
+        check_port(d, BYTES("http"), conf->http.address, conf->http.any_family);
     if (conf->unsubscribe.address.len)
-        check_port(d, BYTES("unsubscribe"), conf->unsubscribe.address, false);
+        check_port(d, BYTES("unsubscribe"), conf->unsubscribe.address,
+                   conf->unsubscribe.any_family);
     if (cli_value(d->cli, "outgoing"))
         check_outgoing(d, bytes_cstr(cli_value(d->cli, "outgoing")));
 }

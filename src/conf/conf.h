@@ -231,6 +231,7 @@ struct conf {
         struct bytes
             url; // "https://mail.example.org/u/": links are this and a token; not set: none are made
         struct bytes address; // as a listener's; not set: nobody answers them here
+        bool any_family;
     } unsubscribe;
     struct {
         int64_t keep_ms;     // day files older than this are deleted
@@ -242,6 +243,7 @@ struct conf {
     } suppress;
     struct {
         struct bytes address; // as a listener's; not set: no HTTP
+        bool any_family;
     } http;
     struct {
         struct bytes command; // of the guard, told of each alert; not set: none

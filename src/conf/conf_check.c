@@ -145,13 +145,11 @@ static void check_twins(struct check *c, uint32_t n, const struct conf_node *nod
 static void check_listener(struct check *c, uint32_t n, const struct conf_node *node)
 {
     struct conf_listener *l = &c->conf->listeners[n];
-    const struct conf_node *address = conf_node_find(node, "address");
     struct conf_endpoint endpoint;
     if (!is_sound(c, node))
         return;
     CHECK(conf_value_endpoint(l->address, &c->conf->arena, &endpoint) == 0);
     l->port = endpoint.port;
-    l->any_family = address && bytes_starts(address->text, BYTES("*"));
     check_trusted(c, l, node);
     check_proxies(c, l, node);
     if (l->role == CONF_ROLE_BOUNCES)

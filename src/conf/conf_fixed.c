@@ -7,7 +7,7 @@
 static bool is_text(enum conf_type type)
 {
     return type == CONF_NAME || type == CONF_HOSTNAME || type == CONF_TEXT || type == CONF_PATH ||
-           type == CONF_ENDPOINT || type == CONF_MAILBOX;
+           type == CONF_MAILBOX;
 }
 
 static bool is_plain(enum conf_type type)
@@ -64,6 +64,18 @@ static bool keep_plain(char *field, const char *by, size_t width)
     return true;
 }
 
+// "*:PORT" and "[::]:PORT" have one text.
+static bool keep_endpoint(const struct conf_param *param, struct conf *conf, const char *running)
+{
+    bool *any = (bool *)((char *)conf + param->any_offset);
+    bool by = *(const bool *)(running + param->any_offset);
+    bool other = *any != by;
+    *any = by;
+    return keep_text(conf, (void *)((char *)conf + param->offset),
+                     (const void *)(running + param->offset)) ||
+           other;
+}
+
 static bool keep_servers(const struct conf_param *param, struct conf *conf, struct servers by)
 {
     if (same_servers(servers_of(param, (const char *)conf), by))
@@ -77,6 +89,8 @@ static bool keep(const struct conf_param *param, struct conf *conf, const char *
 {
     char *field = (char *)conf + param->offset;
     const char *by = running + param->offset;
+    if (param->type == CONF_ENDPOINT)
+        return keep_endpoint(param, conf, running);
     if (is_text(param->type))
         return keep_text(conf, (void *)field, (const void *)by);
     if (is_plain(param->type))

@@ -81,11 +81,25 @@ static void test_one_resolver_differs(void **state)
     buf_done(&changed);
 }
 
+static void test_families_differ(void **state)
+{
+    struct conf *running = load("hostname: mx.example\nhttp: {address: '*:81'}\n");
+    struct conf *conf = load("hostname: mx.example\nhttp: {address: '[::]:81'}\n");
+    struct buf changed = {0};
+    conf_keep_fixed(conf, running, &changed);
+    assert_string_equal(buf_cstr(&changed), "http.address");
+    assert_true(conf->http.any_family);
+    conf_free(running);
+    conf_free(conf);
+    buf_done(&changed);
+}
+
 int main(void)
 {
     const struct CMUnitTest all[] = {
         cmocka_unit_test(test_all_are_kept),
         cmocka_unit_test(test_one_resolver_differs),
+        cmocka_unit_test(test_families_differ),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(all, NULL, NULL);

@@ -29,6 +29,7 @@ static const char *const level_words[] = {"error", "warn", "info", "debug", NULL
 #define LIST(of, field)                                                                            \
     .offset = offsetof(struct of, field), .width = sizeof(*((struct of *)0)->field),               \
     .count_offset = offsetof(struct of, field##_count)
+#define ANY(of, field) .any_offset = offsetof(struct of, field)
 #define RELOAD .reloadable = true
 #define NOT_BOUNCES .not_bounces = true
 
@@ -51,7 +52,7 @@ const struct conf_param conf_params[] = {
 
 {"listeners", "where mail comes in", CONF_ENTRIES, LIST(conf, listeners), .shown_default = "with a certificate *:587 and *:465, else 127.0.0.1:587", RELOAD},
 {"listeners[].name", "what routes and logs call it", CONF_NAME, AT(conf_listener, name), .required = true, RELOAD},
-{"listeners[].address", "address and port; *:PORT is every address, port 0 lets the system choose", CONF_ENDPOINT, AT(conf_listener, address), .required = true, RELOAD},
+{"listeners[].address", "address and port; *:PORT is every address, port 0 lets the system choose", CONF_ENDPOINT, AT(conf_listener, address), ANY(conf_listener, any_family), .required = true, RELOAD},
 {"listeners[].role", "submission takes mail from programs and people, bounces only what comes back about our mail", CONF_ENUM, AT(conf_listener, role), .words = role_words, .initial = "submission", RELOAD},
 {"listeners[].tls", "none (trusted networks only), starttls, or implicit from the first byte", CONF_ENUM, AT(conf_listener, tls), .words = tls_words, .initial = "starttls", RELOAD},
 {"listeners[].auth", "whether clients must log in; without a login only `trusted` ones may send", CONF_ENUM, AT(conf_listener, auth), .words = auth_words, .initial = "required", NOT_BOUNCES, RELOAD},
@@ -154,7 +155,7 @@ const struct conf_param conf_params[] = {
 
 {"unsubscribe", "links in bulk mail by which its readers take themselves off, for accounts that ask for it", CONF_MAP, RELOAD},
 {"unsubscribe.url", "where the links lead: this, then a token; https, answered by unsubscribe.address behind a web server that has the certificate", CONF_TEXT, AT(conf, unsubscribe.url), .min = 1, .max = 300, .none = true, .shown_default = "none: no links are made", RELOAD},
-{"unsubscribe.address", "address and port that answers the links, in plain HTTP; all paths that end in a token", CONF_ENDPOINT, AT(conf, unsubscribe.address), .none = true, .shown_default = "none"},
+{"unsubscribe.address", "address and port that answers the links, in plain HTTP; all paths that end in a token", CONF_ENDPOINT, AT(conf, unsubscribe.address), ANY(conf, unsubscribe.any_family), .none = true, .shown_default = "none"},
 
 {"events", "the history of deliveries", CONF_MAP},
 {"events.keep", "day files older than this are deleted", CONF_DURATION, AT(conf, events.keep_ms), .min = DAY, .max = 3650 * DAY, .initial = "30d"},
@@ -165,7 +166,7 @@ const struct conf_param conf_params[] = {
 {"suppress.bounce_keep", "for how long", CONF_DURATION, AT(conf, suppress.bounce_keep_ms), .min = SECOND, .max = 3650 * DAY, .none = true, .initial = "90d", RELOAD},
 
 {"http", "metrics and health", CONF_MAP},
-{"http.address", "address and port", CONF_ENDPOINT, AT(conf, http.address), .none = true, .initial = "127.0.0.1:8025"},
+{"http.address", "address and port", CONF_ENDPOINT, AT(conf, http.address), ANY(conf, http.any_family), .none = true, .initial = "127.0.0.1:8025"},
 
 {"alerts", "what goes wrong while the service runs is logged, is a metric, and told to a command", CONF_MAP, RELOAD},
 {"alerts.command", "shell command that is told of each alert, raised and over: one line of JSON on its standard input; run as `user`, for at most 30 s", CONF_TEXT, AT(conf, alerts.command), .min = 1, .max = 1000, .none = true, .secret = true, .shown_default = "none", RELOAD},

@@ -21,7 +21,7 @@ enum conf_type {
     CONF_HOSTNAME, // struct bytes
     CONF_TEXT,     // struct bytes; no control characters
     CONF_PATH,     // struct bytes; made absolute
-    CONF_ENDPOINT, // struct bytes
+    CONF_ENDPOINT, // struct bytes, a bool beside it
     CONF_VIA,      // struct conf_via
     CONF_MAILBOX,  // struct bytes; user@domain in plain ASCII
     CONF_CIDRS,    // struct conf_cidr *, its count beside it
@@ -38,6 +38,7 @@ struct conf_param {
     uint32_t offset; // of the field, in struct conf or in the list's entry
     uint32_t width;  // of the field, in bytes; of an entry, for CONF_ENTRIES
     uint32_t count_offset;
+    uint32_t any_offset;       // CONF_ENDPOINT: of the bool that is set by "*:PORT"
     uint64_t min, max;         // of a number, in the field's unit
     const char *const *words;  // CONF_ENUM: ended by NULL, index is the value
     const char *initial;       // default as a file would say it; NULL: not set

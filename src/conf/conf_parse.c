@@ -63,12 +63,15 @@ static int set_text(struct parse *p, const struct conf_param *param, char *field
     return 0;
 }
 
-static int set_endpoint(struct parse *p, char *field, struct bytes text)
+static int set_endpoint(struct parse *p, const struct conf_param *param, char *field,
+                        struct bytes text)
 {
     struct conf_endpoint endpoint;
     int err = conf_value_endpoint(text, p->arena, &endpoint);
-    if (!err)
+    if (!err) {
         *(struct bytes *)(void *)field = endpoint.text;
+        *(bool *)(field - param->offset + param->any_offset) = endpoint.any_family;
+    }
     return err;
 }
 
@@ -108,7 +111,7 @@ static int set_scalar(struct parse *p, const struct conf_param *param, char *fie
     case CONF_PATH:
         return set_path(p, field, text);
     case CONF_ENDPOINT:
-        return set_endpoint(p, field, text);
+        return set_endpoint(p, param, field, text);
     case CONF_VIA:
         return conf_value_via(text, p->arena, (struct conf_via *)(void *)field);
     default:

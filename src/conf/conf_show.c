@@ -73,9 +73,8 @@ static uint64_t number_at(const struct conf_param *param, const char *field)
 static void add_endpoint(struct buf *out, const struct conf_param *param, const char *base,
                          struct bytes text)
 {
-    const struct conf_listener *l = (const void *)base;
     struct buf any = {0};
-    if (bytes_eq(bytes_cstr(param->name), BYTES("listeners[].address")) && l->any_family)
+    if (*(const bool *)(base + param->any_offset))
         buf_printf(&any, "*%.*s", BYTES_FMT(bytes_skip(text, (size_t)bytes_find_last(text, ':'))));
     conf_show_text(any.len ? buf_bytes(&any) : text, out);
     buf_done(&any);

@@ -332,8 +332,8 @@ static bool place_at(const struct conf *conf, bool running, uint32_t i, struct p
     const struct conf_listener *local = &conf->sendmail.listener;
     const struct place others[] = {
         {local->name, conf->sendmail.socket.len ? local->address : BYTES_NONE, false},
-        {BYTES_NONE, conf->http.address, false},
-        {BYTES(GUARD_SOCKET_UNSUBSCRIBE), conf->unsubscribe.address, false},
+        {BYTES_NONE, conf->http.address, conf->http.any_family},
+        {BYTES(GUARD_SOCKET_UNSUBSCRIBE), conf->unsubscribe.address, conf->unsubscribe.any_family},
     };
     i -= conf->listeners_count;
     if (i >= (running ? 1 : COUNT_OF(others)))

@@ -82,14 +82,18 @@ static bool answers(uint16_t port)
 static void test_open(void **state)
 {
     (void)state;
-    assert_int_equal(
-        open_these((const char *const[][2]){{"a", "127.0.0.1:0"}, {"b", "*:0"}, {NULL}},
-                   "127.0.0.1:0"),
-        OK);
-    assert_int_equal(sockets.count, 3);
-    for (int i = 0; i < 3; i++) {
-        assert_true(sockets.at[i].address.port != 0);
-        assert_true(answers(sockets.at[i].address.port));
+    const char *const http[] = {"127.0.0.1:0", "*:0"};
+    for (size_t n = 0; n < COUNT_OF(http); n++) {
+        guard_sockets_close(&sockets);
+        assert_int_equal(
+            open_these((const char *const[][2]){{"a", "127.0.0.1:0"}, {"b", "*:0"}, {NULL}},
+                       http[n]),
+            OK);
+        assert_int_equal(sockets.count, 3);
+        for (int i = 0; i < 3; i++) {
+            assert_true(sockets.at[i].address.port != 0);
+            assert_true(answers(sockets.at[i].address.port));
+        }
     }
     assert_string_equal(sockets.at[0].name, "a");
     assert_string_equal(sockets.at[2].name, ""); // HTTP

@@ -31,6 +31,8 @@ retry: {lifetime: 1w, warn_after: none}
 limits: {sessions: 1_000, message_size: 25MB, spool_segment: none}
 domains: {addresses: [192.0.2.1, "2001:db8::1"], dmarc_reports: d@example.org}
 bounce: {complaints: [fbl@example.org]}
+http: {address: "*:8025"}
+unsubscribe: {url: "https://u.example.org/", address: "[::]:8026"}
 '''
 
 # Every kind of listener; what one can't have may not be shown of it either.
@@ -110,6 +112,7 @@ def test_what_is_shown(tmp_path):
     assert [one["name"] for one in shown["listeners"]] == ["on", "007"]
     assert shown["listeners"][1]["address"] == "*:2525" and shown["listeners"][0]["trusted"] == ["127.0.0.1", "2001:db8::/32"]
     assert shown["routes"][0]["login"] == 'ü"\\: #' and shown["routes"][0]["match"]["recipient"] == ["*.example.net", "a@example.net"]
+    assert shown["http"] == {"address": "*:8025"} and shown["unsubscribe"]["address"] == "[::]:8026"
     assert shown["retry"] == {"lifetime": "7d", "warn_after": "none"} and shown["lanes"][0]["bytes_per_second"] == 1536
     assert "state" not in shown and re.search(r"^# state: /var/lib/posthaste$", brief, re.M)
     assert re.search(r"^  # max: 4h$", brief, re.M) and re.search(r"^# log:\n#   format: text$", brief, re.M)

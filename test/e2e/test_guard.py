@@ -342,9 +342,15 @@ def test_http_address_needs_a_restart(relay_):
         socket.create_connection(("127.0.0.1", port), timeout=60)
     relay_.write_config({"http": {"address": old}})
     assert relay_.cli("config", "reload") == {"reloaded": True, "restart": []}
-    relay_.write_config({"http": {"address": f"127.0.0.1:{port}"}})
+    relay_.write_config({"http": {"address": f"*:{port}"}})
     relay_.restart()
-    assert relay_.ready["http"]["port"] == port and relay_.http("/metrics")[0] == 200
+    assert relay_.ready["http"]["port"] == port
+    for host in ("127.0.0.1", "::1"):  # every address is those of both families
+        with contextlib.closing(http.client.HTTPConnection(host, port, timeout=60)) as connection:
+            connection.request("GET", "/metrics")
+            assert connection.getresponse().status == 200
+    relay_.write_config({"http": {"address": f"[::]:{port}"}})
+    assert relay_.cli("config", "reload") == {"reloaded": True, "restart": ["http.address"]}
 
 
 def test_folders_stay_until_a_restart(relay_, receiver_):
