@@ -12,7 +12,8 @@
 #include "cli/cli_commands.h"
 #include "conf/conf_doc.h"
 
-#define WORDS_MAX 3 // of a command's name
+#define WORDS_MAX 3    // of a command's name
+#define HELP_COLUMN 36 // of what a command is for, in lists
 
 const struct cli_option cli_common_options[] = {
     {"config", "FILE", "default: $POSTHASTE_CONFIG, else " CLI_USUAL_CONFIG},
@@ -329,10 +330,14 @@ void cli_help_command(const struct cli_command *command, struct buf *out)
 
 static void add_command_line(const struct cli_command *command, struct buf *out)
 {
-    char left[64];
-    snprintf(left, sizeof left, "%s%s%s", command->name, command->arguments ? " " : "",
-             command->arguments ? command->arguments : "");
-    buf_printf(out, "  %-36s %s\n", left, command->help);
+    struct buf left = {0};
+    buf_printf(&left, "%s%s%s", command->name, command->arguments ? " " : "",
+               command->arguments ? command->arguments : "");
+    buf_printf(out, "  %-*s", HELP_COLUMN, buf_cstr(&left));
+    if (left.len > HELP_COLUMN)
+        buf_printf(out, "\n  %-*s", HELP_COLUMN, "");
+    buf_printf(out, " %s\n", command->help);
+    buf_done(&left);
 }
 
 void cli_help_all(struct buf *out)
@@ -346,7 +351,7 @@ void cli_help_all(struct buf *out)
         add_option_line(o, out);
     buf_add_cstr(out, "\nexit codes:\n");
     for (const struct cli_exit_row *row = cli_exits; row->means; row++)
-        buf_printf(out, "  %2d  %s\n", (int)row->code, row->means);
+        buf_printf(out, "  %3d  %s\n", (int)row->code, row->means);
 }
 
 bool cli_help_group(const char *group, struct buf *out)
@@ -365,20 +370,39 @@ bool cli_help_group(const char *group, struct buf *out)
     return any;
 }
 
+static int fail_unknown(int words, char **argv)
+{
+    struct buf name = {0};
+    for (int i = 0; i < words; i++)
+        buf_printf(&name, "%s%s", i ? " " : "", argv[i]);
+    int exit = cli_fail(CLI_USAGE, "there is no command '%s'; see posthaste help", buf_cstr(&name));
+    buf_done(&name);
+    return exit;
+}
+
+static int help_configuration(struct bytes key, struct buf *out)
+{
+    if (conf_doc_text(key, out))
+        return CLI_OK;
+    return cli_fail(CLI_USAGE, "there is no key '%.*s'; see posthaste help configuration",
+                    BYTES_FMT(key));
+}
+
 static int run_help(struct cli *cli)
 {
     struct buf out = {0};
-    int words, exit = CLI_OK;
-    const struct cli_command *command =
-        cli_find(cli->arguments_count, (char **)(uintptr_t)cli->arguments, &words);
-    if (!cli->arguments_count)
+    int words, argc = cli->arguments_count, exit = CLI_OK;
+    char **argv = (char **)(uintptr_t)cli->arguments;
+    const struct cli_command *command = cli_find(argc, argv, &words);
+    if (!argc) {
         cli_help_all(&out);
-    else if (command && words == cli->arguments_count)
+    } else if (command && words == argc) {
         cli_help_command(command, &out);
-    else if (bytes_eq(cli_argument(cli, 0), BYTES("configuration")))
-        conf_doc_text(&out);
-    else if (cli->arguments_count > 1 || !cli_help_group(cli->arguments[0], &out))
-        exit = cli_fail(CLI_USAGE, "there is no command '%s'", cli->arguments[0]);
+    } else if (argc <= 2 && bytes_eq(cli_argument(cli, 0), BYTES("configuration"))) {
+        exit = help_configuration(cli_argument(cli, 1), &out);
+    } else if (argc > 1 || !cli_help_group(argv[0], &out)) {
+        exit = fail_unknown(argc, argv);
+    }
     fputs(buf_cstr(&out), stdout);
     buf_done(&out);
     return exit;
@@ -387,7 +411,7 @@ static int run_help(struct cli *cli)
 const struct cli_command cli_help = {
     .name = "help",
     .arguments = "[COMMAND]",
-    .help = "what there is, or how a command is used; help configuration: its keys",
+    .help = "what there is, or how a command is used; help configuration [KEY]: its keys",
     .arguments_max = WORDS_MAX,
     .no_config = true,
     .run = run_help,
@@ -416,10 +440,11 @@ static int print_help(const struct cli_command *command)
     return CLI_OK;
 }
 
+// Of a command that parses its options by itself, which may have a -h of its own.
 static bool asks_for_help(int argc, char **argv)
 {
-    for (int i = 0; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--help") == 0 || (argc == 1 && strcmp(argv[i], "-h") == 0))
             return true;
     return false;
 }
@@ -444,14 +469,18 @@ static int run_command(const struct cli_command *command, int argc, char **argv)
     return exit;
 }
 
-static int run_unknown(char **argv)
+// A group alone, which --help may be asked of; else no command.
+static int run_unknown(int argc, char **argv)
 {
     struct buf out = {0};
-    if (!cli_help_group(argv[0], &out))
-        buf_printf(&out, "posthaste: there is no command '%s'; see posthaste help\n", argv[0]);
-    fputs(buf_cstr(&out), stderr);
+    bool group = cli_help_group(argv[0], &out);
+    bool asked = group && argc == 2 && asks_for_help(1, argv + 1);
+    bool named = argc > 1 && argv[1][0] != '-';
+    if (!group || named)
+        fail_unknown(group ? 2 : 1, argv);
+    fputs(buf_cstr(&out), asked ? stdout : stderr);
     buf_done(&out);
-    return CLI_USAGE;
+    return asked ? CLI_OK : CLI_USAGE;
 }
 
 static int run_words(int argc, char **argv)
@@ -472,7 +501,7 @@ static int run_words(int argc, char **argv)
         if (bytes_eq(bytes_cstr(argv[0]), bytes_cstr(options[i].option)))
             return run_command(options[i].command, argc - 1, argv + 1);
     if (argc)
-        return run_unknown(argv);
+        return run_unknown(argc, argv);
     struct buf all = {0};
     cli_help_all(&all);
     fputs(buf_cstr(&all), stderr);

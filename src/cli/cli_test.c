@@ -186,8 +186,16 @@ static void test_help_lists_all(void **state)
 {
     struct buf all = {0}, group = {0};
     cli_help_all(&all);
-    for (int i = 0; i < cli_commands_count; i++)
-        assert_true(bytes_search(buf_bytes(&all), bytes_cstr(cli_commands[i]->name)) >= 0);
+    for (int i = 0; i < cli_commands_count; i++) {
+        struct bytes rest = buf_bytes(&all), line;
+        bool in_column = false; // however long its name and arguments are
+        assert_true(bytes_search(rest, bytes_cstr(cli_commands[i]->name)) >= 0);
+        while (bytes_cut(&rest, '\n', &line))
+            in_column =
+                in_column || bytes_eq(bytes_skip(line, 39), bytes_cstr(cli_commands[i]->help));
+        if (!in_column)
+            fail_msg("what %s is for is not in its column", cli_commands[i]->name);
+    }
     assert_true(cli_help_group("account", &group));
     assert_true(bytes_search(buf_bytes(&group), BYTES("account close")) >= 0);
     assert_true(bytes_search(buf_bytes(&group), BYTES("domain")) < 0 ||

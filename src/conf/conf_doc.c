@@ -30,10 +30,34 @@ static void add_text_row(const struct conf_param *param, struct buf *out)
                param->reloadable ? "; read again by SIGHUP" : "");
 }
 
-void conf_doc_text(struct buf *out)
+static void add_without_brackets(struct buf *out, struct bytes name)
 {
+    for (size_t i = 0; i < name.len; i++)
+        if (!ascii_is_one_of(name.at[i], "[]"))
+            buf_add_byte(out, name.at[i]);
+}
+
+// Is it the key `name` (both without brackets), or does it stand in that section?
+static bool is_within(const struct conf_param *param, struct bytes name)
+{
+    struct buf own = {0};
+    add_without_brackets(&own, bytes_cstr(param->name));
+    bool yes =
+        bytes_starts(buf_bytes(&own), name) && (own.len == name.len || own.at[name.len] == '.');
+    buf_done(&own);
+    return yes;
+}
+
+bool conf_doc_text(struct bytes name, struct buf *out)
+{
+    struct buf asked = {0};
+    size_t before = out->len;
+    add_without_brackets(&asked, name);
     for (uint32_t i = 0; i < conf_params_count; i++)
-        add_text_row(&conf_params[i], out);
+        if (!name.len || is_within(&conf_params[i], buf_bytes(&asked)))
+            add_text_row(&conf_params[i], out);
+    buf_done(&asked);
+    return out->len > before;
 }
 
 // What would be markup in a cell of a table.

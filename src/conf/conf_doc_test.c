@@ -58,13 +58,53 @@ static void test_doc_is_current(void **state)
 static void test_text_has_every_row(void **state)
 {
     struct buf text = {0};
-    conf_doc_text(&text);
+    assert_true(conf_doc_text(BYTES_NONE, &text));
     assert_true(
         bytes_search(buf_bytes(&text),
                      BYTES("limits.message_size\n    bytes of one message\n    a size from "
                            "64KiB to 2GiB, such as 25MiB or 200MB\n    default: 50MiB; read "
                            "again by SIGHUP\n")) >= 0);
     buf_done(&text);
+}
+
+// A key, or a section with all that is in it; lists with or without their brackets.
+static void test_text_of_a_key(void **state)
+{
+    static const struct {
+        const char *name, *first, *last;
+        int rows;
+    } cases[] = {
+        {"hostname", "hostname", "hostname", 1},
+        {"limits.message_size", "limits.message_size", "limits.message_size", 1},
+        {"http", "http", "http.address", 2},
+        {"log", "log", "log.level", 3},
+        {"listeners[].tls", "listeners[].tls", "listeners[].tls", 1},
+        {"listeners.tls", "listeners[].tls", "listeners[].tls", 1},
+        {"sendmail.accounts", "sendmail.accounts", "sendmail.accounts[].account", 3},
+        {"routes[].match", "routes[].match", "routes[].match.listener", 5},
+        {"host", NULL, NULL, 0},
+        {"hostname.x", NULL, NULL, 0},
+        {"message_size", NULL, NULL, 0},
+        {"limits.", NULL, NULL, 0},
+        {"[]", NULL, NULL, 0},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct buf text = {0};
+        struct bytes rest, line, name = BYTES_NONE;
+        int rows = 0;
+        assert_true(conf_doc_text(bytes_cstr(cases[i].name), &text) == (cases[i].rows > 0));
+        rest = buf_bytes(&text);
+        while (bytes_cut(&rest, '\n', &line)) {
+            if (!line.len || line.at[0] == ' ')
+                continue;
+            if (!rows++)
+                assert_true(bytes_eq(line, bytes_cstr(cases[i].first)));
+            name = line;
+        }
+        if (rows != cases[i].rows || (rows && !bytes_eq(name, bytes_cstr(cases[i].last))))
+            fail_msg("%s: %d rows, the last is %.*s", cases[i].name, rows, BYTES_FMT(name));
+        buf_done(&text);
+    }
 }
 
 static int write_doc(void)
@@ -84,7 +124,8 @@ static int write_doc(void)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest all[] = {cmocka_unit_test(test_doc_is_current),
-                                     cmocka_unit_test(test_text_has_every_row)};
+                                     cmocka_unit_test(test_text_has_every_row),
+                                     cmocka_unit_test(test_text_of_a_key)};
     CHECK(argc >= 2);
     path = argv[1];
     if (argc == 3 && strcmp(argv[2], "--write") == 0)

@@ -68,6 +68,46 @@ def test_all_commands_are_here():
     assert set(names) == set(COMMANDS), set(names) ^ set(COMMANDS)
 
 
+def plain(*arguments):
+    return subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+
+
+def test_help_is_everywhere():
+    """Of each command and each group, the same by three ways, on standard output, exit 0; what is none is a usage error that names it."""
+    groups = {name.split()[0] for name in COMMANDS if " " in name}
+    assert len(groups) > 10 and not groups & set(COMMANDS)
+    for name in [*COMMANDS, *groups]:
+        words = name.split()
+        ways = [plain("help", *words), plain(*words, "--help"), plain(*words, "-h")]
+        for done in ways:
+            assert done.returncode == 0 and done.stderr == "" and done.stdout == ways[0].stdout, (name, done)
+        assert f"usage: posthaste {name}" in ways[0].stdout
+        if name in groups:
+            assert set(re.findall(rf"^  ({name} [a-z]+)", ways[0].stdout, re.M)) == {one for one in COMMANDS if one.startswith(name + " ")}
+            for arguments, said in (((), ""), (("nosuch",), f"no command '{name} nosuch'"), (("nosuch", "--help"), f"no command '{name} nosuch'"), (("--json",), "")):
+                done = plain(name, *arguments)
+                assert done.returncode == 64 and done.stdout == "" and said in done.stderr and f"usage: posthaste {name} COMMAND" in done.stderr, (name, done)
+        else:
+            done = plain("help", *words, "nosuch")
+            assert done.returncode == 64 and (f"no command '{name} nosuch'" in done.stderr or name == "help" and "no command 'help nosuch'" in done.stderr), done
+    for done in (plain("help"), plain("--help"), plain("-h")):
+        assert done.returncode == 0 and done.stdout == plain("help").stdout and not done.stderr
+    for arguments in ((), ("nosuch",), ("nosuch", "--help"), ("help", "nosuch"), ("--json",)):
+        assert plain(*arguments).returncode == 64 and not plain(*arguments).stdout, arguments
+
+
+def test_help_of_the_configuration():
+    """All keys, a section, or one key."""
+    every = plain("help", "configuration")
+    assert every.returncode == 0 and "\nlimits.sessions\n" in every.stdout
+    one = plain("help", "configuration", "listeners.tls")
+    assert one.returncode == 0 and one.stdout.startswith("listeners[].tls\n    none (trusted") and one.stdout.count("default: ") == 1
+    section = plain("help", "configuration", "dkim")
+    assert re.findall(r"^\S+", section.stdout, re.M) == re.findall(r"^dkim\S*", every.stdout, re.M) and len(section.stdout) < len(every.stdout)
+    none = plain("help", "configuration", "limits.nosuch")
+    assert none.returncode == 64 and none.stdout == "" and "there is no key 'limits.nosuch'" in none.stderr
+
+
 @pytest.fixture
 def running(make_relay):
     relay = make_relay()
