@@ -87,9 +87,11 @@ static const struct cli_option *find_option(const struct cli_command *command, s
 
 bool cli_has_common(const struct cli_command *command, const struct cli_option *option)
 {
+    struct bytes name = bytes_cstr(option->name);
     if (command->run_itself)
-        return bytes_eq(bytes_cstr(option->name), BYTES("help"));
-    return !command->no_config || !bytes_eq(bytes_cstr(option->name), BYTES("config"));
+        return bytes_eq(name, BYTES("help"));
+    return !(command->no_config && bytes_eq(name, BYTES("config"))) &&
+           !(command->no_json && bytes_eq(name, BYTES("json")));
 }
 
 static bool is_given(const struct cli *cli, const struct cli_option *option)
@@ -346,7 +348,7 @@ void cli_help_all(struct buf *out)
                       "usage: posthaste COMMAND [OPTION...]\n\ncommands:\n");
     for (int i = 0; i < cli_commands_count; i++)
         add_command_line(cli_commands[i], out);
-    buf_add_cstr(out, "\noptions of every command:\n");
+    buf_add_cstr(out, "\noptions of most commands:\n");
     for (const struct cli_option *o = cli_common_options; o->name; o++)
         add_option_line(o, out);
     buf_add_cstr(out, "\nexit codes:\n");
@@ -414,6 +416,7 @@ const struct cli_command cli_help = {
     .help = "what there is, or how a command is used; help configuration [KEY]: its keys",
     .arguments_max = WORDS_MAX,
     .no_config = true,
+    .no_json = true,
     .run = run_help,
 };
 

@@ -48,7 +48,8 @@ struct cli_command {
     // Words that may stand as an argument, for completion: with `before` NULL those that others follow, else what may
     // follow that one, separated by spaces; NULL: it takes no such words.
     void (*argument_words)(const char *before, struct buf *out);
-    bool no_config;              // takes no --config
+    bool no_config; // takes no --config
+    bool no_json;   // takes no --json: what it prints has a form of its own, or it prints nothing
     int (*run)(struct cli *cli); // returns an enum cli_exit
     // Instead of run: parses its options by itself, and knows of the common ones only --help, which does not get
     // there; argv[0] is the command's name.

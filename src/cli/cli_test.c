@@ -23,7 +23,8 @@ static const struct cli_command command = {.name = "test thing",
                                            .options = options,
                                            .arguments_min = 1,
                                            .arguments_max = 2};
-static const struct cli_command bare = {.name = "bare", .help = "nothing", .no_config = true};
+static const struct cli_command bare = {
+    .name = "bare", .help = "nothing", .no_config = true, .no_json = true};
 
 static int split(char *text, char **out)
 {
@@ -114,15 +115,23 @@ static void test_parse_help(void **state)
     }
 }
 
-static void test_no_config(void **state)
+static void test_without_common_options(void **state)
 {
-    struct cli cli = {.command = &bare};
-    struct buf error = {0};
-    char *words[] = {(char[]){"--config"}, (char[]){"x"}};
-    bool help = false;
-    assert_int_equal(cli_parse(&cli, 2, words, &help, &error), CLI_USAGE);
-    assert_string_equal(buf_cstr(&error), "unknown option --config");
-    buf_done(&error);
+    static const char *const asked[] = {"--config", "--json"};
+    for (size_t i = 0; i < COUNT_OF(asked); i++) {
+        struct cli cli = {.command = &bare};
+        struct buf error = {0}, help_text = {0};
+        char word[16], *words[] = {word, (char[]){"x"}};
+        bool help = false;
+        snprintf(word, sizeof word, "%s", asked[i]);
+        assert_int_equal(cli_parse(&cli, 2, words, &help, &error), CLI_USAGE);
+        assert_true(bytes_starts(buf_bytes(&error), BYTES("unknown option --")) &&
+                    bytes_ends(buf_bytes(&error), bytes_cstr(asked[i])));
+        cli_help_command(&bare, &help_text);
+        assert_true(bytes_search(buf_bytes(&help_text), bytes_cstr(asked[i])) < 0);
+        buf_done(&error);
+        buf_done(&help_text);
+    }
 }
 
 static void test_find(void **state)
@@ -209,9 +218,12 @@ static void test_help_lists_all(void **state)
 int main(void)
 {
     const struct CMUnitTest all[] = {
-        cmocka_unit_test(test_parse),     cmocka_unit_test(test_parse_help),
-        cmocka_unit_test(test_no_config), cmocka_unit_test(test_find),
-        cmocka_unit_test(test_rows),      cmocka_unit_test(test_help_lists_all),
+        cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_parse_help),
+        cmocka_unit_test(test_without_common_options),
+        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_help_lists_all),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(all, NULL, NULL);

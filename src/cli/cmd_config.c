@@ -20,8 +20,6 @@ static int run_show(struct cli *cli)
     struct buf out = {0};
     if (!conf)
         return CLI_CONFIG;
-    if (cli->json)
-        return cli_fail_usage(cli, "a configuration is shown in YAML, not in JSON");
     conf_show(conf, cli_flag(cli, "defaults"), &out);
     return print(&out);
 }
@@ -39,6 +37,7 @@ const struct cli_command cli_config_show = {
             "What is printed can be used as a configuration itself. It is read from the file; a\n"
             "running service has it once it was started, or got SIGHUP, after the last change.\n",
     .options = show_options,
+    .no_json = true,
     .run = run_show,
 };
 

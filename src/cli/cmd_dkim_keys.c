@@ -389,5 +389,6 @@ const struct cli_command cli_dkim_zone = {
     .name = "dkim zone",
     .help = "print the records for the zone that domains' CNAMEs point into",
     .more = "Lines of a zone file, for domains.dkim_zone with domains.dkim: cname.\n",
+    .no_json = true,
     .run = run_zone,
 };

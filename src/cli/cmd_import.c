@@ -85,5 +85,6 @@ const struct cli_command cli_import_postfix = {
     .arguments_min = 1,
     .arguments_max = 2,
     .no_config = true,
+    .no_json = true,
     .run = run,
 };

@@ -20,5 +20,6 @@ const struct cli_command cli_serve = {
         "SIGHUP reads the configuration again; SIGTERM lets running transactions end and stops.\n"
         "The log goes to standard error.\n",
     .options = options,
+    .no_json = true,
     .run = run,
 };

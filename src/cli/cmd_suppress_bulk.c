@@ -410,5 +410,6 @@ const struct cli_command cli_suppress_export_command = {
     .name = "suppress export",
     .help = "print the list as CSV, as import takes it",
     .options = export_options,
+    .no_json = true,
     .run = run_export,
 };

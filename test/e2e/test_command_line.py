@@ -139,6 +139,29 @@ def test_output_that_cannot_be_written(running):
     assert running.cli("account", "show", "alice")["state"] == "active"  # nothing went into its files
 
 
+def is_json(text):
+    """An object, or one a line."""
+    try:
+        return bool(text) and all(isinstance(json.loads(one), dict) for one in ([text] if text.startswith("{\n") else text.splitlines()))
+    except ValueError:
+        return False
+
+
+def test_json_is_what_is_offered(running):
+    """Whose help has --json prints objects with it, and nothing else; to the others it is unknown."""
+    offering = set()
+    for name in RUN:
+        offers = re.search(r"^  --json ", plain("help", *name.split()).stdout, re.M)
+        done = run(running.config_file, name, [*RUN[name][0], "--json"])
+        said = done.stdout.decode()
+        if not offers:
+            assert name in OWN_OPTIONS or done.returncode == 64 and b"unknown option --json" in done.stderr and not said, (name, done)
+            continue
+        offering.add(name)
+        assert done.returncode != 64 and (is_json(said) or not said and (done.returncode or name.endswith((" list", " holds", " lanes", " find")) or name in ("events", "history"))), (name, done)
+    assert set(RUN) - offering == {"config show", "dkim zone", "help", "import postfix", "mailq", "newaliases", "suppress export"}
+
+
 BAD = [b"x" * 100_000, b"", b"\xff\xfe\x80", b"\x1b[31mred\x07", b"a\nb", b"' OR 1=1 --", b"../../etc/passwd", b"%s%n%d", b"-1", b"99999999999999999999",
        "ä@bücher.example".encode(), b"--"]
 
