@@ -90,7 +90,8 @@ const struct cli_command cli_upgrade = {
     .help = "go over to the program that is now installed, listening all the while",
     .more = "The new program checks the configuration first; if it refuses, the old one goes on "
             "and the\n"
-            "exit code is 65. Then running transactions have 2 s to end, and clients that connect\n"
-            "meanwhile wait. No mail is lost; a delivery that is cut is made again.\n",
+            "exit code is 65 (78: this command finds errors in the file itself). Then running\n"
+            "transactions have 2 s to end, and clients that connect meanwhile wait. No mail is lost;\n"
+            "a delivery that is cut is made again.\n",
     .run = run_upgrade,
 };

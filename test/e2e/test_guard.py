@@ -162,8 +162,12 @@ def test_upgrade_is_refused(relay_, receiver_, monkeypatch, tmp_path):
         assert run.returncode == 65 and "goes on" in run.stderr
     replace(program)
     good = relay_.config_file.read_text()
-    relay_.config_file.write_text(good + "nonsense: 1\n")
-    assert relay_.run("upgrade", check=False).returncode in (65, 78)
+    relay_.config_file.write_text(good + "nonsense: 1\n")  # for the command, which reads it, too
+    run = relay_.run("upgrade", check=False)
+    assert run.returncode == 78 and "unknown key 'nonsense'" in run.stderr
+    relay_.config_file.write_text(good + "bounce: {rules: /nonexistent}\n")  # for the new program alone
+    run = relay_.run("upgrade", check=False)
+    assert run.returncode == 65 and "refuses the configuration" in run.stderr
     relay_.config_file.write_text(good)
     assert relay_.relay_pid() == first
     send(relay_)
