@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "daemon/safe_folder.h"
 
 #define PIECE_BYTES ((size_t)1 << 20)
 #define TREE_DEPTH_MAX 4 // folders of a spool in each other
@@ -32,26 +33,72 @@ const struct passwd *cli_copy_user(const struct conf *conf)
     return st.st_uid != 0 ? getpwuid(st.st_uid) : NULL;
 }
 
+static int give(int fd, const struct passwd *user)
+{
+    return user && fchown(fd, user->pw_uid, user->pw_gid) != 0 ? errno : 0;
+}
+
 int cli_copy_give(const char *path, const struct passwd *user)
 {
-    return user && chown(path, user->pw_uid, user->pw_gid) != 0 ? errno : 0;
+    int fd = user ? safe_folder_open(path) : -1;
+    int e = user && fd < 0 ? errno : give(fd, user);
+    if (fd >= 0)
+        close(fd);
+    return e;
+}
+
+static bool is_itself(const char *name)
+{
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+static int open_folder(int at, const char *name)
+{
+    return openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+// Takes over `fd`.
+static int check_empty(int fd)
+{
+    struct dirent *entry;
+    bool empty = true;
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir)
+        return errno;
+    while ((entry = readdir(dir)))
+        if (!is_itself(entry->d_name))
+            empty = false;
+    closedir(dir);
+    return empty ? 0 : ENOTEMPTY;
 }
 
 int cli_copy_make_empty(const char *path, const struct passwd *user, bool *out_made)
 {
-    struct dirent *entry;
-    bool empty = true;
     *out_made = mkdir(path, 0700) == 0;
     if (!*out_made && errno != EEXIST)
         return errno;
-    DIR *dir = opendir(path);
-    if (!dir)
+    int fd = safe_folder_open(path);
+    if (fd < 0)
         return errno;
-    while ((entry = readdir(dir)))
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            empty = false;
-    closedir(dir);
-    return empty ? cli_copy_give(path, user) : ENOTEMPTY;
+    int e = check_empty(open_folder(fd, "."));
+    if (!e)
+        e = give(fd, user);
+    close(fd);
+    return e;
+}
+
+int cli_copy_make_new(const char *path, const char *below, const struct passwd *user)
+{
+    int fd = mkdir(path, 0700) == 0 ? safe_folder_open(path) : -1;
+    int inner = fd >= 0 && mkdirat(fd, below, 0700) == 0 ? open_folder(fd, below) : -1;
+    int e = inner < 0 ? errno : give(inner, user);
+    if (!e)
+        e = give(fd, user);
+    if (inner >= 0)
+        close(inner);
+    if (fd >= 0)
+        close(fd);
+    return e;
 }
 
 int cli_copy_fail(int e, const char *what, const char *path)
@@ -73,17 +120,44 @@ int cli_copy_sync_folder(const char *path)
     return e;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
+// The folder that a path ends in, and the name in it.
+static int open_above(const char *path, const char **out_name)
 {
-    (void)st;
-    (void)type;
-    (void)where;
-    return remove(path);
+    char above[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    *out_name = slash ? slash + 1 : path;
+    size_t len = slash == path ? 1 : slash ? (size_t)(slash - path) : 0;
+    if (len >= sizeof above) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    snprintf(above, sizeof above, "%.*s", (int)len, path);
+    return safe_folder_open(len ? above : ".");
+}
+
+static void remove_at(int at, const char *name, int depth)
+{
+    if (unlinkat(at, name, 0) == 0 || depth > TREE_DEPTH_MAX)
+        return;
+    struct dirent *entry;
+    int fd = open_folder(at, name);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    while (dir && (entry = readdir(dir)))
+        if (!is_itself(entry->d_name))
+            remove_at(fd, entry->d_name, depth + 1);
+    if (dir)
+        closedir(dir);
+    (void)unlinkat(at, name, AT_REMOVEDIR);
 }
 
 void cli_copy_remove(const char *path)
 {
-    (void)nftw(path, remove_one, TREE_DEPTH_MAX + 2, FTW_DEPTH | FTW_PHYS);
+    const char *name;
+    int fd = open_above(path, &name);
+    if (fd < 0)
+        return;
+    remove_at(fd, name, 0);
+    close(fd);
 }
 
 static uint64_t sized;
@@ -144,57 +218,72 @@ static int copy_bytes(struct cli_copy *c, int from, int to)
     return e;
 }
 
-static int copy_file(struct cli_copy *c, const char *from, const char *to)
+// Where something is, or is to be.
+struct place {
+    int at; // the folder
+    const char *name;
+};
+
+static int copy_file(struct cli_copy *c, struct place from, struct place to)
 {
-    int in = open(from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    int out = in < 0 ? -1 : open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    int e = out < 0 ? errno : copy_bytes(c, in, out);
+    struct stat st;
+    int in = openat(from.at, from.name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (in < 0)
+        return errno;
+    int e = fstat(in, &st) != 0 ? errno : S_ISREG(st.st_mode) ? 0 : EINVAL;
+    int out = e ? -1 : openat(to.at, to.name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (!e)
+        e = out < 0 ? errno : copy_bytes(c, in, out);
+    if (!e)
+        e = give(out, c->user);
     if (out >= 0 && close(out) != 0 && !e)
         e = errno;
-    if (in >= 0)
-        close(in);
-    if (!e)
-        e = cli_copy_give(to, c->user);
+    close(in);
     c->files++;
     return e;
 }
 
-static int copy_tree(struct cli_copy *c, const char *from, const char *to, int depth);
+static int copy_tree(struct cli_copy *c, struct place from, struct place to, int depth);
 
-static int copy_entry(struct cli_copy *c, const char *from, const char *to, const char *name,
-                      int depth)
+static int copy_one(struct cli_copy *c, struct place from, struct place to, int depth)
 {
-    struct arena arena = {0};
     struct stat st;
-    const char *source = arena_printf(&arena, "%s/%s", from, name).at;
-    const char *target = arena_printf(&arena, "%s/%s", to, name).at;
-    int e = lstat(source, &st) != 0 ? errno : 0;
-    if (!e && S_ISDIR(st.st_mode))
-        e = depth == TREE_DEPTH_MAX ? ELOOP : copy_tree(c, source, target, depth + 1);
-    else if (!e && S_ISREG(st.st_mode))
-        e = copy_file(c, source, target);
-    else if (!e)
-        e = EINVAL; // a backup has no such thing
-    arena_done(&arena);
-    return e;
+    if (fstatat(from.at, from.name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno;
+    if (!S_ISDIR(st.st_mode))
+        return S_ISREG(st.st_mode) ? copy_file(c, from, to) : EINVAL; // a backup has no such thing
+    return depth > TREE_DEPTH_MAX ? ELOOP : copy_tree(c, from, to, depth);
 }
 
-static int copy_tree(struct cli_copy *c, const char *from, const char *to, int depth)
+// Takes over `in`.
+static int copy_entries(struct cli_copy *c, int in, int out, int depth)
 {
     struct dirent *entry;
     int e = 0;
-    DIR *dir = opendir(from);
-    if (!dir || mkdir(to, 0700) != 0)
-        e = errno;
+    DIR *dir = fdopendir(in);
+    if (!dir)
+        return errno;
     while (!e && (entry = readdir(dir)))
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-            strcmp(entry->d_name, "lock") != 0)
-            e = copy_entry(c, from, to, entry->d_name, depth);
-    if (dir)
-        closedir(dir);
+        if (!is_itself(entry->d_name) && strcmp(entry->d_name, "lock") != 0)
+            e = copy_one(c, (struct place){in, entry->d_name}, (struct place){out, entry->d_name},
+                         depth + 1);
+    closedir(dir);
+    return e;
+}
+
+static int copy_tree(struct cli_copy *c, struct place from, struct place to, int depth)
+{
+    int out = mkdirat(to.at, to.name, 0700) != 0 ? -1 : open_folder(to.at, to.name);
+    if (out < 0)
+        return errno;
+    int in = open_folder(from.at, from.name);
+    int e = in < 0 ? errno : copy_entries(c, in, out, depth);
     if (!e)
-        e = cli_copy_give(to, c->user);
-    return e ? e : cli_copy_sync_folder(to);
+        e = give(out, c->user);
+    if (!e)
+        e = fsync(out) != 0 ? errno : 0;
+    close(out);
+    return e;
 }
 
 void cli_copy_begin(struct cli *cli, struct cli_copy *c, const struct passwd *user)
@@ -211,9 +300,15 @@ void cli_copy_end(struct cli_copy *c)
 
 int cli_copy_part(struct cli_copy *c, const char *from, const char *to)
 {
-    struct stat st;
+    struct place source, target = {.at = -1};
     c->failed = to;
-    if (lstat(from, &st) != 0)
-        return errno;
-    return S_ISDIR(st.st_mode) ? copy_tree(c, from, to, 0) : copy_file(c, from, to);
+    source.at = open_above(from, &source.name);
+    if (source.at >= 0)
+        target.at = open_above(to, &target.name);
+    int e = target.at < 0 ? errno : copy_one(c, source, target, 0);
+    if (target.at >= 0)
+        close(target.at);
+    if (source.at >= 0)
+        close(source.at);
+    return e;
 }

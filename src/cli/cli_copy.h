@@ -2,6 +2,9 @@
 //
 // cli_copy - files and folders of a backup copied, with progress, until it is interrupted
 //
+// What root copies, gives away or removes may lie in folders of the service's user: it is done by descriptors, and links
+// there are not followed (daemon/safe_folder.h).
+//
 // Functions that return an int without saying what: 0 or an errno value; EINTR: interrupted (cli_progress.h).
 #pragma once
 
@@ -26,6 +29,8 @@ const struct passwd *cli_copy_user(const struct conf *conf);
 int cli_copy_give(const char *path, const struct passwd *user);
 // Makes a folder, or takes an empty one.
 int cli_copy_make_empty(const char *path, const struct passwd *user, bool *out_made);
+// Makes a folder, and `below` in it, which are not there.
+int cli_copy_make_new(const char *path, const char *below, const struct passwd *user);
 int cli_copy_sync_folder(const char *path);
 void cli_copy_remove(const char *path);   // with all that is in it; what is not there is fine
 uint64_t cli_copy_size(const char *path); // bytes of all files in it

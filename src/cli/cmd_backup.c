@@ -8,6 +8,7 @@
 // leaves nothing behind; what a command that was killed left in STATE goes with the next backup.
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <json-c/json.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 #include "cli/cli_control.h"
 #include "cli/cli_copy.h"
 #include "cli/cli_store.h"
+#include "sys/sys.h"
 
 // In the order in which they are put there.
 static const char *const PARTS[] = {"return-key", "scram-secret", "spool", "suppressions.db",
@@ -46,9 +48,9 @@ static void remove_remains(struct cli *cli, const char *state)
     DIR *dir = opendir(state);
     while (dir && (entry = readdir(dir))) {
         uint64_t pid;
-        struct bytes name = bytes_cstr(entry->d_name);
-        if (bytes_starts(name, BYTES("backup.")) &&
-            bytes_to_u64(bytes_skip(name, 7), INT32_MAX, &pid) == OK && pid > 0 &&
+        struct bytes rest = bytes_cstr(entry->d_name), word;
+        if (bytes_cut(&rest, '.', &word) && bytes_eq(word, BYTES("backup")) &&
+            bytes_cut(&rest, '.', &word) && bytes_to_u64(word, INT32_MAX, &pid) == OK && pid > 0 &&
             kill((pid_t)pid, 0) != 0 && errno == ESRCH)
             cli_copy_remove(in_folder(cli, state, entry->d_name));
     }
@@ -60,10 +62,7 @@ static void remove_remains(struct cli *cli, const char *state)
 static int write_backup(struct cli *cli, const char *made, const struct passwd *user)
 {
     struct json_object *answer = NULL, *request = json_object_new_object();
-    bool is_new;
-    int e = cli_copy_make_empty(made, user, &is_new);
-    if (!e)
-        e = cli_copy_make_empty(in_folder(cli, made, "spool"), user, &is_new);
+    int e = cli_copy_make_new(made, "spool", user);
     json_add_text(request, "to", bytes_cstr(made));
     int exit = e ? cli_copy_fail(e, "cannot write in", made)
                  : cli_ask_work(cli, "/v1/backup", request, &answer);
@@ -156,7 +155,11 @@ static int run_backup(struct cli *cli)
     if (e)
         return cli_copy_fail(e, "cannot back up to", to);
     remove_remains(cli, conf->state.at);
-    const char *made = arena_printf(&cli->arena, "%s/backup.%d", conf->state.at, getpid()).at;
+    // A name that nobody has taken before.
+    uint64_t random;
+    sys_random(&random, sizeof random);
+    const char *made =
+        arena_printf(&cli->arena, "%s/backup.%d.%016" PRIx64, conf->state.at, getpid(), random).at;
     cli_interrupt_catch();
     exit = write_backup(cli, made, user);
     if (!exit)

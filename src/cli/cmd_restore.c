@@ -126,7 +126,7 @@ static int make_mark(struct restore *r)
     if (e)
         return e;
     r->copy.failed = r->mark;
-    int fd = open(r->mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    int fd = open(r->mark, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return errno;
     close(fd);

@@ -714,6 +714,24 @@ def test_health(relay_):
 
 # ---- backup ----------------------------------------------------------------------------------------------
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives folders to another user")
+def test_backup_gives_nothing_else_away(make_relay, tmp_path):
+    """What the service's user puts in STATE, links where root is to make a folder, leads to nothing of root's."""
+    relay = make_relay()
+    state, victim = pathlib.Path(relay.config["state"]), tmp_path / "victim"
+    victim.mkdir()
+    os.chown(state, 65534, 65534)  # by which the command knows the service's user
+    last = int(pathlib.Path("/proc/loadavg").read_text().split()[-1])
+    for pid in range(last, last + 3000):
+        (state / f"backup.{pid}").symlink_to(victim)
+    relay.run("backup", tmp_path / "copy", check=False)  # this relay is root's: it cannot write what is another's
+    assert (victim.stat().st_uid, list(victim.iterdir())) == (0, [])
+    (tmp_path / "taken").symlink_to(victim)
+    os.chown(tmp_path, 65534, 65534)
+    assert relay.run("backup", tmp_path / "taken", check=False).returncode == 65
+    assert victim.stat().st_uid == 0
+
+
 def test_backup_and_restore(make_relay, receiver_, tmp_path):
     relay = make_relay({"retry": {"first": "1h", "max": "1h", "lifetime": "1d"}})
     relay.add_account("alice", domains=["client.test"])
