@@ -88,10 +88,11 @@ static int run_upgrade(struct cli *cli)
 const struct cli_command cli_upgrade = {
     .name = "upgrade",
     .help = "go over to the program that is now installed, listening all the while",
-    .more = "The new program checks the configuration first; if it refuses, the old one goes on "
-            "and the\n"
-            "exit code is 65 (78: this command finds errors in the file itself). Then running\n"
-            "transactions have 2 s to end, and clients that connect meanwhile wait. No mail is lost;\n"
-            "a delivery that is cut is made again.\n",
+    .more =
+        "The new program checks the configuration first; if it refuses, the old one goes on "
+        "and the\n"
+        "exit code is 65 (78: this command finds errors in the file itself). Then running\n"
+        "transactions have 2 s to end, and clients that connect meanwhile wait. No mail is lost;\n"
+        "a delivery that is cut is made again.\n",
     .run = run_upgrade,
 };

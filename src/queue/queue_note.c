@@ -9,6 +9,7 @@
 // just now (law 7: never too few).
 #include "queue/queue_inside.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -60,7 +61,7 @@ static void add_last(const struct queue_lane *l, uint32_t reserve, struct queue_
     else if (left_us > 0)
         buf_printf(out, " last=%lld", (long long)((now.mono.us - l->last_us[SHARE_ALL]) / 1000));
     if (left_us > 0)
-        buf_printf(out, " rested=%lld", (long long)(left_us / 1000 + 1));
+        buf_printf(out, " rested=%" PRId64, left_us / 1000 + 1);
 }
 
 static int64_t debt_ms(const struct queue_lane *l, struct queue_now now)

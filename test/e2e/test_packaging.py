@@ -80,7 +80,7 @@ ASKED = [
     ("posthaste d", {"doctor", "domain", "dkim"}),
     ("posthaste queue re", {"release", "retry"}),
     ("posthaste queue hold --d", {"--domain", "--dry-run"}),
-    ("posthaste help queue ho", {"hold"}),
+    ("posthaste help queue ho", {"hold", "holds"}),
     ("posthaste account add --class ", {"transactional", "personal", "bulk"}),
     ("posthaste suppress add a@example.org --reason c", {"complaint"}),
     ("posthaste account set shop pre", {"preflight"}),
