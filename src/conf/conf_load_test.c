@@ -306,17 +306,32 @@ static void test_sense(void **state)
 
 static void test_broken_yaml(void **state)
 {
-    static const char *const cases[] = {
-        "hostname: [a\n", "hostname: \"a\n", "\thostname: a\n", "a: b: c\n", "{", "%YAML 9\n---\n"};
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct conf *conf = NULL;
-        struct buf errors = {0};
-        assert_int_equal(conf_load_text(bytes_cstr(cases[i]), "t.yaml", "/", &conf, &errors),
-                         E_SYNTAX);
-        if (!bytes_starts(buf_bytes(&errors), BYTES("t.yaml:")))
-            fail_msg("%s: %s", cases[i], buf_cstr(&errors));
-        buf_done(&errors);
-    }
+    static const struct {
+        const char *text, *want;
+    } cases[] = {
+        {"hostname: [a\n",
+         "t.yaml:2:1: error: did not find expected ',' or ']' while parsing a flow "
+         "sequence, which begins in line 1\n"},
+        {"hostname: \"a\n", "t.yaml:2:1: error: found unexpected end of stream"},
+        {"\thostname: a\n", "t.yaml:1:1: error: a tab cannot indent; use spaces\n"},
+        {HOST "tls:\n \tcertificate: a\n", "t.yaml:3:2: error: a tab cannot indent"},
+        {"a: b: c\n", "t.yaml:1:5: error: no ':' can stand here: is the line indented"},
+        {"a: @b\n",
+         "t.yaml:1:4: error: a text cannot begin with this character; put it in quotes\n"},
+        {"{", "t.yaml:2:1: error: did not find expected node content"},
+        {"%YAML 9\n---\n", "t.yaml:1:8: error: "},
+        {"a: b\nc: \xef\xbf\xbf\n", "t.yaml:2:1: error: control characters are not allowed\n"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        assert_refused(cases[i].text, cases[i].want);
+}
+
+static void test_byte_order_mark(void **state)
+{
+    struct conf *conf = NULL;
+    struct buf errors = {0};
+    assert_int_equal(conf_load_text(BYTES("\xef\xbb\xbf" HOST), "t.yaml", "/", &conf, &errors), OK);
+    conf_free(conf);
 }
 
 static void test_many_errors_are_counted(void **state)
@@ -430,6 +445,7 @@ int main(void)
         cmocka_unit_test(test_errors_golden),
         cmocka_unit_test(test_sense),
         cmocka_unit_test(test_broken_yaml),
+        cmocka_unit_test(test_byte_order_mark),
         cmocka_unit_test(test_many_errors_are_counted),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_named_files),

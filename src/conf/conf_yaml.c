@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// How it works: libfyaml's events (not its document, whose check for duplicate keys is quadratic)
-// build our own nodes. `struct builder` keeps the open maps and lists; a map alternates between key
-// and value.
+// How it works: libyaml's events build our own nodes. `struct builder` keeps the open maps and
+// lists; a map alternates between key and value.
 #include "conf/conf_yaml.h"
 
-#include <libfyaml.h>
+#include <yaml.h>
 
 #include "base/check.h"
 #include "base/map.h"
@@ -29,14 +28,16 @@ struct builder {
     bool failed; // stop: the tree makes no sense any more
 };
 
-static struct conf_place token_place(struct fy_token *token)
+static struct conf_place mark_place(const yaml_mark_t *mark)
 {
-    const struct fy_mark *start = token ? fy_token_start_mark(token) : NULL;
-    const struct fy_mark *end = token ? fy_token_end_mark(token) : NULL;
-    if (!start)
-        return (struct conf_place){0};
-    struct conf_place place = {(uint32_t)start->line + 1, (uint32_t)start->column + 1, 1};
-    if (end && end->line == start->line && end->column > start->column)
+    return (struct conf_place){(uint32_t)mark->line + 1, (uint32_t)mark->column + 1, 1};
+}
+
+static struct conf_place event_place(const yaml_event_t *event)
+{
+    const yaml_mark_t *start = &event->start_mark, *end = &event->end_mark;
+    struct conf_place place = mark_place(start);
+    if (end->line == start->line && end->column > start->column)
         place.length = (uint32_t)(end->column - start->column);
     return place;
 }
@@ -100,17 +101,18 @@ static void add_node(struct builder *b, struct conf_node *node)
 }
 
 static struct conf_node *new_node(struct builder *b, enum conf_node_kind kind,
-                                  struct fy_token *token)
+                                  const yaml_event_t *event)
 {
     struct conf_node *node = arena_new(b->arena, sizeof *node);
     node->kind = kind;
-    node->place = token_place(token);
+    if (event)
+        node->place = event_place(event);
     return node;
 }
 
-static void open_level(struct builder *b, enum conf_node_kind kind, struct fy_token *token)
+static void open_level(struct builder *b, enum conf_node_kind kind, const yaml_event_t *event)
 {
-    struct conf_node *node = new_node(b, kind, token);
+    struct conf_node *node = new_node(b, kind, event);
     add_node(b, node);
     if (b->failed)
         return;
@@ -127,82 +129,114 @@ static void close_level(struct builder *b)
     map_done(&b->levels[--b->depth].keys);
 }
 
-static void add_scalar(struct builder *b, struct fy_token *token)
+static void add_scalar(struct builder *b, const yaml_event_t *event)
 {
-    struct conf_node *node = new_node(b, CONF_NODE_SCALAR, token);
-    size_t len = 0;
-    const char *text = token ? fy_token_get_text(token, &len) : NULL;
-    node->text = arena_dup(b->arena, bytes_of(text, text ? len : 0));
-    node->quoted = token && fy_token_scalar_style(token) != FYSS_PLAIN;
+    bool is_plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+    bool is_absent = is_plain && event->start_mark.index == event->end_mark.index;
+    struct conf_node *node = new_node(b, CONF_NODE_SCALAR, is_absent ? NULL : event);
+    node->text = arena_dup(b->arena, bytes_of(event->data.scalar.value, event->data.scalar.length));
+    node->quoted = !is_plain;
     if (bytes_find(node->text, 0) >= 0)
         fail(b, node->place, "a NUL character is not allowed");
     add_node(b, node);
 }
 
-static void refuse_extras(struct builder *b, struct fy_token *anchor, struct fy_token *tag)
+static void refuse_extras(struct builder *b, const yaml_event_t *event, const void *anchor,
+                          const void *tag)
 {
     if (anchor)
-        fail(b, token_place(anchor), "anchors and aliases are not supported");
+        fail(b, event_place(event), "anchors and aliases are not supported");
     if (tag)
-        fail(b, token_place(tag), "tags are not supported");
+        fail(b, event_place(event), "tags are not supported");
 }
 
-static void take_event(struct builder *b, struct fy_event *event)
+static void take_event(struct builder *b, const yaml_event_t *event)
 {
     switch (event->type) {
-    case FYET_DOCUMENT_START:
+    case YAML_DOCUMENT_START_EVENT:
         if (b->documents++)
-            fail(b, token_place(event->document_start.document_start),
-                 "a second document in the file; remove the '---'");
+            fail(b, event_place(event), "a second document in the file; remove the '---'");
         break;
-    case FYET_MAPPING_START:
-        refuse_extras(b, event->mapping_start.anchor, event->mapping_start.tag);
-        open_level(b, CONF_NODE_MAP, event->mapping_start.mapping_start);
+    case YAML_MAPPING_START_EVENT:
+        refuse_extras(b, event, event->data.mapping_start.anchor, event->data.mapping_start.tag);
+        open_level(b, CONF_NODE_MAP, event);
         break;
-    case FYET_SEQUENCE_START:
-        refuse_extras(b, event->sequence_start.anchor, event->sequence_start.tag);
-        open_level(b, CONF_NODE_LIST, event->sequence_start.sequence_start);
+    case YAML_SEQUENCE_START_EVENT:
+        refuse_extras(b, event, event->data.sequence_start.anchor, event->data.sequence_start.tag);
+        open_level(b, CONF_NODE_LIST, event);
         break;
-    case FYET_MAPPING_END:
-    case FYET_SEQUENCE_END:
+    case YAML_MAPPING_END_EVENT:
+    case YAML_SEQUENCE_END_EVENT:
         close_level(b);
         break;
-    case FYET_SCALAR:
-        refuse_extras(b, event->scalar.anchor, event->scalar.tag);
-        add_scalar(b, event->scalar.value);
+    case YAML_SCALAR_EVENT:
+        refuse_extras(b, event, event->data.scalar.anchor, event->data.scalar.tag);
+        add_scalar(b, event);
         break;
-    case FYET_ALIAS:
-        refuse_extras(b, event->alias.anchor, NULL);
+    case YAML_ALIAS_EVENT:
+        refuse_extras(b, event, event->data.alias.anchor, NULL);
         break;
     default:
         break;
     }
 }
 
-// libfyaml's own complaints, in our form.
-static void take_diagnostics(struct builder *b, struct fy_diag *diag)
+// The line of a byte.
+static struct conf_place offset_place(struct bytes text, size_t offset)
 {
-    void *cursor = NULL;
-    struct fy_diag_error *e;
-    bool any = false;
-    while ((e = fy_diag_errors_iterate(diag, &cursor))) {
-        if (e->type < FYET_ERROR || !e->msg)
-            continue;
-        struct conf_place place = {e->line > 0 ? (uint32_t)e->line : 0,
-                                   e->column > 0 ? (uint32_t)e->column : 1, 1};
-        conf_errors_add(b->errors, place, "%s", e->msg);
-        any = true;
-    }
-    if (!any)
-        conf_errors_add(b->errors, (struct conf_place){0}, "this is not valid YAML");
+    struct conf_place place = {1, 1, 1};
+    struct bytes before = bytes_first(text, offset);
+    for (ptrdiff_t i; (i = bytes_find(before, '\n')) >= 0; place.line++)
+        before = bytes_skip(before, (size_t)i + 1);
+    return place;
 }
 
-static void read_events(struct builder *b, struct fy_parser *parser)
+// Only the blanks before a mark have been read there: its column counts bytes.
+static bool is_tab(struct bytes text, const yaml_mark_t *mark)
 {
-    struct fy_event *event;
-    while (!b->failed && (event = fy_parser_parse(parser))) {
-        take_event(b, event);
-        fy_parser_event_free(parser, event);
+    struct bytes line = {0};
+    for (size_t i = 0; i <= mark->line; i++)
+        if (!bytes_cut(&text, '\n', &line))
+            return false;
+    return mark->column < line.len && line.at[mark->column] == '\t';
+}
+
+// libyaml's own complaint, in our form, and what would be right where that can be told.
+static void take_problem(struct builder *b, struct bytes text, const yaml_parser_t *parser)
+{
+    const yaml_mark_t *mark = &parser->problem_mark, *from = &parser->context_mark;
+    struct conf_place place = mark_place(mark);
+    struct bytes problem = bytes_cstr(parser->problem);
+    if (parser->error == YAML_READER_ERROR)
+        fail(b, offset_place(text, parser->problem_offset), parser->problem);
+    else if (bytes_eq(problem, BYTES("mapping values are not allowed in this context")))
+        fail(b, place,
+             "no ':' can stand here: is the line indented as its neighbours are? a text with ': ' "
+             "needs quotes");
+    else if (bytes_eq(problem, BYTES("found character that cannot start any token")))
+        fail(b, place,
+             is_tab(text, mark) ? "a tab cannot indent; use spaces"
+                                : "a text cannot begin with this character; put it in quotes");
+    else if (parser->context && from->line != mark->line)
+        conf_errors_add(b->errors, place, "%s %s, which begins in line %zu", parser->problem,
+                        parser->context, from->line + 1);
+    else
+        fail(b, place, parser->problem);
+    b->failed = true;
+}
+
+static void read_events(struct builder *b, struct bytes text, yaml_parser_t *parser)
+{
+    bool at_end = false;
+    while (!b->failed && !at_end) {
+        yaml_event_t event;
+        if (!yaml_parser_parse(parser, &event)) {
+            take_problem(b, text, parser);
+            return;
+        }
+        at_end = event.type == YAML_STREAM_END_EVENT;
+        take_event(b, &event);
+        yaml_event_delete(&event);
     }
 }
 
@@ -225,27 +259,15 @@ struct conf_node *conf_yaml_parse(struct bytes text, struct arena *arena,
 {
     if (!is_text(text, errors))
         return NULL;
-    struct fy_diag_cfg diag_cfg;
-    fy_diag_cfg_default(&diag_cfg);
-    diag_cfg.fp = NULL;
-    struct fy_diag *diag = fy_diag_create(&diag_cfg);
-    CHECK(diag);
-    fy_diag_set_collect_errors(diag, true);
-    struct fy_parse_cfg cfg = {
-        .flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_ALLOW_DUPLICATE_KEYS, .diag = diag};
-    struct fy_parser *parser = fy_parser_create(&cfg);
-    CHECK(parser);
+    yaml_parser_t parser;
+    CHECK(yaml_parser_initialize(&parser));
+    yaml_parser_set_input_string(&parser, (const unsigned char *)(text.len ? text.at : ""),
+                                 text.len);
     struct builder b = {.arena = arena, .errors = errors};
-    if (fy_parser_set_string(parser, text.len ? text.at : "", text.len) == 0)
-        read_events(&b, parser);
-    if (!b.failed && fy_parser_get_stream_error(parser)) {
-        take_diagnostics(&b, diag);
-        b.failed = true;
-    }
+    read_events(&b, text, &parser);
     while (b.depth)
         close_level(&b);
-    fy_parser_destroy(parser);
-    fy_diag_destroy(diag);
+    yaml_parser_delete(&parser);
     if (b.failed)
         return NULL;
     return b.root ? b.root : new_node(&b, CONF_NODE_MAP, NULL);

@@ -6,13 +6,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-// libfyaml 0.7.12 leaks a few KiB on some malformed flow collections; ours would still be told.
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:libfyaml.so";
-}
-
 static void check_promises(const struct conf *conf)
 {
     CHECK(conf->hostname.len && conf->listeners_count);
