@@ -16,9 +16,9 @@ def run(*command, **options):
 
 
 def commands():
-    """The names of all commands, as `posthaste help` lists them."""
+    """The names of all commands, as `posthaste help` lists them, what is too long with its help on the next line."""
     lines = run(BINARY, "help").stdout.split("commands:\n")[1].split("\n\n")[0].splitlines()
-    return [re.match(r"  ([a-z-]+( [a-z-]+)*?)(?=  | [-A-Z\[])", line).group(1) for line in lines]
+    return [re.match(r"  ([a-z-]+( [a-z-]+)*?)(?=  | [-A-Z\[])", line).group(1) for line in lines if line[2] != " "]
 
 
 def options(command):
