@@ -4,6 +4,8 @@
 // lists; a map alternates between key and value.
 #include "conf/conf_yaml.h"
 
+#include <string.h>
+
 #include <yaml.h>
 
 #include "base/check.h"
@@ -191,37 +193,58 @@ static struct conf_place offset_place(struct bytes text, size_t offset)
     return place;
 }
 
-// Only the blanks before a mark have been read there: its column counts bytes.
-static bool is_tab(struct bytes text, const yaml_mark_t *mark)
+// The byte at a mark, whose column counts characters; 0 where there is none.
+static char char_at(struct bytes text, const yaml_mark_t *mark)
 {
     struct bytes line = {0};
     for (size_t i = 0; i <= mark->line; i++)
         if (!bytes_cut(&text, '\n', &line))
-            return false;
-    return mark->column < line.len && line.at[mark->column] == '\t';
+            return 0;
+    size_t at = 0;
+    for (size_t left = mark->column; at < line.len; at++)
+        if (((unsigned char)line.at[at] & 0xc0) != 0x80 &&
+            left-- == 0) // the first byte of a character
+            return line.at[at];
+    return 0;
 }
 
-// libyaml's own complaint, in our form, and what would be right where that can be told.
+// What would be right, for the complaints of libyaml that people meet most.
+static const struct {
+    const char *problem;
+    char at; // it is about this character; 0: any
+    const char *text;
+} hints[] = {
+    {"found character that cannot start any token", '\t', "a tab cannot indent; use spaces"},
+    {"found a tab character that violates indentation", 0, "a tab cannot indent; use spaces"},
+    {"found character that cannot start any token", 0,
+     "a text cannot begin with this character; put it in quotes"},
+    {"did not find expected node content", ':',
+     "within [ ] and { } a text that begins with ':' needs quotes"},
+    {"mapping values are not allowed in this context", 0,
+     "no ':' can stand here: is the line indented as its neighbours are? a text with ': ' needs "
+     "quotes"},
+};
+
+static const char *hint_for(const char *problem, char at)
+{
+    for (size_t i = 0; i < COUNT_OF(hints); i++)
+        if (strcmp(hints[i].problem, problem) == 0 && (!hints[i].at || hints[i].at == at))
+            return hints[i].text;
+    return NULL;
+}
+
 static void take_problem(struct builder *b, struct bytes text, const yaml_parser_t *parser)
 {
     const yaml_mark_t *mark = &parser->problem_mark, *from = &parser->context_mark;
-    struct conf_place place = mark_place(mark);
-    struct bytes problem = bytes_cstr(parser->problem);
+    CHECK(parser->problem); // else there was no memory
+    const char *hint = hint_for(parser->problem, char_at(text, mark));
     if (parser->error == YAML_READER_ERROR)
         fail(b, offset_place(text, parser->problem_offset), parser->problem);
-    else if (bytes_eq(problem, BYTES("mapping values are not allowed in this context")))
-        fail(b, place,
-             "no ':' can stand here: is the line indented as its neighbours are? a text with ': ' "
-             "needs quotes");
-    else if (bytes_eq(problem, BYTES("found character that cannot start any token")))
-        fail(b, place,
-             is_tab(text, mark) ? "a tab cannot indent; use spaces"
-                                : "a text cannot begin with this character; put it in quotes");
-    else if (parser->context && from->line != mark->line)
-        conf_errors_add(b->errors, place, "%s %s, which begins in line %zu", parser->problem,
-                        parser->context, from->line + 1);
+    else if (hint || !parser->context || from->line == mark->line)
+        fail(b, mark_place(mark), hint ? hint : parser->problem);
     else
-        fail(b, place, parser->problem);
+        conf_errors_add(b->errors, mark_place(mark), "%s %s, which begins in line %zu",
+                        parser->problem, parser->context, from->line + 1);
     b->failed = true;
 }
 
