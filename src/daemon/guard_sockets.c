@@ -246,12 +246,13 @@ static bool take_from_renamed(struct guard_sockets *sockets, struct guard_socket
 }
 
 // A socket of the service manager's is that of whoever has its address. Whether it takes IPv4 at "[::]:PORT", too, is
-// the manager's to say.
-static void adopt_activated(struct guard_sockets *sockets, const struct place *p)
+// the manager's to say; so it can't be told from the socket what it was adopted as.
+static void adopt(struct guard_sockets *sockets, const struct place *p)
 {
     for (int i = 0; i < sockets->count && !find(sockets, p); i++) {
         struct guard_socket *s = &sockets->at[i];
-        if (!is_at(s, BYTES(ACTIVATED), p->asked))
+        if (!is_at(s, BYTES(ACTIVATED), p->asked) &&
+            !(s->family_untold && is_at(s, p->name, p->asked)))
             continue;
         snprintf(s->name, sizeof s->name, "%.*s", BYTES_FMT(p->name));
         s->any_family = p->any_family;
@@ -260,10 +261,12 @@ static void adopt_activated(struct guard_sockets *sockets, const struct place *p
 
 static bool keep_one(struct guard_sockets *sockets, const struct place *p)
 {
-    adopt_activated(sockets, p);
+    adopt(sockets, p);
     struct guard_socket *s = find(sockets, p);
-    if (s)
+    if (s) {
         s->wanted = true;
+        s->family_untold = false;
+    }
     return s;
 }
 
@@ -364,14 +367,19 @@ int guard_sockets_open(struct guard_sockets *sockets, const struct conf *conf, b
     return err;
 }
 
-// One line a socket: descriptor, name, address as configured. Names hold no spaces (the table of parameters).
+#define ANY_FAMILY "any "
+#define ONE_FAMILY "one "
+
+// One line a socket: descriptor, name, any_family, address as configured. Names hold no spaces (the table of
+// parameters), the path of a Unix socket may.
 int guard_sockets_leave(const struct guard_sockets *sockets, struct buf *out)
 {
     for (int i = 0; i < sockets->count; i++) {
         const struct guard_socket *s = &sockets->at[i];
         if (fcntl(s->fd, F_SETFD, 0) == -1)
             return E_IO;
-        buf_printf(out, "%d %s %s\n", s->fd, s->name, s->asked);
+        buf_printf(out, "%d %s %s%s\n", s->fd, s->name, s->any_family ? ANY_FAMILY : ONE_FAMILY,
+                   s->asked);
     }
     return OK;
 }
@@ -382,15 +390,14 @@ void guard_sockets_keep(const struct guard_sockets *sockets)
         (void)fcntl(sockets->at[i].fd, F_SETFD, FD_CLOEXEC);
 }
 
-// Was it asked for as "*:PORT"? Then it takes both families, or IPv4 at the address of IPv6, as the host has no other.
-static bool takes_any_family(const struct guard_socket *s)
+// Older programs leave lines without this word.
+static void take_family(struct guard_socket *s, struct bytes *asked)
 {
-    int v6only = 1;
-    socklen_t len = sizeof v6only;
-    if (s->address.kind == SYS_ADDR_IP4)
-        return s->asked[0] == '[';
-    return s->address.kind == SYS_ADDR_IP6 &&
-           getsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len) == 0 && !v6only;
+    struct bytes word;
+    s->any_family = bytes_starts(*asked, BYTES(ANY_FAMILY));
+    s->family_untold = !s->any_family && !bytes_starts(*asked, BYTES(ONE_FAMILY));
+    if (!s->family_untold)
+        (void)bytes_cut(asked, ' ', &word);
 }
 
 static bool take_one(struct guard_socket *s, struct bytes line)
@@ -400,10 +407,12 @@ static bool take_one(struct guard_socket *s, struct bytes line)
     int is_listening = 0;
     socklen_t len = sizeof is_listening;
     if (!bytes_cut(&asked, ' ', &fd) || !bytes_cut(&asked, ' ', &name) ||
-        bytes_to_u64(fd, INT32_MAX, &number) != OK || name.len >= sizeof s->name ||
-        asked.len >= sizeof s->asked)
+        bytes_to_u64(fd, INT32_MAX, &number) != OK)
         return false;
     *s = (struct guard_socket){.fd = (int)number};
+    take_family(s, &asked);
+    if (name.len >= sizeof s->name || asked.len >= sizeof s->asked)
+        return false;
     snprintf(s->name, sizeof s->name, "%.*s", BYTES_FMT(name));
     snprintf(s->asked, sizeof s->asked, "%.*s", BYTES_FMT(asked));
     struct sockaddr_storage sa;
@@ -413,7 +422,6 @@ static bool take_one(struct guard_socket *s, struct bytes line)
         fcntl(s->fd, F_SETFD, FD_CLOEXEC) == -1)
         return false;
     sys_addr_from_sockaddr(&sa, sa_len, &s->address);
-    s->any_family = takes_any_family(s);
     return true;
 }
 

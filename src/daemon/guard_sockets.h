@@ -19,6 +19,7 @@ struct guard_socket {
     char asked
         [SYS_ADDR_TEXT]; // as configured: a socket is kept while this and any_family stay the same
     bool any_family;     // as "*:PORT"
+    bool family_untold;  // any_family is not known: it is that of the first who asks for the rest
     struct sys_addr address; // as bound: the port that the kernel chose for 0
     int fd;
     bool wanted; // still in the configuration

@@ -353,6 +353,72 @@ static void test_activated(void **state)
     close(none[1]);
 }
 
+// A socket at "[::]:PORT" as a manager opens it: with or without IPv4, whatever `listeners` asks for.
+static int listen_six(bool v6only, uint16_t *out_port)
+{
+    struct sockaddr_in6 in = {.sin6_family = AF_INET6};
+    socklen_t len = sizeof in;
+    int only = v6only, on = 1, fd = socket(AF_INET6, SOCK_STREAM, 0);
+    if (fd == -1 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == -1 ||
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only) == -1 ||
+        bind(fd, (struct sockaddr *)&in, sizeof in) == -1)
+        skip(); // no IPv6 here
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &len), 0);
+    *out_port = ntohs(in.sin6_port);
+    return fd;
+}
+
+// The sockets go over to the next program; with `untold` as an older one leaves them.
+static void hand_on(bool untold)
+{
+    struct buf text = {0}, older = {0};
+    struct bytes left, line;
+    assert_int_equal(guard_sockets_leave(&sockets, &text), OK);
+    for (left = buf_bytes(&text); bytes_cut(&left, '\n', &line) && line.len;) {
+        ptrdiff_t at = bytes_search(line, BYTES(" any "));
+        at = at < 0 ? bytes_search(line, BYTES(" one ")) : at;
+        assert_true(at > 0);
+        buf_add(&older, bytes_first(line, (size_t)at));
+        buf_add(&older, bytes_skip(line, (size_t)at + strlen(" any")));
+        buf_add_cstr(&older, "\n");
+    }
+    sockets = (struct guard_sockets){0};
+    guard_sockets_take(&sockets, buf_bytes(untold ? &older : &text));
+    buf_done(&text);
+    buf_done(&older);
+}
+
+// What a manager opened stays its listener's in the next program, though it is not as we would have opened it; a reload
+// there opens anew what changed.
+static void test_activated_is_handed_on(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        bool star = i & 1, untold = i & 2, renamed = i & 4;
+        uint16_t port;
+        char asked[32], other[32];
+        int fd = listen_six(star, &port);
+        snprintf(asked, sizeof asked, star ? "*:%u" : "[::]:%u", port);
+        snprintf(other, sizeof other, star ? "[::]:%u" : "*:%u", port);
+        const char *const same[][2] = {{"in", asked}, {NULL}};
+        const char *const changed[][2] = {{renamed ? "new" : "in", other}, {NULL}};
+        guard_sockets_take_activated(&sockets, fd, 1);
+        assert_int_equal(open_these(same, "127.0.0.1:0"), OK);
+        hand_on(untold);
+        assert_int_equal(sockets.at[0].fd, fd);
+        for (int reload = 0; reload < 2; reload++) {
+            assert_int_equal(open_conf(same, "none", reload), OK);
+            assert_int_equal(sockets.at[0].fd, fd);
+            assert_int_equal(answers(port), !star);
+        }
+        assert_int_equal(open_conf(changed, "none", true), OK);
+        assert_int_equal(answers(port), !star);
+        assert_int_equal(fcntl(fd, F_GETFD), -1);
+        guard_sockets_close(&sockets);
+    }
+}
+
 static void test_local(void **state)
 {
     (void)state;
@@ -392,6 +458,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
     cmocka_unit_test_setup_teardown(test_left_and_taken, setup, teardown),
     cmocka_unit_test_setup_teardown(test_activated, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_activated_is_handed_on, setup, teardown),
     cmocka_unit_test_setup_teardown(test_local, setup, teardown),
 };
 
