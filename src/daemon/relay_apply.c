@@ -219,17 +219,27 @@ static void take_users(struct relay *r, struct conf *conf)
         guard_users_take(conf, line);
 }
 
+// The text of the start. It may leave out `hostname`, and the host's own name be gone since: the one that holds now
+// does, as a reload changes it.
+static int parse_started(const struct parts *parts, const struct conf *conf, struct conf **out,
+                         struct buf *errors)
+{
+    struct conf_host host;
+    snprintf(host.name, sizeof host.name, "%.*s", BYTES_FMT(conf->hostname));
+    return relay_parse_config(buf_bytes(&parts->started), parts->name[0] ? parts->name : NULL,
+                              &host, out, errors);
+}
+
 // What needs a restart of the service stays as it was at its start, for a relay that follows one that died, too.
 static int keep_fixed(struct relay *r, struct conf *conf, struct buf *errors)
 {
-    struct parts *parts = &r->parts;
+    const struct parts *parts = &r->parts;
     struct conf *started = NULL;
     int err = OK;
     if (r->snapshot) {
         conf_keep_fixed(conf, r->snapshot->conf, NULL);
     } else if (parts->has_started) {
-        err = relay_parse_config(buf_bytes(&parts->started), parts->name[0] ? parts->name : NULL,
-                                 &parts->host, &started, errors);
+        err = parse_started(parts, conf, &started, errors);
         if (!err)
             conf_keep_fixed(conf, started, NULL);
         conf_free(started);

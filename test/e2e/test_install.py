@@ -112,6 +112,20 @@ def test_own_name_is_used(tmp_path):
     assert relay.stop() == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: renames the host of the relay")
+def test_own_name_goes_away(tmp_path):
+    """The start had it; a reload gives another, and a relay that follows one that died goes by that."""
+    relay = Relay(tmp_path / "relay", {"hostname": None, "tls": {"self_signed": True}})
+    relay.start(wrapper=on_host("own.example.org"))
+    subprocess.run(["nsenter", "--uts", "--target", str(relay.ready["pid"]), "hostname", "nameless-relay"], check=True, timeout=60)
+    relay.reload({"hostname": "given.example.org"})
+    os.kill(relay.relay_pid(), signal.SIGKILL)
+    wait_until(lambda: relay.log().count("ready pid=") == 2, 60, "another relay serves")
+    with smtplib.SMTP(*relay.listener("trusted")) as client:
+        assert client.ehlo()[1].startswith(b"given.example.org")
+    assert relay.stop() == 0
+
+
 # ---- the unit ------------------------------------------------------------------------------------------
 
 def test_j_unit_is_right(unit):
