@@ -192,7 +192,6 @@ static void print_new(struct cli *cli, struct json_object *keys)
         else if (!any)
             printf("\nRecords to publish:\n");
         any = true;
-        printf("  ");
         if (in_zone)
             print_zone_record(cli, key);
         else

@@ -287,8 +287,8 @@ def test_cname(make_relay, dns, receiver_):
 
 
 def printed(text):
-    """The records that a command prints, as NAME: VALUE."""
-    found = re.findall(r'^ *(\S+)\. (?:300 IN )?TXT ((?:"[^"]{1,255}" ?)+)$', text, re.M)
+    """The records that a command prints, as NAME: VALUE. No blank may stand before one: it would go on with the name of the line above."""
+    found = re.findall(r'^(\S+)\. (?:300 IN )?TXT ((?:"[^"]{1,255}" ?)+)$', text, re.M)
     return {name: "".join(re.findall('"([^"]*)"', value)) for name, value in found}
 
 
