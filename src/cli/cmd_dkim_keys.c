@@ -72,7 +72,7 @@ int cli_dkim_published(struct cli *cli, struct bytes account, struct bytes domai
     *out_keys = json_object_new_array();
     for (size_t i = 0; i < cli_json_count(all); i++) {
         struct json_object *key = json_object_array_get_idx(all, i);
-        if (bytes_eq(json_find_text(key, "account"), account)) // null: the service's
+        if (bytes_eq_nocase(json_find_text(key, "account"), account)) // null: the service's
             json_object_array_add(*out_keys, json_object_get(key));
     }
     json_object_put(all);

@@ -302,6 +302,7 @@ def test_rotate_prints_the_records(make_relay, dns):
     assert printed(text) == {name_of(key): key["record"] for key in new} and "\nRecords to publish:\n" in text
     assert re.findall(r" (new|active) ", text) == ["active", "active", "new", "new"] and all(one["selector"] in text for one in first)
     assert relay.run("dkim", "rotate", "alice", DOMAIN).stdout == text
+    assert relay.run("dkim", "rotate", "Alice", DOMAIN.upper()).stdout == text
     assert {key["selector"] for key in relay.cli("dkim", "rotate", "alice", DOMAIN)} == {key["selector"] for key in first + new}
     service = made(relay, 2, "service.test")
     assert printed(relay.run("dkim", "rotate", "--service").stdout) == {name_of(key): key["record"] for key in service}
