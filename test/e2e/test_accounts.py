@@ -4,9 +4,11 @@ stopped and with it running."""
 import os
 import pathlib
 import re
+import shutil
 import smtplib
 import sqlite3
 import subprocess
+import tempfile
 
 import pytest
 from lib.relay import BINARY, Refused, submit
@@ -220,10 +222,10 @@ def test_check_config_looks_for_users_and_groups(tmp_path):
     path = tmp_path / "c.yaml"
     result = check(path, "hostname: a.test\nuser: nosuchuser\nroles:\n  operators: nosuchgroup\n  readers: root\ndns: {trust_anchor: /nonexistent}\n")
     assert result.returncode == 78
-    assert result.stderr == (
-        f"{path}:2:7: error: user: there is no user nosuchuser\n"
-        "    user: nosuchuser\n"
-        "          ^~~~~~~~~~\n"
+    user = (f"{path}:2:7: error: user: there is no user nosuchuser\n"
+            "    user: nosuchuser\n"
+            "          ^~~~~~~~~~\n")
+    assert result.stderr == (user if os.geteuid() == 0 else "") + (
         f"{path}:4:14: error: roles.operators: there is no group nosuchgroup\n"
         "      operators: nosuchgroup\n"
         "                 ^~~~~~~~~~~\n"
@@ -231,6 +233,19 @@ def test_check_config_looks_for_users_and_groups(tmp_path):
         "    dns: {trust_anchor: /nonexistent}\n"
         "                        ^~~~~~~~~~~~\n")
     assert check(path, "hostname: a.test\nuser: nobody\n").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_check_config_needs_no_user_that_the_service_does_not():
+    """Started as another than root it stays who it is, and starts; so check-config, which an upgrade asks, agrees."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        program, path = pathlib.Path(folder, "posthaste"), pathlib.Path(folder, "c.yaml")
+        shutil.copy(BINARY, program)
+        path.write_text("hostname: a.test\nuser: nosuchuser\n")
+        for switch, code in (["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], 0), ([], 78):
+            result = subprocess.run([*switch, program, "check-config", "--config", path], capture_output=True, text=True, timeout=60, check=False)
+            assert result.returncode == code, result.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
