@@ -831,7 +831,9 @@ static int make_directories(struct disk *disk)
         if (err)
             return err;
     }
-    return disk_sync_dir(disk, "");
+    // A file that the last run had just made is found by a name that may be in the cache only.
+    int err = disk_sync_dir(disk, SEGMENT_DIRECTORY);
+    return err ? err : disk_sync_dir(disk, "");
 }
 
 static struct journal *journal_new(const struct spool_options *options, struct disk *disk)
