@@ -118,7 +118,9 @@ struct queue *queue_new(const struct queue_options *options)
     q->random = options->seed;
     q->conf = options->conf;
     init_tables(q);
-    list_init(&q->slots.waits[0]), list_init(&q->slots.waits[1]), list_init(&q->slots.idle);
+    for (size_t i = 0; i < COUNT_OF(q->slots.waits); i++)
+        list_init(&q->slots.waits[i]);
+    list_init(&q->slots.idle);
     for (uint32_t i = 0; i < q->workers_count; i++) {
         struct queue_worker *w = &q->workers[i];
         list_init(&w->resolve);

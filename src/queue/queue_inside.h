@@ -199,7 +199,8 @@ struct queue_lane {
         uint32_t sweep;               // in which found_us was
     } oldest;                         // queue_oldest.c
     struct list slot_wait, slot_idle; // queue_slot.c: waits for a connection; has idle ones
-    bool slot_granted, slot_urgent;
+    bool slot_granted;
+    uint8_t slot_rank; // while it waits: its list
     uint8_t worker, proof_turn;
     bool note_pending, note_kept, note_again; // being written; a value is saved; changed since
 };
@@ -233,7 +234,7 @@ struct queue {
     struct map suspended_accounts;               // key, as of held ones: the number in decimal
     struct queue_rule *hold_all, *hold_restored; // NULL: none
     struct {
-        struct list waits[2], idle; // of lanes; waits: those with transactional mail, the others
+        struct list waits[4], idle; // of lanes; waits: by rank, the first to get a connection first
         uint32_t waiting, granted;  // lanes that wait; that may open one, and have not yet
         uint32_t closing;           // connections that were told to close
     } slots;                        // queue_slot.c

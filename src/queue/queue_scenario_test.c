@@ -314,6 +314,25 @@ static void transactional_gets_a_connection_of_other_lanes(void **state)
     }
 }
 
+// Nor does mail of any class wait behind transactional mail of another site that has all connections, and wants more.
+static void a_lane_without_connections_comes_first(void **state)
+{
+    (void)state;
+    for (enum mail_class class = MAIL_TRANSACTIONAL; class <= MAIL_BULK; class ++) {
+        struct world w;
+        start_short_of_connections(&w, 4);
+        w.sites[0].transaction_ms = 10000; // a tarpit
+        add_to(&w, "s0", 2000, MAIL_TRANSACTIONAL);
+        world_run(&w, MINUTE_MS);
+        add_to(&w, "s1", 2000, MAIL_TRANSACTIONAL);
+        add_to(&w, "s5", 1, class);
+        world_run(&w, 12000);
+        assert_number("sent", w.sites[5].messages, 1);
+        assert_true(w.sites[1].messages > 0);
+        world_done(&w);
+    }
+}
+
 // More lanes than connections: all have their turn, and what there is is used.
 static void lanes_take_turns_for_connections(void **state)
 {
@@ -937,6 +956,7 @@ int main(void)
         cmocka_unit_test(all_lanes_together_have_a_limit),
         cmocka_unit_test(transactional_gets_a_connection_of_other_lanes),
         cmocka_unit_test(lanes_take_turns_for_connections),
+        cmocka_unit_test(a_lane_without_connections_comes_first),
         cmocka_unit_test(lanes_share_connections_evenly),
         cmocka_unit_test(idle_connections_make_room),
         cmocka_unit_test(windows_survive_restarts),

@@ -2,21 +2,35 @@
 //
 // queue_slot - the process's connections (limits.connections), shared among lanes
 //
-// How it works: a lane that wants a connection while none is free waits in one of two lists, that of transactional mail
-// first. Whoever gives a connection back hands it to the head of the lists: the lane has it *granted* until its worker
-// looks at it, and then opens the connection or passes it on. Where somebody waits, idle connections of other lanes are
-// closed, and so are, after their transaction, those of lanes that have more than the waiting one.
+// How it works: a lane that wants a connection while none is free waits in the list of its rank: lanes that have none
+// come before those that want more (law 9), and among both those with transactional mail come first. Whoever gives a
+// connection back hands it to the head of the lists: the lane has it *granted* until its worker looks at it, and then
+// opens the connection or passes it on. Where somebody waits, idle connections of other lanes are closed, and so are,
+// after their transaction, those of lanes that have more than the waiting one.
 #include "queue/queue_inside.h"
 
 #define SHARED_MESSAGES_MAX 100 // over one connection, while a lane that has none waits for it
 
-static struct queue_lane *first_waiting(const struct queue *q)
+static uint8_t rank_of(const struct queue_lane *l, bool urgent)
 {
-    for (size_t i = 0; i < COUNT_OF(q->slots.waits); i++) {
-        struct list *link = list_first(&q->slots.waits[i]);
-        if (link)
-            return list_get(link, struct queue_lane, slot_wait);
-    }
+    return (uint8_t)((queue_lane_connections(l) ? 2 : 0) + (urgent ? 0 : 1));
+}
+
+static bool is_urgent(uint8_t rank)
+{
+    return (rank & 1) == 0;
+}
+
+// But `other`, which may be NULL.
+static struct queue_lane *first_waiting(const struct queue *q, const struct queue_lane *other)
+{
+    for (size_t i = 0; i < COUNT_OF(q->slots.waits); i++)
+        list_each(link, &q->slots.waits[i])
+        {
+            struct queue_lane *l = list_get(link, struct queue_lane, slot_wait);
+            if (l != other)
+                return l;
+        }
     return NULL;
 }
 
@@ -31,7 +45,7 @@ void queue_slot_share(struct queue *q)
 {
     struct queue_lane *l;
     while ((!q->connections_max || q->connections + q->slots.granted < q->connections_max) &&
-           (l = first_waiting(q))) {
+           (l = first_waiting(q, NULL))) {
         stop_waiting(q, l);
         l->slot_granted = true;
         q->slots.granted++;
@@ -69,13 +83,13 @@ bool queue_slot_take(struct queue *q, struct queue_lane *l, bool urgent)
         q->connections++;
         return true;
     }
-    struct list *waits = &q->slots.waits[urgent ? 0 : 1];
+    uint8_t rank = rank_of(l, urgent);
     bool waited = list_is_linked(&l->slot_wait);
-    if (waited && l->slot_urgent == urgent)
+    if (waited && l->slot_rank == rank)
         return false;
     list_remove(&l->slot_wait);
-    list_push_back(waits, &l->slot_wait);
-    l->slot_urgent = urgent;
+    list_push_back(&q->slots.waits[rank], &l->slot_wait);
+    l->slot_rank = rank;
     q->slots.waiting += !waited;
     ask_idle(q);
     return false;
@@ -115,10 +129,10 @@ bool queue_slot_gives_way(const struct queue *q, const struct queue_connection *
 {
     if (!queue_slot_is_short(q))
         return false;
-    const struct queue_lane *l = first_waiting(q);
-    uint32_t has = queue_lane_connections(l);
-    if (l == c->lane)
+    const struct queue_lane *l = first_waiting(q, c->lane);
+    if (!l)
         return false;
+    uint32_t has = queue_lane_connections(l);
     return has < others ||
-           (has == 0 && ((low && l->slot_urgent) || c->messages >= SHARED_MESSAGES_MAX));
+           (has == 0 && ((low && is_urgent(l->slot_rank)) || c->messages >= SHARED_MESSAGES_MAX));
 }
