@@ -653,8 +653,11 @@ static void answer_rcpt(struct smtp_server *s, enum smtp_reply_id id, struct byt
         s->progress_at = s->now;
         server_go(s, ST_RCPT);
         server_reply(s, id, slot);
-    } else if (s->authenticated || s->rights.trusted || s->rights.known) {
-        server_reply(s, id, slot); // who logged in may have a list with many that are gone
+    } else if (s->authenticated || s->rights.trusted || s->rights.known ||
+               id == SMTP_REPLY_TOO_MANY_RECIPIENTS) {
+        // Who logged in may have a list with many that are gone. And the rest goes in another transaction, which is no
+        // error (RFC 5321 4.5.3.1.10).
+        server_reply(s, id, slot);
     } else {
         server_refuse(s, id, slot);
     }

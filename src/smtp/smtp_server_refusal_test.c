@@ -96,11 +96,27 @@ static void test_content(void **state)
     testkit_done(&t);
 }
 
+// RFC 5321 4.5.3.1.10: nothing that ends the session.
+static void test_rest_of_recipients_is_no_error(void **state)
+{
+    struct testkit t;
+    testkit_init(&t);
+    t.config.errors_max = 3;
+    testkit_start(&t, false, false);
+    testkit_feed(&t, BYTES(HELLO "MAIL FROM:<a@b.c>\r\n"), 0);
+    for (int i = 0; i < 10; i++)
+        testkit_feed(&t, BYTES("RCPT TO:<many@y.z>\r\n"), 0);
+    testkit_feed(&t, BYTES("RCPT TO:<x@y.z>\r\n"), 0);
+    assert_int_equal(t.rcpts, 1);
+    testkit_done(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_is_told_once),
         cmocka_unit_test(test_content),
+        cmocka_unit_test(test_rest_of_recipients_is_no_error),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);

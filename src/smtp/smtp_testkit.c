@@ -80,6 +80,8 @@ static void on_rcpt(void *ctx, const struct smtp_rcpt *rcpt)
                BYTES_FMT(rcpt->orcpt));
     if (bytes_starts(rcpt->path, BYTES("unknown@"))) {
         decide(t, SMTP_REPLY_UNKNOWN_USER, "unknown@example.com");
+    } else if (bytes_starts(rcpt->path, BYTES("many@"))) {
+        decide(t, SMTP_REPLY_TOO_MANY_RECIPIENTS, "1");
     } else if (bytes_starts(rcpt->path, BYTES("greylist@"))) {
         decide(t, SMTP_REPLY_LOCAL_ERROR, "");
     } else {
