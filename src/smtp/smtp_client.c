@@ -18,7 +18,7 @@
 #include "smtp/smtp_xtext.h"
 
 #define MINUTE_MS 60000
-#define QUIT_TIMEOUT_DEFAULT_MS 10000
+#define QUIT_TIMEOUT_DEFAULT_MS 2000 // another lane may wait for the connection
 #define BDAT_EAGER_MAX 65536 // content up to this size is sent before the replies to RCPT are known
 #define BDAT_EAGER_IDLE_MS 1000
 #define OUTPUT_KEPT_MAX 4096 // bytes of buffer that an idle session keeps

@@ -55,7 +55,7 @@ struct smtp_client_config {
     int64_t data_timeout_ms;     // DATA [2]
     int64_t block_timeout_ms;    // content not taken by the peer [3]
     int64_t final_timeout_ms;    // the reply to the end of content [10]
-    int64_t quit_timeout_ms;     // [1/6]
+    int64_t quit_timeout_ms;     // [1/30]
 };
 
 // What the server offers (the EHLO reply after TLS, if any).
