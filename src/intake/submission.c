@@ -5,6 +5,7 @@
 #include "mail/mail_address_list.h"
 #include "mail/mail_date.h"
 #include "mail/mail_header.h"
+#include "spool/spool.h"
 
 // What there may be only one of (RFC 5322 section 3.6), and which hold addresses.
 struct field_rule {
@@ -336,6 +337,6 @@ bool submission_check(struct submission *s, struct arena *arena)
 {
     struct check c = {.s = s, .arena = arena};
     s->refusal = SMTP_REPLY_NONE;
-    buf_init(&s->out, 0);
+    buf_init(&s->out, SPOOL_HEADER_MAX);
     return check_fields(&c) && check_presence(&c) && write_header(&c);
 }

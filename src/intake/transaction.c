@@ -712,8 +712,10 @@ static void count_accepted(struct transaction *t)
 static void log_not_kept(const struct transaction *t, const char *id, int err)
 {
     struct intake_counters *c = t->intake->options.counters;
-    atomic_store(&c->not_kept_last_us, sys_mono().us);
-    if (atomic_fetch_add(&c->not_kept, 1) == 0)
+    bool is_ours = err != E_LIMIT; // else the message is what it can't keep
+    if (is_ours)
+        atomic_store(&c->not_kept_last_us, sys_mono().us);
+    if (is_ours && atomic_fetch_add(&c->not_kept, 1) == 0)
         log_error("messages are refused: the spool can't keep them", LOG_ERR(err));
     log_info("message refused", LOG_CSTR("id", id), LOG_STR("client", t->message->envelope->client),
              LOG_CSTR("because", "the spool can't keep it"), LOG_ERR(err));

@@ -394,7 +394,7 @@ bool queue_match(struct queue *q, const struct queue_filter *filter, uint64_t *c
                  uint64_t *count);
 
 // Rules for mail to come: recipients of the domain, account, or all come in held, and what was leased comes back held
-// unless it is done. Those already queued are held or released by queue_claim(). `on` false ends the rule; what another
+// unless it is done, or was released by its id once. Those already queued are held or released by queue_claim(). `on` false ends the rule; what another
 // one covers stays held, whatever releases it. The rule lasts once the caller has made *out_note durable (an empty value
 // deletes it).
 // A rule that begins again has the facts of the last time; NULL: none are known.
