@@ -236,6 +236,7 @@ struct act {
     uint64_t matched, changed;
     struct api_work work;
     bool stopped; // who asked is gone
+    int err;      // the last of what could not be recorded
     uint32_t in_flight;
     bool posted;              // on_more() is on its way
     bool going;               // in act_claim(): what is answered at once must not enter it again
@@ -277,8 +278,10 @@ static void on_recorded(void *ctx, int err)
 {
     struct act_batch *b = ctx;
     struct act *a = b->act;
-    if (err)
+    if (err) {
         log_warn("action not recorded", LOG_ERR(err));
+        a->err = err;
+    }
     settle(b);
     act_go_on(a);
 }
@@ -367,7 +370,13 @@ static void act_finish(struct act *a)
              LOG_CSTR("action", ACTION_ROWS[a->action].name), LOG_INT("matched", a->matched),
              LOG_INT("changed", a->changed), LOG_INT("dry_run", a->dry_run),
              LOG_INT("stopped", a->stopped));
-    api_reply(r, o);
+    if (a->err) {
+        json_object_put(o);
+        api_reply_error(r, a->err, "not all of it was recorded, and what was not will not last: %s",
+                        err_text(a->err));
+    } else {
+        api_reply(r, o);
+    }
     conf_snapshot_release(a->snapshot);
     free(a->selected);
     buf_done(&a->domain);
@@ -465,8 +474,10 @@ static void on_more(struct sys_task *task)
 static void on_rule_kept(void *ctx, int err)
 {
     struct act *a = ctx;
-    if (err)
+    if (err) {
         log_warn("rule for mail to come not recorded", LOG_ERR(err));
+        a->err = err;
+    }
     a->in_flight--;
     act_go_on(a);
 }
