@@ -123,15 +123,15 @@ static int read_whole(int fd, size_t size, size_t max, struct buf *out)
 static int read_file(const char *what, const char *path, size_t max, struct buf *out,
                      struct timespec *out_changed)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO must not hang us
     struct stat st;
-    if (fd == -1 || fstat(fd, &st) == -1) {
-        int e = errno;
+    int e = fd == -1 || fstat(fd, &st) == -1 ? errno : 0;
+    if (e || S_ISFIFO(st.st_mode)) { // it would be empty, which may be a right configuration
         log_error("cannot read file", LOG_CSTR("what", what), LOG_CSTR("file", path),
-                  LOG_CSTR("error", strerror(e)));
+                  LOG_CSTR("error", e ? strerror(e) : "it is a FIFO"));
         if (fd != -1)
             close(fd);
-        return err_from_errno(e);
+        return e ? err_from_errno(e) : E_SYNTAX;
     }
     int err = read_whole(fd, (size_t)st.st_size, max, out);
     close(fd);

@@ -242,6 +242,25 @@ def test_a_refused_certificate_is_tried_once(make_relay, pair):
     wait_for(lambda: "reloaded" in relay.log())
 
 
+@pytest.mark.parametrize("what", ["posthaste.yaml", "own.pem", "own.key"])
+def test_a_fifo_does_not_hang_the_guard(make_relay, pair, what):
+    """In the place of its configuration, certificate or key: a reload is refused, and SIGTERM is heard."""
+    relay = make_relay(start=False)
+    certificate, key = relay.folder / "own.pem", relay.folder / "own.key"
+    shutil.copy(pair.certificate, certificate)
+    shutil.copy(pair.key, key)
+    relay.write_config({"tls": {"certificate": str(certificate), "key": str(key)}})
+    relay.start()
+    (relay.folder / what).unlink()
+    os.mkfifo(relay.folder / what)
+    relay.process.signal(signal.SIGHUP)
+    wait_for(lambda: "reload refused" in relay.log())
+    assert 'error="it is a FIFO"' in relay.log()
+    assert relay.stop() == 0
+    again = subprocess.run([BINARY, "serve", "--config", relay.config_file], capture_output=True, text=True, timeout=60, check=False)
+    assert again.returncode == 78 and 'error="it is a FIFO"' in again.stderr
+
+
 def with_fixed_ports(relay):
     """The configuration with the ports that the kernel chose."""
     listeners = [{**one, "address": "%s:%d" % relay.listener(one["name"])} for one in relay.config["listeners"]]
