@@ -490,6 +490,29 @@ static void check_unsubscribe(struct check *c)
         conf_errors_add(c->errors, place_of(node, "address"), "http already has this address");
 }
 
+static bool is_inside(struct bytes path, struct bytes folder)
+{
+    return is_set(folder) && bytes_starts(path, folder) &&
+           bytes_starts(bytes_skip(path, folder.len), BYTES("/"));
+}
+
+// Backups and the sandbox of the relay process rest on it.
+static void check_places(struct check *c)
+{
+    const struct conf *conf = c->conf;
+    const struct conf_node *dkim = conf_node_find(c->root, "dkim");
+    if (bytes_eq(conf->spool, conf->state))
+        conf_errors_add(c->errors, place_of(c->root, "spool"),
+                        "spool and state must be different folders");
+    else if (is_inside(conf->state, conf->spool))
+        conf_errors_add(c->errors, place_of(c->root, "state"),
+                        "state cannot be in the spool's folder, which a restore replaces");
+    else if (is_inside(conf->dkim.master_key, conf->state) ||
+             is_inside(conf->dkim.master_key, conf->spool))
+        conf_errors_add(c->errors, place_of(dkim, "master_key"),
+                        "the master key must be out of the relay's reach: not in spool or state");
+}
+
 static void check_paths(struct check *c)
 {
     struct conf *conf = c->conf;
@@ -502,9 +525,7 @@ static void check_paths(struct check *c)
         conf_errors_add(c->errors, place_of(c->root, key),
                         "the control socket's path is %zu bytes long; at most %d are possible",
                         conf->control.len, UNIX_PATH_MAX);
-    if (bytes_eq(conf->spool, conf->state))
-        conf_errors_add(c->errors, place_of(c->root, "spool"),
-                        "spool and state must be different folders");
+    check_places(c);
 }
 
 void conf_check(const struct conf_node *root, struct conf *conf, struct conf_errors *errors)

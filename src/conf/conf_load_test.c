@@ -140,6 +140,22 @@ static void test_all_kinds_of_keys(void **state)
     conf_free(c);
 }
 
+// What stands beside a folder is not in it.
+static void test_plain_paths(void **state)
+{
+    struct conf *c = load("hostname: a.b\nspool: s//p/./\nstate: //srv/state/\n"
+                          "tls: {certificate: ./c.pem, key: /k/../k.pem}\n"
+                          "dns: {trust_anchor: /./}\n");
+    assert_text(c->spool, "/etc/posthaste/s/p");
+    assert_text(c->state, "/srv/state");
+    assert_text(c->dkim.master_key, "/srv/state.key");
+    assert_text(c->control, "/srv/state/control.sock");
+    assert_text(c->tls.certificate, "/etc/posthaste/c.pem");
+    assert_text(c->tls.key, "/k/../k.pem");
+    assert_text(c->dns.trust_anchor, "/");
+    conf_free(c);
+}
+
 static void test_default_text_loads(void **state)
 {
     struct conf *c = NULL;
@@ -280,6 +296,10 @@ static void test_sense(void **state)
         {HOST "retry: {warn_after: 6d}\n", "warn_after must be shorter"},
         {HOST "limits: {message_size: 64KiB}\n", "larger than message_size"},
         {HOST "spool: /a\nstate: /a\n", "different folders"},
+        {HOST "spool: /a\nstate: //./a/\n", "different folders"},
+        {HOST "spool: /a\nstate: /a/b\n", "t.yaml:3:8: error: state cannot be in the spool"},
+        {HOST "state: /a/\ndkim: {master_key: /a/key}\n", "t.yaml:3:20: error: the master key"},
+        {HOST "spool: /a\ndkim: {master_key: /a/b/key}\n", "out of the relay's reach"},
         {"hostname: null\n", "t.yaml:1:11: error: hostname has no value; expected a host name"},
         {HOST "spool: ~\n", "spool has no value; expected a path"},
         {HOST "hostname: b\n", "'hostname' is set twice; it was first set in line 1"},
@@ -444,6 +464,7 @@ int main(void)
     const struct CMUnitTest all[] = {
         cmocka_unit_test(test_a_name_is_enough),
         cmocka_unit_test(test_all_kinds_of_keys),
+        cmocka_unit_test(test_plain_paths),
         cmocka_unit_test(test_default_text_loads),
         cmocka_unit_test(test_errors_golden),
         cmocka_unit_test(test_sense),

@@ -44,14 +44,27 @@ static int set_word(const struct conf_param *param, char *field, struct bytes te
     return E_SYNTAX;
 }
 
+// "/a//b/./c/" is "/a/b/c": what is put behind it ("STATE.key") stands beside the folder, and equal places have equal
+// texts. ".." stays: with links it leads where only the kernel knows.
+static void add_plain_path(struct buf *out, struct bytes text)
+{
+    struct bytes part;
+    while (bytes_cut(&text, '/', &part))
+        if (part.len && !bytes_eq(part, BYTES(".")))
+            buf_add_all(out, BYTES("/"), part);
+}
+
 static int set_path(struct parse *p, char *field, struct bytes text)
 {
     struct bytes *path = (void *)field;
+    struct buf plain = {0};
     if (!text.len || bytes_has_control(text, NULL))
         return E_SYNTAX;
-    *path = bytes_starts(text, BYTES("/"))
-                ? arena_dup(p->arena, text)
-                : arena_printf(p->arena, "%s/%.*s", p->folder, BYTES_FMT(text));
+    if (!bytes_starts(text, BYTES("/")))
+        add_plain_path(&plain, bytes_cstr(p->folder));
+    add_plain_path(&plain, text);
+    *path = arena_dup(p->arena, plain.len ? buf_bytes(&plain) : BYTES("/"));
+    buf_done(&plain);
     return path->len > PATH_BYTES_MAX ? E_SYNTAX : 0;
 }
 
