@@ -437,7 +437,8 @@ enum queue_limit {
     QUEUE_LIMIT_LANE_RATE,
     QUEUE_LIMIT_CLASS,
     QUEUE_LIMIT_ACCOUNT_TURN,
-    QUEUE_LIMIT_REMOTE, // what the server says it takes
+    QUEUE_LIMIT_REMOTE,      // what the server says it takes
+    QUEUE_LIMIT_CONNECTIONS, // of all lanes
 };
 const char *queue_limit_name(enum queue_limit limit); // "retry_time"
 

@@ -9,8 +9,9 @@
 const char *queue_limit_name(enum queue_limit limit)
 {
     static const char *const names[] = {
-        "none",      "retry_time", "scheduled",    "hold",   "dns", "backoff", "lane_connections",
-        "lane_rate", "class",      "account_turn", "remote",
+        "none",  "retry_time",   "scheduled",        "hold",
+        "dns",   "backoff",      "lane_connections", "lane_rate",
+        "class", "account_turn", "remote",           "connections",
     };
     CHECK((size_t)limit < COUNT_OF(names));
     return names[limit];
@@ -115,6 +116,17 @@ static void why_ready(struct queue *q, const struct queue_bundle *b, struct queu
     setting_of(l, "connections", setting);
     if (queue_remote_binds(l, b, open >= max, remote)) {
         say(out, QUEUE_LIMIT_REMOTE, (struct wall){0}, open < max ? "" : setting, "%s", remote);
+        return;
+    }
+    if (open < max && list_is_linked(&l->slot_wait)) {
+        say(out, QUEUE_LIMIT_CONNECTIONS, (struct wall){0}, "limits.connections",
+            "all %u connections of the service are in use; %s waits for one to be free",
+            q->connections_max, l->name);
+        return;
+    }
+    if (open < max && l->failures) {
+        say(out, QUEUE_LIMIT_NONE, (struct wall){0}, "",
+            "the connection by which %s is tried again comes first", l->name);
         return;
     }
     if (open < max) {

@@ -622,6 +622,23 @@ static void backoff_is_told(void **state)
 }
 
 // Whoever asks gets the binding limit and the setting.
+static void why_names_the_limit_of_all_lanes(void **state)
+{
+    (void)state;
+    struct world w;
+    struct queue_reason why;
+    start_short_of_connections(&w, 1);
+    w.sites[0].transaction_ms = MINUTE_MS;
+    add_to(&w, "s0", 1, MAIL_BULK);
+    world_run(&w, SECOND_MS);
+    struct message_id id = world_add(&w, &(struct world_mail){.domain = "s1", .recipients = 1});
+    world_run(&w, SECOND_MS);
+    assert_int_equal(queue_why(w.queue, id, 0, w.now, &why), OK);
+    assert_string_equal(queue_limit_name(why.limit), "connections");
+    assert_string_equal(why.setting, "limits.connections");
+    world_done(&w);
+}
+
 static void why_names_the_limit(void **state)
 {
     (void)state;
@@ -966,6 +983,7 @@ int main(void)
         cmocka_unit_test(backoff_survives_a_restart),
         cmocka_unit_test(backoff_is_told),
         cmocka_unit_test(why_names_the_limit),
+        cmocka_unit_test(why_names_the_limit_of_all_lanes),
         cmocka_unit_test(reload_changes_limits),
         cmocka_unit_test(lower_limits_close_connections),
         cmocka_unit_test(a_domains_rule_closes_connections),
