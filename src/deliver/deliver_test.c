@@ -129,6 +129,8 @@ static void fill_dns(void)
     sim_dns_add_mx("first.test", 20, "me.test");
     sim_dns_add_mx("last.test", 10, "me.test"); // no use: it is worse than ourselves
     sim_dns_add_mx("last.test", 20, "mx.sick.test");
+    sim_dns_add_mx("half.test", 10, "mx.down.test");
+    sim_dns_add_mx("half.test", 10, "mx.sick.test");
     sim_dns_mood("mx.sick.test", SIM_DNS_SERVFAIL);
     sim_dns_add_mx("down.test", 10, "mx.down.test");
     sim_dns_add_mx("strict.test", 10, "mx.down.test");
@@ -461,6 +463,16 @@ static bool has_lane(const char *name)
     return false;
 }
 
+// A host whose addresses can't be looked up just now belongs to its site: the same limits hold with and without it.
+static void a_site_keeps_its_name(void **state)
+{
+    (void)state;
+    struct mail mail = {.to = "a@half.test"};
+    send(&mail);
+    sim_run_ms(PATIENCE_MS);
+    assert_true(has_lane("default->mx.down.test,mx.sick.test"));
+}
+
 // Two routes to one server without STARTTLS: what requires it waits, and keeps nobody.
 static void keeps_what_requires_tls_apart(void **state)
 {
@@ -757,6 +769,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(waits_for_what_may_come_back, setup, teardown),
     cmocka_unit_test_setup_teardown(delivers_into_mailboxes, setup, teardown),
     cmocka_unit_test_setup_teardown(discards, setup, teardown),
+    cmocka_unit_test_setup_teardown(a_site_keeps_its_name, setup, teardown),
     cmocka_unit_test_setup_teardown(keeps_what_requires_tls_apart, setup, teardown),
     cmocka_unit_test_setup_teardown(goes_without_tls_that_keeps_failing, setup, teardown),
     cmocka_unit_test_setup_teardown(never_goes_without_tls_to_log_in, setup, teardown),

@@ -142,7 +142,7 @@ static void tell_ourselves(struct resolution *r, const struct route *route, cons
 {
     if (route->conf->via.kind != CONF_VIA_MX)
         tell_route_loop(r->deliver, r->domain);
-    else if (mx->misses_host && mx->missing_preference < mx->hosts[0].preference)
+    else if (mx->missing_count && mx->missing[0].preference < mx->hosts[0].preference)
         tell(r->deliver, r->domain, QUEUE_UNRESOLVED_DEFER, 451, "4.4.3", bytes_cstr(mx->why));
     else
         tell(r->deliver, r->domain, QUEUE_UNRESOLVED_FAIL, 554, "5.4.6",
@@ -152,6 +152,21 @@ static void tell_ourselves(struct resolution *r, const struct route *route, cons
 static int by_name(const void *left, const void *right)
 {
     return bytes_cmp(*(const struct bytes *)left, *(const struct bytes *)right);
+}
+
+// The names of a domain's hosts: of those that may be used, and of those that may be once their addresses are known
+// again. Returns how many.
+static size_t names_of_site(const struct dns_mx *mx, size_t usable,
+                            struct bytes names[DNS_MX_HOSTS_MAX])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < usable; i++)
+        names[count++] = mx->hosts[i].name;
+    for (size_t i = 0; i < mx->missing_count; i++)
+        if (usable == mx->host_count || mx->missing[i].preference < mx->hosts[usable].preference)
+            names[count++] = mx->missing[i].name;
+    qsort(names, count, sizeof *names, by_name); // equal preferences come shuffled
+    return count;
 }
 
 static void tell_found(struct resolution *r, const struct route *route, const struct dns_mx *mx)
@@ -167,13 +182,11 @@ static void tell_found(struct resolution *r, const struct route *route, const st
     add_hosts(&target, mx, hosts, port);
     struct buf site = {0}, names = {0};
     struct bytes host_names[DNS_MX_HOSTS_MAX];
-    for (size_t i = 0; i < hosts; i++)
-        host_names[i] = mx->hosts[i].name;
-    qsort(host_names, hosts, sizeof *host_names, by_name); // equal preferences come shuffled
-    for (size_t i = 0; i < hosts; i++)
+    size_t count = names_of_site(mx, hosts, host_names);
+    for (size_t i = 0; i < count; i++)
         buf_printf(&names, "%s%.*s", i ? " " : "", BYTES_FMT(host_names[i]));
     if (route->conf->via.kind == CONF_VIA_MX)
-        route_site_of_hosts(host_names, hosts, port, &site);
+        route_site_of_hosts(host_names, count, port, &site);
     else
         route_site_of_via(&route->conf->via, &site);
     tell_target(d, r->domain, route, &target, &site, buf_bytes(&names), (int64_t)mx->ttl_s * 1000);

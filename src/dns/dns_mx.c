@@ -20,7 +20,6 @@ struct candidate {
     struct dns_query a, aaaa;
     char name[DNS_NAME_MAX + 1];
     uint16_t preference;
-    uint64_t dice; // orders equal preferences
     enum dns_code a_code, aaaa_code;
     struct dns_ip ips[DNS_MX_ADDRESSES_A_HOST_MAX];
     size_t ip_count;
@@ -46,10 +45,20 @@ struct dns_mx_lookup {
 
 static size_t packed_bytes(const struct dns_mx *mx)
 {
-    size_t bytes = sizeof *mx + strlen(mx->why) + 1 + mx->host_count * sizeof *mx->hosts;
+    size_t hosts = mx->host_count + mx->missing_count;
+    size_t bytes = sizeof *mx + strlen(mx->why) + 1 + hosts * sizeof *mx->hosts;
     for (size_t i = 0; i < mx->host_count; i++)
         bytes += mx->hosts[i].name.len + mx->hosts[i].address_count * sizeof(struct dns_ip);
+    for (size_t i = 0; i < mx->missing_count; i++)
+        bytes += mx->missing[i].name.len;
     return bytes;
+}
+
+static char *pack_name(char *at, struct bytes *name)
+{
+    memcpy(at, name->at, name->len);
+    name->at = at;
+    return at + name->len;
 }
 
 // A copy in one block: the struct, its hosts, then addresses, names and text, which need no
@@ -59,17 +68,19 @@ static struct dns_mx *pack(const struct dns_mx *from)
     struct dns_mx *mx = mem_new(packed_bytes(from));
     *mx = *from;
     mx->hosts = (struct dns_mx_host *)(mx + 1);
-    char *at = (char *)(mx->hosts + mx->host_count);
+    mx->missing = mx->hosts + mx->host_count;
+    char *at = (char *)(mx->missing + mx->missing_count);
     for (size_t i = 0; i < mx->host_count; i++) {
         struct dns_mx_host *host = &mx->hosts[i];
         *host = from->hosts[i];
         size_t bytes = host->address_count * sizeof(struct dns_ip);
         memcpy(at, from->hosts[i].addresses, bytes);
         host->addresses = (struct dns_ip *)at;
-        at += bytes;
-        memcpy(at, host->name.at, host->name.len);
-        host->name.at = at;
-        at += host->name.len;
+        at = pack_name(at + bytes, &host->name);
+    }
+    for (size_t i = 0; i < mx->missing_count; i++) {
+        mx->missing[i] = from->missing[i];
+        at = pack_name(at, &mx->missing[i].name);
     }
     mx->why = memcpy(at, from->why, strlen(from->why) + 1);
     return mx;
@@ -82,6 +93,7 @@ static void swap_hosts(struct dns_mx_host *a, struct dns_mx_host *b)
     *b = was;
 }
 
+// Equal preferences in random order: a MUST of section 5.1.
 static void shuffle_equal(struct dns_mx *mx)
 {
     size_t end;
@@ -222,32 +234,24 @@ static void fail_without_address(struct dns_mx_lookup *l, bool is_incomplete)
     finish_without(l, gone ? DNS_MX_NO_DOMAIN : DNS_MX_NO_ADDRESS);
 }
 
-// The candidates come best first.
-static void note_missing(struct dns_mx *mx, const struct dns_mx_host *host)
-{
-    if (host->is_incomplete && !mx->misses_host) {
-        mx->misses_host = true;
-        mx->missing_preference = host->preference;
-    }
-}
-
 static void finish_addresses(struct dns_mx_lookup *l)
 {
-    struct dns_mx_host hosts[DNS_MX_HOSTS_MAX];
+    struct dns_mx_host hosts[DNS_MX_HOSTS_MAX], missing[DNS_MX_HOSTS_MAX];
     struct dns_mx mx = {.outcome = DNS_MX_FOUND,
                         .is_implicit = l->is_implicit,
                         .is_secure = l->is_secure,
                         .hosts = hosts,
+                        .missing = missing,
                         .why = l->why};
     size_t left = DNS_MX_ADDRESSES_MAX;
     bool is_incomplete = false;
     for (size_t i = 0; i < l->count; i++) {
         struct dns_mx_host host = host_of(&l->candidates[i], left);
         is_incomplete = is_incomplete || host.is_incomplete;
-        if (host.address_count == 0) {
-            note_missing(&mx, &host);
+        if (host.address_count == 0 && host.is_incomplete)
+            missing[mx.missing_count++] = host;
+        if (host.address_count == 0)
             continue;
-        }
         order_addresses(&host);
         left -= host.address_count;
         hosts[mx.host_count++] = host;
@@ -259,6 +263,7 @@ static void finish_addresses(struct dns_mx_lookup *l)
     if (is_incomplete && l->ttl_s > TTL_INCOMPLETE_S)
         l->ttl_s = TTL_INCOMPLETE_S;
     mx.ttl_s = l->ttl_s;
+    shuffle_equal(&mx);
     finish(l, pack(&mx));
 }
 
@@ -334,17 +339,13 @@ static struct candidate *new_candidate(struct dns_mx_lookup *l, size_t at, struc
     return c;
 }
 
-struct choice {
-    const struct dns_record *record;
-    uint64_t dice;
-};
-
-static int compare_choices(const void *a, const void *b)
+static int compare_records(const void *a, const void *b)
 {
-    const struct choice *x = a, *y = b;
-    if (x->record->preference != y->record->preference)
-        return x->record->preference < y->record->preference ? -1 : 1;
-    return x->dice < y->dice ? -1 : x->dice > y->dice;
+    const struct dns_record *x = *(const struct dns_record *const *)a,
+                            *y = *(const struct dns_record *const *)b;
+    if (x->preference != y->preference)
+        return x->preference < y->preference ? -1 : 1;
+    return bytes_cmp(x->name, y->name);
 }
 
 static bool is_chosen(const struct dns_mx_lookup *l, struct bytes name)
@@ -355,20 +356,21 @@ static bool is_chosen(const struct dns_mx_lookup *l, struct bytes name)
     return false;
 }
 
-// Best first, equal preferences in random order (a MUST of section 5.1); each name once.
+// Best first; each name once. Of more than there is room for always the same are chosen, since a domain's hosts are its
+// site, for which limits hold; those that are found are then shuffled.
 static void choose_hosts(struct dns_mx_lookup *l, const struct dns_answer *answer)
 {
-    struct choice choices[DNS_RECORDS_MAX];
+    const struct dns_record *records[DNS_RECORDS_MAX];
     size_t count = 0;
     for (size_t i = 0; i < answer->count; i++)
         if (answer->records[i].name.len > 0) // "." among others is no host
-            choices[count++] = (struct choice){&answer->records[i], sys_random_below(UINT64_MAX)};
-    qsort(choices, count, sizeof *choices, compare_choices);
+            records[count++] = &answer->records[i];
+    qsort(records, count, sizeof *records, compare_records);
     size_t room = count < DNS_MX_HOSTS_MAX ? count : DNS_MX_HOSTS_MAX;
     l->candidates = room ? mem_new(room * sizeof *l->candidates) : NULL;
     for (size_t i = 0; i < count && l->count < DNS_MX_HOSTS_MAX; i++)
-        if (!is_chosen(l, choices[i].record->name)) {
-            new_candidate(l, l->count, choices[i].record->name, choices[i].record->preference);
+        if (!is_chosen(l, records[i]->name)) {
+            new_candidate(l, l->count, records[i]->name, records[i]->preference);
             l->count++;
         }
 }

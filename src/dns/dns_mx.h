@@ -8,7 +8,7 @@
 //
 // Owner:    a struct dns_mx is one block of memory, owned by who got it: dns_mx_free().
 // Limits:   DNS_MX_HOSTS_MAX hosts, DNS_MX_ADDRESSES_MAX addresses in all: the least preferred
-//           go.
+//           go, of equal ones the last by name: always the same.
 #pragma once
 
 #include "dns/dns.h"
@@ -46,12 +46,10 @@ struct dns_mx {
     bool is_implicit; // no MX record: the domain itself
     bool is_literal;  // the domain was an address literal
     bool is_secure;   // every answer used was validated
-    // Of the hosts that are left out because their addresses did not answer: is there one, and the best preference.
-    bool misses_host;
-    uint16_t missing_preference;
     uint32_t ttl_s;
-    struct dns_mx_host *hosts; // best first; each has an address
-    size_t host_count;
+    struct dns_mx_host *hosts;   // best first; each has an address
+    struct dns_mx_host *missing; // left out, as their addresses did not answer; best first
+    size_t host_count, missing_count;
     const char *why; // what is missing, for people: printable ASCII, never NULL, may be empty
 };
 

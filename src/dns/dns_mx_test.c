@@ -212,22 +212,27 @@ static void tells_of_missing_hosts(void **state)
 {
     static const struct {
         const char *domain;
-        bool misses_host;
-        uint16_t preference;
+        size_t missing;
+        uint16_t preference; // of the first
+        const char *first;
     } list[] = {
-        {"two.example", false, 0},           {"odd.example", false, 0},
-        {"half.example", false, 0}, // one family of its host does not answer, the host is there
-        {"backup.example", true, 10},        {"sickbackup.example", true, 15},
-        {"half-dangling.example", false, 0},
+        {"two.example", 0, 0, ""},
+        {"odd.example", 0, 0, ""},
+        {"half.example", 0, 0, ""}, // one family of its host does not answer, the host is there
+        {"backup.example", 1, 10, "sickhost.example"},
+        {"sickbackup.example", 2, 15, "sickhost2.example"},
+        {"half-dangling.example", 0, 0, ""},
     };
     for (size_t i = 0; i < COUNT_OF(list); i++) {
         struct dns_mx *mx = look_up(list[i].domain, 500, NULL), *copy = dns_mx_copy(mx);
-        if (mx->outcome != DNS_MX_FOUND || mx->misses_host != list[i].misses_host ||
-            mx->missing_preference != list[i].preference)
-            fail_msg("%s: %d %d %u", list[i].domain, mx->outcome, mx->misses_host,
-                     mx->missing_preference);
-        assert_true(!mx->misses_host || strstr(mx->why, "addresses of sickhost"));
-        assert_int_equal(copy->misses_host, list[i].misses_host);
+        if (mx->outcome != DNS_MX_FOUND || mx->missing_count != list[i].missing)
+            fail_msg("%s: %d, %zu missing", list[i].domain, mx->outcome, mx->missing_count);
+        assert_int_equal(copy->missing_count, mx->missing_count);
+        if (mx->missing_count) {
+            assert_int_equal(mx->missing[0].preference, list[i].preference);
+            assert_true(bytes_eq(copy->missing[0].name, bytes_cstr(list[i].first)));
+            assert_non_null(strstr(mx->why, "addresses of sickhost"));
+        }
         dns_mx_free(copy);
         dns_mx_free(mx);
     }
@@ -246,6 +251,28 @@ static void bounded(void **state)
     assert_true(mx->host_count <= DNS_MX_HOSTS_MAX);
     assert_int_equal(addresses, DNS_MX_ADDRESSES_MAX);
     dns_mx_free(mx);
+}
+
+static bool has_host(const struct dns_mx *mx, struct bytes name)
+{
+    for (size_t i = 0; i < mx->host_count; i++)
+        if (bytes_eq(mx->hosts[i].name, name))
+            return true;
+    return false;
+}
+
+// Which of too many are left out: else each look-up would be another site, with limits of its own.
+static void leaves_out_the_same(void **state)
+{
+    struct dns_mx *first = look_up(DNS_TEST_MANY, 5000, NULL);
+    for (int i = 0; i < 8; i++) {
+        struct dns_mx *mx = look_up(DNS_TEST_MANY, 5000, NULL);
+        assert_int_equal(mx->host_count, first->host_count);
+        for (size_t k = 0; k < mx->host_count; k++)
+            assert_true(has_host(first, mx->hosts[k].name));
+        dns_mx_free(mx);
+    }
+    dns_mx_free(first);
 }
 
 #define SPREAD 400
@@ -329,6 +356,7 @@ int main(void)
         cmocka_unit_test(ends_at_the_deadline),
         cmocka_unit_test(tells_of_missing_hosts),
         cmocka_unit_test(bounded),
+        cmocka_unit_test(leaves_out_the_same),
         cmocka_unit_test(copies_are_shuffled),
         cmocka_unit_test(cancelled),
     };
