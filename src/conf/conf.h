@@ -176,6 +176,7 @@ struct conf {
         struct bytes *servers; // "IP@PORT"; none: resolve from the root ourselves
         uint32_t servers_count;
         struct bytes trust_anchor; // file; not set: no validation
+        bool loopback;             // may MX hosts be there?
     } dns;
     struct conf_route *routes; // the last one matches everything
     uint32_t routes_count;

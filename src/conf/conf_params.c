@@ -83,6 +83,7 @@ const struct conf_param conf_params[] = {
 {"dns", "how names are resolved", CONF_MAP},
 {"dns.servers", "resolvers to ask, as IP@PORT; none: resolve from the root ourselves", CONF_SERVERS, LIST(conf, dns.servers), .shown_default = "[]"},
 {"dns.trust_anchor", "file with the DNSSEC trust anchor, or none: no validation", CONF_PATH, AT(conf, dns.trust_anchor), .none = true, .initial = "none"},
+{"dns.loopback", "mail may go to MX hosts at loopback addresses (127.0.0.0/8, ::1); for trials only", CONF_BOOL, AT(conf, dns.loopback), .initial = "no", RELOAD},
 
 {"routes", "where mail goes; the first that matches holds, at the end stands {via: mx}", CONF_ENTRIES, LIST(conf, routes), .shown_default = "{via: mx}", RELOAD},
 {"routes[].match", "what mail it is for; all that is named must match", CONF_MAP, RELOAD},

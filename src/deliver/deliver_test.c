@@ -116,7 +116,7 @@ static void fill_long_zone(const struct sys_addr *address)
 
 static void fill_dns(void)
 {
-    struct sys_addr nobody, site_address;
+    struct sys_addr nobody, near, near6, site_address;
     CHECK(sys_addr_parse(BYTES("198.51.100.9:25"), &nobody) == OK);
     CHECK(sys_addr_parse(BYTES("192.0.2.10:25"), &self) == OK);
     sim_dns_start();
@@ -127,6 +127,11 @@ static void fill_dns(void)
     sim_dns_add_mx("backup.test", 20, "me.test");
     sim_dns_add_mx("first.test", 10, "mx.sick.test"); // its better host can't be looked up just now
     sim_dns_add_mx("first.test", 20, "me.test");
+    CHECK(sys_addr_parse(BYTES("127.8.9.10:25"), &near) == OK); // no listener of ours
+    CHECK(sys_addr_parse(BYTES("[::1]:25"), &near6) == OK);
+    sim_dns_add_address("near.test", &near);
+    sim_dns_add_mx("near6.test", 10, "mx.near6.test");
+    sim_dns_add_address("mx.near6.test", &near6);
     sim_dns_add_mx("last.test", 10, "me.test"); // no use: it is worse than ourselves
     sim_dns_add_mx("last.test", 20, "mx.sick.test");
     sim_dns_add_mx("half.test", 10, "mx.down.test");
@@ -354,6 +359,10 @@ static void fails_what_can_never_arrive(void **state)
         {"a@loop.test",
          "code=554 answer=\"mail for this domain would come back to this server (routing loop)\""},
         {"a@last.test",
+         "code=554 answer=\"mail for this domain would come back to this server (routing loop)\""},
+        {"a@near.test",
+         "code=554 answer=\"mail for this domain would come back to this server (routing loop)\""},
+        {"a@near6.test",
          "code=554 answer=\"mail for this domain would come back to this server (routing loop)\""},
         {"a@lost.test", "outcome=bounced"},
         {"\"..\"@box.test",

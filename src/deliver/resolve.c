@@ -102,14 +102,29 @@ static bool is_self(const struct deliver *d, const struct sys_addr *addr)
     return false;
 }
 
-// RFC 5321 5.1: hosts from our own preference on are no way forward. Returns how many hosts may be used.
-static size_t hosts_before_ourselves(const struct deliver *d, const struct dns_mx *mx,
-                                     uint16_t port)
+static bool is_loopback(const struct sys_addr *addr)
 {
+    static const uint8_t one[16] = {[15] = 1};
+    return addr->kind == SYS_ADDR_IP4 ? addr->ip[0] == 127 : memcmp(addr->ip, one, 16) == 0;
+}
+
+// This host, by whatever name a domain has for it: servers that listen at loopback only trust who comes from there, and
+// nobody's MX record shall reach them through us.
+static bool is_this_host(const struct deliver *d, const struct sys_addr *addr, bool by_mx)
+{
+    bool is_own = by_mx && !d->snapshot->conf->dns.loopback && is_loopback(addr);
+    return is_own || is_self(d, addr);
+}
+
+// RFC 5321 5.1: hosts from our own preference on are no way forward. Returns how many hosts may be used.
+static size_t hosts_before_ourselves(const struct deliver *d, const struct route *route,
+                                     const struct dns_mx *mx)
+{
+    const struct conf_via *via = &route->conf->via;
     for (size_t i = 0; i < mx->host_count; i++)
         for (size_t k = 0; k < mx->hosts[i].address_count; k++) {
-            struct sys_addr addr = dns_ip_addr(&mx->hosts[i].addresses[k], port);
-            if (!is_self(d, &addr))
+            struct sys_addr addr = dns_ip_addr(&mx->hosts[i].addresses[k], via->port);
+            if (!is_this_host(d, &addr, via->kind == CONF_VIA_MX))
                 continue;
             size_t usable = i;
             while (usable > 0 && mx->hosts[usable - 1].preference == mx->hosts[i].preference)
@@ -173,7 +188,7 @@ static void tell_found(struct resolution *r, const struct route *route, const st
 {
     struct deliver *d = r->deliver;
     uint16_t port = route->conf->via.port;
-    size_t hosts = hosts_before_ourselves(d, mx, port);
+    size_t hosts = hosts_before_ourselves(d, route, mx);
     if (hosts == 0) {
         tell_ourselves(r, route, mx);
         return;

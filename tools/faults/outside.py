@@ -64,7 +64,7 @@ def run_dns(trial):
     trial.open()
     text = trial.service.config_file.read_text()
     text = re.sub(r'via: "[^"]*"', f'via: "mx:{trial.sink.port}"', text)
-    trial.service.config_file.write_text(text + f"dns: {{servers: [\"127.0.0.1@{resolver.port}\"]}}\n")
+    trial.service.config_file.write_text(text + f"dns: {{loopback: yes, servers: [\"127.0.0.1@{resolver.port}\"]}}\n")
     trial.start()
     trial.finish(send(trial, "a", 2))
     trial.drain()

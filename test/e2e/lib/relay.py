@@ -86,6 +86,7 @@ class Relay:
             "routes": [{"match": {}, "via": "mx" if port == 25 else f"mx:{port}"}],
             "retry": {"first": "1s", "factor": 2, "max": "4s", "lifetime": "60s", "warn_after": "30s"},
             "http": {"address": "127.0.0.1:0"},
+            "dns": {"loopback": True},
             "dkim": {"keys": "ed25519"},  # RSA keys take their time to be made
             "limits": {"spool_segment": "4MiB"},  # not 256 MiB on the disk for each of a thousand relays
         }
@@ -94,7 +95,7 @@ class Relay:
             if authority:
                 config["tls"]["authorities"] = str(authority.file)
         if dns:
-            config["dns"] = {"servers": [dns.server], "trust_anchor": "none"}
+            config["dns"].update(servers=[dns.server], trust_anchor="none")
         return config
 
     def write_config(self, changes=None):
