@@ -35,7 +35,7 @@ const struct passwd *cli_copy_user(const struct conf *conf)
 
 static int give(int fd, const struct passwd *user)
 {
-    return user && fchown(fd, user->pw_uid, user->pw_gid) != 0 ? errno : 0;
+    return user && fchownat(fd, "", user->pw_uid, user->pw_gid, AT_EMPTY_PATH) != 0 ? errno : 0;
 }
 
 int cli_copy_give(const char *path, const struct passwd *user)
@@ -89,7 +89,9 @@ int cli_copy_make_empty(const char *path, const struct passwd *user, bool *out_m
 
 int cli_copy_make_new(const char *path, const char *below, const struct passwd *user)
 {
-    int fd = mkdir(path, 0700) == 0 ? safe_folder_open(path) : -1;
+    if (mkdir(path, 0700) != 0)
+        return errno;
+    int fd = safe_folder_open(path);
     int inner = fd >= 0 && mkdirat(fd, below, 0700) == 0 ? open_folder(fd, below) : -1;
     int e = inner < 0 ? errno : give(inner, user);
     if (!e)
@@ -98,17 +100,19 @@ int cli_copy_make_new(const char *path, const char *below, const struct passwd *
         close(inner);
     if (fd >= 0)
         close(fd);
+    else
+        (void)rmdir(path); // cli_copy_remove() can't open what is above it, either
     return e;
 }
 
 int cli_copy_fail(int e, const char *what, const char *path)
 {
-    int exit = e == ENOTEMPTY || e == EEXIST || e == ENOTDIR ? CLI_DATA
-               : e == ENOENT                                 ? CLI_NOT_FOUND
-               : e == EACCES || e == EPERM || e == EROFS     ? CLI_PERMISSION
-               : e == EINTR                                  ? CLI_INTERRUPTED
-                                                             : CLI_TEMPORARY;
-    return cli_fail(exit, "%s %s: %s", what, path, e == EINTR ? "interrupted" : strerror(e));
+    int exit = e == ENOTEMPTY || e == EEXIST || e == ENOTDIR            ? CLI_DATA
+               : e == ENOENT                                            ? CLI_NOT_FOUND
+               : e == EACCES || e == EPERM || e == EROFS || e == EMLINK ? CLI_PERMISSION
+               : e == EINTR                                             ? CLI_INTERRUPTED
+                                                                        : CLI_TEMPORARY;
+    return cli_fail(exit, "%s %s: %s", what, path, e == EINTR ? "interrupted" : safe_folder_why(e));
 }
 
 int cli_copy_sync_folder(const char *path)
@@ -301,10 +305,12 @@ void cli_copy_end(struct cli_copy *c)
 int cli_copy_part(struct cli_copy *c, const char *from, const char *to)
 {
     struct place source, target = {.at = -1};
-    c->failed = to;
+    c->failed = from;
     source.at = open_above(from, &source.name);
-    if (source.at >= 0)
+    if (source.at >= 0) {
+        c->failed = to;
         target.at = open_above(to, &target.name);
+    }
     int e = target.at < 0 ? errno : copy_one(c, source, target, 0);
     if (target.at >= 0)
         close(target.at);

@@ -83,7 +83,8 @@ static int put_part(struct cli *cli, struct cli_copy *copy, const char *source, 
         return errno;
     const char *beside = arena_printf(&cli->arena, "%s" COPYING, target).at;
     int e = cli_copy_part(copy, source, beside);
-    copy->failed = target;
+    if (copy->failed == beside)
+        copy->failed = target;
     if (!e)
         e = rename(beside, target) != 0 ? errno : 0;
     return e ? e : cli_copy_sync_folder(to);

@@ -407,7 +407,7 @@ static int give_directory(const char *path, const struct passwd *user)
     int fd = safe_folder_open(path);
     int e = fd == -1 || fstat(fd, &st) == -1 ? errno : 0;
     if (!e && (st.st_uid != user->pw_uid || st.st_gid != user->pw_gid) &&
-        fchown(fd, user->pw_uid, user->pw_gid) == -1)
+        fchownat(fd, "", user->pw_uid, user->pw_gid, AT_EMPTY_PATH) == -1)
         e = errno;
     if (fd != -1)
         close(fd);
@@ -426,8 +426,8 @@ static int own_directory(const char *path, const struct passwd *user)
     int e = user ? give_directory(path, user) : 0;
     if (e) {
         log_error("cannot give directory to user", LOG_CSTR("directory", path),
-                  LOG_CSTR("user", user->pw_name), LOG_CSTR("error", strerror(e)));
-        return err_from_errno(e);
+                  LOG_CSTR("user", user->pw_name), LOG_CSTR("error", safe_folder_why(e)));
+        return e == EMLINK ? E_DENIED : err_from_errno(e);
     }
     return OK;
 }
@@ -443,14 +443,17 @@ static int make_pickup(const struct conf *conf, const struct passwd *user)
     int err = own_directory(path, user);
     if (err)
         return err;
-    int fd = safe_folder_open(path);
+    int folder = safe_folder_open(path);
+    int fd = folder == -1 ? -1 : openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd == -1 || (fchmod(fd, 03733) == -1 && fchmod(fd, 01733) == -1)) {
         log_error("cannot open directory to all users", LOG_CSTR("directory", path),
-                  LOG_CSTR("error", strerror(errno)));
+                  LOG_CSTR("error", safe_folder_why(errno)));
         err = E_DENIED;
     }
     if (fd != -1)
         close(fd);
+    if (folder != -1)
+        close(folder);
     return err;
 }
 

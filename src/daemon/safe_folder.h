@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT
 //
-// safe_folder - a folder that root opens, though others may write in those above it
+// safe_folder - a folder that root works in, though others may write in those above it
 #pragma once
 
-// Opens the folder for reading. A symbolic link in the path is followed only where it stands in a folder that nobody
-// but root may write in, so that what root then does with the folder is done to no other one; by other users than root
-// all are followed. -1 with errno, ENOTDIR for such a link.
+// Opens the folder as O_PATH does: for fstat(), fchownat(AT_EMPTY_PATH) and the calls that end in "at"; no right to the
+// folder itself is needed. -1 with errno.
+//
+// As root a symbolic link on the way, or on the way that a link leads, is followed only where it stands in a folder that
+// nobody but root may write in, or where it is root's own and no second name of one that stands elsewhere: what root then
+// does with the folder is done to no other one. EMLINK for another link. By other users than root all are followed.
 int safe_folder_open(const char *path);
+
+// What is wrong, for people: strerror(), but for EMLINK.
+const char *safe_folder_why(int errno_value);

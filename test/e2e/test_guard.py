@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -94,17 +95,40 @@ def test_relay_ends_with_the_guard(relay_):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives folders to another user")
 def test_only_the_folder_itself_is_given(make_relay):
-    """What the service's user puts in the place of its folder, a link to one of root's, stays root's."""
+    """What the service's user puts in the place of its folder, a link to one of root's, stays root's, also where a link of root's
+    leads there; the start says why, and does not ask for another one."""
     relay = make_relay({"user": "nobody"}, start=False)
-    victim, place = relay.folder / "victim", relay.folder / "place"
+    victim, place, link = (relay.folder / name for name in ("victim", "place", "link"))
     for folder in (victim, place):
         folder.mkdir()
     os.chown(place, 65534, 65534)
     (place / "state").symlink_to(victim)
-    relay.write_config({"state": str(place / "state")})
-    served = subprocess.run([str(BINARY), "serve", "--config", str(relay.config_file)], capture_output=True, text=True, timeout=60, check=False)
-    assert "cannot give directory to user" in served.stderr and served.returncode != 0, served.stderr
-    assert (victim.stat().st_uid, list(victim.iterdir())) == (0, [])
+    os.chown(place / "state", 65534, 65534, follow_symlinks=False)
+    link.symlink_to(place / "state")
+    for state in (place / "state", link):
+        relay.write_config({"state": str(state)})
+        served = subprocess.run([str(BINARY), "serve", "--config", str(relay.config_file)], capture_output=True, text=True, timeout=60, check=False)
+        assert "cannot give directory to user" in served.stderr and "a symbolic link on the way is not root's" in served.stderr, served.stderr
+        assert served.returncode == 77
+        assert (victim.stat().st_uid, list(victim.iterdir())) == (0, [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives folders to another user")
+def test_root_that_may_only_give(make_relay):
+    """Each start gives the folders that are given already, by a link of root's, too: that takes no right to what is in them."""
+    with tempfile.TemporaryDirectory() as open_to_all:
+        folder = pathlib.Path(open_to_all)
+        folder.chmod(0o755)
+        place = folder / "place"
+        for made in (place, folder / "elsewhere"):
+            made.mkdir()
+        os.chown(place, 65534, 65534)
+        (place / "state").symlink_to(folder / "elsewhere")
+        relay = make_relay({"user": "nobody", "spool": str(folder / "spool"), "state": str(place / "state")}, start=False)
+        for _ in range(2):
+            relay.start(wrapper=["setpriv", "--bounding-set=-all,+chown,+setuid,+setgid,+kill", "--inh-caps=-all"])
+            assert relay.stop() == 0
+        assert {(folder / name).stat().st_uid for name in ("spool", "elsewhere")} == {65534}
 
 
 # ---- upgrade ---------------------------------------------------------------------------------------------

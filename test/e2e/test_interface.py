@@ -727,9 +727,39 @@ def test_backup_gives_nothing_else_away(make_relay, tmp_path):
     relay.run("backup", tmp_path / "copy", check=False)  # this relay is root's: it cannot write what is another's
     assert (victim.stat().st_uid, list(victim.iterdir())) == (0, [])
     (tmp_path / "taken").symlink_to(victim)
+    os.chown(tmp_path / "taken", 65534, 65534, follow_symlinks=False)
     os.chown(tmp_path, 65534, 65534)
-    assert relay.run("backup", tmp_path / "taken", check=False).returncode == 65
+    taken = relay.run("backup", tmp_path / "taken", check=False)
+    assert taken.returncode == 77 and f"cannot back up to {tmp_path / 'taken'}: a symbolic link on the way is not root's" in taken.stderr
     assert victim.stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives links to another user")
+def test_backup_and_restore_by_links(make_relay, tmp_path):
+    """Where the data were moved by a link that root made, in a folder that is another's, root's commands follow it; one that is
+    another's they name, and they leave nothing behind it."""
+    place, data, away = tmp_path / "place", tmp_path / "data", tmp_path / "away"
+    for folder in (place, data, away):
+        folder.mkdir()
+    os.chown(place, 65534, 65534)
+    (place / "state").symlink_to(data)
+    relay = make_relay({"state": str(place / "state")})
+    relay.run("backup", tmp_path / "copy")
+    os.chown(place / "state", 65534, 65534, follow_symlinks=False)
+    refused = relay.run("backup", tmp_path / "other", check=False)
+    assert refused.returncode == 77 and "cannot write in " in refused.stderr and "is not root's" in refused.stderr, refused.stderr
+    assert not list(data.glob("backup.*")) and not (tmp_path / "other").exists()
+    relay.stop()
+
+    latest = place / "latest"
+    latest.symlink_to(tmp_path / "copy")
+    restored = make_relay(relay.config | {"spool": str(away / "spool"), "state": str(away / "state")}, start=False)
+    os.chown(latest, 65534, 65534, follow_symlinks=False)
+    refused = restored.run("restore", latest, check=False)
+    assert refused.returncode == 77 and f"cannot restore {latest}/" in refused.stderr and "is not root's" in refused.stderr, refused.stderr
+    assert not list(away.iterdir())
+    os.chown(latest, 0, 0, follow_symlinks=False)
+    restored.run("restore", latest)
 
 
 def test_backup_and_restore(make_relay, receiver_, tmp_path):
