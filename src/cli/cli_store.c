@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "cli/cli_copy.h"
 #include "cli/control_client.h"
+#include "daemon/safe_folder.h"
 #include "store/store.h"
 
 #define BUSY_WAIT_MS 5000 // another command holds the lock, or the service starts or stops
@@ -39,7 +40,8 @@ struct wall cli_store_now(void)
 }
 
 // The state folder and those above it, for a command that comes before the first start. The folder
-// itself belongs to the user that the service will run as: `user`, or to whom the folder above belongs.
+// itself belongs to the user that the service will run as: `user`, or to whom the folder above belongs. 0 or an errno
+// value.
 static int make_folder(const struct conf *conf, struct arena *arena)
 {
     struct bytes path = conf->state;
@@ -49,20 +51,20 @@ static int make_folder(const struct conf *conf, struct arena *arena)
             continue;
         if (mkdir(arena_cstr(arena, bytes_first(path, i)), i == path.len ? 0700 : 0755) != 0 &&
             errno != EEXIST)
-            return err_from_errno(errno);
+            return errno;
     }
-    return user && chown(path.at, user->pw_uid, user->pw_gid) != 0 ? err_from_errno(errno) : OK;
+    return cli_copy_give(path.at, user);
 }
 
 static int open_here(const struct conf *conf, struct arena *arena, struct store **out,
                      struct buf *error)
 {
     if (access(conf->state.at, F_OK) != 0) {
-        int err = make_folder(conf, arena);
-        if (err) {
-            buf_printf(error, "cannot make the folder %s: %s", conf->state.at, err_text(err));
+        int e = make_folder(conf, arena);
+        if (e) {
+            buf_printf(error, "cannot make the folder %s: %s", conf->state.at, safe_folder_why(e));
             *out = NULL;
-            return err;
+            return err_from_errno(e);
         }
     }
     return store_open(conf->state, out, error);

@@ -734,6 +734,27 @@ def test_backup_gives_nothing_else_away(make_relay, tmp_path):
     assert victim.stat().st_uid == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("strace"), reason="needs root and strace")
+def test_a_command_on_files_gives_nothing_else_away(make_relay):
+    """Who has the folder above STATE puts a link there once root has made STATE: what it leads to stays root's."""
+    relay = make_relay(start=False)
+    place, victim = relay.folder / "place", relay.folder / "victim"
+    for folder in (place, victim):
+        folder.mkdir()
+    os.chown(place, 65534, 65534)
+    state = place / "state"
+    relay.write_config({"user": "nobody", "state": str(state)})
+    with subprocess.Popen(["strace", "-qq", "-o", os.devnull, "-e", "inject=?mkdir,mkdirat:delay_exit=500000", str(BINARY), "account", "list",
+                           "--config", str(relay.config_file)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as command:
+        wait_until(state.exists, 20, "the folder")
+        state.rename(place / "made")
+        state.symlink_to(victim)
+        os.chown(state, 65534, 65534, follow_symlinks=False)
+        said = command.communicate(timeout=60)[1]
+    assert victim.stat().st_uid == 0
+    assert command.returncode != 0 and f"cannot make the folder {state}: a symbolic link on the way is not root's" in said, said
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives links to another user")
 def test_backup_and_restore_by_links(make_relay, tmp_path):
     """Where the data were moved by a link that root made, in a folder that is another's, root's commands follow it; one that is
