@@ -156,7 +156,7 @@ static int move_all(struct restore *r)
             e = rename(r->beside[i], r->target[i]) != 0 ? errno : 0;
     }
     if (!e)
-        e = cli_copy_sync_folder(folder_of(r, r->target[SPOOL]));
+        e = cli_copy_sync_folder(in_folder(r->cli, r->target[SPOOL], ".."));
     if (!e)
         e = cli_copy_sync_folder(r->conf->state.at);
     if (!e)
