@@ -153,6 +153,8 @@ static int run_backup(struct cli *cli)
         return exit;
     const struct passwd *user = cli_copy_user(conf);
     int e = cli_copy_make_empty(to, user, &is_new);
+    if (!e && is_new)
+        e = cli_copy_sync_folder(in_folder(cli, to, ".."));
     if (e)
         return cli_copy_fail(e, "cannot back up to", to);
     remove_remains(cli, conf->state.at);

@@ -122,7 +122,9 @@ static int make_mark(struct restore *r)
     r->state_is_new = mkdir(state, 0700) == 0;
     if (!r->state_is_new && errno != EEXIST)
         return errno;
-    int e = cli_copy_give(state, r->copy.user);
+    int e = r->state_is_new ? cli_copy_sync_folder(in_folder(r->cli, state, "..")) : 0;
+    if (!e)
+        e = cli_copy_give(state, r->copy.user);
     if (e)
         return e;
     r->copy.failed = r->mark;

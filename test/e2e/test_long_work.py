@@ -128,6 +128,22 @@ def test_backup(relay, tmp_path):
     assert not list(state.glob("backup.*")) and (folder / "accounts.db").exists()
 
 
+def test_new_folders_are_flushed(relay, make_relay, tmp_path):
+    """That of a backup, and STATE where a restore makes it: with the folder that they stand in, or a power cut takes them."""
+    def flushed(relay, *arguments):
+        trace = tmp_path / "trace"
+        process = begin(relay, *arguments, wrapper=("strace", "-qq", "-y", "-e", "trace=fsync", "-e", "signal=none", "-o", trace))
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        return set(re.findall(r"<(.+?)>", trace.read_text()))
+    for name in ("to", "back"):
+        (tmp_path / name).mkdir()
+    assert str(tmp_path / "to") in flushed(relay, "backup", f"{tmp_path}/to/backup/")
+    relay.stop()
+    other = make_relay(relay.config | {"spool": str(tmp_path / "spool2"), "state": str(tmp_path / "back" / "state2")}, start=False)
+    assert {str(tmp_path), str(tmp_path / "back")} <= flushed(other, "restore", tmp_path / "to" / "backup")
+
+
 def test_restore(relay, make_relay, tmp_path):
     """All or nothing: interrupted it leaves nothing; killed, the service waits until it has been run again."""
     fill(relay, 3)
