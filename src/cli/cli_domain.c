@@ -99,7 +99,7 @@ static void print_record(struct json_object *record)
         domain_format_txt(value, &shown);
     else
         buf_printf(&shown, "%.*s.", BYTES_FMT(value));
-    printf("  %.*s. %.*s %s\n", BYTES_FMT(json_find_text(record, "name")), BYTES_FMT(type),
+    printf("%.*s. %.*s %s\n", BYTES_FMT(json_find_text(record, "name")), BYTES_FMT(type),
            buf_cstr(&shown));
     buf_done(&shown);
 }
@@ -113,7 +113,7 @@ void cli_domain_print_records(struct json_object *domain)
         struct json_object *record = json_object_array_get_idx(records, i);
         struct bytes purpose = json_find_text(record, "purpose");
         if (!bytes_eq(purpose, before))
-            printf("\n  ; %.*s: %s\n", BYTES_FMT(purpose), words_for(purpose));
+            printf("\n; %.*s: %s\n", BYTES_FMT(purpose), words_for(purpose));
         print_record(record);
         before = purpose;
     }
