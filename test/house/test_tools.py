@@ -253,11 +253,21 @@ def test_check_names_pytest_cases(check, tmp_path):
     assert "assert 2 == 1" in found["test_x.py::TestC::test_m[2]"].reason
 
 
-# ---- tools/mutants -----------------------------------------------------------------------------------
+# ---- tools/mutants, tools/fuzz -----------------------------------------------------------------------
+
+def unfit(name, hunks):
+    return [f"{name}: {file}" for file, old, new in hunks if (TOP / file).read_text().count(old) != 1 or old == new]
+
 
 def test_mutants_fit_the_source():
     """Each change of test/mutants/ is one of the source as it is now."""
     mutants = tool("mutants")
-    unfit = [f"{path.name}: {file}" for path in sorted((TOP / "test" / "mutants").iterdir())
-             for file, old, new in mutants.parse(path)[3] if (TOP / file).read_text().count(old) != 1 or old == new]
-    assert not unfit
+    assert not [one for path in sorted((TOP / "test" / "mutants").iterdir()) for one in unfit(path.name, mutants.parse(path)[3])]
+
+
+def test_planted_fit_the_source():
+    """Each of test/fuzz/planted/ is for a target that there is, and fits the source."""
+    fuzz = tool("fuzz")
+    for path in sorted((TOP / "test" / "fuzz" / "planted").iterdir()):
+        target, _, hunks = fuzz.planted(path)
+        assert target in fuzz.targets() and not unfit(path.name, hunks)
