@@ -152,8 +152,9 @@ class Cost:
             return sum(value - self.before[row] for row, value in after.items() if row.startswith(name + "{"))
         threads = {name: round(1e6 * ran / count, 1) for name, ran in self.watch.by_name().items() if ran * 1e6 > count / 2}
         signer = self.relay.signer_cpu_s() - self.signer_before
-        return {"bound_by_load": bound, "cpu_us_per_msg": 1e6 * (grown("process_cpu_seconds_total") + signer) / count,
-                "signer_us_per_msg": 1e6 * signer / count, "signed": grown_of("dkim_signatures_total"),
+        cpu = grown("process_cpu_seconds_total") + signer
+        return {"bound_by_load": bound, "cpu_us_per_msg": 1e6 * cpu / count,
+                "signer_us_per_msg": 1e6 * signer / count, "signer_share": signer / cpu, "signed": grown_of("dkim_signatures_total"),
                 "bodies_read": grown("dkim_bodies_read_total"),
                 "threads_us_per_msg": threads, "flushes_per_msg": grown("spool_flushes_total") / count,
                 "written_bytes_per_msg": grown("spool_written_bytes_total") / count,

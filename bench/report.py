@@ -55,7 +55,8 @@ CASES = {
         Check("x relay_4k's CPU a message", share("cpu_us_per_msg", "relay_4k_cpu_us_per_msg"), "<=", 1.5)]),
     "tls_new": Case("messages/s", "4 KB, a new TLS connection each, P-256, on hold", True, [
         Check("of load to sink, tickets off", share("posthaste", "direct"), ">=", 0.70),
-        Check("of load to sink, tickets on", share("tickets_posthaste", "tickets_direct"), ">=", 0.70)]),
+        Check("of load to sink, tickets on", share("tickets_posthaste", "tickets_direct"), ">=", 0.70),
+        Check("of the CPU is the signer's, signatures included", key("signer_share"), "<=", 0.10)]),
     "fanout_1000": Case("recipients/s", "64 KB to 1,000 recipients of one site, delivered", True, [
         Check("recipients/s delivered", key("posthaste"), ">=", 10000),
         Check("recipients/s accepted", key("accept"), ">=", 20000),
