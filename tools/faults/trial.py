@@ -37,6 +37,7 @@ class Trial:
         self.folder = lab.TOP / "build" / "fault" / name
         self.data = self.folder / "data"
         self.ready, self.codes, self.troubles, self.facts = [], {}, [], {}
+        self.lost = 0  # that the books don't know of
         shutil.rmtree(self.folder, ignore_errors=True)
         self.data.mkdir(parents=True)
         self.books = lab.Books(self.folder)
