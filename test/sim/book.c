@@ -14,7 +14,7 @@
 
 static struct {
     struct book_message *messages[BOOK_MESSAGES_MAX];
-    uint32_t count, violations;
+    uint32_t count, violations, rots; // bits that have explained nothing yet
     struct map by_token, by_id;
     const char *first_law;
     struct sim_disk *disk;
@@ -74,6 +74,20 @@ uint32_t book_violations(void)
 const char *book_first_law(void)
 {
     return book.first_law;
+}
+
+void book_rotten(void)
+{
+    book.rots++;
+}
+
+static bool rot_explains(struct book_message *m)
+{
+    if (!m->rotten && book.rots > 0) {
+        book.rots--;
+        m->rotten = true;
+    }
+    return m->rotten;
 }
 
 // ---- clients
@@ -200,14 +214,14 @@ static void take_for(struct book_message *m, struct bytes address, const struct 
                        r ? "who was refused" : "who was not asked for");
         return;
     }
-    if (r->failed)
+    if (r->failed && !rot_explains(m))
         book_violation("BOTH", "%s to %.*s was reported as failed", m->token, BYTES_FMT(address));
     // Over a connection from before a crash: the restarted relay could not know.
     bool late = got->began.us < book.last_crash_us;
     r->taken++;
     r->excused += late;
     r->last_taken_us = sim_now_us();
-    if (r->taken > 1 + r->excused)
+    if (r->taken > 1 + r->excused && !rot_explains(m))
         book_violation("DUP", "%s to %.*s was taken %u times, %u excused", m->token,
                        BYTES_FMT(address), r->taken, r->excused);
     r->excused += got->is_lost && !late;
@@ -252,7 +266,7 @@ static void note_action(struct book_message *m, struct bytes address, struct byt
     if (!bytes_eq_nocase(action, BYTES("failed")))
         return;
     r->failed++;
-    if (r->taken > r->excused)
+    if (r->taken > r->excused && !rot_explains(m))
         book_violation("BOTH", "%s to %.*s was taken, then reported as failed", m->token,
                        BYTES_FMT(r->address));
     if (bytes_eq(status, BYTES("5.4.7")))
@@ -351,7 +365,8 @@ void book_count(struct book_counts *out)
             out->excused += r->excused;
             out->failed += r->failed;
             out->delayed += r->delayed;
-            out->missing += is_missing(m, r);
+            out->missing += is_missing(m, r) && !m->rotten;
+            out->rotten += is_missing(m, r) && m->rotten;
         }
     }
 }
@@ -372,9 +387,9 @@ bool book_is_settled(void *ctx)
 void book_check_end(void)
 {
     for (uint32_t i = 0; i < book.count; i++) {
-        const struct book_message *m = book.messages[i];
+        struct book_message *m = book.messages[i];
         for (uint32_t k = 0; k < m->recipients_count; k++)
-            if (is_missing(m, &m->recipients[k]))
+            if (is_missing(m, &m->recipients[k]) && !rot_explains(m))
                 book_violation("LOST", "%s (%s, accepted at %.3f s) to %.*s", m->token, m->id,
                                (double)m->accepted_us / 1e6, BYTES_FMT(m->recipients[k].address));
     }

@@ -18,6 +18,8 @@
 //     SLOW    mail to a healthy receiver waited for others                  (law 9)
 //     EXPIRED given up before its lifetime had passed                       (DESIGN 4)
 //
+// A bit that rots may cost one message: LOST, DUP and BOTH are excused for it. Never other bytes, and never a crash.
+//
 // Owner:    one at a time, global. Limits: BOOK_MESSAGES_MAX messages.
 #pragma once
 
@@ -50,6 +52,7 @@ struct book_message {
     struct bytes sender, content; // owned by the book
     uint8_t sha256[32];
     bool keeps_bytes; // no receiver forces another encoding
+    bool rotten;      // a bit that rotted explains what happened to it
     enum book_state state;
     int64_t sent_us, accepted_us;
     char id[32];
@@ -82,6 +85,8 @@ void book_crashed(void);
 // Outcomes could not be written for a while: what was taken since `from_us` may come twice after a
 // crash.
 void book_trouble(void);
+// A bit of the spool has rotted.
+void book_rotten(void);
 
 void book_violation(const char *law, const char *format, ...) __attribute__((format(printf, 2, 3)));
 uint32_t book_violations(void);
@@ -93,6 +98,7 @@ bool book_is_settled(void *ctx);
 void book_check_end(void);
 
 struct book_counts {
-    uint32_t sent, accepted, refused, unknown, recipients, taken, excused, failed, delayed, missing;
+    uint32_t sent, accepted, refused, unknown, recipients, taken, excused, failed, delayed, missing,
+        rotten;
 };
 void book_count(struct book_counts *out);

@@ -8,7 +8,7 @@
 //     build/sim test/scenario/*.scn          scenarios instead
 //
 // With --json the last line is the sum: lost, dup and ghost count the seeds that broke these laws, in_flight_max is the
-// most that one seed's receivers took twice for a good reason.
+// most that one seed's receivers took twice for a good reason, rotted counts the bits that were flipped.
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -39,7 +39,7 @@ static struct {
     bool twice, json, quiet;
     struct child children[JOBS_MAX];
     char **files; // scenarios; NULL: seeds
-    uint64_t acked, in_flight_max, lost, dup, ghost;
+    uint64_t acked, in_flight_max, rotted, lost, dup, ghost;
 } sim = {.seeds = 20, .seed0 = 1, .jobs = 2};
 
 // ---- the log: its last lines are shown when a CHECK fails ------------------------------------------
@@ -77,10 +77,12 @@ static void print_facts(const struct run_facts *f)
     const struct book_counts *c = &f->counts;
     printf("%u sent, %u accepted, %u refused, %u broken; %u taken, %u in flight at a crash or "
            "unanswered, %u failed; "
-           "%u crashes, %u disk faults, %u peer faults; %lld s, %llu turns, %016llx\n",
+           "%u crashes, %u disk faults, %u bits rotted (%u lost), %u peer faults; %lld s, %llu "
+           "turns, %016llx\n",
            c->sent, c->accepted, c->refused, c->unknown, c->taken, c->excused, c->failed,
-           f->crashes, f->disk_faults, f->peer_faults, (long long)f->virtual_ms / 1000,
-           (unsigned long long)f->turns, (unsigned long long)f->trace_hash);
+           f->crashes, f->disk_faults, f->rots, c->rotten, f->peer_faults,
+           (long long)f->virtual_ms / 1000, (unsigned long long)f->turns,
+           (unsigned long long)f->trace_hash);
 }
 
 static int check_facts(const struct run_facts *f)
@@ -169,6 +171,7 @@ static void add_facts(const char *line)
     if (!strstr(line, " sent, "))
         return;
     unsigned excused = (unsigned)number_before(line, " in flight");
+    sim.rotted += number_before(line, " bits rotted");
     sim.acked += number_before(line, " accepted, ");
     sim.in_flight_max = excused > sim.in_flight_max ? excused : sim.in_flight_max;
 }
@@ -253,11 +256,12 @@ static void print_sum(void)
 {
     printf("{\"test\":\"%s\",\"rounds\":%llu,\"failed\":%llu,\"acked\":%llu,\"lost\":%llu,\"dup\":%"
            "llu,"
-           "\"ghost\":%llu,\"in_flight_max\":%llu,\"seed0\":%llu}\n",
+           "\"ghost\":%llu,\"in_flight_max\":%llu,\"rotted\":%llu,\"seed0\":%llu}\n",
            sim.files ? "scenario" : "sim", (unsigned long long)sim.seeds,
            (unsigned long long)sim.failed, (unsigned long long)sim.acked,
            (unsigned long long)sim.lost, (unsigned long long)sim.dup, (unsigned long long)sim.ghost,
-           (unsigned long long)sim.in_flight_max, (unsigned long long)sim.seed0);
+           (unsigned long long)sim.in_flight_max, (unsigned long long)sim.rotted,
+           (unsigned long long)sim.seed0);
 }
 
 int main(int argc, char **argv)

@@ -14,6 +14,7 @@
 #include "peers.h"
 #include "relay_host.h"
 #include "sim_dns.h"
+#include "spool/journal.h"
 
 #define CLIENTS 6
 #define PEERS 7
@@ -47,6 +48,7 @@ enum deed {
     DEED_DNS,
     DEED_WALL_JUMP,
     DEED_RESTART,
+    DEED_ROT,
 };
 
 struct planned {
@@ -62,6 +64,7 @@ static struct {
     uint32_t crashes_seen;
     bool clock_is_new; // a jump that a crash could still make forgotten
     bool fault_wanted; // a crash undoes what was planned for the disk
+    bool rot_wanted;   // at the next start
     uint64_t struck_seen, connected_seen, asked_turns;
     int64_t restart_at_us; // the relay is down until then
     char addresses[64][40];
@@ -171,6 +174,7 @@ static void make_plan(void)
     plan_deed(DEED_PEER_CALM, (uint32_t)sim_roll(DICE_TEST, 3));
     plan_deed(DEED_DNS, (uint32_t)sim_roll(DICE_TEST, 3));
     plan_deed(DEED_RESTART, sim_chance(DICE_TEST, 1, 3));
+    plan_deed(DEED_ROT, sim_chance(DICE_TEST, 1, 3));
 }
 
 static enum sim_crash_kind some_crash(void)
@@ -210,6 +214,39 @@ static void tell(const char *format, ...)
     vfprintf(stderr, format, args);
     fputc('\n', stderr);
     va_end(args);
+}
+
+struct rotting {
+    char name[64];
+    uint32_t files;
+};
+
+static void on_spool_file(void *ctx, const char *name, uint64_t size)
+{
+    struct rotting *r = ctx;
+    bool holds_mail = strncmp(name, SEGMENT_DIRECTORY "/", strlen(SEGMENT_DIRECTORY) + 1) == 0 ||
+                      strncmp(name, EXTENT_DIRECTORY "/", strlen(EXTENT_DIRECTORY) + 1) == 0;
+    if (holds_mail && sim_roll(DICE_TEST, ++r->files) == 0)
+        snprintf(r->name, sizeof r->name, "%s", name);
+}
+
+// Not in a segment's header, which would take all mail of the segment with it.
+static void rot_a_bit(void)
+{
+    struct rotting r = {.files = 0};
+    sim_disk_each(disk(), on_spool_file, &r);
+    if (!r.files || !sim_disk_rot(disk(), r.name, SEGMENT_DATA_AT))
+        return;
+    tell("a bit of %s rots", r.name);
+    book_rotten();
+    run.facts->rots++;
+}
+
+static void rot(void)
+{
+    run.rot_wanted = false;
+    for (uint64_t bits = 1 + sim_roll(DICE_TEST, 8); bits; bits--)
+        rot_a_bit();
 }
 
 static void do_deed(enum deed deed)
@@ -252,6 +289,10 @@ static void do_deed(enum deed deed)
         }
         book_trouble();
         break;
+    case DEED_ROT: // while the relay is down
+        run.rot_wanted = true;
+        sim_host_crash_at(run.relay, some_crash(), 1 + sim_roll(DICE_TEST, 200));
+        break;
     }
 }
 
@@ -271,6 +312,8 @@ static void note_crash(void)
 static void restart(void)
 {
     bool again = sim_chance(DICE_TEST, 1, 4);
+    if (run.rot_wanted)
+        rot();
     if (again) // a crash in the middle of recovery
         sim_host_crash_at(run.relay, some_crash(), 1 + sim_roll(DICE_TEST, 60));
     bool started = relay_host_start();
@@ -288,8 +331,8 @@ static void restart(void)
 // A crash that is armed comes before what would make it forgotten; but an idle relay may never get there.
 static bool is_time_for(const struct planned *next)
 {
-    bool forgets =
-        next->deed == DEED_CRASH || next->deed == DEED_RESTART || next->deed == DEED_WALL_JUMP;
+    bool forgets = next->deed == DEED_CRASH || next->deed == DEED_RESTART ||
+                   next->deed == DEED_WALL_JUMP || next->deed == DEED_ROT;
     bool waits = forgets && sim_host_crash_is_armed(run.relay) && clients_alive() > 0;
     return sim_now_us() >= next->at_us && !run.clock_is_new && !sim_host_is_down(run.relay) &&
            !waits;

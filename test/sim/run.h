@@ -12,7 +12,7 @@
 
 struct run_facts {
     struct book_counts counts;
-    uint32_t crashes, disk_faults, peer_faults;
+    uint32_t crashes, disk_faults, peer_faults, rots;
     uint64_t turns, trace_hash;
     int64_t virtual_ms;
     const char *law; // the first one broken, or NULL

@@ -492,11 +492,16 @@ void sim_disk_host_down(struct sim_host *host, enum sim_crash_kind kind)
 
 // ---- for tests ---------------------------------------------------------------------------------
 
-int sim_disk_flip(struct sim_disk *d, const char *name, uint64_t offset, uint8_t mask)
+static struct inode *shown_inode(struct sim_disk *d, const char *name)
 {
     struct bytes base;
     struct sim_dir *dir = dir_of(d, name, &base);
-    struct inode *inode = dir ? map_find(&dir->shown, base) : NULL;
+    return dir ? map_find(&dir->shown, base) : NULL;
+}
+
+int sim_disk_flip(struct sim_disk *d, const char *name, uint64_t offset, uint8_t mask)
+{
+    struct inode *inode = shown_inode(d, name);
     size_t number = offset / SIM_PAGE_BYTES;
     if (!inode || offset >= inode->size || number >= inode->page_count || !inode->pages[number].mem)
         return E_NOT_FOUND;
@@ -505,6 +510,21 @@ int sim_disk_flip(struct sim_disk *d, const char *name, uint64_t offset, uint8_t
     if (page_is_dirty(p) && p->dur)
         p->dur[offset % SIM_PAGE_BYTES] ^= (char)mask;
     return OK;
+}
+
+bool sim_disk_rot(struct sim_disk *d, const char *name, uint64_t from)
+{
+    const struct inode *inode = shown_inode(d, name);
+    uint64_t found = 0, chosen = 0;
+    for (uint64_t at = from; inode && at < inode->size && at / SIM_PAGE_BYTES < inode->page_count;
+         at++) {
+        const char *page = inode->pages[at / SIM_PAGE_BYTES].mem;
+        if (!page)
+            at |= SIM_PAGE_BYTES - 1;
+        else if (page[at % SIM_PAGE_BYTES] && sim_roll(DICE_DISK, ++found) == 0)
+            chosen = at;
+    }
+    return found && sim_disk_flip(d, name, chosen, (uint8_t)(1 << sim_roll(DICE_DISK, 8))) == OK;
 }
 
 // Whether the needle begins in page `i` and ends in the next; both are on the platter up to `size`.

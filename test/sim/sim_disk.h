@@ -43,6 +43,8 @@ void sim_disk_capacity(struct sim_disk *d, uint64_t bytes, uint64_t inodes);
 void sim_disk_sync_us(struct sim_disk *d, uint32_t min, uint32_t max);
 // Flips bits of one byte, on the platter and in the cache. E_NOT_FOUND.
 int sim_disk_flip(struct sim_disk *d, const char *name, uint64_t offset, uint8_t mask) MUST_USE;
+// Flips a bit in one of the bytes that are not zero, from an offset on. False if there is none.
+bool sim_disk_rot(struct sim_disk *d, const char *name, uint64_t from);
 // True if `needle` (within one page, or crossing pages) is on the platter in a file whose name is
 // too.
 bool sim_disk_has_durable(const struct sim_disk *d, struct bytes needle);
