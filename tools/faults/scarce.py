@@ -13,6 +13,7 @@ from faults.trial import say
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 HOLD_S, CPU_MAX = 2.0, 0.9
+BACK_S = 1.0  # from the moment the shortage ends
 ROOM = 1 << 40  # bytes: no limit
 
 
@@ -63,6 +64,18 @@ def hold(trial, what, pid):
     return share
 
 
+def check_greeted(trial, waiting, since):
+    """Who came while it was short is greeted."""
+    greeted = 0
+    for conn in waiting:
+        conn.settimeout(max(since + BACK_S + trial.late(BACK_S) - time.monotonic(), 0.001))
+        with contextlib.suppress(OSError):
+            greeted += conn.recv(4096).startswith(b"220")
+        conn.close()
+    if greeted < len(waiting):
+        trial.troubles.append(f"descriptors: {greeted} of {len(waiting)} who waited are greeted within {BACK_S} s")
+
+
 def no_descriptors(trial, number):
     """None left: who has a connection is served or told 4xx; who comes waits, and is served as soon as it is over."""
     relay = trial.service.relay_pid()
@@ -73,22 +86,18 @@ def no_descriptors(trial, number):
     waiting = [connect(trial.service.port(), 0) for _ in range(60)]
     report = trial.finish(load, stop=True)
     share = hold(trial, "descriptors", relay)
-    for conn in waiting:
-        conn.close()
     resource.prlimit(relay, resource.RLIMIT_NOFILE, (soft, hard))
-    trial.probe(f"d{number}", 2)
-    say(f"scarce {number + 1}: descriptors: {report['replies']}; {100 * share:.0f} % of a core")
+    over = time.monotonic()
+    back = trial.probe(f"d{number}", BACK_S, over)
+    check_greeted(trial, waiting, over)
+    say(f"scarce {number + 1}: descriptors: {report['replies']}; {100 * share:.0f} % of a core; back in {back:.2f} s")
+    return back
 
 
 def no_memory(trial, number):
     """The kernel kills the relay (memory is promised before it is there); the guard starts another."""
     relay = trial.service.relay_pid()
-    with contextlib.ExitStack() as stack:
-        try:
-            group = stack.enter_context(Cgroup("memory", f"posthaste-fault-{os.getpid()}"))
-        except (OSError, lab.Trouble) as trouble:
-            say(f"scarce {number + 1}: memory: left out: {trouble}")
-            return
+    with Cgroup("memory", f"posthaste-fault-{os.getpid()}") as group:
         group.take(relay)
         trial.service.ready_file.unlink()
         trial.sink.stop()  # so that mail stays, and a kill that comes late repeats nothing
@@ -97,28 +106,29 @@ def no_memory(trial, number):
         began = time.monotonic()
         while lab.children(trial.service.process.pid)[:1] == [relay] and time.monotonic() < began + 15:
             time.sleep(0.005)
+        # The next relay is not in the group: for it the shortage is over when the one in it is dead.
+        over, died = time.monotonic(), time.time()
+        killed = lab.children(trial.service.process.pid)[:1] != [relay]
+        if killed:
+            back = trial.probe(f"m{number}", BACK_S, over)
         report = trial.finish(load, stop=True)
         group.set(ROOM)
-        killed = trial.service.relay_pid() != relay
         if killed:
-            trial.books.crashed(time.time())
-            trial.ready.append(trial.service.wait_ready(time.monotonic()))
+            trial.books.crashed(died)
+            trial.service.wait_ready(over)
         else:
+            back = trial.probe(f"m{number}", BACK_S)
             trial.service.ready_file.write_text(json.dumps(trial.service.ready))
         trial.sink.start()
-    trial.probe(f"m{number}", 2)
-    say(f"scarce {number + 1}: memory: {'killed, started again' if killed else 'went on'}; {report['replies']}")
+    say(f"scarce {number + 1}: memory: {'killed, started again' if killed else 'went on'}; {report['replies']}; "
+        f"back in {back:.2f} s")
+    return back
 
 
 def no_threads(trial, number):
     """No process can be made: a relay that dies is not replaced until there is room, and the guard does not spin."""
     guard, relay = trial.service.process.pid, trial.service.relay_pid()
-    with contextlib.ExitStack() as stack:
-        try:
-            group = stack.enter_context(Cgroup("pids", f"posthaste-fault-{os.getpid()}"))
-        except (OSError, lab.Trouble) as trouble:
-            say(f"scarce {number + 1}: threads: left out: {trouble}")
-            return
+    with Cgroup("pids", f"posthaste-fault-{os.getpid()}") as group:
         group.take(guard, relay)
         load = trial.load(f"t{number}", 1000000, 10, 4000)
         group.set(lab.status(relay, "Threads") + lab.status(guard, "Threads"))
@@ -129,18 +139,35 @@ def no_threads(trial, number):
         report = trial.finish(load, stop=True)
         share = hold(trial, "threads", guard)
         group.set("max")
-        trial.ready.append(trial.service.wait_ready(time.monotonic()))
-    trial.probe(f"t{number}", 2)
-    say(f"scarce {number + 1}: threads: {report['replies']}; guard {100 * share:.0f} % of a core")
+        over = time.monotonic()
+        back = trial.probe(f"t{number}", BACK_S, over)
+        trial.service.wait_ready(over)
+    say(f"scarce {number + 1}: threads: {report['replies']}; guard {100 * share:.0f} % of a core; back in {back:.2f} s")
+    return back
+
+
+def check_cgroup(trial, controller):
+    """Whether there is one to run out of; else that is told as skipped."""
+    try:
+        with Cgroup(controller, f"posthaste-fault-{os.getpid()}"):
+            return True
+    except (OSError, lab.Trouble) as trouble:
+        trial.skipped[controller] = f"no cgroup: {trouble}"
+        return False
 
 
 def run_scarce(trial):
     trial.open()
     trial.start()
+    shortages = {"descriptors": no_descriptors}
+    for controller, run in (("memory", no_memory), ("pids", no_threads)):
+        if check_cgroup(trial, controller):
+            shortages[controller] = run
+    back = {name: [] for name in shortages}
     for number in range(trial.rounds):
-        no_descriptors(trial, number)
-        no_memory(trial, number)
-        no_threads(trial, number)
+        for name, run in shortages.items():
+            back[name].append(run(trial, number))
+    trial.facts["back_s_max"] = {name: round(max(times), 2) for name, times in back.items()}
     for code in sorted(set(trial.codes) - {"250", "451", "452", "421"}):
         trial.troubles.append(f"{trial.codes[code]} replies {code}")
     trial.drain()
