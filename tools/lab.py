@@ -8,6 +8,7 @@ import collections
 import contextlib
 import ctypes
 import datetime
+import hashlib
 import http.client
 import json
 import os
@@ -98,7 +99,7 @@ class Service:
     """`posthaste serve` in `folder`, its spool and state in `data`."""
     patience = 1
 
-    def __init__(self, folder, sink_port, data=None, extra="", listener="tls: none"):
+    def __init__(self, folder, sink_port, data=None, extra="", listener="tls: none", routes=""):
         self.folder, self.data = pathlib.Path(folder), pathlib.Path(data or folder)
         self.ready_file, self.log_file = self.folder / "ready.json", self.folder / "relay.log"
         self.config_file = self.folder / "posthaste.yaml"
@@ -113,7 +114,7 @@ listeners:
 http: {{address: "127.0.0.1:0"}}
 retry: {{first: 1s, factor: 1, max: 1s, lifetime: 1h}}
 routes:
-  - {{match: {{}}, via: "smtp://127.0.0.1:{sink_port}"}}
+{routes}  - {{match: {{}}, via: "smtp://127.0.0.1:{sink_port}"}}
 {extra}""")
 
     def cli(self, *arguments):
@@ -304,6 +305,7 @@ class Books:
     def __init__(self, folder):
         self.folder, self.sent, self.crashes = pathlib.Path(folder), {}, []
         self.in_flight_max = 0
+        self.maildir, self.filed = None, {}  # a folder that is delivered to, too; what was read there
         self.pulse = Pulse(self.folder)
 
     def window(self, crash):
@@ -321,7 +323,21 @@ class Books:
         self.deliveries = collections.defaultdict(list)
         for line in json_lines(self.folder / "sink.jsonl"):
             self.deliveries[line["id"], line["recipient"]].append(line)
+        if self.maildir:
+            self.read_maildir()
         return self
+
+    def read_maildir(self):
+        """A message that is delivered again takes the place of the first: its file has the name of the delivery."""
+        for path in self.maildir.glob("*/*/new/*"):
+            if path not in self.filed:
+                content = path.read_bytes().replace(b"\n", b"\r\n")
+                content = content[content.find(b"X-Load-Id: "):]
+                self.filed[path] = {"id": content[11:content.find(b"\r\n")].decode(errors="replace"),
+                                    "sha256": hashlib.sha256(content).hexdigest(),
+                                    "at": datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc).isoformat()}
+            domain, user = path.parts[-4:-2]
+            self.deliveries[self.filed[path]["id"], f"{user}@{domain}"].append(self.filed[path])
 
     def missing(self):
         self.read()

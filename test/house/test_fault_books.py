@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The books of the fault tests: what counts as lost, as in flight at a crash, as delivered twice for no reason."""
 import datetime
+import hashlib
 import json
 import pathlib
 import sys
@@ -47,3 +48,17 @@ def test_twice(tmp_path):
         numbers, troubles = judge(tmp_path, [("l-0", first), ("l-0", second)])
         assert numbers["dup"] == 1 and bool(troubles) != excused, (first, second)
         assert excused or "DUP not in flight at a crash 1: l-0/r/" in troubles[0]
+
+
+def test_a_maildir_is_delivered_to(tmp_path):
+    """What relays put before the message's own header is no part of it; lines end as in SMTP."""
+    new = tmp_path / "mail" / "box.example" / "box" / "new"
+    new.mkdir(parents=True)
+    (new / "1.a_1.x").write_bytes(b"Return-Path: <s>\nX-Load-Id: l-0\nFrom: s\n\ntext\n")
+    sha = hashlib.sha256(b"X-Load-Id: l-0\r\nFrom: s\r\n\r\ntext\r\n").hexdigest()
+    (tmp_path / "ids.jsonl").write_text(json.dumps({"load_id": "l-0", "recipients": ["box@box.example"], "sha256": sha}) + "\n")
+    books = lab.Books(tmp_path)
+    books.maildir = tmp_path / "mail"
+    books.sent["l"] = 1
+    numbers, troubles = books.judge()
+    assert not troubles and numbers["delivered"] == 1

@@ -2,6 +2,7 @@
 """crash - kill -9 and power cuts under load"""
 import contextlib
 import os
+import pathlib
 import statistics
 import time
 
@@ -48,37 +49,48 @@ def run_kill(trial):
         trial.troubles.append(f"ready only after {statistics.median(trial.ready):.2f} s")
 
 
-# What the relay does to its disk and to its peers (write and writev are what it sends by). It renames nothing.
-CALLS = ["pwritev", "fdatasync", "write,writev", "unlink,unlinkat"]
+# What the relay does to its disk and to its peers; with the large bodies of the load (a flush of extents/ each) and a
+# Maildir (a rename each) it does all of it under load.
+CALLS = {"write": "pwritev", "fdatasync": "fdatasync", "fsync": "fsync", "rename": "?rename,?renameat,?renameat2",
+         "unlink": "?unlink,unlinkat", "send": "write,writev,sendto,sendmsg"}
+BOX = "box.example"
 
 
 def run_calls(trial):
-    """The relay is killed at the k-th call of each kind; the guard starts another."""
-    trial.open()
+    """The relay is killed at the k-th call of each kind; the guard starts another. A kind not met by then gets more rounds."""
+    trial.open(maildir=BOX)
     trial.start()
-    hits = {}
-    for number in range(trial.rounds):
-        calls = CALLS[number % len(CALLS)]
-        k = 1 + number // len(CALLS) + trial.random.randrange(3) * (number % 4)
-        loads = crash_loads(trial, number)
-        time.sleep(trial.random.uniform(0.05, 0.3))
-        relay = trial.service.relay_pid()
-        trial.service.ready_file.unlink(missing_ok=True)
-        injection = Injection(trial, calls, f"signal=KILL:when={k}", threads=("",))
-        died = wait_for_death(trial, relay, 2.0 if hits.get(calls) or "unlink" in calls else 20.0)
-        at = time.monotonic()
-        trial.books.crashed(*((time.time(),) if died else trial.service.kill(relay_only=True)))
-        injection.stop()
-        trial.ready.append(trial.service.wait_ready(at))
-        reports = [trial.finish(load, stop=True) for load in loads]
-        hits[calls] = hits.get(calls, 0) + died
-        say(f"calls {number + 1}/{trial.rounds}: {calls} number {k}: {'killed' if died else 'no such call, killed by hand'}, "
-            f"{sum(r['accepted'] for r in reports)} accepted")
-    trial.facts["hits"] = hits
-    for calls in CALLS[:min(trial.rounds, 3)]:
-        if not hits.get(calls):
-            trial.troubles.append(f"never killed at {calls}")
+    trial.facts["hits"] = hits = dict.fromkeys(CALLS, 0)
+    for number in range(trial.rounds + 2 * len(CALLS)):
+        kind = list(CALLS)[number % len(CALLS)]
+        if number < trial.rounds or not hits[kind]:
+            hits[kind] += call_round(trial, number, kind)
     trial.drain()
+    for kind in [kind for kind in CALLS if not hits[kind]]:
+        trial.troubles.append(f"never killed at {kind}")
+
+
+def call_round(trial, number, kind):
+    """True if it was killed at such a call."""
+    k = 1 + number // len(CALLS) + trial.random.randrange(4)
+    loads = crash_loads(trial, number)
+    loads.append(trial.load(f"r{number}c", 1000000, 2, 4096, "--rcpt", f"box@{BOX}", "--rate", 40))
+    time.sleep(trial.random.uniform(0.05, 0.3))
+    relay = trial.service.relay_pid()
+    trial.service.ready_file.unlink(missing_ok=True)
+    injection = Injection(trial, CALLS[kind], f"signal=KILL:when={k}", threads=("",))
+    died = wait_for_death(trial, relay, 20.0)
+    at = time.monotonic()
+    trial.books.crashed(*((time.time(),) if died else trial.service.kill(relay_only=True)))
+    injection.stop()
+    trial.ready.append(trial.service.wait_ready(at))
+    reports = [trial.finish(load, stop=True) for load in loads]
+    on = injection.reached(k) if died else ""
+    where = f"on {pathlib.Path(on).relative_to(trial.data)}" if on.startswith(f"{trial.data}/") else f"on {on}"
+    say(f"calls {number + 1}/{trial.rounds}: {kind} number {k}: {f'killed {where}' if died else 'no such call, killed by hand'}, "
+        f"{sum(r['accepted'] for r in reports)} accepted")
+    # A write to what is no peer is no send.
+    return bool(on) and (kind != "send" or on.startswith("socket"))
 
 
 def wait_for_death(trial, relay, seconds):

@@ -32,7 +32,7 @@ def run_eio(trial):
             if crash:
                 trial.books.crashed(*trial.service.kill())
             injection.stop()
-            hit = injection.hits(trial)
+            hit = injection.hits()
             hits += hit
             if crash:
                 trial.start()

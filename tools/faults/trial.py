@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """trial - what the fault tests share: a service with its books, disks of its own, failing system calls"""
+import collections
 import fcntl
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import struct
@@ -45,7 +47,8 @@ class Trial:
         self.sink = lab.Sink(self.folder)
         self.service = None
 
-    def open(self, log="warn"):
+    def open(self, log="warn", maildir=None):
+        """`maildir`: a domain whose mail goes to a Maildir."""
         if self.peer:
             peer.Service.enter_network()
         self.sink.start()
@@ -53,7 +56,12 @@ class Trial:
             self.service = peer.Service(self.peer, self.folder, self.sink.port, self.data)
             self.facts["peer"] = f"{self.peer} {self.service.version()}"
         else:
-            self.service = lab.Service(self.folder, self.sink.port, self.data, f"log: {{level: {log}}}\n")
+            routes = ""
+            if maildir:
+                self.books.maildir = self.data / "mail"
+                self.books.maildir.mkdir()
+                routes = f'  - {{match: {{recipient: {maildir}}}, via: "maildir:{self.books.maildir}/%d/%u"}}\n'
+            self.service = lab.Service(self.folder, self.sink.port, self.data, f"log: {{level: {log}}}\n", routes=routes)
         self.service.add_account()
 
     def close(self):
@@ -172,11 +180,11 @@ class Injection:
         ids = lab.threads(pid, threads)
         if not ids:
             raise Trouble(f"the relay has no thread {threads}")
-        self.log = trial.folder / "strace.log"
+        self.out, self.log = trial.folder / "strace.out", trial.folder / "strace.log"
         self.log.write_bytes(b"")
         words = [word for one in ids for word in ("-p", one)]
         self.process = lab.spawn(["strace", "-q", "-e", f"trace={call}", "-e", f"inject={call}:{what}",
-                                  "-o", trial.folder / "strace.out", "-e", "signal=none", *words], self.log)
+                                  "-y", "-o", self.out, "-e", "signal=none", *words], self.log)
         tracer = str(self.process.pid)
         try:
             lab.wait_until(lambda: all(self.is_traced(pid, one, tracer) for one in ids), 60, "strace is attached")
@@ -190,8 +198,17 @@ class Injection:
         except (FileNotFoundError, ProcessLookupError):
             return True  # an injected signal has ended it already
 
-    def hits(self, trial):
-        return (trial.folder / "strace.out").read_text(errors="replace").count("(INJECTED)")
+    def hits(self):
+        return self.out.read_text(errors="replace").count("(INJECTED)")
+
+    def reached(self, k):
+        """What the first call that was its thread's k-th was made on: a path, "socket:[..]". One that kills has no mark."""
+        calls = collections.Counter()
+        for thread, on in re.findall(r'^(\d+) +\w+\((?:\w+<|")([^">]*)', self.out.read_text(errors="replace"), re.M):
+            calls[thread] += 1
+            if calls[thread] == k:
+                return on
+        return ""
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
