@@ -75,15 +75,20 @@ int channel_send_contents(int channel, enum channel_kind kind, struct bytes text
     return err;
 }
 
-static int take_descriptor(struct msghdr *msg)
+// One descriptor is kept, or -1. The kernel puts as many into the process as there is room for, asked for or not.
+static int take_descriptor(struct msghdr *msg, bool *out_cut)
 {
+    int fd = -1, count = 0;
     struct cmsghdr *c = CMSG_FIRSTHDR(msg);
-    if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
-        c->cmsg_len != CMSG_LEN(sizeof(int)))
-        return -1;
-    int fd;
-    memcpy(&fd, CMSG_DATA(c), sizeof fd);
-    return fd;
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+        count = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    for (int i = 0; i < count; i++) {
+        memcpy(&fd, CMSG_DATA(c) + (size_t)i * sizeof fd, sizeof fd);
+        if (count > 1)
+            close(fd);
+    }
+    *out_cut = count > 1 || msg->msg_flags & MSG_CTRUNC;
+    return count == 1 ? fd : -1;
 }
 
 int channel_receive(int channel, struct channel_message *out)
@@ -104,10 +109,15 @@ int channel_receive(int channel, struct channel_message *out)
     while (n == -1 && errno == EINTR);
     if (n == 0 || (n == -1 && errno == ECONNRESET))
         return E_CLOSED;
-    if (n <= (ssize_t)offsetof(struct wire, text))
+    if (n == -1)
         return E_IO;
+    out->fd = take_descriptor(&msg, &out->cut);
+    if (n <= (ssize_t)offsetof(struct wire, text)) {
+        if (out->fd != -1)
+            close(out->fd);
+        return E_IO;
+    }
     out->kind = (enum channel_kind)wire.kind;
-    out->fd = take_descriptor(&msg);
     size_t text_len = (size_t)n - offsetof(struct wire, text);
     memcpy(out->text, wire.text, text_len);
     out->text[text_len - 1] = '\0';

@@ -43,6 +43,8 @@ enum channel_kind {
 struct channel_message {
     enum channel_kind kind;
     int fd; // -1: none; the receiver owns it
+    bool
+        cut; // what came with it was not taken: more than one descriptor, or no room for it in this process
     char text[CHANNEL_TEXT_MAX];
 };
 

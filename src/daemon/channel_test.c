@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -112,6 +113,63 @@ static void test_malformed(void **state)
     assert_string_equal(m.text, "ab"); // ended whatever was sent
 }
 
+// A datagram with so many copies of `fd`.
+static void send_descriptors(const char *bytes, size_t len, int fd, size_t count)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(4 * sizeof(int))];
+    } control = {0};
+    struct iovec iov = {(void *)(uintptr_t)bytes, len};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.space,
+                         .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    *c = (struct cmsghdr){CMSG_LEN(count * sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    for (size_t i = 0; i < count; i++)
+        memcpy(CMSG_DATA(c) + i * sizeof fd, &fd, sizeof fd);
+    assert_int_equal(sendmsg(ends[0], &msg, 0), (ssize_t)len);
+}
+
+// Whoever has been taken over sends what no channel_send() would: nothing stays open.
+static void test_descriptors_nobody_asked_for(void **state)
+{
+    (void)state;
+    struct channel_message m;
+    static const char WHOLE[] = {CHANNEL_SIGN, 0, 0, 0, 'x', 0}, SHORT[] = {CHANNEL_SIGN, 0};
+    int before = open_fds();
+    for (size_t count = 2; count <= 4; count++) {
+        send_descriptors(WHOLE, sizeof WHOLE, ends[0], count);
+        assert_int_equal(channel_receive(ends[1], &m), OK);
+        assert_int_equal(m.fd, -1);
+        assert_true(m.cut);
+    }
+    send_descriptors(SHORT, sizeof SHORT, ends[0], 1);
+    assert_int_equal(channel_receive(ends[1], &m), E_IO);
+    assert_number("descriptors left open", open_fds(), before);
+}
+
+// A descriptor that the process has no number for is lost, and that is told.
+static void test_no_room_for_a_descriptor(void **state)
+{
+    (void)state;
+    struct channel_message m;
+    struct rlimit limit, none;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(channel_send(ends[0], CHANNEL_LISTENER, BYTES("in"), ends[0]), OK);
+    none = (struct rlimit){3, limit.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int err = channel_receive(ends[1], &m);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(err, OK);
+    assert_int_equal(m.fd, -1);
+    assert_true(m.cut);
+    assert_int_equal(channel_send(ends[0], CHANNEL_LISTENER, BYTES("in"), -1), OK);
+    assert_int_equal(channel_receive(ends[1], &m), OK);
+    assert_false(m.cut);
+}
+
 static void test_gone(void **state)
 {
     (void)state;
@@ -127,6 +185,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_contents, setup, teardown),
     cmocka_unit_test_setup_teardown(test_contents_too_large, setup, teardown),
     cmocka_unit_test_setup_teardown(test_malformed, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_descriptors_nobody_asked_for, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_no_room_for_a_descriptor, setup, teardown),
     cmocka_unit_test_setup_teardown(test_gone, setup, teardown),
 };
 
