@@ -116,6 +116,7 @@ void server_end_transaction(struct smtp_server *s, enum smtp_reset why)
 {
     s->rcpts = s->rcpts_tried = 0;
     s->utf8 = s->chunked = s->binary = false;
+    s->paused = false; // whoever asked for it may not resume what is over
     if (!s->open)
         return;
     s->open = false;

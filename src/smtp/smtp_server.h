@@ -220,7 +220,8 @@ void smtp_server_answer_scram(struct smtp_server *s, const struct sasl_scram_key
 void smtp_server_answer_xclient(struct smtp_server *s, struct smtp_server_rights rights,
                                 bool logged_in);
 
-// Back-pressure: after pause() no more content is taken until resume() (then feed again).
+// Back-pressure: after pause() no more content is taken until resume() (then feed again), or until the transaction is
+// over: paused at its last bytes, it needs no resume().
 void smtp_server_pause(struct smtp_server *s);
 void smtp_server_resume(struct smtp_server *s);
 

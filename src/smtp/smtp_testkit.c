@@ -102,6 +102,8 @@ static void on_body(void *ctx, struct bytes piece)
     struct testkit *t = ctx;
     CHECK(t->transaction && piece.len > 0);
     buf_add(&t->body, piece);
+    if (t->pauses)
+        smtp_server_pause(t->server);
 }
 
 static void on_body_end(void *ctx, const struct smtp_content_facts *facts)

@@ -17,6 +17,7 @@ struct testkit {
     bool later; // answer from outside the handlers
     bool no_tls_start;
     bool refuse_data;
+    bool pauses;           // at each piece of content, and never says that it can go on
     bool binds;            // TLS has a channel binding, tls-server-end-point: 32 times 'x'
     struct buf transcript; // all output; "[tls]" and "[close]" where they happened
     struct buf kept;       // input not consumed
