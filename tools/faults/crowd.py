@@ -6,9 +6,11 @@ and that nothing stays open once they are gone.
 """
 import base64
 import contextlib
+import functools
 import multiprocessing
 import resource
 import socket
+import ssl
 import threading
 import time
 
@@ -46,6 +48,16 @@ def ask(conn, *commands):
 
 # ---- slow in every phase -----------------------------------------------------------------------------
 
+def reach(conn, code, *commands):
+    """The reply to the last command has this code: the phase is reached."""
+    if (got := ask(conn, *commands)) != code:
+        raise lab.Trouble(f"{commands[-1:]} is answered {got}, not {code}")
+
+
+EHLO, MAIL = b"EHLO client.test", b"MAIL FROM:<load@load.example>"
+RCPT, OCTETS = b"RCPT TO:<user0@load.example>", b"Subject: slow\r\n\r\nno"
+
+
 def silent(conn):
     pass
 
@@ -56,27 +68,68 @@ def half_command(conn):
 
 
 def after_ehlo(conn):
-    ask(conn, b"EHLO client.test")
+    reach(conn, b"250", EHLO)
+
+
+@functools.cache
+def client_hello():
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    out = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), out).do_handshake()
+    return out.read()
+
+
+def half_hello(conn):
+    reach(conn, b"220", EHLO, b"STARTTLS")
+    conn.sendall(client_hello()[:100])
+
+
+def in_handshake(conn):
+    """It has all that the relay has to say, and does not go on."""
+    reach(conn, b"220", EHLO, b"STARTTLS")
+    conn.sendall(client_hello())
 
 
 def in_auth(conn):
-    ask(conn, b"EHLO client.test", b"AUTH LOGIN")
+    reach(conn, b"334", EHLO, b"AUTH LOGIN")
+
+
+def after_mail(conn):
+    reach(conn, b"250", EHLO, MAIL)
+
+
+def after_rcpt(conn):
+    reach(conn, b"250", EHLO, MAIL, RCPT)
 
 
 def in_data(conn):
-    ask(conn, b"EHLO client.test", b"MAIL FROM:<load@load.example>", b"RCPT TO:<user0@load.example>", b"DATA")
-    conn.sendall(b"Subject: slow\r\n\r\nno")
+    reach(conn, b"354", EHLO, MAIL, RCPT, b"DATA")
+    conn.sendall(OCTETS)
+
+
+def in_bdat(conn):
+    reach(conn, b"250", EHLO, MAIL, RCPT)
+    conn.sendall(b"BDAT 1000000 LAST\r\n" + OCTETS)
 
 
 def deaf(conn):
-    ask(conn, b"EHLO client.test")
+    ask(conn, EHLO)
     conn.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         for _ in range(1000):
             conn.send(b"HELP\r\n" * 1000)
 
 
-PHASES = [silent, half_command, after_ehlo, in_auth, in_data, deaf]
+PHASES = [silent, half_command, after_ehlo, half_hello, in_handshake, in_auth, after_mail, after_rcpt, in_data, in_bdat,
+          deaf]
+DRIPPING = (in_data, in_bdat)
+
+
+def offer_tls(trial):
+    file = trial.service.config_file
+    file.write_text(file.read_text().replace("tls: none", "tls: starttls") + "tls: {self_signed: yes}\n")
 
 
 class Crowd:
@@ -94,7 +147,7 @@ class Crowd:
     def drip(self):
         while not self.over.wait(1.0):
             for number, conn in enumerate(self.conns):
-                if PHASES[number % len(PHASES)] is in_data:
+                if PHASES[number % len(PHASES)] in DRIPPING:
                     with contextlib.suppress(OSError):
                         conn.send(b"x")
 
@@ -154,12 +207,15 @@ def run_slow(trial):
     clients = 100 * trial.rounds
     raise_own_limit(clients)
     trial.open()
+    offer_tls(trial)
     # Who takes no replies has the time of a command for it.
     with open(trial.service.config_file, "a") as config:
         config.write("limits: {command_timeout: 20s}\n")
     trial.start()
     watch = Watch(trial)
     crowd = Crowd(trial.service.port(), clients)
+    if (there := lab.descriptors(watch.pid)) < clients:
+        trial.troubles.append(f"{there} descriptors are open, there are {clients} slow clients")
     p99 = watch.check_honest("h1")
     memory = watch.check_memory("slow", clients)
     crowd.leave()

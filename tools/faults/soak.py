@@ -82,6 +82,7 @@ def run_soak(trial):
     """MINUTES of faults (default 20)."""
     minutes = trial.minutes or 20
     trial.open()
+    crowd.offer_tls(trial)
     trial.start()
     table, number, end = Table(), 0, time.monotonic() + 60 * minutes
     while time.monotonic() < end:
