@@ -707,6 +707,7 @@ void connection_start(struct deliver *d, const struct queue_work *work, const st
     c->delivery = (struct delivery){.deliver = d,
                                     .dialogue = &c->dialogue,
                                     .final = route_is_local(route),
+                                    .lmtp = c->config.lmtp,
                                     .changed = on_delivery_changed};
     list_push_back(&d->connections, &c->item.link);
     open_next(c);

@@ -31,6 +31,8 @@ void delivery_outcome(struct delivery *d, uint32_t rcpt, const struct smtp_outco
     v->tells = tells_relay(d, v);
     if (outcome->reply)
         verdict_classify(v, d->deliver->snapshot->bounces, outcome->reply->text);
+    if (!verdict_is_about_address(outcome->step, d->batch->count == 1, d->lmtp))
+        v->class.hard = false;
 }
 
 static struct verdict no_utf8(void)

@@ -33,6 +33,7 @@ struct delivery {
     struct deliver *deliver;
     struct dialogue *dialogue;
     bool final;                                 // the other side holds the mailboxes
+    bool lmtp;                                  // which answers the content once for each recipient
     void (*changed)(struct delivery *delivery); // the phase, or there is more to write
     // This batch's.
     enum delivery_phase phase;

@@ -158,3 +158,19 @@ void verdict_classify(struct verdict *v, const struct bounce_rules *rules, struc
     if (v->kind == VERDICT_DEFERRED)
         v->class.hard = false; // not while it is tried again
 }
+
+// MAIL speaks of the sender. One reply to DATA or to the content for several does not tell whose address is bad.
+bool verdict_is_about_address(enum smtp_step step, bool alone, bool lmtp)
+{
+    switch (step) {
+    case SMTP_STEP_RCPT:
+        return true;
+    case SMTP_STEP_DATA:
+    case SMTP_STEP_CONTENT:
+        return alone;
+    case SMTP_STEP_FINAL:
+        return alone || lmtp;
+    default:
+        return false;
+    }
+}

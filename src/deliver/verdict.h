@@ -61,3 +61,6 @@ void verdict_defer(struct verdict *v);
 // verdicts by their enhanced code. A refusal for good that by its class is one for now (a limit, greylisting)
 // becomes a deferral. Others are left alone. rules may be NULL: nothing is done.
 void verdict_classify(struct verdict *v, const struct bounce_rules *rules, struct bytes text);
+// May a reply at this step say of a recipient that his address is bad? `alone`: the transaction has no other;
+// `lmtp`: each has a reply of his own to the content (RFC 2033 section 4.2).
+bool verdict_is_about_address(enum smtp_step step, bool alone, bool lmtp);

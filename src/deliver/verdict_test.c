@@ -338,6 +338,27 @@ static void test_classes_of_our_own(void **state)
     bounce_rules_free(rules);
 }
 
+static void test_whose_address(void **state)
+{
+    (void)state;
+    static const struct {
+        enum smtp_step step;
+        bool alone, lmtp, want;
+    } CASES[] = {
+        {SMTP_STEP_MAIL, true, false, false},    {SMTP_STEP_MAIL, true, true, false},
+        {SMTP_STEP_RSET, true, true, false},     {SMTP_STEP_RCPT, false, false, true},
+        {SMTP_STEP_RCPT, true, false, true},     {SMTP_STEP_DATA, false, false, false},
+        {SMTP_STEP_DATA, true, false, true},     {SMTP_STEP_DATA, false, true, false},
+        {SMTP_STEP_CONTENT, false, true, false}, {SMTP_STEP_CONTENT, true, false, true},
+        {SMTP_STEP_FINAL, false, false, false},  {SMTP_STEP_FINAL, true, false, true},
+        {SMTP_STEP_FINAL, false, true, true},
+    };
+    for (size_t i = 0; i < COUNT_OF(CASES); i++)
+        assert_number(smtp_step_name(CASES[i].step),
+                      verdict_is_about_address(CASES[i].step, CASES[i].alone, CASES[i].lmtp),
+                      CASES[i].want);
+}
+
 static void test_want_of_tls(void **state)
 {
     (void)state;
@@ -399,9 +420,13 @@ static void test_defer(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_want_of_tls),     cmocka_unit_test(test_defer),
-    cmocka_unit_test(test_classes),         cmocka_unit_test(test_classes_of_our_own),
-    cmocka_unit_test(test_render_failures), cmocka_unit_test(test_outcomes),
+    cmocka_unit_test(test_whose_address),
+    cmocka_unit_test(test_want_of_tls),
+    cmocka_unit_test(test_defer),
+    cmocka_unit_test(test_classes),
+    cmocka_unit_test(test_classes_of_our_own),
+    cmocka_unit_test(test_render_failures),
+    cmocka_unit_test(test_outcomes),
     cmocka_unit_test(test_long_text),
 };
 

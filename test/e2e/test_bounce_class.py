@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What a receiver's reply means decides whether it is tried again, and everybody is told the same of it."""
+import json
+import subprocess
+
 import pytest
 from lib.outgoing import attempts_of, last_of, send, sending_relay
 from lib.process import wait_until
+from lib.relay import BINARY
 
 TO = "bob@example.org"
 
@@ -24,6 +28,9 @@ def class_of(message, address=TO):
     ("mail", "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org", "reputation", False),
     ("end", "550 5.7.1 Message rejected as spam", "spam", False),
     ("end", "550 5.7.26 Unauthenticated email is not accepted", "authentication", False),
+    ("mail", "550 5.1.1 Unknown user", "user-unknown", False),
+    ("data", "550 no such user", "user-unknown", True),
+    ("end", "550 5.1.1 no such user", "user-unknown", True),
     ("rcpt", "550 go away", "other", False)],
     ids=lambda v: v.split()[0] if isinstance(v, str) else str(v))
 def test_failures_have_their_class(relay, receiver_, step, reply, reason, hard):
@@ -35,6 +42,32 @@ def test_failures_have_their_class(relay, receiver_, step, reply, reason, hard):
     assert (event["reason"], event["hard"]) == (reason, hard)
     assert f'posthaste_refusals_total{{outcome="failed",reason="{reason}"}} 1' in relay.http("/metrics")[1]
     assert reason in relay.run("message", "show", ident).stdout
+
+
+@pytest.mark.parametrize("step", ["mail", "data", "end"])
+def test_one_reply_for_several_is_hard_for_none(relay, receiver_, step):
+    """It may be about the sender, or about any of them: nobody is suppressed for it."""
+    receiver_.script(step, "550 5.1.1 no such user")
+    both = [TO, "eve@example.org"]
+    ident = send(relay, both)
+    message = relay.wait_state(ident, "failed")
+    assert [class_of(message, address) for address in both] == [("user-unknown", False)] * 2
+
+
+def test_lmtp_replies_to_each(make_relay, tmp_path):
+    """RFC 2033: to the content, too; so each is a recipient's own."""
+    (tmp_path / "rules").write_text("example.org final refuse 550 5.1.1 no such user\n")
+    ready = tmp_path / "ready.json"
+    with subprocess.Popen([BINARY, "sink", "--lmtp", "--listen", "127.0.0.1:0", "--rules", tmp_path / "rules", "--ready-file", ready]) as sink:
+        try:
+            wait_until(ready.exists, 30, "the sink")
+            port = json.loads(ready.read_text())["listeners"][0]["port"]
+            relay = sending_relay(make_relay, {"routes": [{"match": {}, "via": f"lmtp:127.0.0.1:{port}"}]})
+            both = [TO, "eve@example.org"]
+            message = relay.wait_state(send(relay, both), "failed")
+            assert [class_of(message, address) for address in both] == [("user-unknown", True)] * 2
+        finally:
+            sink.terminate()
 
 
 @pytest.mark.parametrize("step,reply", [

@@ -139,17 +139,20 @@ def test_hard_bounce_is_suppressed(relay, receiver_):
     """A bad address is suppressed for the account that sent to it; a refusal for what we are is not."""
     receiver_.script("rcpt", "550 5.1.1 <gone@example.org>: no such user", when="gone@")
     receiver_.script("rcpt", "550 5.7.1 your address is on our block list", when="picky@")
+    receiver_.script("mail", "550 5.1.1 unknown user", when="nobody@")
     ident = send(relay, "gone@example.org")
     other = send(relay, "picky@example.org")
-    relay.wait_state(ident, "failed")
-    relay.wait_state(other, "failed")
+    third = send(relay, "reader@example.org", sender="nobody@client.test")
+    for one in (other, third, ident):
+        relay.wait_state(one, "failed")
     wait_suppressed(relay, "gone@example.org")
     entry, = relay.cli("suppress", "check", "gone@example.org")["entries"]
     assert (entry["scope"], entry["account"], entry["reason"]) == ("account", "trusted", "hard-bounce")
     assert entry["note"].startswith(f"{ident}.1 user-unknown: 550 5.1.1") and entry["expires"] and entry["actor"] == "posthaste"
     code, text = rcpt(relay, "gone@example.org")
     assert code == 550 and "hard-bounce" in text and "until" in text
-    assert not relay.cli("suppress", "check", "picky@example.org")["suppressed"]
+    for kept in ("picky@example.org", "reader@example.org"):
+        assert not relay.cli("suppress", "check", kept)["suppressed"]
     assert rcpt(relay, "picky@example.org")[0] == 250
 
 
