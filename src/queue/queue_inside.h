@@ -393,7 +393,7 @@ bool queue_slot_is_short(const struct queue *q);
 void queue_slot_press(struct queue *q);
 // Is the connection, whose next mail is `low` (not transactional) and whose lane has so many others, to be closed for the
 // lane that waits first?
-bool queue_slot_gives_way(const struct queue *q, const struct queue_connection *c, uint32_t others,
+bool queue_slot_gives_way(struct queue *q, const struct queue_connection *c, uint32_t others,
                           bool low);
 
 // ---- queue_note.c

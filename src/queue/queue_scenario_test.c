@@ -333,6 +333,48 @@ static void a_lane_without_connections_comes_first(void **state)
     }
 }
 
+// Nobody closes a connection to be the one that opens it again: a lane with transactional mail stands before one with bulk
+// that has fewer.
+static void nobody_gives_way_to_itself(void **state)
+{
+    (void)state;
+    struct world w;
+    start_short_of_connections(&w, 4);
+    add_to(&w, "s0", 20000, MAIL_TRANSACTIONAL);
+    world_run(&w, MINUTE_MS);
+    add_to(&w, "s1", 20000, MAIL_BULK);
+    uint64_t connects = w.sites[0].connects, messages = w.sites[0].messages;
+    world_run(&w, 5 * MINUTE_MS);
+    connects = w.sites[0].connects - connects, messages = w.sites[0].messages - messages;
+    if (connects >= messages / 10)
+        fail_msg("%llu connections for %llu messages", (unsigned long long)connects,
+                 (unsigned long long)messages);
+    assert_true(messages > 4000 && w.sites[1].messages > 1000);
+    world_done(&w);
+}
+
+// A site that takes its time keeps no more connections than another one with as much mail of the same class.
+static void a_slow_site_keeps_no_more_than_others(void **state)
+{
+    (void)state;
+    for (enum mail_class class = MAIL_TRANSACTIONAL; class <= MAIL_BULK; class ++) {
+        struct world w;
+        start_short_of_connections(&w, 12);
+        w.sites[0].transaction_ms = 10000;
+        add_to(&w, "s0", 2000, class);
+        world_run(&w, MINUTE_MS);
+        add_to(&w, "s1", 40000, class);
+        world_run(&w, 5 * MINUTE_MS);
+        uint64_t connects = w.sites[0].connects, sent = w.sites[1].messages;
+        world_run(&w, 5 * MINUTE_MS);
+        connects = w.sites[0].connects - connects, sent = w.sites[1].messages - sent;
+        if (sent < 7500 || connects > sent / 50) // 1,500 over one connection
+            fail_msg("%llu sent, %llu connections of the slow one", (unsigned long long)sent,
+                     (unsigned long long)connects);
+        world_done(&w);
+    }
+}
+
 // More lanes than connections: all have their turn, and what there is is used.
 static void lanes_take_turns_for_connections(void **state)
 {
@@ -974,6 +1016,8 @@ int main(void)
         cmocka_unit_test(transactional_gets_a_connection_of_other_lanes),
         cmocka_unit_test(lanes_take_turns_for_connections),
         cmocka_unit_test(a_lane_without_connections_comes_first),
+        cmocka_unit_test(nobody_gives_way_to_itself),
+        cmocka_unit_test(a_slow_site_keeps_no_more_than_others),
         cmocka_unit_test(lanes_share_connections_evenly),
         cmocka_unit_test(idle_connections_make_room),
         cmocka_unit_test(windows_survive_restarts),

@@ -21,16 +21,13 @@ static bool is_urgent(uint8_t rank)
     return (rank & 1) == 0;
 }
 
-// But `other`, which may be NULL.
-static struct queue_lane *first_waiting(const struct queue *q, const struct queue_lane *other)
+static struct queue_lane *first_waiting(const struct queue *q)
 {
-    for (size_t i = 0; i < COUNT_OF(q->slots.waits); i++)
-        list_each(link, &q->slots.waits[i])
-        {
-            struct queue_lane *l = list_get(link, struct queue_lane, slot_wait);
-            if (l != other)
-                return l;
-        }
+    for (size_t i = 0; i < COUNT_OF(q->slots.waits); i++) {
+        struct list *link = list_first(&q->slots.waits[i]);
+        if (link)
+            return list_get(link, struct queue_lane, slot_wait);
+    }
     return NULL;
 }
 
@@ -45,7 +42,7 @@ void queue_slot_share(struct queue *q)
 {
     struct queue_lane *l;
     while ((!q->connections_max || q->connections + q->slots.granted < q->connections_max) &&
-           (l = first_waiting(q, NULL))) {
+           (l = first_waiting(q))) {
         stop_waiting(q, l);
         l->slot_granted = true;
         q->slots.granted++;
@@ -123,16 +120,35 @@ void queue_slot_press(struct queue *q)
         ask_idle(q);
 }
 
+// The next of its rank, behind one that waits, or NULL.
+static struct queue_lane *behind(const struct queue *q, const struct queue_lane *l)
+{
+    struct list *next = l->slot_wait.next;
+    return next == &q->slots.waits[l->slot_rank] ? NULL
+                                                 : list_get(next, struct queue_lane, slot_wait);
+}
+
 // So that nobody's connection goes to and fro, the waiting lane has at least two less, or none.
-bool queue_slot_gives_way(const struct queue *q, const struct queue_connection *c, uint32_t others,
+static bool has_more_right(const struct queue_lane *l, const struct queue_connection *c,
+                           uint32_t others, bool low)
+{
+    uint32_t has = queue_lane_connections(l);
+    return has < others ||
+           (has == 0 && ((low && is_urgent(l->slot_rank)) || c->messages >= SHARED_MESSAGES_MAX));
+}
+
+// The first in line gets what is free: if that is the lane itself, it goes behind whom it gives way to.
+bool queue_slot_gives_way(struct queue *q, const struct queue_connection *c, uint32_t others,
                           bool low)
 {
     if (!queue_slot_is_short(q))
         return false;
-    const struct queue_lane *l = first_waiting(q, c->lane);
-    if (!l)
+    struct queue_lane *first = first_waiting(q), *l = first == c->lane ? behind(q, first) : first;
+    if (!l || !has_more_right(l, c, others, low))
         return false;
-    uint32_t has = queue_lane_connections(l);
-    return has < others ||
-           (has == 0 && ((low && is_urgent(l->slot_rank)) || c->messages >= SHARED_MESSAGES_MAX));
+    if (first != l) {
+        list_remove(&first->slot_wait);
+        list_push_back(&q->slots.waits[first->slot_rank], &first->slot_wait);
+    }
+    return true;
 }
