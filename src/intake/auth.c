@@ -83,12 +83,27 @@ static void count(struct auth_pending *p, bool right)
     }
 }
 
+static bool is_blocked(const struct auth_pending *p)
+{
+    return auth_guard_ask(p->auth->guard, &p->who, sys_mono(), NULL) != AUTH_GUARD_GO;
+}
+
+// Attempts may run side by side. What began before too many failed is told nothing once they have: so no more guesses
+// are judged than are allowed, however many began at once.
+static void judge(struct auth_pending *p, bool right, uint32_t account)
+{
+    if (is_blocked(p)) {
+        answer(p, AUTH_TOO_MANY);
+        return;
+    }
+    count(p, right);
+    p->account = account;
+    answer(p, right ? AUTH_RIGHT : AUTH_WRONG);
+}
+
 static void on_checked(void *ctx, const struct store_check_result *result)
 {
-    struct auth_pending *p = ctx;
-    count(p, result->right);
-    p->account = result->account;
-    answer(p, result->right ? AUTH_RIGHT : AUTH_WRONG);
+    judge(ctx, result->right, result->account);
 }
 
 static void check_password(struct auth_pending *p)
@@ -102,16 +117,11 @@ static void check_password(struct auth_pending *p)
 static void on_auth_loop(struct sys_task *task)
 {
     struct auth_pending *p = container_of(task, struct auth_pending, task);
-    if (p->question == AUTH_PROVED) {
-        count(p, p->proven);
-        answer(p, p->proven ? AUTH_RIGHT : AUTH_WRONG);
-        return;
-    }
-    if (auth_guard_ask(p->auth->guard, &p->who, sys_mono(), NULL) != AUTH_GUARD_GO) {
+    if (p->question == AUTH_PROVED)
+        judge(p, p->proven, 0);
+    else if (is_blocked(p))
         answer(p, AUTH_TOO_MANY);
-        return;
-    }
-    if (p->question == AUTH_PASSWORD)
+    else if (p->question == AUTH_PASSWORD)
         check_password(p);
     else
         answer(p, AUTH_RIGHT);

@@ -22,7 +22,8 @@ enum auth_result {
 enum auth_question {
     AUTH_PASSWORD, // is it right?
     AUTH_MAY_TRY,  // may this login be tried from there at all? RIGHT: yes (SCRAM, before the key)
-    AUTH_PROVED,   // the exchange ended; `proven` says how: counted, RIGHT or WRONG comes back
+    AUTH_PROVED, // `proven` says whether the client's proof is right: counted, RIGHT or WRONG comes back. Ask before
+    // the client can tell which
 };
 
 struct auth;

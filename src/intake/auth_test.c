@@ -215,6 +215,42 @@ static void proofs_count(void **state)
     assert_int_equal(ask(may), AUTH_TOO_MANY);
 }
 
+// Attempts that began before the block, all at once, are no more guesses than are allowed.
+static void parallel_attempts_are_held_to_the_limit(void **state)
+{
+    (void)state;
+    struct ask tries[FAILURES * 4];
+    unsigned wrong = 0, too_many = 0;
+    for (size_t i = 0; i < COUNT_OF(tries); i++) {
+        tries[i] =
+            (struct ask){.login = "joe", .password = "x", .from = "192.0.2.1:1", .task.run = begin};
+        sys_post(worker, &tries[i].task);
+    }
+    for (size_t i = 0; i < COUNT_OF(tries); i++) {
+        assert_true(sim_run_until(is_done, &tries[i], PATIENCE_MS));
+        wrong += tries[i].result == AUTH_WRONG;
+        too_many += tries[i].result == AUTH_TOO_MANY;
+    }
+    assert_int_equal(wrong, FAILURES);
+    assert_int_equal(too_many, COUNT_OF(tries) - FAILURES);
+    assert_int_equal(warned, FAILURES);
+}
+
+// The exchange was let begin; whether it was right is nobody's to know once the address is blocked.
+static void proofs_of_before_the_block_are_not_told(void **state)
+{
+    (void)state;
+    struct ask may = {.question = AUTH_MAY_TRY, .login = "joe", .from = "192.0.2.9:1"};
+    struct ask proof = {.question = AUTH_PROVED, .login = "joe", .from = "192.0.2.9:1"};
+    assert_int_equal(ask(may), AUTH_RIGHT);
+    for (int i = 0; i < FAILURES; i++)
+        assert_int_equal(ask(proof), AUTH_WRONG);
+    assert_int_equal(ask(proof), AUTH_TOO_MANY);
+    proof.proven = true;
+    assert_int_equal(ask(proof), AUTH_TOO_MANY);
+    assert_int_equal(warned, FAILURES);
+}
+
 static void set_limits(struct sys_task *task)
 {
     (void)task;
@@ -255,6 +291,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(suspended_accounts_fail_as_wrong_passwords_do, setup, teardown),
     cmocka_unit_test_setup_teardown(blocks_addresses_and_lets_them_go, setup, teardown),
     cmocka_unit_test_setup_teardown(proofs_count, setup, teardown),
+    cmocka_unit_test_setup_teardown(parallel_attempts_are_held_to_the_limit, setup, teardown),
+    cmocka_unit_test_setup_teardown(proofs_of_before_the_block_are_not_told, setup, teardown),
     cmocka_unit_test_setup_teardown(limits_may_change, setup, teardown),
     cmocka_unit_test_setup_teardown(gives_up, setup, teardown),
 };

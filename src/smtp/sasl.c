@@ -305,6 +305,7 @@ enum server_stage {
     SERVER_PASSWORD,
     SERVER_KEY,
     SERVER_PROOF,
+    SERVER_PROVEN,
     SERVER_LAST,
     SERVER_OVER
 };
@@ -494,8 +495,7 @@ static enum sasl_server_step take_client_final(struct scram_exchange *x, struct 
     return !ok ? SASL_MALFORMED : is_bound ? SASL_CHALLENGE : SASL_UNBOUND;
 }
 
-static enum sasl_server_step feed_scram_final(struct sasl_server *s, struct bytes message,
-                                              struct buf *out_challenge)
+static enum sasl_server_step feed_scram_final(struct sasl_server *s, struct bytes message)
 {
     uint8_t proof[32];
     s->stage = SERVER_OVER;
@@ -504,23 +504,29 @@ static enum sasl_server_step feed_scram_final(struct sasl_server *s, struct byte
         return step;
     if (!proof_is_right(s->scram, proof))
         return SASL_WRONG;
+    s->stage = SERVER_PROVEN;
+    return SASL_PROVEN;
+}
+
+enum sasl_server_step sasl_server_prove(struct sasl_server *s, struct buf *out_challenge)
+{
+    CHECK(s->stage == SERVER_PROVEN);
     buf_add_cstr(out_challenge, "v=");
     mail_base64_encode(bytes32(s->scram->server_signature), out_challenge);
     s->stage = SERVER_LAST;
     return SASL_CHALLENGE;
 }
 
-static enum sasl_server_step feed_scram(struct sasl_server *s, struct bytes message,
-                                        struct buf *out_challenge)
+static enum sasl_server_step feed_scram(struct sasl_server *s, struct bytes message)
 {
     if (s->stage == SERVER_FIRST)
         return feed_scram_first(s, message);
     if (s->stage == SERVER_PROOF)
-        return feed_scram_final(s, message, out_challenge);
+        return feed_scram_final(s, message);
     bool last =
         s->stage == SERVER_LAST && message.len == 0; // RFC 4954 section 4: 334, then an empty line
     s->stage = SERVER_OVER;
-    return last ? SASL_PROVEN : SASL_MALFORMED;
+    return last ? SASL_DONE : SASL_MALFORMED;
 }
 
 enum sasl_server_step sasl_server_feed(struct sasl_server *s, struct bytes message,
@@ -535,7 +541,7 @@ enum sasl_server_step sasl_server_feed(struct sasl_server *s, struct bytes messa
         return feed_login(s, message, out_challenge);
     case SASL_SCRAM_SHA_256:
     case SASL_SCRAM_SHA_256_PLUS:
-        return feed_scram(s, message, out_challenge);
+        return feed_scram(s, message);
     case SASL_EXTERNAL:
         return feed_external(s, message);
     case SASL_MECHANISMS:

@@ -95,10 +95,11 @@ enum sasl_server_step {
     SASL_CHECK_PASSWORD, // login and password are there; the caller decides, the exchange is over
     SASL_ASK_EXTERNAL, // the client wants to be `login`, or what its certificate says: empty; over
     SASL_FIND_KEY,     // login is there; call sasl_server_key()
-    SASL_PROVEN,       // the client has proven that it knows the password; over
-    SASL_WRONG,        // it has not; over
-    SASL_UNBOUND,      // the client sees another TLS connection, or another offer, than we; over
-    SASL_MALFORMED,    // not this mechanism's syntax; over
+    SASL_PROVEN, // the client has proven that it knows the password; if it may come in, call sasl_server_prove()
+    SASL_DONE,      // and has seen that we know it, too; over
+    SASL_WRONG,     // it has not; over
+    SASL_UNBOUND,   // the client sees another TLS connection, or another offer, than we; over
+    SASL_MALFORMED, // not this mechanism's syntax; over
 };
 
 struct sasl_server {
@@ -126,6 +127,8 @@ void sasl_server_begin(struct sasl_server *s, struct buf *out_challenge);
 // After FIND_KEY: goes on with this key. `real` false: the proof will be refused whatever it is.
 enum sasl_server_step sasl_server_key(struct sasl_server *s, const struct sasl_scram_key *key,
                                       bool real, struct buf *out_challenge);
+// After PROVEN: our own proof, which also says that the client's was right. CHALLENGE.
+enum sasl_server_step sasl_server_prove(struct sasl_server *s, struct buf *out_challenge);
 
 // ---- client
 

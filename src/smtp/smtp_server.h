@@ -117,7 +117,7 @@ enum smtp_auth_kind {
     SMTP_AUTH_PASSWORD, // check login and password: answer AUTH_OK, AUTH_BAD, AUTH_TOO_MANY, ...
     SMTP_AUTH_EXTERNAL, // is `login` (empty: whoever) what the client's certificate stands for?
     SMTP_AUTH_SCRAM,    // find the login's SCRAM key: smtp_server_answer_scram(), or a refusal
-    SMTP_AUTH_PROOF,    // the exchange is over, `proven` or not: count it; AUTH_OK only if proven
+    SMTP_AUTH_PROOF, // the login is `proven` or not, which nobody was told yet: count it; AUTH_OK only if proven
 };
 
 struct smtp_auth {

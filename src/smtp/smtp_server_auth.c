@@ -43,6 +43,13 @@ static void end_auth(struct smtp_server *s, enum smtp_reply_id id, struct bytes 
         server_refuse(s, id, slot);
 }
 
+static void admit(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot)
+{
+    CHECK(s->proven);
+    s->authenticated = true;
+    end_auth(s, id, slot);
+}
+
 static void ask_auth(struct smtp_server *s, enum smtp_auth_kind kind, bool proven)
 {
     struct smtp_auth auth = {.kind = kind,
@@ -85,6 +92,9 @@ static void follow_sasl(struct smtp_server *s, enum sasl_server_step step, struc
         break;
     case SASL_PROVEN:
         ask_auth(s, SMTP_AUTH_PROOF, true);
+        break;
+    case SASL_DONE:
+        admit(s, SMTP_REPLY_AUTH_OK, BYTES_NONE);
         break;
     case SASL_WRONG:
         if (sasl_is_scram(s->sasl->mechanism))
@@ -198,9 +208,17 @@ void server_take_auth_line(struct smtp_server *s, enum smtp_lex lex, struct byte
 
 void server_answer_auth(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot)
 {
-    CHECK(!smtp_reply_is_ok(id) || s->proven);
-    s->authenticated = smtp_reply_is_ok(id);
-    end_auth(s, id, slot);
+    if (!smtp_reply_is_ok(id)) {
+        end_auth(s, id, slot);
+    } else if (sasl_is_scram(s->sasl->mechanism)) { // which is not over before it has our proof
+        CHECK(s->proven);
+        struct buf challenge = {0};
+        enum sasl_server_step step = sasl_server_prove(s->sasl, &challenge);
+        follow_sasl(s, step, buf_bytes(&challenge));
+        buf_done(&challenge);
+    } else {
+        admit(s, id, slot);
+    }
 }
 
 void smtp_server_answer_scram(struct smtp_server *s, const struct sasl_scram_key *key)

@@ -33,13 +33,18 @@ static void decide(struct testkit *t, enum smtp_reply_id id, const char *slot)
 static void on_auth(void *ctx, const struct smtp_auth *auth)
 {
     struct testkit *t = ctx;
-    bool known = bytes_eq(auth->login, BYTES("user"));
+    bool locked = bytes_eq(auth->login, BYTES("locked"));
+    bool known = locked || bytes_eq(auth->login, BYTES("user"));
     buf_printf(&t->log, "auth %s %d %.*s\n", auth->mechanism, (int)auth->kind,
                BYTES_FMT(auth->login));
     if (auth->kind == SMTP_AUTH_SCRAM) {
         t->pending_scram = true;
         t->scram_known = known;
         decide(t, SMTP_REPLY_NONE, "");
+        return;
+    }
+    if (auth->kind == SMTP_AUTH_PROOF && locked) {
+        decide(t, SMTP_REPLY_AUTH_TOO_MANY, "");
         return;
     }
     bool right = auth->kind == SMTP_AUTH_PROOF ? auth->proven

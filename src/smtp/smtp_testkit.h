@@ -4,7 +4,7 @@
 // tests only
 //
 // Rules: sender local part "refused" 550, "busy" 451; recipient "unknown" 550, "greylist" 451;
-// login "user", password "secret"; content that holds "REFUSE-ME" is answered 451. TLS "starts" at
+// login "user", password "secret"; the same with "locked", which is so once SCRAM knows whether it is right; content that holds "REFUSE-ME" is answered 451. TLS "starts" at
 // once.
 #pragma once
 

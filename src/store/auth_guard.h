@@ -7,7 +7,8 @@
 // addresses from which it never succeeded: a guesser can't lock its owner out. Unknown logins are
 // counted like known ones, so nothing tells them apart.
 //
-// Pure: the time is passed in. Ask before a password is looked at, tell afterwards.
+// Pure: the time is passed in. Ask before a password is looked at, and again before anybody hears how it ended, as other
+// attempts may have failed meanwhile; tell then.
 //
 // Owner:    the daemon, one for all listeners. Thread: one at a time.
 // Limits:   AUTH_GUARD_ENTRIES addresses, as many logins, as many pairs that succeeded; the ones

@@ -8,7 +8,7 @@ import time
 import pytest
 from lib import network
 from lib.process import wait_until
-from lib.raw import Raw
+from lib.raw import Raw, Scram
 from lib.world import PASSWORD, PLAIN, world_fixture
 
 BLOCK = 5.0
@@ -25,6 +25,7 @@ def fill(world):
     world.relay.add_account("alice", domains=["client.test"])
     world.relay.add_account("carol", domains=["carol.test"])
     world.relay.add_account("dave", domains=["dave.test"])
+    world.relay.add_account("erin", domains=["erin.test"])
 
 
 world = world_fixture(config, fill)
@@ -48,6 +49,22 @@ def test_e_address_is_blocked(world):
     assert attempt(world, other, "alice", PASSWORD).code == 235
     wait_until(lambda: attempt(world, guesser, "alice", PASSWORD).code == 235, BLOCK + 10, every=0.2)
     assert time.monotonic() - blocked >= BLOCK
+
+
+def test_e_parallel_logins_are_held_to_the_limit(world):
+    """Of logins that began before the address was blocked no more than ten are judged; then a right one is not told from a wrong one."""
+    guesser, begun = world.source(), []
+    for _ in range(13):
+        raw = Raw(world.relay.listener("plain"), source=guesser)
+        raw.ehlo()
+        begun.append((raw, Scram(raw, "erin")))
+    try:
+        answers = [scram.finish("wrong") for _, scram in begun[:12]]
+        assert [answer.code for answer in answers] == [535] * 10 + [454] * 2
+        assert begun[12][1].finish(PASSWORD).code == 454  # without the server's proof, too
+    finally:
+        for raw, _ in begun:
+            raw.close()
 
 
 def test_e_network_is_blocked(world):

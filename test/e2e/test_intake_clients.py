@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Foreign clients hand mail in: each way to connect, each mechanism, large messages, many recipients."""
 import base64
-import hashlib
-import hmac
 import os
 import shutil
 import smtplib
@@ -14,7 +12,7 @@ import pytest
 from lib import clients, network, peers
 from lib.message import same_but_added, split, text_message
 from lib.process import wait_until
-from lib.raw import Raw
+from lib.raw import Raw, Scram
 from lib.relay import submit
 from lib.world import PASSWORD, PLAIN, world_fixture
 
@@ -111,27 +109,7 @@ def b64(data):
 
 
 def scram(raw, login, password, tamper=False):
-    """The client's side of RFC 5802 and 7677, checking the server's signature."""
-    nonce = b64(os.urandom(18))
-    bare = f"n={login},r={nonce}"
-    answer = raw.ask(f"AUTH SCRAM-SHA-256 {b64('n,,' + bare)}")
-    if answer.code != 334:
-        return answer
-    first = base64.b64decode(answer.text).decode()
-    parts = dict(part.split("=", 1) for part in first.split(","))
-    assert parts["r"].startswith(nonce) and len(parts["r"]) > len(nonce) and int(parts["i"]) >= 4096
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(parts["s"]), int(parts["i"]))
-    client_key = hmac.digest(salted, b"Client Key", "sha256")
-    final = f"c=biws,r={parts['r']}" + ("x" if tamper else "")
-    whole = f"{bare},{first},{final}".encode()
-    signature = hmac.digest(hashlib.sha256(client_key).digest(), whole, "sha256")
-    proof = bytes(a ^ b for a, b in zip(client_key, signature))
-    answer = raw.ask(b64(f"{final},p={b64(proof)}"))
-    if answer.code != 334:
-        return answer
-    expected = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), whole, "sha256")
-    assert base64.b64decode(answer.text) == b"v=" + b64(expected).encode()
-    return raw.ask("")
+    return Scram(raw, login).finish(password, tamper)
 
 
 def test_scram(world):

@@ -2,6 +2,9 @@
 """SMTP by hand: bytes out, replies in, so that a test says exactly what is on the wire and when."""
 import base64
 import dataclasses
+import hashlib
+import hmac
+import os
 import socket
 import ssl
 
@@ -152,3 +155,39 @@ class Raw:
             if answer.code != 250:
                 return answer
         return answer
+
+
+def b64(data):
+    return base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
+
+
+class Scram:
+    """The client's side of RFC 5802 and 7677, begun, checking the server's signature."""
+
+    def __init__(self, raw, login):
+        self.raw = raw
+        nonce = b64(os.urandom(18))
+        self.bare = f"n={login},r={nonce}"
+        self.answer = raw.ask(f"AUTH SCRAM-SHA-256 {b64('n,,' + self.bare)}")
+        if self.answer.code != 334:
+            return
+        self.first = base64.b64decode(self.answer.text).decode()
+        self.parts = dict(part.split("=", 1) for part in self.first.split(","))
+        assert self.parts["r"].startswith(nonce) and len(self.parts["r"]) > len(nonce) and int(self.parts["i"]) >= 4096
+
+    def finish(self, password, tamper=False):
+        """The last reply."""
+        if self.answer.code != 334:
+            return self.answer
+        salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(self.parts["s"]), int(self.parts["i"]))
+        client_key = hmac.digest(salted, b"Client Key", "sha256")
+        final = f"c=biws,r={self.parts['r']}" + ("x" if tamper else "")
+        whole = f"{self.bare},{self.first},{final}".encode()
+        signature = hmac.digest(hashlib.sha256(client_key).digest(), whole, "sha256")
+        proof = bytes(a ^ b for a, b in zip(client_key, signature))
+        answer = self.raw.ask(b64(f"{final},p={b64(proof)}"))
+        if answer.code != 334:
+            return answer
+        expected = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), whole, "sha256")
+        assert base64.b64decode(answer.text) == b"v=" + b64(expected).encode()
+        return self.raw.ask("")
