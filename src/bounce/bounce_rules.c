@@ -479,6 +479,12 @@ static bool parse_enhanced(struct bytes text, struct question *q)
            text.at[0] != 'x' && !parse_number(text, 999, &q->detail);
 }
 
+// RFC 3463 3.2: x.1.7 and x.1.8 are about the sender's address, whatever the words.
+static bool is_about_sender(const struct question *q)
+{
+    return q->has_status && q->subject == 1 && (q->detail == 7 || q->detail == 8);
+}
+
 struct bounce_verdict bounce_rules_match(const struct bounce_rules *rules,
                                          const struct bounce_reply *reply)
 {
@@ -494,7 +500,7 @@ struct bounce_verdict bounce_rules_match(const struct bounce_rules *rules,
     const struct rule *rule = &rules->rules[q.rule];
     v.class.reason = rule->reason;
     v.again = v.again || rule->again;
-    v.class.hard = class == 5 && !v.again && !rule->is_never_hard &&
+    v.class.hard = class == 5 && !v.again && !rule->is_never_hard && !is_about_sender(&q) &&
                    bounce_reason_is_about_address(rule->reason);
     v.rule = rule->name;
     v.alternative = q.alternative;
