@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // How it works: the guard is one thread in one poll(2) loop over signals (signalfd), the channel to the relay, and a
-// timer for looking at the certificate files. Nothing it does can block on a peer.
+// timer for looking at the certificate files. A peer can hold it for SEND_PATIENCE_S at most.
 #include "daemon/guard.h"
 
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -41,6 +42,7 @@
 #define RESTART_FIRST_MS 100
 #define RESTART_MAX_MS 10000
 #define KILL_AFTER_GRACE_MS 5000
+#define SEND_PATIENCE_S 5
 #define UPGRADE_GRACE_MS 2000 // for running transactions
 #define UPGRADE_KILL_MS 2000
 #define UPGRADE_REFUSED                                                                            \
@@ -363,7 +365,7 @@ static void tell_applied(struct guard *g)
 static void reload(struct guard *g, const char *why, const char *by)
 {
     struct buf errors = {0};
-    if (g->stopping)
+    if (g->stopping || g->upgrading) // the next program reads it anyway
         return;
     if (g->next.conf || !g->serving) { // once the relay has answered
         if (!g->again || strcmp(g->again_by, RELOAD_ASKED) != 0)
@@ -539,6 +541,9 @@ static int start_relay(struct guard *g)
         err = make_pickup(g->good.conf, user);
     if (err || (err = channel_pair(fds)) != OK)
         return err;
+    // One that does not listen any more must not hold us.
+    (void)setsockopt(fds[0], SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){SEND_PATIENCE_S, 0},
+                     sizeof(struct timeval));
     pid_t guard_pid = getpid(), pid = fork();
     if (pid == 0) {
         int own_end = fds[1];
@@ -680,6 +685,19 @@ static void write_ready_file(struct guard *g, const char *control)
     buf_done(&temporary);
 }
 
+static void tell_stray(const struct channel_message *m)
+{
+    log_error("the relay sent what it should not", LOG_INT("kind", m->kind));
+}
+
+// A relay that is taken over may answer what it was not asked.
+static bool expects_answer(const struct guard *g, const struct channel_message *m)
+{
+    if (!g->next.conf)
+        tell_stray(m);
+    return g->next.conf != NULL;
+}
+
 static void on_message(struct guard *g, const struct channel_message *m)
 {
     switch (m->kind) {
@@ -699,6 +717,8 @@ static void on_message(struct guard *g, const struct channel_message *m)
         reload_again(g);
         break;
     case CHANNEL_APPLIED:
+        if (!expects_answer(g, m))
+            break;
         accept_next(g);
         write_ready_file(g, m->text);
         guard_notify_ready("running");
@@ -706,6 +726,8 @@ static void on_message(struct guard *g, const struct channel_message *m)
         reload_again(g);
         break;
     case CHANNEL_REFUSED:
+        if (!expects_answer(g, m))
+            break;
         log_error("reload refused, the old configuration goes on", LOG_CSTR("because", m->text));
         drop_next(g);
         tell_reloaded(g, false, bytes_cstr(m->text));
@@ -726,7 +748,7 @@ static void on_message(struct guard *g, const struct channel_message *m)
         guard_hook_add(&g->hook, bytes_cstr(m->text));
         break;
     default:
-        log_error("the relay sent what it should not", LOG_INT("kind", m->kind));
+        tell_stray(m);
     }
     if (m->fd != -1)
         close(m->fd);

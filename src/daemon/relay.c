@@ -127,7 +127,7 @@ static void on_channel(void *ctx)
         upgrade_decided(r, E_SYNTAX, bytes_cstr(message.text));
     else if (message.kind == CHANNEL_RELOADED)
         relay_reloaded(r, bytes_cstr(message.text));
-    else if (relay_parts_take(&r->parts, &message))
+    else if (relay_parts_take(&r->parts, &message) && !r->stopping)
         relay_reload(r);
 }
 
@@ -164,7 +164,12 @@ static void on_main_start(struct sys_task *task)
     r->watch = sys_watch_open(r->channel, on_channel, r);
     r->clock.fire = on_clock;
     sys_timer_set(&r->clock, mono_add_ms(sys_mono(), WALL_JUMPS_LOOK_MS));
-    relay_apply_to_workers(r);
+    struct worker_listeners *listeners[WORKERS_MAX];
+    if (relay_make_listeners(r, listeners) != OK) {
+        log_error("no descriptors left for the listeners: see ulimit -n");
+        _exit(EX_TEMPFAIL);
+    }
+    relay_apply_to_workers(r, listeners);
     relay_warn_of_accounts(r);
     relay_start_keeper(r);
     alert_watch_begin(r->alerts);
@@ -519,6 +524,8 @@ static int receive_first(struct relay *r)
     if (err)
         fprintf(stderr, "%.*s", BYTES_FMT(buf_bytes(&errors)));
     buf_done(&errors);
+    if (r->parts.incomplete)
+        return E_IO;
     return err ? E_SYNTAX : OK; // the configuration or a file that it names must change
 }
 

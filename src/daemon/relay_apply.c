@@ -54,11 +54,32 @@ void relay_parts_clear(struct parts *p)
     *p = (struct parts){.http = -1, .unsubscribe = -1, .roles = {-1, -1}};
 }
 
-static void take_contents(struct channel_message *m, size_t max, struct buf *out)
+// The first part of each is CONFIG, or before that the text of the start: what is left of one that was broken off goes.
+static void begin_again(struct parts *p)
+{
+    struct buf started = p->started;
+    bool has_started = p->has_started, incomplete = has_started && p->incomplete;
+    p->started = (struct buf){0};
+    relay_parts_clear(p);
+    p->started = started;
+    p->has_started = has_started;
+    p->incomplete = incomplete;
+}
+
+// A process that is short of descriptors gets a message without the one that came with it.
+static bool is_incomplete(const struct channel_message *m)
+{
+    bool needs = m->kind == CHANNEL_CONFIG || m->kind == CHANNEL_STARTED ||
+                 m->kind == CHANNEL_CERTIFICATE || m->kind == CHANNEL_LISTENER ||
+                 m->kind == CHANNEL_HTTP;
+    return m->cut || (needs && m->fd == -1);
+}
+
+static void take_contents(struct parts *p, struct channel_message *m, size_t max, struct buf *out)
 {
     buf_done(out);
-    if (channel_read_contents(m->fd, max, out) != OK)
-        log_error("part of the configuration not readable");
+    if (m->fd == -1 || channel_read_contents(m->fd, max, out) != OK)
+        p->incomplete = true;
     m->fd = -1;
 }
 
@@ -72,20 +93,23 @@ static void take_http(int *at, int fd)
 // Keeps a part; true at COMMIT.
 bool relay_parts_take(struct parts *p, struct channel_message *m)
 {
+    if (m->kind == CHANNEL_CONFIG)
+        begin_again(p);
+    p->incomplete |= is_incomplete(m);
     switch (m->kind) {
     case CHANNEL_CONFIG:
-        take_contents(m, CONF_FILE_MAX, &p->config);
+        take_contents(p, m, CONF_FILE_MAX, &p->config);
         snprintf(p->name, sizeof p->name, "%s", m->text);
         break;
     case CHANNEL_STARTED:
-        take_contents(m, CONF_FILE_MAX, &p->started);
+        take_contents(p, m, CONF_FILE_MAX, &p->started);
         p->has_started = true; // it may be empty
         break;
     case CHANNEL_HOST:
         snprintf(p->host.name, sizeof p->host.name, "%.255s", m->text);
         break;
     case CHANNEL_CERTIFICATE:
-        take_contents(m, CONF_FILE_MAX, &p->certificate);
+        take_contents(p, m, CONF_FILE_MAX, &p->certificate);
         p->key = (uint32_t)strtoul(m->text, NULL, 10);
         break;
     case CHANNEL_LISTENER:
@@ -252,6 +276,12 @@ static int prepare(struct relay *r, struct prepared *p, struct buf *errors)
     struct parts *parts = &r->parts;
     char reason[NET_TLS_REASON];
     *p = (struct prepared){0};
+    if (parts->incomplete) {
+        buf_add_cstr(
+            errors,
+            "error: the relay has no descriptors or no memory left for the new configuration\n");
+        return E_IO;
+    }
     int err = relay_parse_config(buf_bytes(&parts->config), parts->name[0] ? parts->name : NULL,
                                  &parts->host, &p->conf, errors);
     if (!err)
@@ -337,11 +367,23 @@ void relay_load_authorities(struct relay *r)
     buf_done(&pem);
 }
 
-void relay_apply_to_workers(struct relay *r)
+int relay_make_listeners(struct relay *r, struct worker_listeners *out[WORKERS_MAX])
+{
+    for (uint32_t i = 0; i < r->workers_count; i++) {
+        out[i] = worker_listeners_new(r->parts.listeners, r->parts.count);
+        if (out[i])
+            continue;
+        while (i-- > 0)
+            worker_listeners_free(out[i]);
+        return E_IO;
+    }
+    return OK;
+}
+
+void relay_apply_to_workers(struct relay *r, struct worker_listeners *made[WORKERS_MAX])
 {
     for (uint32_t i = 0; i < r->workers_count; i++)
-        worker_apply(r->workers[i], r->snapshot, r->tls_server, r->tls, r->parts.listeners,
-                     r->parts.count);
+        worker_apply(r->workers[i], r->snapshot, r->tls_server, r->tls, made[i]);
 }
 
 // A suspended account is somebody's will.
@@ -407,8 +449,14 @@ struct suppress_policy relay_suppress_policy(const struct conf *conf)
 void relay_reload(struct relay *r)
 {
     struct prepared p;
+    struct worker_listeners *listeners[WORKERS_MAX];
     struct buf errors = {0};
-    if (prepare(r, &p, &errors) == OK) {
+    int err = prepare(r, &p, &errors);
+    if (!err && (err = relay_make_listeners(r, listeners)) != OK) {
+        buf_add_cstr(&errors, "error: the relay has no descriptors left for the listeners\n");
+        prepared_free(&p);
+    }
+    if (!err) {
         adopt(r, &p);
         const struct conf *conf = r->snapshot->conf;
         auth_set_limits(r->shared.auth, relay_guard_limits(conf));
@@ -417,7 +465,7 @@ void relay_reload(struct relay *r)
         struct suppress_policy policy = relay_suppress_policy(conf);
         suppress_set_policy(r->suppress, &policy);
         relay_load_authorities(r);
-        relay_apply_to_workers(r);
+        relay_apply_to_workers(r, listeners);
         relay_warn_of_accounts(r);
         api_set_snapshot(r->api, r->snapshot);
         struct api_policy roles = relay_policy(r);

@@ -34,6 +34,7 @@ struct parts {
     struct worker_listener listeners[256];
     size_t count;
     int http, unsubscribe;
+    bool incomplete; // something was lost on the way
 };
 
 // What is told by the spool: before the loops run, then on its loop.
@@ -104,7 +105,10 @@ void relay_set_accounts(struct relay *r, struct store_directory *directory);
 void relay_accounts_changed(void *relay, struct store_directory *directory,
                             void (*done)(void *done_ctx), void *done_ctx);
 void relay_load_authorities(struct relay *r);
-void relay_apply_to_workers(struct relay *r);
+// What the workers need of the listening sockets that have come. E_IO: there are too few descriptors.
+int relay_make_listeners(struct relay *r, struct worker_listeners *out[WORKERS_MAX]) MUST_USE;
+// Takes them over.
+void relay_apply_to_workers(struct relay *r, struct worker_listeners *made[WORKERS_MAX]);
 // Accounts that the configuration names, and that are not there: they may still come, so it is no error.
 void relay_warn_of_accounts(const struct relay *r);
 void relay_tell_guard(struct relay *r, enum channel_kind kind, struct bytes text);

@@ -35,6 +35,32 @@ struct worker *worker_start(struct worker_shared *shared, uint32_t number)
 
 // ---- configuration ---------------------------------------------------------------------------------------
 
+struct worker_listeners {
+    size_t count;
+    struct worker_listener at[];
+};
+
+struct worker_listeners *worker_listeners_new(const struct worker_listener *from, size_t count)
+{
+    struct worker_listeners *l = mem_new(sizeof *l + count * sizeof l->at[0]);
+    for (; l->count < count; l->count++) {
+        l->at[l->count] = from[l->count];
+        l->at[l->count].fd = fcntl(from[l->count].fd, F_DUPFD_CLOEXEC, 3);
+        if (l->at[l->count].fd != -1)
+            continue;
+        worker_listeners_free(l);
+        return NULL;
+    }
+    return l;
+}
+
+void worker_listeners_free(struct worker_listeners *l)
+{
+    for (size_t i = 0; i < l->count; i++)
+        close(l->at[i].fd);
+    free(l);
+}
+
 struct update {
     struct sys_task task;
     struct worker *worker;
@@ -44,8 +70,7 @@ struct update {
     void *ctx;
     struct net_tls_server *tls;
     struct conf_part *tls_part;
-    size_t count;
-    struct worker_listener listeners[];
+    struct worker_listeners *listeners; // NULL: accounts only
 };
 
 static void begin(struct worker *w, struct conf_snapshot *snapshot)
@@ -92,14 +117,16 @@ static const struct conf_listener *find_listener(const struct conf *conf, const 
 
 static void open_gates(struct worker *w, struct update *u)
 {
-    for (size_t i = 0; i < u->count; i++) {
-        const struct conf_listener *l = find_listener(u->snapshot->conf, u->listeners[i].name);
+    for (size_t i = 0; i < u->listeners->count; i++) {
+        const struct worker_listener *one = &u->listeners->at[i];
+        const struct conf_listener *l = find_listener(u->snapshot->conf, one->name);
         if (l)
-            intake_open_gate(w->intake, l, u->listeners[i].fd,
-                             l->tls == CONF_TLS_NONE ? NULL : u->tls, u->tls_part);
+            intake_open_gate(w->intake, l, one->fd, l->tls == CONF_TLS_NONE ? NULL : u->tls,
+                             u->tls_part);
         else
-            close(u->listeners[i].fd);
+            close(one->fd);
     }
+    u->listeners->count = 0; // they are the gates' now
 }
 
 static void on_update(struct sys_task *task)
@@ -121,12 +148,14 @@ static void on_update(struct sys_task *task)
     }
     conf_snapshot_release(u->snapshot);
     conf_part_release(u->tls_part);
+    if (u->listeners)
+        worker_listeners_free(u->listeners);
     free(u);
 }
 
-static struct update *update_new(struct worker *w, struct conf_snapshot *snapshot, size_t listeners)
+static struct update *update_new(struct worker *w, struct conf_snapshot *snapshot)
 {
-    struct update *u = mem_new(sizeof *u + listeners * sizeof u->listeners[0]);
+    struct update *u = mem_new(sizeof *u);
     u->task.run = on_update;
     u->worker = w;
     u->snapshot = conf_snapshot_hold(snapshot);
@@ -134,28 +163,19 @@ static struct update *update_new(struct worker *w, struct conf_snapshot *snapsho
 }
 
 void worker_apply(struct worker *w, struct conf_snapshot *snapshot, struct net_tls_server *tls,
-                  struct conf_part *tls_part, const struct worker_listener *listeners, size_t count)
+                  struct conf_part *tls_part, struct worker_listeners *listeners)
 {
-    struct update *u = update_new(w, snapshot, count);
+    struct update *u = update_new(w, snapshot);
     u->tls = tls;
     u->tls_part = tls_part ? conf_part_hold(tls_part) : NULL;
-    for (size_t i = 0; i < count; i++) {
-        int fd = fcntl(listeners[i].fd, F_DUPFD_CLOEXEC, 3);
-        if (fd == -1) {
-            log_error("cannot duplicate a listening socket",
-                      LOG_CSTR("listener", listeners[i].name));
-            continue;
-        }
-        u->listeners[u->count] = listeners[i];
-        u->listeners[u->count++].fd = fd;
-    }
+    u->listeners = listeners;
     sys_post(w->loop, &u->task);
 }
 
 void worker_set_accounts(struct worker *w, struct conf_snapshot *snapshot, void (*done)(void *ctx),
                          void *ctx)
 {
-    struct update *u = update_new(w, snapshot, 0);
+    struct update *u = update_new(w, snapshot);
     u->accounts_only = true;
     u->done = done;
     u->ctx = ctx;

@@ -44,11 +44,14 @@ struct worker_listener {
 
 // Starts the loop of worker `number`; it does nothing until the first worker_apply().
 struct worker *worker_start(struct worker_shared *shared, uint32_t number);
-// Takes over configuration and listeners: all gates are opened anew over dups of the descriptors. `tls` may be
-// NULL; tls_part keeps it alive. References are taken.
+// Dups of the descriptors, for one worker. NULL: the process has no descriptors left.
+struct worker_listeners;
+struct worker_listeners *worker_listeners_new(const struct worker_listener *from, size_t count);
+void worker_listeners_free(struct worker_listeners *l);
+// Takes over configuration and listeners: all gates are opened anew. `tls` may be NULL; tls_part keeps it alive.
+// References are taken, and the listeners.
 void worker_apply(struct worker *w, struct conf_snapshot *snapshot, struct net_tls_server *tls,
-                  struct conf_part *tls_part, const struct worker_listener *listeners,
-                  size_t count);
+                  struct conf_part *tls_part, struct worker_listeners *listeners);
 // Only the accounts changed. done(ctx) runs on the worker's loop once it goes by them.
 void worker_set_accounts(struct worker *w, struct conf_snapshot *snapshot, void (*done)(void *ctx),
                          void *ctx);

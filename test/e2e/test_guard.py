@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Three processes: the guard keeps a relay running; the relay never outlives the guard."""
 import contextlib
+import ctypes
 import fcntl
 import http.client
 import json
 import os
 import pathlib
+import re
+import resource
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -18,7 +22,7 @@ import pytest
 
 from lib import network
 from lib.message import text_message
-from lib.process import die_with_parent
+from lib.process import TOP, die_with_parent
 from lib.relay import BINARY, submit
 
 SENDER, RECIPIENT = "alice@client.test", "bob@example.org"
@@ -348,6 +352,65 @@ def test_reload_takes_over_session_limits(relay_):
                          ({"sessions_per_address": 100, "sessions": 1000}, 4)):
         relay_.reload({"limits": limits})
         wait_for(lambda want=want: greetings(relay_, 4).count(b"220") == want)
+
+
+def channel_of(relay):
+    """The relay's own end of the line to its guard, as one has it who has taken the relay over."""
+    pid = relay.relay_pid()
+    pidfd, library = os.pidfd_open(pid), ctypes.CDLL(None, use_errno=True)
+    for number in sorted(int(fd) for fd in os.listdir(f"/proc/{pid}/fd")):
+        if not os.readlink(f"/proc/{pid}/fd/{number}").startswith("socket:"):
+            continue
+        fd = library.syscall(438, pidfd, number, 0)  # pidfd_getfd
+        one = socket.socket(fileno=fd)
+        if one.family == socket.AF_UNIX and one.type == socket.SOCK_SEQPACKET:
+            made_by = struct.unpack("=III", one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            if made_by == relay.process.pid:  # the lines to the signer are the relay's own
+                os.close(pidfd)
+                return one
+        one.close()
+    raise AssertionError("no channel")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: takes a descriptor from another process")
+def test_guard_outlives_a_relay_that_lies(relay_, receiver_):
+    """Answers to what was not asked, and descriptors that nobody wants, from a relay that somebody has taken over."""
+    enum = re.search(r"enum channel_kind \{(.*?)\};", (TOP / "src" / "daemon" / "channel.h").read_text(), re.S)[1]
+    kinds = [None, *re.findall(r"\bCHANNEL_\w+", enum)]  # from 1 on
+    applied, refused, sign = (kinds.index(f"CHANNEL_{name}") for name in ("APPLIED", "REFUSED", "SIGN"))
+    guard = relay_.process.pid
+    before = len(os.listdir(f"/proc/{guard}/fd"))
+    with channel_of(relay_) as channel:
+        for kind in (applied, refused, 0, 99):
+            channel.send(struct.pack("=I", kind) + b"control\0")
+        for _ in range(20):
+            socket.send_fds(channel, [struct.pack("=I", sign) + b"\0"], [channel.fileno()] * 2)
+    wait_for(lambda: relay_.log().count("the relay sent what it should not") >= 4)
+    assert len(os.listdir(f"/proc/{guard}/fd")) == before
+    relay_.reload()
+    relay_.wait_state(send(relay_), "delivered")
+    assert receiver_.messages
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the relay's descriptors")
+def test_reload_without_descriptors(relay_, receiver_):
+    """A relay that has no number for what it is sent refuses the reload; at no limit does a listener go deaf."""
+    pid, told = relay_.relay_pid(), set()
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    names = [one["name"] for one in relay_.config["listeners"] if one["tls"] != "implicit"]
+    for spare in range(24):
+        used = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+        lowest_missing = sorted(set(range(max(used) + spare + 2)) - used)[spare]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_missing, before[1]))
+        relay_.reload()
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        told.add(re.findall(r"\b(?:reloaded|reload refused)\b", relay_.log())[-1])
+        for name in names:
+            with socket.create_connection(relay_.listener(name), timeout=10) as one:
+                assert one.makefile("rb").readline().startswith(b"220 "), (spare, name)
+        assert relay_.relay_pid() == pid
+    assert told == {"reloaded", "reload refused"}
+    send(relay_)
 
 
 def test_reload_takes_over_the_host_name(relay_, receiver_, dns):

@@ -103,7 +103,7 @@ static void on_main_start(struct sys_task *task)
     r->clock.fire = on_clock;
     sys_timer_set(&r->clock, mono_add_ms(sys_mono(), WALL_JUMPS_LOOK_MS));
     for (uint32_t i = 0; i < RELAY_WORKERS; i++)
-        worker_apply(r->workers[i], r->snapshot, NULL, NULL, &r->listener, 1);
+        worker_apply(r->workers[i], r->snapshot, NULL, NULL, worker_listeners_new(&r->listener, 1));
     spool_tell_rest(r->spool);
     r->up = true;
 }
