@@ -13,6 +13,7 @@
 
 // What the history knows of a recipient's last attempt.
 struct last_answer {
+    uint32_t attempts; // it was that one
     char text[VERDICT_TEXT_MAX + 1];
 };
 
@@ -122,6 +123,7 @@ static void on_history_event(void *ctx, const struct history_event *event)
         if (batch->recipients[i].number != event->recipient)
             continue;
         struct last_answer *last = &job->last[i]; // later ones replace earlier ones
+        last->attempts = event->attempts;
         snprintf(last->text, sizeof last->text, "%.*s%s", BYTES_FMT(event->mx),
                  event->mx.len ? ": " : "");
         size_t used = strlen(last->text);
@@ -134,13 +136,24 @@ static void on_history_event(void *ctx, const struct history_event *event)
     }
 }
 
+static bool has_last_answers(const struct batch_job *job)
+{
+    const struct queue_batch *batch = job->load.batch;
+    for (uint32_t i = 0; i < batch->count; i++)
+        if (job->last[i].attempts < batch->recipients[i].attempts)
+            return false;
+    return true;
+}
+
+// Only a last answer that is a moment old is waited for. What is not found is not told.
 static void ask_history(struct sys_job *ask)
 {
     struct batch_job *job = container_of(ask, struct batch_job, ask);
+    struct history *h = job->deliver->options.history;
     struct history_reader reader = {job, on_history_message, on_history_event};
-    (void)history_wait(job->deliver->options.history); // the last answer may be a moment old
-    (void)!history_show(job->deliver->options.history, job->load.batch->id,
-                        &reader); // none: none is told
+    (void)!history_show(h, job->load.batch->id, &reader);
+    if (!has_last_answers(job) && history_wait(h) == OK)
+        (void)!history_show(h, job->load.batch->id, &reader);
 }
 
 static void on_history_asked(struct sys_job *ask)

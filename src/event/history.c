@@ -537,16 +537,24 @@ uint64_t history_sequence(const struct history *h)
     return atomic_load(&h->sequence);
 }
 
+static bool keeps_up(const struct history *h, uint64_t position)
+{
+    return !atomic_load(&h->follow.failing) && position >= atomic_load(&h->missed);
+}
+
 // Positions are compared, not sequence numbers: the last of those may be of a record that is no event.
 int history_wait(struct history *h)
 {
-    uint64_t flushed = spool_flushed(h->follow.spool);
+    uint64_t flushed = spool_flushed(h->follow.spool), position;
     struct timespec pause = {0, 1000000};
-    int waited = 0;
-    for (; atomic_load(&h->position) < flushed && waited < HISTORY_WAIT_MS; waited++) {
+    for (int waited = 0; (position = atomic_load(&h->position)) < flushed; waited++) {
+        if (waited == HISTORY_WAIT_MS)
+            atomic_store(&h->missed, flushed);
+        if (!keeps_up(h, position))
+            return E_TIMEOUT;
         if (!atomic_exchange(&h->asked, true))
             sys_post(h->loop, &h->ask);
         nanosleep(&pause, NULL);
     }
-    return waited < HISTORY_WAIT_MS ? OK : E_TIMEOUT;
+    return OK;
 }

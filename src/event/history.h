@@ -7,7 +7,7 @@
 // segments until they are copied. A day's file is STATE/events/YYYYMMDD.db; forgetting is an unlink. Whatever
 // became of these files, every live message is in the history again once the journal has been read.
 //
-// Thread: start and stop outside the loops; questions on any one thread at a time that may block (the API's).
+// Thread: start and stop outside the loops; questions on any thread that may block (the API's, the disk pool's).
 #pragma once
 
 #include "mail/envelope.h"
@@ -26,7 +26,8 @@ void history_stop(struct history *h);
 // Sequence number of the last record copied; any thread.
 uint64_t history_sequence(const struct history *h);
 // Has all that is flushed now copied, and waits for it, at most HISTORY_WAIT_MS (then E_TIMEOUT): who was answered
-// 250 finds his message. Any thread that may block.
+// 250 finds his message. At once E_TIMEOUT while copying fails, and after a wait in vain until what that one waited
+// for is copied: one that lags delays nobody for long. Any thread that may block.
 #define HISTORY_WAIT_MS 2000
 int history_wait(struct history *h);
 

@@ -29,6 +29,7 @@ struct history {
     uint64_t taken;                   // how far it goes: sequence number; else as progress
     _Atomic uint64_t sequence;        // progress.sequence, for others
     _Atomic uint64_t position;        // of the journal: all before it is copied, or nothing to copy
+    _Atomic uint64_t missed;          // a wait for this position was in vain
     struct sys_timer retention;
     struct sys_task start, stop, ask;
     atomic_bool asked; // somebody waits: no gathering

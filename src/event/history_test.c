@@ -222,10 +222,18 @@ static void on_found(void *ctx, struct message_id id)
 // A busy machine may need more than one wait's patience; what is never told never comes.
 static void wait_for_all(void)
 {
-    int err = E_TIMEOUT;
-    for (int i = 0; err && i < 10; i++)
+    int err = history_wait(history);
+    for (int i = 0; err && i < 2000; i++) {
+        usleep(10000);
         err = history_wait(history);
+    }
     assert_int_equal(err, OK);
+}
+
+static void swallow(void *ctx, struct bytes line)
+{
+    (void)ctx;
+    (void)line;
 }
 
 // All events, in pages of about `page`; a page never ends within a cursor.
@@ -386,6 +394,73 @@ static void test_waiting_ends(void **state)
     close_all();
     open_all();
     wait_for_all();
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+// Somebody else keeps this day's file for himself.
+static sqlite3 *lock_day(struct wall at)
+{
+    char day[16], path[160];
+    time_t seconds = (time_t)(at.us / SECOND);
+    sqlite3 *db;
+    strftime(day, sizeof day, "%Y%m%d", gmtime(&seconds));
+    snprintf(path, sizeof path, "%s/events/%s.db", state_path, day);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+    sqlite3_busy_timeout(db, 5000);
+    assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    return db;
+}
+
+static void assert_nobody_waits(void)
+{
+    for (int i = 0; i < 10; i++) {
+        int64_t before = now_ms();
+        assert_int_equal(history_wait(history), E_TIMEOUT);
+        assert_true(now_ms() - before < HISTORY_WAIT_MS / 2);
+    }
+}
+
+// One wait is in vain; from then on nobody waits until what that one waited for is copied.
+static void test_nobody_waits_for_one_that_lags(void **state)
+{
+    (void)state;
+    struct message_id id = accept(1, midnight, 1);
+    uint32_t recipients = 0;
+    wait_for_all();
+    sqlite3 *lock = lock_day(midnight);
+    accept(2, midnight, 1);
+    assert_int_equal(history_wait(history), E_TIMEOUT);
+    accept(3, midnight, 1);
+    assert_nobody_waits();
+    assert_int_equal(history_envelope(history, id, on_envelope, &recipients), OK);
+    sqlite3_close(lock);
+    wait_for_all();
+    assert_int_equal(history_envelope(history, id_of(3, midnight), on_envelope, &recipients), OK);
+}
+
+// One that fails is not waited for at all.
+static void test_nobody_waits_for_one_that_fails(void **state)
+{
+    (void)state;
+    char from[100], to[100];
+    snprintf(from, sizeof from, "%s/events", state_path);
+    snprintf(to, sizeof to, "%s/away", state_path);
+    accept(1, wall_add_ms(midnight, -10), 1);
+    wait_for_all();
+    assert_int_equal(rename(from, to), 0);
+    log_capture(swallow, NULL);
+    accept(2, midnight, 1);
+    usleep(500000); // by itself, or asked, it has tried
+    assert_nobody_waits();
+    assert_int_equal(rename(to, from), 0);
+    wait_for_all();
+    log_capture(NULL, NULL);
 }
 
 static void lose_history(void)
@@ -755,12 +830,6 @@ static void test_damaged_day(void **state)
     free(t);
 }
 
-static void swallow(void *ctx, struct bytes line)
-{
-    (void)ctx;
-    (void)line;
-}
-
 // One that records go to is moved out of the way; what the journal holds is copied again.
 static void test_damaged_today(void **state)
 {
@@ -841,6 +910,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_midnight, setup, teardown),
     cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
     cmocka_unit_test_setup_teardown(test_waiting_ends, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_nobody_waits_for_one_that_lags, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_nobody_waits_for_one_that_fails, setup, teardown),
     cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
     cmocka_unit_test_setup_teardown(test_lost_and_compacted, setup, teardown),
     cmocka_unit_test_setup_teardown(test_power_cut_at_a_day_change, setup, teardown),

@@ -149,21 +149,29 @@ static bool find_token(struct returns *r, const struct bounce_mail *mail, struct
            return_token_search(key, buf_bytes(&r->content), &t->token);
 }
 
+// A message that is a moment old may not have been copied yet: the history is waited for, once for all recipients.
+static void find_envelope(struct returns *r, struct message_id id, bool *waited)
+{
+    struct history *h = r->intake->options.history;
+    r->envelope_found = NULL;
+    if (!h || history_envelope(h, id, copy_envelope, r) != E_NOT_FOUND || *waited)
+        return;
+    *waited = true;
+    if (history_wait(h) == OK)
+        (void)!history_envelope(h, id, copy_envelope, r);
+}
+
 static void understand(struct sys_job *job)
 {
     struct returns *r = container_of(job, struct returns, job);
-    struct intake_options *options = &r->intake->options;
     struct bounce_mail mail;
+    bool waited = false;
     bounce_classify_mail(r->snapshot->bounces, buf_bytes(&r->content), &r->arena, &mail);
     for (uint32_t i = 0; i < r->count; i++) {
         struct target *t = &r->targets[i];
         if (!find_token(r, &mail, t))
             continue;
-        r->envelope_found = NULL;
-        if (options->history) {
-            (void)history_wait(options->history); // the message may be a moment old
-            (void)!history_envelope(options->history, t->token.id, copy_envelope, r);
-        }
+        find_envelope(r, t->token.id, &waited);
         struct returned returned = {.token = t->token,
                                     .mail = &mail,
                                     .envelope = r->envelope_found,

@@ -12,6 +12,8 @@
 // Fails:  nobody is told: what fails (the disk, the database) is tried again after a second, for ever.
 #pragma once
 
+#include <stdatomic.h>
+
 #include "spool/spool_reader.h"
 
 struct spool_follow;
@@ -48,7 +50,8 @@ struct spool_follow {
     // its own
     struct spool_watch watch;
     struct sys_timer gather, checkpoint;
-    bool watching, caught_up, failing, stopping;
+    bool watching, caught_up, stopping;
+    atomic_bool failing; // the last turn; any thread may look
 };
 
 // On the loop.

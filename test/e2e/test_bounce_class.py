@@ -94,6 +94,7 @@ def test_a_deferral_is_never_hard(make_relay, receiver_):
     assert len(events) >= 3
     assert {(e["reason"], e["hard"]) for e in events[:-1]} == {("user-unknown", False)}
     assert (events[-1]["type"], events[-1]["reason"], events[-1]["hard"]) == ("expired", "expired", False)
+    assert events[-1]["text"].endswith("the last attempt: mx1.example.org: 450 4.1.1 user unknown"), events[-1]
 
 
 def test_what_we_find_ourselves_has_a_class(relay, dns):

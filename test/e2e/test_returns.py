@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What comes back: only with a token of ours, kept before the 250, told by `message show` and `events`."""
+import sqlite3
+import time
+
 import pytest
 from lib import tokens
+from lib.process import wait_until
 from lib.world import PLAIN, world_fixture
 
 BOUNCES = {"name": "bounces", "address": "127.0.0.1:0", "tls": "starttls", "role": "bounces"}
@@ -77,6 +81,7 @@ def test_forged_tokens_are_refused_and_counted(world):
 def test_a_message_that_comes_back_is_kept(world):
     """The record is there once the 250 is, and over a crash."""
     ident = send(world, "gone@example.org")
+    world.relay.wait_state(ident, "delivered")
     local = tokens.local_part(tokens.key_of(world.relay), ident, 1)
     answer = come_back(world, f"{local}@bounces.client.test", dsn("gone@example.org"))
     assert (answer.code, str(answer)) == (250, "250 2.0.0 Ok: noted")
@@ -88,7 +93,7 @@ def test_a_message_that_comes_back_is_kept(world):
         "kind": "bounce", "reason": "user-unknown", "hard": True, "status": "5.1.1", "code": 550}
     events = [e for e in world.relay.cli_list("events") if e["id"] == ident and e["type"] == "feedback"]
     assert len(events) == 1 and events[0]["recipient"] == "gone@example.org" and events[0]["feedback"] == shown[0]
-    assert world.relay.message(ident)["recipients"][0]["state"] in ("queued", "delivered")
+    assert world.relay.message(ident)["recipients"][0]["state"] == "delivered"
 
 
 def test_content_of_any_kind(world):
@@ -98,6 +103,29 @@ def test_content_of_any_kind(world):
                     b"Subject: \xff\xfe\r\n\r\n\x80\x81\r\n", dsn("a" * 400 + "@example.org", text="x" * 900)):
         assert come_back(world, f"{local}@x.test", content, sender="someone@isp.test").code == 250
     assert len(feedback(world, ident, "any@example.org")) == 6
+
+
+def test_a_history_that_lags_delays_none(world):
+    """What is known is not waited for; of what is not, one waits in vain, and then nobody."""
+    key = tokens.key_of(world.relay)
+    old = send(world, "old@example.org")
+    world.relay.message(old)
+    days = [sqlite3.connect(day) for day in sorted((world.relay.folder / "state" / "events").glob("*.db"))[-1:]]
+    try:
+        for day in days:
+            day.execute("BEGIN IMMEDIATE")
+        new = send(world, "new@example.org")
+        begun = time.monotonic()
+        for _ in range(6):
+            assert come_back(world, tokens.local_part(key, old, 1) + "@x.test", dsn("old@example.org")).code == 250
+        assert time.monotonic() - begun < 1.9, "waited for what is known"
+        for _ in range(4):
+            assert come_back(world, tokens.local_part(key, new, 1) + "@x.test", dsn("new@example.org")).code == 250
+        assert time.monotonic() - begun < 6, "every one waited"
+    finally:
+        for day in days:
+            day.close()
+    wait_until(lambda: len(feedback(world, old, "old@example.org")) == 6, 20, "all is told")
 
 
 def test_size_is_limited(world):
