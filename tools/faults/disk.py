@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """disk - failing flushes and writes, a full disk"""
+import collections
 import contextlib
 import os
 import socket
@@ -10,7 +11,11 @@ from faults.trial import MIB, Injection, check_codes, say
 
 
 LONG_RATE = 200  # messages a second on a disk that is full for MINUTES
-CASES = [("fdatasync", "EIO"), ("pwritev", "ENOSPC")]
+# What fails, where: the journal's writes and flushes; the files and folders of large bodies, and segments made ahead.
+Case = collections.namedtuple("Case", "call error thread")
+CASES = [Case("fdatasync", "EIO", "spool"), Case("pwritev", "ENOSPC", "spool"), Case("pwritev", "EIO", "spool"),
+         Case("fsync", "EIO", "offload-disk"), Case("openat", "ENOSPC", "offload-disk")]
+POOL = 4  # threads of that name, of which each gets its share of the calls
 
 
 def run_eio(trial):
@@ -18,34 +23,47 @@ def run_eio(trial):
     trial.mount_memory(2000)
     trial.open()
     trial.start()
-    hits = 0
+    failed, refused = collections.Counter(), collections.Counter()
     for n in range(1, trial.rounds + 1):
-        for call, error in CASES:
-            name = f"{call[0]}{n}"
-            times = f"{n}..{n + 4}" if n % 2 else str(n)
-            injection = Injection(trial, call, f"error={error}:when={times}")
-            large = trial.load(f"{name}x", 3, 1, 400000)
-            report = trial.finish(trial.load(name, 500, 20, 2000))
-            trial.finish(large)
-            # A kill while the last refusals are fresh: what was refused must not come back.
-            crash = n % 3 == 0 and trial.random.random() < 0.7
-            if crash:
-                trial.books.crashed(*trial.service.kill())
-            injection.stop()
-            hit = injection.hits()
-            hits += hit
-            if crash:
-                trial.start()
-            trial.probe(name, 5)
-            say(f"eio {call} {error} n={times}: {hit} failed, {report['accepted']} accepted, "
-                f"{report['refused']} refused{', killed' if crash else ''}")
+        for case in CASES:
+            name = f"{case.call} {case.error}"
+            hit, reports = failing_round(trial, case, n)
+            failed[name] += hit
+            refused[name] += sum(report["refused"] for report in reports)
             if not hit:
-                trial.troubles.append(f"{call} n={times}: no call failed")
+                trial.troubles.append(f"{name} n={n}: no call failed")
+    trial.facts["failed"] = failed
+    # One failure may hit a flush that nobody waits for; not all of them do.
+    for name in [name for name in failed if not refused[name]]:
+        trial.troubles.append(f"{name}: {failed[name]} calls failed, and no mail was refused")
     check_codes(trial)
     trial.drain()
     trial.books.crashed(*trial.service.kill())
     trial.start()
     trial.drain()
+
+
+def failing_round(trial, case, n):
+    """(how many calls failed, the loads' reports): the n-th call fails, or five from there on, and then mail is taken again."""
+    name, pool = f"{CASES.index(case)}n{n}", case.thread != "spool"
+    first = -(-n // POOL) if pool else n
+    times = f"{first}..{first + 4}" if n % 2 else str(first)
+    injection = Injection(trial, case.call, f"error={case.error}:when={times}", threads=(case.thread,))
+    large = trial.load(f"{name}x", n + 20 if pool else 3, 4 if pool else 1, 270000)
+    reports = [] if pool else [trial.finish(trial.load(name, 20 * (n + 8), 20, 2000))]
+    reports.append(trial.finish(large))
+    # A kill while the last refusals are fresh: what was refused must not come back.
+    crash = (n + CASES.index(case)) % 5 == 0 and trial.random.random() < 0.5
+    if crash:
+        trial.books.crashed(*trial.service.kill())
+    injection.stop()
+    hit = injection.hits()
+    if crash:
+        trial.start()
+    trial.probe(name, 5)
+    accepted, refused = (sum(r[key] for r in reports) for key in ("accepted", "refused"))
+    say(f"eio {case.call} {case.error} n={n}: {hit} failed, {accepted} accepted, {refused} refused{', killed' if crash else ''}")
+    return hit, reports
 
 
 def fill(path, leave=0):
