@@ -368,7 +368,14 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **c
         shutdown(info->connect_fd, SHUT_RDWR);
 }
 
-// E_BUSY when somebody listens there; a socket that nobody listens to is what a crash left.
+// Not for us to remove.
+static bool is_no_socket(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode);
+}
+
+// E_BUSY when somebody listens there; a socket that nobody listens to is what a crash left. E_EXISTS: it is no socket.
 static int bind_control(struct api *api)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -379,6 +386,11 @@ static int bind_control(struct api *api)
     }
     snprintf(addr.sun_path, sizeof addr.sun_path, "%.*s", BYTES_FMT(api->options.control));
     snprintf(api->control_path, sizeof api->control_path, "%s", addr.sun_path);
+    if (is_no_socket(addr.sun_path)) {
+        log_error("something else than a socket has the path of the control socket",
+                  LOG_CSTR("path", addr.sun_path));
+        return E_EXISTS;
+    }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd == -1)
         return E_IO;
@@ -386,8 +398,10 @@ static int bind_control(struct api *api)
         close(fd);
         return E_BUSY;
     }
+    bool is_abandoned = errno == ECONNREFUSED;
     close(fd);
-    (void)unlink(addr.sun_path);
+    if (is_abandoned)
+        (void)unlink(addr.sun_path);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     mode_t old = umask(mask_for(&api->options.policy));
     int rc = fd == -1 ? -1 : bind(fd, (struct sockaddr *)&addr, sizeof addr);

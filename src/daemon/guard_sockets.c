@@ -54,6 +54,13 @@ static int set_up(int fd, const struct sys_addr *addr, bool both_families, bool 
     return share ? set_share(fd, false) : 0;
 }
 
+// A file refuses a connection, as a socket does that nobody listens at; but it is nobody's to remove.
+static bool is_no_socket(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode);
+}
+
 // A socket that nobody listens at is what the last service left.
 static bool is_abandoned(const struct sockaddr_storage *sa, socklen_t len)
 {
@@ -95,6 +102,10 @@ static int bind_path(const struct sys_addr *addr, int *out_fd)
     struct sockaddr_storage sa;
     socklen_t len = sys_addr_to_sockaddr(addr, &sa);
     make_folder(addr);
+    if (is_no_socket(addr->path)) {
+        errno = ENOTSOCK;
+        return -1;
+    }
     if (is_abandoned(&sa, len))
         (void)unlink(addr->path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -202,6 +213,8 @@ static const char *remedy(int errno_value, const struct guard_socket *own)
         return "ports below 1024 need root or CAP_NET_BIND_SERVICE, a socket a folder to write in";
     case EADDRNOTAVAIL:
         return "this host has no such address";
+    case ENOTSOCK:
+        return "something else than a socket has this path: move it, or choose another path";
     case ENOENT:
         return "make the folder that the socket is to stand in";
     default:

@@ -354,6 +354,19 @@ def test_reload_takes_over_session_limits(relay_):
         wait_for(lambda want=want: greetings(relay_, 4).count(b"220") == want)
 
 
+@pytest.mark.parametrize("key", ["control", "sendmail"])
+def test_a_file_is_no_abandoned_socket(make_relay, key):
+    """A path mistyped, so that it names somebody's file: refused, and the file stays."""
+    relay = make_relay(start=False)
+    file = relay.folder / "notes.txt"
+    file.write_text("somebody's")
+    relay.write_config({"control": str(file)} if key == "control" else {"sendmail": {"socket": str(file), "accounts": [{"user": "root", "account": "ops"}]}})
+    run = relay.run("serve", check=False, timeout=60)
+    assert run.returncode not in (0, -signal.SIGTERM) and str(file) in run.stdout + run.stderr
+    assert "something else than a socket" in run.stdout + run.stderr
+    assert file.read_text() == "somebody's"
+
+
 def channel_of(relay):
     """The relay's own end of the line to its guard, as one has it who has taken the relay over."""
     pid = relay.relay_pid()
