@@ -56,9 +56,15 @@ static void at_turn_end(struct net_conn *c)
 
 // ---- the end ----------------------------------------------------------------------------------
 
+static bool has_room(const struct net_conn *c)
+{
+    return c->in.len < NET_CONN_IN_HIGH &&
+           !(c->shaking && net_tls_unread(c->tls) >= NET_CONN_IN_HIGH);
+}
+
 static void update_reading(struct net_conn *c)
 {
-    bool want = c->reading && !c->over && !c->closing && c->in.len < NET_CONN_IN_HIGH;
+    bool want = c->reading && !c->over && !c->closing && has_room(c);
     if (want == c->stream_reading || !c->connected)
         return;
     c->stream_reading = want;
@@ -435,6 +441,8 @@ static void on_turn_end(struct sys_turn_end *end)
     if (!c->closing && c->step_tls && c->connected) {
         c->step_tls = false;
         advance_tls(c);
+        if (!c->closing)
+            update_reading(c);
     }
     if (!c->closing && c->offer)
         offer_input(c);

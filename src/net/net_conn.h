@@ -7,9 +7,9 @@
 //
 // Owner:    who made it, until net_conn_close(); it is freed at the end of that turn.
 // Thread:   the loop it was made on.
-// Limits:   NET_CONN_IN_HIGH bytes of unconsumed input stop the reading (at most one read beyond it
-//           is held); NET_CONN_OUT_HIGH bytes of output make net_conn_is_full() true: the owner
-//           then waits for on_drained.
+// Limits:   NET_CONN_IN_HIGH bytes of unconsumed input, or of what waits for a handshake's signature, stop the
+//           reading (at most one read beyond it is held); NET_CONN_OUT_HIGH bytes of output make
+//           net_conn_is_full() true: the owner then waits for on_drained.
 // Never:    calls back from inside a net_conn_* call, or after net_conn_close().
 #pragma once
 

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "net/net_conn.h"
+#include "net/net_sign.h"
 #include "net/net_test_certs.h"
 #include "sys/sys_sockaddr.h"
 #include "sys/sys_test_loop.h"
@@ -28,10 +29,12 @@ enum mode {
     STALL, // server consumes nothing until told to
     DEADLINE,
     REFUSED,
-    BRIM, // just not full, before it is encrypted
+    BRIM,  // just not full, before it is encrypted
+    FLOOD, // the client sends without end behind its ClientHello, and nobody makes the signature
 };
 
 #define BULK 1000000
+#define FLOOD_BYTES ((size_t)24 << 20) // more than the kernel keeps
 
 struct side {
     struct net_conn *conn;
@@ -98,6 +101,23 @@ static void send_bulk(struct side *side)
         size_t n = BULK - side->sent < 30000 ? BULK - side->sent : 30000;
         net_conn_write(side->conn, bytes_of(bulk + side->sent, n));
         side->sent += n;
+    }
+}
+
+static void send_hello(struct side *side)
+{
+    static const struct net_tls_client_params params = {0};
+    struct net_tls *tls = net_tls_new_client(side->test->tls_client, &params);
+    CHECK(net_tls_handshake(tls) == E_AGAIN);
+    net_conn_write_chain(side->conn, net_tls_output(tls));
+    net_tls_free(tls);
+}
+
+static void flood(struct side *side)
+{
+    while (side->sent < FLOOD_BYTES && !net_conn_is_full(side->conn)) {
+        net_conn_write(side->conn, bytes_of(bulk, 30000));
+        side->sent += 30000;
     }
 }
 
@@ -198,6 +218,10 @@ static void on_connected(void *ctx)
         net_conn_write(side->conn, BYTES("one\r\ntwo\r\nthree\r\nfour\r\nfi"));
     if (t->mode == STALL)
         send_bulk(side);
+    if (t->mode == FLOOD) {
+        send_hello(side);
+        flood(side);
+    }
 }
 
 static void on_drained(void *ctx)
@@ -207,6 +231,8 @@ static void on_drained(void *ctx)
     side->drained++;
     if (side->test->mode == BRIM)
         finish(side->test);
+    else if (side->test->mode == FLOOD)
+        flood(side);
     else if (!side->is_server)
         send_bulk(side);
     else if (side->test->mode == FLUSH || side->test->mode == FLUSH_TLS)
@@ -266,7 +292,7 @@ static void on_accept(void *ctx, struct sys_stream *s)
     struct test *t = ctx;
     t->server.conn = net_conn_accept(s, &events, &t->server);
     if (t->mode == IMPLICIT || t->mode == FLUSH_TLS || t->mode == JUNK || t->mode == LEAVE ||
-        t->mode == BRIM)
+        t->mode == BRIM || t->mode == FLOOD)
         net_conn_start_tls_server(t->server.conn, t->tls_server);
     if (t->mode == LEAVE) // the client's first flight is all that is on its way
         close_side(&t->client, false);
@@ -304,7 +330,7 @@ static void end(void *ctx)
     sys_listener_close(t->listener);
 }
 
-static void start(struct test *t, enum mode mode)
+static void prepare(struct test *t, enum mode mode)
 {
     *t = (struct test){.mode = mode};
     t->server = (struct side){.test = t, .is_server = true};
@@ -323,6 +349,11 @@ static void start(struct test *t, enum mode mode)
     t->tls_client = net_tls_client_new(trusted);
     net_tls_authorities_free(trusted);
     t->loop = sys_loop_start("net_conn");
+}
+
+static void start(struct test *t, enum mode mode)
+{
+    prepare(t, mode);
     test_on_loop(t->loop, begin, t);
 }
 
@@ -487,6 +518,63 @@ static void holds_little(void **state)
     assert_true(t.server.sum == bulk_sum);
 }
 
+static uint64_t asked; // for a signature: the id
+
+static bool send_request(void *ctx, const struct sign_request *request, bool with_key)
+{
+    asked = request->id;
+    return true;
+}
+
+static const struct sign_port nobody_signs = {send_request, NULL};
+
+static void use_nobody(void *ctx)
+{
+    sign_port_use(&nobody_signs);
+}
+
+static void refuse_signature(void *ctx)
+{
+    sign_port_answer(asked, SIGN_REFUSED, BYTES_NONE);
+    sign_port_use(NULL);
+}
+
+static void look_at_flood(void *ctx)
+{
+    struct look *l = ctx;
+    l->arrived = asked != 0;
+    held = l->test->client.sent;
+}
+
+// While a handshake waits for its signature, what the client sends does not gather in memory.
+static void holds_little_in_a_handshake(void **state)
+{
+    struct test t;
+    struct look l = {&t, false};
+    asked = 0;
+    prepare(&t, FLOOD);
+    net_tls_server_free(t.tls_server);
+    char reason[NET_TLS_REASON];
+    assert_int_equal(net_tls_server_new_remote(bytes_cstr(good.cert_pem), 1, &t.tls_server, reason),
+                     OK);
+    int bytes = 65536;
+    assert_int_equal(setsockopt(t.fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
+    test_on_loop(t.loop, use_nobody, NULL);
+    test_on_loop(t.loop, begin, &t);
+    size_t before = 0;
+    for (int same = 0; same < 20 && before < FLOOD_BYTES;) { // it could send more
+        usleep(20000);
+        test_on_loop(t.loop, look_at_flood, &l);
+        same = l.arrived && held == before ? same + 1 : 0;
+        before = held;
+    }
+    assert_in_range(before, 1, FLOOD_BYTES / 2);
+    test_on_loop(t.loop, refuse_signature, NULL);
+    assert_true(test_wait(&t.over));
+    stop(&t);
+    assert_int_equal(t.server.tls_err, E_TLS);
+}
+
 static void deadline(void **state)
 {
     struct test t;
@@ -531,6 +619,7 @@ int main(void)
         cmocka_unit_test(junk_for_a_handshake),
         cmocka_unit_test(leaves_in_handshake),
         cmocka_unit_test(holds_little),
+        cmocka_unit_test(holds_little_in_a_handshake),
         cmocka_unit_test(deadline),
         cmocka_unit_test(refused),
     };

@@ -295,6 +295,11 @@ void net_tls_feed(struct net_tls *t, struct bytes data)
         chain_add(&t->in, data);
 }
 
+size_t net_tls_unread(const struct net_tls *t)
+{
+    return t->in.len - t->in_read;
+}
+
 int net_tls_handshake(struct net_tls *t)
 {
     if (t->err != OK)

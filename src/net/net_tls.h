@@ -113,6 +113,8 @@ void net_tls_peer_names(const struct net_tls *t, struct buf *out);
 
 // Bytes from the network, copied. Then call net_tls_handshake() or net_tls_read().
 void net_tls_feed(struct net_tls *t, struct bytes data);
+// How many of them wait: a handshake looks at none while it waits for a signature.
+size_t net_tls_unread(const struct net_tls *t);
 // Advances the handshake; for a client also to be called first. OK (done), E_AGAIN or E_TLS. In
 // each case there may be output to send: an alert tells the peer why.
 int net_tls_handshake(struct net_tls *t) MUST_USE;
