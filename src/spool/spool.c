@@ -300,8 +300,10 @@ static void maker_done(struct sys_job *job)
     m->running = false;
     spool->journal->reserved_slot = JOURNAL_NO_SLOT;
     if (m->err) {
+        // Whatever it is, room that check_space() sees does not end it.
         log_error("spool can't make a segment", LOG_ERR(m->err));
         spool->journal->can_create = false;
+        spool->make_after = mono_add_ms(sys_mono(), SPOOL_MAKE_PAUSE_MS);
     } else {
         journal_add_free(spool->journal, m->slot, m->file, m->size);
     }
@@ -314,7 +316,8 @@ static void make_ahead(struct spool *spool)
 {
     struct journal *j = spool->journal;
     struct spool_maker *m = &spool->maker;
-    if (m->running || !j->can_create || j->free_count >= j->reserve + SPOOL_AHEAD_SEGMENTS)
+    if (m->running || !j->can_create || j->free_count >= j->reserve + SPOOL_AHEAD_SEGMENTS ||
+        sys_mono().us < spool->make_after.us)
         return;
     check_space(spool);
     if (!j->can_create)

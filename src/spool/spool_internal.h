@@ -26,6 +26,7 @@
 // Messages told in one turn of the loop, which is for commits first of all.
 #define SPOOL_TELL_SLICE 1000
 #define SPOOL_TELL_RETRY_MS 1000
+#define SPOOL_MAKE_PAUSE_MS 250 // after a segment could not be made ahead
 #define SPOOL_RETRY_MS_MIN 50
 #define SPOOL_RETRY_MS_MAX 5000
 // The refusal of a message whose flush failed waits at most this long until it is certain.
@@ -80,6 +81,7 @@ struct spool {
     struct sys_timer withheld_timer;
     struct sys_timer tick;
     struct spool_maker maker;
+    struct mono make_after;
     struct spool_remover remover;
     struct compact *compact; // NULL: not running
     struct backup *backup;   // NULL: not running

@@ -221,7 +221,7 @@ static void test_failing_disk_refuses_and_recovers(void **state)
     log_capture(swallow, NULL);
     begin(4);
     assert_int_equal(commit(accept_frame(1, 100)), OK);
-    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_SYNC, 1, 60, E_IO);
+    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_SYNC, 1, 30, E_IO);
     struct commit refused = {.frame = accept_frame(2, 100)};
     on_client(do_commit, &refused);
     sim_run_ms(SPOOL_WITHHOLD_MS / 2);
@@ -902,6 +902,30 @@ static void test_full_disk(void **state)
     log_capture(NULL, NULL);
 }
 
+// No descriptors, a quota: there is room, and yet no segment can be made. It is tried now and then.
+static void test_making_fails_though_there_is_room(void **state)
+{
+    struct spool_stats stats;
+    log_capture(swallow, NULL);
+    begin(13);
+    sim_run_ms(2000);
+    stop_spool();
+    options.reserve_segments = 2 * SPOOL_RESERVE_SEGMENTS; // more than there are
+    start_spool();
+    struct sim_disk *d = sim_disk_find(ROOT);
+    sim_disk_fail(d, SIM_DISK_OPEN, 1, 1000000, E_IO);
+    uint64_t before = sim_disk_count(d, SIM_DISK_OPEN);
+    sim_run_ms(10000);
+    uint64_t tries = sim_disk_count(d, SIM_DISK_OPEN) - before;
+    assert_in_range(tries, 5, 45);
+    sim_disk_fail(d, SIM_DISK_OPEN, 1, 1, E_IO); // the last time
+    sim_run_ms(3000);
+    spool_get_stats(spool, &stats);
+    assert_true(stats.free_segments > 2 * SPOOL_RESERVE_SEGMENTS);
+    end();
+    log_capture(NULL, NULL);
+}
+
 // Those who ask all the same, without having looked, get E_FULL and nothing else; the reserve is for outcomes.
 static void test_reserve_is_not_for_intake(void **state)
 {
@@ -941,6 +965,7 @@ int main(void)
         cmocka_unit_test(test_freed_segments_are_kept_for_the_pace),
         cmocka_unit_test(test_backup_is_one_cut_and_on_hold),
         cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_making_fails_though_there_is_room),
         cmocka_unit_test(test_reserve_is_not_for_intake),
         cmocka_unit_test(test_a_long_queue_is_told_later),
         cmocka_unit_test(test_many_restarts_tell_nothing_twice),
