@@ -796,18 +796,16 @@ struct mono smtp_server_deadline(const struct smtp_server *s)
     const struct smtp_server_config *c = s->config;
     if (s->state == ST_CLOSED || s->awaiting || s->paused || s->blocked_since.us)
         return MONO_NEVER;
-    int64_t command_ms =
-        (int64_t)server_limit((uint64_t)c->command_timeout_ms, COMMAND_TIMEOUT_DEFAULT_MS);
     if (!in_content(s)) {
+        int64_t command_ms =
+            (int64_t)server_limit((uint64_t)c->command_timeout_ms, COMMAND_TIMEOUT_DEFAULT_MS);
         int64_t idle = (int64_t)server_limit((uint64_t)c->unproductive_ms, UNPRODUCTIVE_DEFAULT_MS);
         return mono_min(mono_add_ms(s->waiting_since, command_ms),
                         mono_add_ms(s->progress_at, idle));
     }
     int64_t data_ms =
         (int64_t)server_limit((uint64_t)c->data_timeout_ms, COMMAND_TIMEOUT_DEFAULT_MS);
-    uint64_t paid = s->content_octets * 1000 / server_limit(c->data_rate_min, DATA_RATE_DEFAULT);
-    return mono_min(mono_add_ms(s->waiting_since, data_ms),
-                    mono_add_ms(s->content_since, command_ms + (int64_t)paid));
+    return mono_min(mono_add_ms(s->waiting_since, data_ms), server_content_due(s));
 }
 
 void smtp_server_tick(struct smtp_server *s, struct mono now)

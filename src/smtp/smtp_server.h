@@ -55,8 +55,9 @@ struct smtp_server_config {
     uint32_t auth_failures_max; // in one session, then 421 [3]
     int64_t command_timeout_ms; // for one whole command line [300000]
     int64_t data_timeout_ms;    // between two pieces of content [300000]
-    int64_t unproductive_ms;    // a session that gets no MAIL, RCPT or content accepted [1200000]
-    uint32_t data_rate_min;     // octets a second, on top of command_timeout_ms [500]
+    int64_t
+        unproductive_ms; // a session that gets no MAIL, RCPT, chunk or content accepted [1200000]
+    uint32_t data_rate_min; // octets a second, on top of command_timeout_ms [500]
     // FUTURERELEASE, DELIVERBY and MT-PRIORITY: offered to who may submit mail: who has logged in or must before MAIL,
     // is trusted, or (scheduling_for_all) acts as an account without a login.
     bool scheduling, scheduling_for_all;

@@ -141,6 +141,14 @@ static void watch_content(struct smtp_server *s)
     }
 }
 
+struct mono server_content_due(const struct smtp_server *s)
+{
+    const struct smtp_server_config *c = s->config;
+    uint64_t start_ms = server_limit((uint64_t)c->command_timeout_ms, COMMAND_TIMEOUT_DEFAULT_MS);
+    uint64_t paid = s->content_octets * 1000 / server_limit(c->data_rate_min, DATA_RATE_DEFAULT);
+    return mono_add_ms(s->content_since, (int64_t)(start_ms + paid));
+}
+
 size_t server_feed_data(struct smtp_server *s, struct bytes in)
 {
     bool end;
@@ -170,6 +178,9 @@ static void end_chunk(struct smtp_server *s)
         end_content(s);
         return;
     }
+    // Progress, unless the content as a whole is too slow: an octet now and then holds no session for ever.
+    if (s->chunk_size > 0 && !mono_reached(server_content_due(s), s->now))
+        s->progress_at = s->now;
     server_go(s, ST_CHUNKS);
     server_reply_number(s, SMTP_REPLY_CHUNK, s->chunk_size);
 }

@@ -134,6 +134,8 @@ bool server_take_chunk_size(struct smtp_server *s, struct bytes args);
 // The chunk's octets are read and dropped, then this reply is given (RFC 3030 section 2).
 void server_refuse_chunk(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot,
                          enum state after);
+// When the content, as much of it as has come, is too slow.
+struct mono server_content_due(const struct smtp_server *s);
 size_t server_feed_data(struct smtp_server *s, struct bytes in);
 size_t server_feed_chunk(struct smtp_server *s, struct bytes in);
 void server_answer_data(struct smtp_server *s, enum smtp_reply_id id, struct bytes slot);

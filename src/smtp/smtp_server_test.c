@@ -953,37 +953,6 @@ static void test_our_own_time(void **state)
     expect_end(&t, "250 2.0.0 Ok: queued as M1\r\n");
 }
 
-// Who paused at the last bytes of a content, or at those with a fault in them, never resumes: it has what it wants.
-static void test_a_pause_ends_with_its_message(void **state)
-{
-    static const struct {
-        struct bytes content;
-        const char *want;
-    } rows[] = {
-        {BYTES("DATA\r\nx\r\n.\r\n"), GO "250 2.0.0 Ok: queued as M1\r\n"},
-        {BYTES("BDAT 3 LAST\r\nx\r\n"), "250 2.0.0 Ok: queued as M1\r\n"},
-        {BYTES("DATA\r\nREFUSE-ME\r\n.\r\n"),
-         GO "451 4.3.0 Local error; the message was not taken, try again later\r\n"},
-        {BYTES("DATA\r\nx\r\n..\r\ny\nz\r\n.\r\n"), GO BARE_LF},
-        {BYTES("BDAT 2 LAST\r\nx\r"), BARE_CR},
-    };
-    for (size_t i = 0; i < COUNT_OF(rows); i++)
-        for (int later = 0; later < 2; later++) {
-            struct testkit t;
-            setup(&t, 0);
-            testkit_feed(&t, BYTES(OPEN_IN), 0);
-            buf_clear(&t.transcript);
-            t.pauses = true;
-            t.later = later;
-            testkit_feed(&t, rows[i].content, 0);
-            assert_string_equal(buf_cstr(&t.transcript), rows[i].want);
-            assert_int_equal(smtp_server_wants(t.server), SMTP_SERVER_INPUT);
-            assert_int_equal(mono_ms_between(t.now, smtp_server_deadline(t.server)), 300000);
-            testkit_feed(&t, BYTES("QUIT\r\n"), 0);
-            expect_end(&t, BYE);
-        }
-}
-
 // ---- every reply that the session gives on its own was given in one of the tests above
 
 static void test_each_reply_was_reached(void **state)
@@ -1083,7 +1052,6 @@ int main(void)
         cmocka_unit_test(test_c_many_chunks_keep_memory_flat),
         cmocka_unit_test(test_time_outs),
         cmocka_unit_test(test_our_own_time),
-        cmocka_unit_test(test_a_pause_ends_with_its_message),
         cmocka_unit_test(test_hangup),
         cmocka_unit_test(test_late_answer_after_hangup),
         cmocka_unit_test(test_shutdown),
