@@ -504,6 +504,7 @@ int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_m
     }
     h->progress = find_progress(h);
     atomic_store(&h->sequence, h->progress.sequence);
+    spool_go_on_behind(spool, h->progress.sequence);
     h->loop = sys_loop_start("event");
     h->start.run = on_start;
     h->ask.run = on_ask;

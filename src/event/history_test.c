@@ -486,6 +486,54 @@ static void test_lost(void **state)
     free(t);
 }
 
+static void run_command(const char *words)
+{
+    char command[512];
+    snprintf(command, sizeof command, "cd %s && %s", top, words);
+    assert_int_equal(system(command), 0);
+}
+
+// Another spool than the one that the history has followed, whose numbers do not come up to where that one was: what
+// is accepted then is told too, and what was told before still is.
+static void test_other_spool(void **state)
+{
+    (void)state;
+    static const char *const OTHERS[] = {"rm -rf spool/*", "rm -rf spool && mv old spool"};
+    struct telling *t = mem_new(sizeof *t);
+    uint32_t n = 1;
+    accept(n++, midnight, 1);
+    close_all();
+    run_command("cp -r spool old");
+    log_capture(swallow, NULL);
+    open_all();
+    for (size_t i = 0; i < COUNT_OF(OTHERS); i++) {
+        for (int starts = 0; starts < 3; starts++) {
+            accept(n++, midnight, 1);
+            wait_for_all();
+            close_all();
+            open_all();
+        }
+        close_all();
+        run_command(OTHERS[i]);
+        for (int starts = 0; starts < 2; starts++) {
+            open_all();
+            struct message_id id = accept(n++, midnight, 1);
+            happen(id, 1, midnight, RECIPIENT_DELIVERED, SPOOL_EVENT_DELIVERED);
+            wait_for_all();
+            struct history_reader reader = {t, on_message, on_event};
+            t->count = 0;
+            assert_int_equal(history_show(history, id, &reader), OK);
+            assert_number("events", t->count, 2);
+            close_all();
+        }
+        open_all();
+        read_all(100, t);
+        assert_number("all", t->count, n - 1 + 2 * (i + 1)); // and the deliveries
+    }
+    log_capture(NULL, NULL);
+    free(t);
+}
+
 // Sequence number of the oldest record in the journal.
 static uint64_t find_oldest(void)
 {
@@ -913,6 +961,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_nobody_waits_for_one_that_lags, setup, teardown),
     cmocka_unit_test_setup_teardown(test_nobody_waits_for_one_that_fails, setup, teardown),
     cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_other_spool, setup, teardown),
     cmocka_unit_test_setup_teardown(test_lost_and_compacted, setup, teardown),
     cmocka_unit_test_setup_teardown(test_power_cut_at_a_day_change, setup, teardown),
     cmocka_unit_test_setup_teardown(test_find, setup, teardown),

@@ -608,6 +608,34 @@ void spool_copied(struct spool *spool, enum spool_follower who, uint64_t sequenc
     atomic_store(&spool->copied[who], sequence);
 }
 
+// ---- going on behind another journal --------------------------------------------------------------
+
+struct raising {
+    struct sys_task task;
+    struct spool *spool;
+    uint64_t sequence;
+};
+
+static void run_raise(struct sys_task *task)
+{
+    struct raising *r = container_of(task, struct raising, task);
+    struct journal *j = r->spool->journal;
+    if (j->next_sequence <= r->sequence) {
+        log_warn(
+            "the history has read further than this journal goes: its numbers go on from there",
+            LOG_INT("read", r->sequence), LOG_INT("journal", j->last_sequence));
+        j->next_sequence = r->sequence + 1;
+    }
+    free(r);
+}
+
+void spool_go_on_behind(struct spool *spool, uint64_t sequence)
+{
+    struct raising *r = mem_new(sizeof *r);
+    *r = (struct raising){{NULL, run_raise}, spool, sequence};
+    sys_post(spool->home, &r->task);
+}
+
 // ---- telling the rest ---------------------------------------------------------------------------
 
 static void run_tell(struct sys_task *task)

@@ -79,5 +79,8 @@ struct spool_watch {
 };
 void spool_watch(struct spool_reader *r, struct spool_watch *watch);
 
+// The history has read up to this sequence. If that is further than this journal goes, as it was another one that it
+// read, records to come get numbers above it, which is logged. Any thread, after spool_start(), before the first commit.
+void spool_go_on_behind(struct spool *spool, uint64_t sequence);
 // All records up to this sequence are of no more use to `who`. Any thread.
 void spool_copied(struct spool *spool, enum spool_follower who, uint64_t sequence);
