@@ -10,6 +10,7 @@
 #define NUMBER_CHARS 4
 #define DIGEST_CHARS 16
 #define DIGEST_BYTES 10
+#define SEVERAL (RETURN_RECIPIENT_MAX + 1)
 #define SEARCHED_MAX 64 // candidates looked at in one text
 
 static const char DIGITS[] = "0123456789abcdefghjkmnpqrstvwxyz"; // as in message ids
@@ -33,6 +34,11 @@ static bool parse_bits(struct bytes text, uint64_t *out)
     return true;
 }
 
+static uint32_t number_of(const struct return_token *t)
+{
+    return t->recipient | (t->several ? SEVERAL : 0);
+}
+
 static void digest_of(const struct return_key *key, const struct return_token *t,
                       char out[DIGEST_CHARS])
 {
@@ -44,7 +50,7 @@ static void digest_of(const struct return_key *key, const struct return_token *t
     text[sizeof LABEL] = (char)t->kind;
     le64_put(text + sizeof LABEL + 1, t->id.high);
     le64_put(text + sizeof LABEL + 9, t->id.low);
-    le32_put(text + sizeof LABEL + 17, t->recipient);
+    le32_put(text + sizeof LABEL + 17, number_of(t));
     CHECK(HMAC(EVP_sha256(), key->bytes, sizeof key->bytes, (const uint8_t *)text, sizeof text,
                digest, &len) &&
           len >= DIGEST_BYTES);
@@ -60,13 +66,13 @@ void return_token_format(const struct return_key *key, const struct return_token
                          char out[RETURN_LOCAL_CHARS + 1])
 {
     char id[MESSAGE_ID_CHARS + 1];
-    CHECK(token->recipient <= RETURN_RECIPIENT_MAX);
+    CHECK(token->recipient <= RETURN_RECIPIENT_MAX && (token->recipient || !token->several));
     message_id_format(token->id, id);
     out[0] = (char)token->kind;
     out[1] = '-';
     for (unsigned i = 0; i < MESSAGE_ID_CHARS; i++)
         out[2 + i] = ascii_lower(id[i]);
-    format_bits(token->recipient, NUMBER_CHARS, out + 2 + MESSAGE_ID_CHARS);
+    format_bits(number_of(token), NUMBER_CHARS, out + 2 + MESSAGE_ID_CHARS);
     digest_of(key, token, out + 2 + MESSAGE_ID_CHARS + NUMBER_CHARS);
     out[RETURN_LOCAL_CHARS] = '\0';
 }
@@ -87,7 +93,8 @@ enum return_verdict return_token_parse(const struct return_key *key, struct byte
         !parse_bits(bytes_first(tail, DIGEST_CHARS / 2), &digest[0]) ||
         !parse_bits(bytes_skip(tail, DIGEST_CHARS / 2), &digest[1]))
         return RETURN_FOREIGN;
-    t.recipient = (uint32_t)number;
+    t.recipient = (uint32_t)number & RETURN_RECIPIENT_MAX;
+    t.several = number & SEVERAL;
     digest_of(key, &t, want);
     for (unsigned i = 0; i < DIGEST_CHARS; i++)
         have[i] = ascii_lower(tail.at[i]);

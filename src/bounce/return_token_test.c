@@ -9,7 +9,7 @@ static const struct return_key KEY = {{1, 2, 3, 4, 5, 6, 7, 8}}, OTHER = {{1, 2,
 static struct return_token sample(enum return_kind kind, uint32_t recipient)
 {
     return (struct return_token){
-        kind, message_id_make((struct wall){1795000000000000}, 7, 99, 123456), recipient};
+        kind, message_id_make((struct wall){1795000000000000}, 7, 99, 123456), recipient, false};
 }
 
 static void test_round_trip(void **state)
@@ -17,9 +17,10 @@ static void test_round_trip(void **state)
     (void)state;
     static const uint32_t NUMBERS[] = {0, 1, 31, 32, 1000, 50000, RETURN_RECIPIENT_MAX};
     for (size_t i = 0; i < sizeof NUMBERS / sizeof *NUMBERS; i++) {
-        for (int kind = 0; kind < 2; kind++) {
-            struct return_token t = sample(kind ? RETURN_COMPLAINT : RETURN_BOUNCE, NUMBERS[i]),
+        for (int form = 0; form < 4; form++) {
+            struct return_token t = sample(form & 1 ? RETURN_COMPLAINT : RETURN_BOUNCE, NUMBERS[i]),
                                 back;
+            t.several = form & 2 && NUMBERS[i];
             char text[RETURN_LOCAL_CHARS + 1];
             return_token_format(&KEY, &t, text);
             assert_number("length", strlen(text), RETURN_LOCAL_CHARS);
@@ -27,8 +28,31 @@ static void test_round_trip(void **state)
             assert_number(text, return_token_parse(&KEY, bytes_cstr(text), &back), RETURN_GOOD);
             assert_true(message_id_eq(back.id, t.id));
             assert_number(text, back.recipient, t.recipient);
+            assert_number(text, back.several, t.several);
             assert_number(text, back.kind, t.kind);
         }
+    }
+}
+
+// Tokens are in mail under way: their form stays.
+static void test_form(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t recipient;
+        bool several;
+        const char *want;
+    } ROWS[] = {
+        {0, false, "0000"},
+        {3, false, "0003"},
+        {3, true, "g003"},
+    };
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        struct return_token t = sample(RETURN_BOUNCE, ROWS[i].recipient);
+        char text[RETURN_LOCAL_CHARS + 1];
+        t.several = ROWS[i].several;
+        return_token_format(&KEY, &t, text);
+        assert_bytes("number", bytes_of(text + 2 + MESSAGE_ID_CHARS, 4), bytes_cstr(ROWS[i].want));
     }
 }
 
@@ -108,10 +132,8 @@ static void test_search(void **state)
 }
 
 static const struct CMUnitTest TESTS[] = {
-    cmocka_unit_test(test_round_trip),
-    cmocka_unit_test(test_case_does_not_matter),
-    cmocka_unit_test(test_any_change_is_seen),
-    cmocka_unit_test(test_foreign_and_forged),
-    cmocka_unit_test(test_search),
+    cmocka_unit_test(test_round_trip),           cmocka_unit_test(test_form),
+    cmocka_unit_test(test_case_does_not_matter), cmocka_unit_test(test_any_change_is_seen),
+    cmocka_unit_test(test_foreign_and_forged),   cmocka_unit_test(test_search),
 };
 RUN_TESTS(TESTS)

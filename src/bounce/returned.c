@@ -6,12 +6,19 @@ static const struct recipient *recipient_number(const struct envelope *e, uint32
     return e && number >= 1 && number <= e->recipients_count ? &e->recipients[number - 1] : NULL;
 }
 
-static const struct recipient *recipient_named(const struct envelope *e, struct bytes address)
+// Does the token stand for him, too? Who was sent a transaction may speak of its domain's recipients, not of all that
+// he sees in the header.
+static bool is_meant(const struct returned *r, const struct recipient *recipient)
 {
-    if (!e)
-        return NULL;
-    for (uint32_t i = 0; i < e->recipients_count && address.len; i++)
-        if (bytes_eq_nocase(e->recipients[i].address, address))
+    const struct recipient *first = recipient_number(r->envelope, r->token.recipient);
+    return !r->token.recipient || (first && bytes_eq(first->domain, recipient->domain));
+}
+
+static const struct recipient *recipient_named(const struct returned *r, struct bytes address)
+{
+    const struct envelope *e = r->envelope;
+    for (uint32_t i = 0; e && i < e->recipients_count && address.len; i++)
+        if (bytes_eq_nocase(e->recipients[i].address, address) && is_meant(r, &e->recipients[i]))
             return &e->recipients[i];
     return NULL;
 }
@@ -104,7 +111,7 @@ static size_t about_several(const struct returned *r, struct spool_feedback *out
     size_t count = 0;
     for (uint32_t i = 0; i < r->mail->count && count < RETURNED_RECORDS_MAX; i++) {
         const struct bounce_record *record = &r->mail->records[i];
-        const struct recipient *recipient = recipient_named(r->envelope, record->recipient);
+        const struct recipient *recipient = recipient_named(r, record->recipient);
         if (recipient && !is_there(out, count, recipient->number))
             fill(r, recipient->number, recipient, record, &out[count++]);
     }
@@ -113,7 +120,7 @@ static size_t about_several(const struct returned *r, struct spool_feedback *out
 
 size_t returned_feedback(const struct returned *r, struct arena *arena, struct spool_feedback **out)
 {
-    uint32_t number = r->token.recipient;
+    uint32_t number = r->token.several ? 0 : r->token.recipient;
     *out = arena_new(arena, RETURNED_RECORDS_MAX * sizeof **out);
     if (!number && r->envelope && r->envelope->recipients_count == 1)
         number = 1;

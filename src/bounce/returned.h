@@ -3,7 +3,7 @@
 // returned - what a mail that came back says about the recipients of the message its token names
 //
 // The token is the proof and decides which recipient is meant; the mail only says what happened. A token of a
-// transaction with several recipients needs the mail to name one of them.
+// transaction with several recipients needs the mail to name one of them: a recipient in the transaction's domain.
 //
 // Pure.
 #pragma once

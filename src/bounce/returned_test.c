@@ -5,12 +5,15 @@
 #include "bounce/returned.h"
 
 static struct recipient recipients[] = {
-    {.number = 1, .address = {"one@example.org", 15}},
-    {.number = 2, .address = {"Two@example.org", 15}},
-    {.number = 3, .address = {"three@example.org", 17}},
+    {.number = 1, .address = {"one@example.org", 15}, .domain = {"example.org", 11}},
+    {.number = 2, .address = {"Two@example.org", 15}, .domain = {"example.org", 11}},
+    {.number = 3, .address = {"three@example.org", 17}, .domain = {"example.org", 11}},
+    {.number = 4, .address = {"four@other.example", 18}, .domain = {"other.example", 13}},
 };
+#define SEVERAL 1000000u // and the lowest of them, for check()
 static const struct envelope THREE = {
     .account = 7, .tag = {"news", 4}, .recipients = recipients, .recipients_count = 3};
+static const struct envelope FOUR = {.recipients = recipients, .recipients_count = 4};
 static const struct envelope ONE = {.recipients = recipients, .recipients_count = 1};
 
 static struct bounce_record failed(const char *address)
@@ -33,7 +36,8 @@ static void check(const char *name, const struct envelope *e, uint32_t number,
 {
     struct arena arena = {0};
     struct spool_feedback *f;
-    struct returned r = {.token = {RETURN_BOUNCE, {1, 2}, number}, .mail = mail, .envelope = e};
+    struct return_token token = {RETURN_BOUNCE, {1, 2}, number % SEVERAL, number >= SEVERAL};
+    struct returned r = {.token = token, .mail = mail, .envelope = e};
     struct buf got = {0};
     size_t count = returned_feedback(&r, &arena, &f);
     for (size_t i = 0; i < count; i++)
@@ -63,6 +67,22 @@ static void test_who_is_meant(void **state)
     check("no record", &THREE, 2, &mail, "2 Two@example.org bounce");
     check("of several, no record", &THREE, 0, &mail, "");
     check("the only one, no record", &ONE, 0, &mail, "1 one@example.org bounce");
+}
+
+// Whoever was sent a transaction may speak of its domain's recipients only.
+static void test_several(void **state)
+{
+    (void)state;
+    struct bounce_record rows[] = {failed("three@example.org"), failed("four@other.example")};
+    struct bounce_mail mail = {.kind = BOUNCE_KIND_BOUNCE, .records = rows, .count = 2};
+    check("of one domain", &FOUR, SEVERAL + 1, &mail, "3 three@example.org bounce hard");
+    check("of the other", &FOUR, SEVERAL + 4, &mail, "4 four@other.example bounce hard");
+    check("made before", &FOUR, 0, &mail,
+          "3 three@example.org bounce hard, 4 four@other.example bounce hard");
+    check("beyond the message", &FOUR, SEVERAL + 9, &mail, "");
+    check("forgotten", NULL, SEVERAL + 1, &mail, "");
+    mail.count = 0;
+    check("nobody named", &FOUR, SEVERAL + 1, &mail, "");
 }
 
 static void test_kinds(void **state)
@@ -106,13 +126,14 @@ static void test_many_records(void **state)
     struct bounce_mail mail = {.kind = BOUNCE_KIND_BOUNCE, .records = rows, .count = 300};
     struct arena arena = {0};
     struct spool_feedback *f;
-    struct returned r = {.token = {RETURN_BOUNCE, {1, 2}, 0}, .mail = &mail, .envelope = &e};
+    struct returned r = {.token = {RETURN_BOUNCE, {1, 2}, 0, false}, .mail = &mail, .envelope = &e};
     assert_number("count", returned_feedback(&r, &arena, &f), RETURNED_RECORDS_MAX);
     arena_done(&arena);
 }
 
 static const struct CMUnitTest TESTS[] = {
     cmocka_unit_test(test_who_is_meant),
+    cmocka_unit_test(test_several),
     cmocka_unit_test(test_kinds),
     cmocka_unit_test(test_many_records),
 };

@@ -49,11 +49,19 @@ static bool return_domain(const struct extras *x, struct buf *out)
     return common.len > 0;
 }
 
+static uint32_t lowest_number(const struct extras *x)
+{
+    uint32_t lowest = x->recipients[0]->number;
+    for (uint32_t i = 1; i < x->count; i++)
+        if (x->recipients[i]->number < lowest)
+            lowest = x->recipients[i]->number;
+    return lowest;
+}
+
 static void token_of(const struct extras *x, enum return_kind kind,
                      char out[RETURN_LOCAL_CHARS + 1])
 {
-    struct return_token token = {kind, x->envelope->id,
-                                 x->count == 1 ? x->recipients[0]->number : 0};
+    struct return_token token = {kind, x->envelope->id, lowest_number(x), x->count > 1};
     return_token_format(x->key, &token, out);
 }
 

@@ -5,7 +5,7 @@
 // The return path is b-TOKEN@DOMAIN (bounce/return_token.h); DOMAIN is bounces.SENDERDOMAIN once that is known to lead
 // here, else conf->bounce.domain, else MAIL FROM stays. It stays, too, where a report was asked for (NOTIFY=SUCCESS),
 // which is to go to the sender. A transaction with one recipient has that one's token, whatever the message has;
-// with several, one for all.
+// with several, one that stands for the message's recipients in their routing domain.
 //
 // Header fields (law 4): List-Unsubscribe and List-Unsubscribe-Post (RFC 2369, 8058) for messages accepted with a
 // link to unsubscribe; CFBL-Address and CFBL-Feedback-ID (RFC 9477) for bulk mail where conf->bounce.cfbl.

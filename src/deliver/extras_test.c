@@ -13,10 +13,12 @@ static struct recipient rows[] = {
     {.number = 1, .address = {"one@example.org", 15}},
     {.number = 2, .address = {"two@example.org", 15}, .notify = NOTIFY_SUCCESS},
     {.number = 3, .address = {"three@example.org", 17}, .notify = NOTIFY_FAILURE},
+    {.number = 4, .address = {"four@example.org", 16}},
 };
 static const struct recipient *const ONE[] = {&rows[0]};
 static const struct recipient *const TWO[] = {&rows[1]};
 static const struct recipient *const ALL[] = {&rows[0], &rows[2]};
+static const struct recipient *const LATER[] = {&rows[3], &rows[2]};
 static const struct recipient *const WITH_SUCCESS[] = {&rows[0], &rows[1]};
 
 static struct envelope bulk(void)
@@ -27,7 +29,7 @@ static struct envelope bulk(void)
                              .class = MAIL_BULK,
                              .return_path = true,
                              .recipients = rows,
-                             .recipients_count = 3};
+                             .recipients_count = 4};
 }
 
 static int setup(void **state)
@@ -61,6 +63,7 @@ static void check_path(const char *name, const struct envelope *e,
         assert_number(name, return_token_parse(&KEY, bytes_first(buf_bytes(&path), (size_t)at), &t),
                       RETURN_GOOD);
         assert_number(name, t.recipient, want_number);
+        assert_number(name, t.several, count > 1);
         assert_number(name, t.kind, RETURN_BOUNCE);
         assert_true(message_id_eq(t.id, e->id));
         assert_bytes(name, bytes_skip(buf_bytes(&path), (size_t)at + 1),
@@ -74,7 +77,8 @@ static void test_reverse_path(void **state)
     (void)state;
     struct envelope e = bulk();
     check_path("one", &e, ONE, 1, 1);
-    check_path("several", &e, ALL, 2, 0);
+    check_path("several", &e, ALL, 2, 1);
+    check_path("several, of those that are left", &e, LATER, 2, 3);
     check_path("a report was asked for", &e, TWO, 1, -1);
     check_path("one of them asked for it", &e, WITH_SUCCESS, 2, -1);
     e.return_path = false;

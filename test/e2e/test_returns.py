@@ -142,14 +142,29 @@ def test_complaint_address_needs_a_token_in_the_mail(world):
     assert world.relay.metrics()["posthaste_feedback_unmatched_total"] == before + 1
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_several_recipients_of_one_return_path(world, count):
-    recipients = [f"r{n}.of.{count}@example.org" for n in range(count)]
+@pytest.mark.parametrize("count,form", [(1, (0,)), (3, (0,)), (3, (1, "b", True))], ids=["one", "before there was the bit", "several"])
+def test_several_recipients_of_one_return_path(world, count, form):
+    recipients = [f"r{n}.of.{count}.{len(form)}@example.org" for n in range(count)]
     ident = send(world, *recipients)
-    local = tokens.local_part(tokens.key_of(world.relay), ident, 0)
+    local = tokens.local_part(tokens.key_of(world.relay), ident, *form)
     assert come_back(world, f"{local}@x.test", dsn(recipients[-1])).code == 250
     assert [one["reason"] for one in feedback(world, ident, recipients[-1])] == ["user-unknown"]
     assert all(not feedback(world, ident, r) for r in recipients[:-1])
+
+
+def test_a_shared_return_path_speaks_of_its_own_domain_only(world):
+    """Its receiver sees the others in To; what he says of them is of no account."""
+    ident = send(world, "one.seen@example.org", "two.seen@example.org", "seen@other.org")
+    shared = return_path(world, ident)["one.seen@example.org", "two.seen@example.org"]
+    complaint = (b"From: fbl@isp.test\r\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n--b\r\n"
+                 b"Content-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\nOriginal-Rcpt-To: seen@other.org\r\n\r\n--b--\r\n")
+    for content in (dsn("seen@other.org"), complaint):
+        before = world.relay.metrics()["posthaste_feedback_unmatched_total"]
+        assert come_back(world, shared, content).code == 250
+        assert world.relay.metrics()["posthaste_feedback_unmatched_total"] == before + 1
+    assert feedback(world, ident, "seen@other.org") == []
+    assert come_back(world, shared, dsn("two.seen@example.org")).code == 250
+    assert len(feedback(world, ident, "two.seen@example.org")) == 1
 
 
 def return_path(world, ident):
@@ -172,7 +187,7 @@ def test_transactions_of_several_share_one(world):
     """By default a return path costs no transaction: those that share one share it, others have their own."""
     ident = send(world, "a@example.org", "b@example.org", "c@other.org")
     key = tokens.key_of(world.relay)
-    assert return_path(world, ident) == {("a@example.org", "b@example.org"): tokens.local_part(key, ident, 0) + "@bounces.relay.test",
+    assert return_path(world, ident) == {("a@example.org", "b@example.org"): tokens.local_part(key, ident, 1, several=True) + "@bounces.relay.test",
                                          ("c@other.org",): tokens.local_part(key, ident, 3) + "@bounces.relay.test"}
 
 

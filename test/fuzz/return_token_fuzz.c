@@ -12,14 +12,16 @@ static const struct return_key KEY = {{1, 2, 3}};
 
 static void make_and_read(struct bytes text)
 {
-    struct return_token t = {RETURN_BOUNCE, {0, 0}, 0}, back;
+    struct return_token t = {RETURN_BOUNCE, {0, 0}, 0, false}, back;
     char local[RETURN_LOCAL_CHARS + 1];
     memcpy(&t.id.high, text.at, 8);
     memcpy(&t.id.low, text.at + 8, 4);
     memcpy(&t.recipient, text.at + 12, 2);
+    t.several = t.recipient && text.at[0] & 1;
     return_token_format(&KEY, &t, local);
     CHECK(return_token_parse(&KEY, bytes_cstr(local), &back) == RETURN_GOOD);
     CHECK(message_id_eq(back.id, t.id) && back.recipient == t.recipient && back.kind == t.kind);
+    CHECK(back.several == t.several);
 
     struct arena arena = {0};
     struct buf link = {0};

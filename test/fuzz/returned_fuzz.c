@@ -9,9 +9,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct return_key KEY = {{1, 2, 3}};
 static struct recipient recipients[] = {
-    {.number = 1, .address = {"one@example.org", 15}},
-    {.number = 2, .address = {"two@example.org", 15}},
-    {.number = 3, .address = {"three@example.org", 17}},
+    {.number = 1, .address = {"one@example.org", 15}, .domain = {"example.org", 11}},
+    {.number = 2, .address = {"two@example.org", 15}, .domain = {"example.org", 11}},
+    {.number = 3, .address = {"three@other.example", 19}, .domain = {"other.example", 13}},
 };
 
 static void keep(const struct spool_feedback *f, const struct envelope *e)
@@ -41,14 +41,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct envelope e = {.recipients = recipients, .recipients_count = 3};
     bounce_classify_mail(rules, text, &arena, &mail);
     CHECK(!return_token_search(&KEY, text, &found));
-    for (uint32_t number = 0; number <= 3; number++) {
-        struct returned r = {
-            .token = {RETURN_BOUNCE, {1, 2}, number}, .mail = &mail, .envelope = &e};
+    for (uint32_t i = 0; i <= 6; i++) {
+        struct return_token token = {RETURN_BOUNCE, {1, 2}, i > 3 ? i - 3 : i, i > 3};
+        struct returned r = {.token = token, .mail = &mail, .envelope = &e};
         struct spool_feedback *f;
         size_t count = returned_feedback(&r, &arena, &f);
-        CHECK(number ? count == 1 : count <= 3);
-        for (size_t i = 0; i < count; i++)
-            keep(&f[i], &e);
+        CHECK(!token.recipient ? count <= 3 : !token.several ? count == 1 : count <= 2);
+        for (size_t k = 0; k < count; k++) {
+            keep(&f[k], &e);
+            CHECK(!token.several || (f[k].recipient == 3) == (token.recipient == 3));
+        }
     }
     arena_done(&arena);
     return 0;

@@ -23,8 +23,9 @@ def key_of(relay):
     return (pathlib.Path(relay.config["state"]) / "return-key").read_bytes()
 
 
-def local_part(key, ident, recipient=0, kind="b"):
-    """The local part that stands for that recipient of that message."""
+def local_part(key, ident, recipient=0, kind="b", several=False):
+    """The local part that stands for that recipient of that message; `several`: for all in its domain."""
+    recipient |= several << 19
     bits = number_of(ident)
     high, low = bits >> 36, bits & (1 << 36) - 1
     digest = hmac.new(key, b"posthaste return path\0" + kind.encode() + struct.pack("<QQI", high, low, recipient), hashlib.sha256).digest()[:10]
