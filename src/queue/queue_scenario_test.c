@@ -333,6 +333,56 @@ static void a_lane_without_connections_comes_first(void **state)
     }
 }
 
+// A password reset waits neither behind newsletters to its own site, which holds them up, nor behind those to others.
+static void a_connection_with_bulk_is_none_for_transactional(void **state)
+{
+    (void)state;
+    struct world w;
+    start_short_of_connections(&w, 2);
+    w.keep_sent = true;
+    w.sites[0].transaction_ms = 5 * MINUTE_MS;
+    add_to(&w, "s0", 1, MAIL_BULK);
+    world_run(&w, SECOND_MS);
+    for (size_t i = 1; i < 6; i++)
+        add_to(&w, w.sites[i].name, 40, MAIL_BULK); // 8 s each
+    world_run(&w, SECOND_MS);
+    add_to(&w, "s0", 1, MAIL_TRANSACTIONAL);
+    size_t before = w.sent_count, sent = 0;
+    world_run(&w, 3000);
+    for (size_t i = before; i < w.sent_count; i++)
+        sent += w.sent[i].class == MAIL_TRANSACTIONAL;
+    assert_number("sent", sent, 1);
+    assert_number("connections", w.sites[0].connects, 2);
+    world_run(&w, 6 * MINUTE_MS);
+    for (size_t i = 1; i < 6; i++)
+        assert_number("all the others", w.sites[i].messages, 40);
+    world_done(&w);
+}
+
+// ... but where its site is quick it has a connection soon, and few are closed for it.
+static void transactional_costs_few_connections(void **state)
+{
+    (void)state;
+    struct world w;
+    start_short_of_connections(&w, 8);
+    for (size_t i = 0; i < 3; i++)
+        add_to(&w, w.sites[i].name, 20000, MAIL_BULK);
+    world_run(&w, MINUTE_MS);
+    uint64_t connects = 0, messages = 0;
+    for (size_t i = 0; i < 3; i++)
+        connects -= w.sites[i].connects, messages -= w.sites[i].messages;
+    for (size_t i = 0; i < 1500; i++) {
+        add_to(&w, w.sites[i % 3].name, 1, MAIL_TRANSACTIONAL);
+        world_run(&w, 200);
+    }
+    for (size_t i = 0; i < 3; i++)
+        connects += w.sites[i].connects, messages += w.sites[i].messages;
+    if (connects >= messages / 10)
+        fail_msg("%llu connections for %llu messages", (unsigned long long)connects,
+                 (unsigned long long)messages);
+    world_done(&w);
+}
+
 // Nobody closes a connection to be the one that opens it again: a lane with transactional mail stands before one with bulk
 // that has fewer.
 static void nobody_gives_way_to_itself(void **state)
@@ -1016,6 +1066,8 @@ int main(void)
         cmocka_unit_test(transactional_gets_a_connection_of_other_lanes),
         cmocka_unit_test(lanes_take_turns_for_connections),
         cmocka_unit_test(a_lane_without_connections_comes_first),
+        cmocka_unit_test(a_connection_with_bulk_is_none_for_transactional),
+        cmocka_unit_test(transactional_costs_few_connections),
         cmocka_unit_test(nobody_gives_way_to_itself),
         cmocka_unit_test(a_slow_site_keeps_no_more_than_others),
         cmocka_unit_test(lanes_share_connections_evenly),

@@ -3,17 +3,27 @@
 // queue_slot - the process's connections (limits.connections), shared among lanes
 //
 // How it works: a lane that wants a connection while none is free waits in the list of its rank: lanes that have none
-// come before those that want more (law 9), and among both those with transactional mail come first. Whoever gives a
-// connection back hands it to the head of the lists: the lane has it *granted* until its worker looks at it, and then
-// opens the connection or passes it on. Where somebody waits, idle connections of other lanes are closed, and so are,
-// after their transaction, those of lanes that have more than the waiting one.
+// come before those that want more (law 9), and among both those with transactional mail come first; for that mail a
+// connection that is busy with other mail, perhaps for long, is none. Whoever gives a connection back hands it to the
+// head of the lists: the lane has it *granted* until its worker looks at it, and then opens the connection or passes it
+// on. Where somebody waits, idle connections of other lanes are closed, and so are, after their transaction, those of
+// lanes that have more than the waiting one.
 #include "queue/queue_inside.h"
 
-#define SHARED_MESSAGES_MAX 100 // over one connection, while a lane that has none waits for it
+// Messages over one connection, while a lane that has none waits for it. With transactional mail that lane waits for
+// none of other mail, or for few if it has connections that are busy with such: one of these may be free before.
+#define SHARED_MESSAGES_MAX 100
+#define SHARED_LOW_MAX 10
 
 static uint8_t rank_of(const struct queue_lane *l, bool urgent)
 {
-    return (uint8_t)((queue_lane_connections(l) ? 2 : 0) + (urgent ? 0 : 1));
+    uint32_t has = queue_lane_connections(l) - (urgent ? l->busy_low : 0);
+    return (uint8_t)((has ? 2 : 0) + (urgent ? 0 : 1));
+}
+
+static bool has_none(uint8_t rank)
+{
+    return rank < 2;
 }
 
 static bool is_urgent(uint8_t rank)
@@ -132,9 +142,12 @@ static struct queue_lane *behind(const struct queue *q, const struct queue_lane 
 static bool has_more_right(const struct queue_lane *l, const struct queue_connection *c,
                            uint32_t others, bool low)
 {
-    uint32_t has = queue_lane_connections(l);
-    return has < others ||
-           (has == 0 && ((low && is_urgent(l->slot_rank)) || c->messages >= SHARED_MESSAGES_MAX));
+    uint32_t has = queue_lane_connections(l), most = SHARED_MESSAGES_MAX;
+    if (!low)
+        others -= c->lane->busy_low; // none for its mail, either
+    else if (is_urgent(l->slot_rank))
+        most = has ? SHARED_LOW_MAX : 0;
+    return has < others || (has_none(l->slot_rank) && c->messages >= most);
 }
 
 // The first in line gets what is free: if that is the lane itself, it goes behind whom it gives way to.
