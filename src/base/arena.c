@@ -23,6 +23,14 @@ struct arena_block {
 };
 _Static_assert(sizeof(struct arena_block) % ARENA_ALIGN == 0, "arena data is aligned");
 
+size_t arena_memory(const struct arena *a)
+{
+    size_t bytes = 0;
+    for (const struct arena_block *b = a->head; b; b = b->next)
+        bytes += sizeof(*b) + b->size;
+    return bytes;
+}
+
 void arena_done(struct arena *a)
 {
     while (a->head) {

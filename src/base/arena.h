@@ -13,6 +13,8 @@ struct arena {
     size_t used_bytes; // sum of all allocations, for limits and accounting
 };
 
+// Bytes that it takes in memory, what is not used of its blocks included.
+size_t arena_memory(const struct arena *a);
 // Frees everything; the arena is empty and usable again.
 void arena_done(struct arena *a);
 // Zeroed, aligned to 16. Never NULL.

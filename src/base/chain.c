@@ -99,6 +99,14 @@ void chain_add(struct chain *c, struct bytes s)
     }
 }
 
+size_t chain_memory(const struct chain *c)
+{
+    size_t bytes = 0;
+    for (const struct chunk *chunk = c->first; chunk; chunk = chunk->next)
+        bytes += sizeof(*chunk) + CHUNK_BYTES;
+    return bytes;
+}
+
 void chain_move(struct chain *to, struct chain *from)
 {
     CHECK(to != from);

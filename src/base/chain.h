@@ -22,6 +22,7 @@ struct chain {
 
 void chain_done(struct chain *c); // frees the chunks; empty and usable again
 void chain_add(struct chain *c, struct bytes s);
+size_t chain_memory(const struct chain *c); // that its chunks take, full or not
 // Moves all chunks of `from` behind those of `to`; `from` is empty.
 void chain_move(struct chain *to, struct chain *from);
 // Copies up to n bytes from offset into out; returns how many there were.

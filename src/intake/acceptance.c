@@ -84,7 +84,8 @@ static void queue_fresh(struct acceptance *a)
         .expires_at = life.until,
         .size = e->header_bytes + e->body_bytes,
         .flags = flags_of(e->reverse_path.len == 0, e->smtputf8, e->body, e->requiretls, e->singly),
-        .stored = {stored_message_ref(a->message), release_stored},
+        .stored = {stored_message_ref(a->message), release_stored,
+                   stored_message_memory(a->message)},
         .recipients = recipients,
         .recipients_count = e->recipients_count,
     };

@@ -121,6 +121,7 @@ struct queue *queue_new(const struct queue_options *options)
     for (size_t i = 0; i < COUNT_OF(q->slots.waits); i++)
         list_init(&q->slots.waits[i]);
     list_init(&q->slots.idle);
+    list_init(&q->kept_by_age);
     for (uint32_t i = 0; i < q->workers_count; i++) {
         struct queue_worker *w = &q->workers[i];
         list_init(&w->resolve);
@@ -442,14 +443,18 @@ void *queue_message_stored(struct queue *q, const struct queue_message *m)
     return m->has_stored ? find_kept(q, m)->stored : NULL;
 }
 
-static void keep_stored(struct queue *q, struct queue_message *m, void *stored)
+static void keep_stored(struct queue *q, struct queue_message *m, const struct queue_stored *stored,
+                        struct queue_now now)
 {
     struct queue_kept *kept = queue_pool_new(&q->kept);
     kept->message = m;
-    kept->stored = stored;
+    kept->stored = stored->message;
+    kept->bytes = stored->bytes;
+    kept->since_us = now.mono.us;
     queue_hash_add(&q->by_message, &kept->hash);
+    list_push_back(&q->kept_by_age, &kept->link);
     m->has_stored = true;
-    q->stored_bytes += m->size;
+    q->stored_bytes += kept->bytes;
 }
 
 uint32_t queue_message_worker(const struct queue *q, struct message_id id)
@@ -482,10 +487,38 @@ static void *take_stored(struct queue *q, struct queue_message *m)
     struct queue_kept *kept = find_kept(q, m);
     void *stored = kept->stored;
     queue_hash_remove(&q->by_message, &kept->hash);
+    list_remove(&kept->link);
+    q->stored_bytes -= kept->bytes;
     queue_pool_free(&q->kept, kept);
     m->has_stored = false;
-    q->stored_bytes -= m->size;
     return stored;
+}
+
+#define STALE_AT_ONCE 4
+
+// Room for `bytes`: what has been kept for long, and no batch has, goes. Returns how many are in `out`, to be released
+// outside the mutex.
+static uint32_t drop_stale(struct queue *q, uint64_t bytes, struct queue_now now,
+                           void *out[STALE_AT_ONCE])
+{
+    uint32_t count = 0;
+    for (uint32_t looks = 0; looks < STALE_AT_ONCE && q->stored_bytes + bytes > q->stored_bytes_max;
+         looks++) {
+        struct list *link = list_first(&q->kept_by_age);
+        if (!link)
+            break;
+        struct queue_kept *kept = list_get(link, struct queue_kept, link);
+        if (now.mono.us - kept->since_us < QUEUE_STORED_STALE_US)
+            break;
+        if (kept->message->leases == 0) {
+            out[count++] = take_stored(q, kept->message);
+            continue;
+        }
+        list_remove(&kept->link);
+        list_push_back(&q->kept_by_age, &kept->link);
+        kept->since_us = now.mono.us;
+    }
+    return count;
 }
 
 void *queue_message_settle(struct queue *q, struct queue_message *m, struct queue_now now)
@@ -631,7 +664,8 @@ int queue_add(struct queue *q, const struct queue_message_new *new, struct queue
 {
     CHECK(new->recipients_count > 0);
     void (*release)(void *) = new->stored.message ? new->stored.release : NULL;
-    void *drop = NULL;
+    void *drop = NULL, *stale[STALE_AT_ONCE];
+    uint32_t stale_count = 0;
     int err = OK;
     queue_lock(q);
     if (release) {
@@ -652,16 +686,19 @@ int queue_add(struct queue *q, const struct queue_message_new *new, struct queue
     m->flags = new->flags & 0x1f;
     m->size = new->size < UINT32_MAX ? (uint32_t) new->size : UINT32_MAX;
     m->expires_us = queue_us_of(new->expires_at, now);
-    if (new->stored.message && q->stored_bytes + m->size <= q->stored_bytes_max) {
-        keep_stored(q, m, new->stored.message);
-    } else {
+    if (new->stored.message)
+        stale_count = drop_stale(q, new->stored.bytes, now, stale);
+    if (new->stored.message && q->stored_bytes + new->stored.bytes <= q->stored_bytes_max)
+        keep_stored(q, m, &new->stored, now);
+    else
         drop = new->stored.message;
-    }
     queue_ids_add(&q->by_id, id_hash(m->id), item);
     add_bundles(q, m, new, now);
     start_timer(q, m, new, now);
 out:
     queue_unlock(q, kicks, drop);
+    for (uint32_t i = 0; i < stale_count; i++)
+        release(stale[i]);
     return err;
 }
 

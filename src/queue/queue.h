@@ -77,7 +77,7 @@ enum queue_proof {
 struct queue_options {
     uint32_t workers;          // 1 .. QUEUE_WORKERS_MAX
     uint32_t connections_max;  // outgoing, all lanes: they take turns (queue_slot.c); 0: no limit
-    uint64_t stored_bytes_max; // budget for bodies kept in memory; 0: none are kept
+    uint64_t stored_bytes_max; // of memory for fresh messages; 0: none are kept
     uint64_t seed;             // of the jitter
     const struct conf *conf;   // lanes[], retry{}; borrowed until the next queue_configure()
 };
@@ -105,6 +105,7 @@ void queue_configure(struct queue *q, const struct conf *conf, uint32_t connecti
 struct queue_stored {
     void *message; // NULL: none
     void (*release)(void *message);
+    uint64_t bytes; // that it takes in memory
 };
 
 struct queue_recipient {

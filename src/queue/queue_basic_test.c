@@ -508,6 +508,23 @@ static void keeps_bodies_within_the_budget(void **state)
     assert_number("stored", counts().stored_bytes, 0);
 }
 
+// What waits for long makes room; what a batch has does not.
+static void lets_go_of_stale_bodies(void **state)
+{
+    (void)state;
+    w.sites[0].transaction_ms = 60000;
+    w.sites[1].refuses = true;
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1, .size = 400});
+    world_run(&w, 500); // a batch has it
+    world_add(&w, &(struct world_mail){.domain = "b.site", .recipients = 1, .size = 500});
+    world_add(&w, &(struct world_mail){.domain = "b.site", .recipients = 1, .size = 500});
+    assert_number("too soon for the first to go", w.released, 1);
+    world_run(&w, 11000);
+    world_add(&w, &(struct world_mail){.domain = "b.site", .recipients = 1, .size = 500});
+    assert_number("the one that waits, not the one under way", w.released, 2);
+    assert_number("stored", counts().stored_bytes, 900);
+}
+
 // All workers' turns, where every connection is refused. The domain that is to be resolved last, or NULL.
 static struct queue_domain *turns_refused(uint64_t *kicks)
 {
@@ -717,6 +734,7 @@ int main(void)
         WORLD_TEST(retries_now),
         WORLD_TEST(lists_in_pages),
         WORLD_TEST(keeps_bodies_within_the_budget),
+        WORLD_TEST(lets_go_of_stale_bodies),
         WORLD_TEST(moves_with_the_mx_set),
         WORLD_TEST(tells_the_oldest_message),
         WORLD_TEST(closes_used_up_connections),

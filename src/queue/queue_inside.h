@@ -82,11 +82,17 @@ struct queue_message {
 };
 _Static_assert(sizeof(struct queue_message) == 56, "memory per message is a promise");
 
+// What is not on its way this long after it came makes room for others.
+#define QUEUE_STORED_STALE_US INT64_C(10000000)
+
 // Of a fresh message: the few that are kept in memory.
 struct queue_kept {
     struct queue_hash_node hash;
-    const struct queue_message *message;
+    struct list link; // in kept_by_age, oldest first
+    struct queue_message *message;
     void *stored;
+    uint64_t bytes;
+    int64_t since_us;
 };
 
 // Item numbers of messages, a min-heap by timer_us.
@@ -224,6 +230,7 @@ struct queue {
     atomic_uint lock_waiters; // threads that found the mutex taken
     uint32_t workers_count, connections_max, connections;
     uint64_t stored_bytes_max, stored_bytes, random;
+    struct list kept_by_age;
     const struct conf *conf;
     void (*release)(void *message);
     struct queue_pool messages, kept, bundles, domains, flows, turns, lanes;

@@ -84,7 +84,7 @@ static void *run_intake(void *arg)
                                       .accepted_at = now().wall,
                                       .expires_at = WALL_NEVER,
                                       .size = 10,
-                                      .stored = {&stored, release_stored},
+                                      .stored = {&stored, release_stored, 10},
                                       .recipients = &r,
                                       .recipients_count = 1};
         CHECK(queue_add(queue, &m, now(), &kicks) == OK);

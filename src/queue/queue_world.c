@@ -657,7 +657,7 @@ struct message_id world_add(struct world *w, const struct world_mail *mail)
                                                            : (struct wall){0},
                                   .size = mail->size,
                                   .flags = mail->singly ? QUEUE_SINGLY : 0,
-                                  .stored = {&w->released, release_stored},
+                                  .stored = {&w->released, release_stored, mail->size},
                                   .recipients = list,
                                   .recipients_count = mail->recipients};
     uint64_t kicks = 0;

@@ -19,6 +19,11 @@ struct stored_message *stored_message_ref(struct stored_message *m)
     return m;
 }
 
+size_t stored_message_memory(const struct stored_message *m)
+{
+    return sizeof(*m) + arena_memory(&m->arena) + chain_memory(&m->body);
+}
+
 void stored_message_unref(struct stored_message *m)
 {
     if (!m)

@@ -46,5 +46,7 @@ struct stored_message {
 struct stored_message *stored_message_new(void);
 // Takes one more reference; returns m.
 struct stored_message *stored_message_ref(struct stored_message *m);
+// Bytes that it takes in memory, blocks that are not full included.
+size_t stored_message_memory(const struct stored_message *m);
 // Gives one reference back; the last one frees. NULL is fine.
 void stored_message_unref(struct stored_message *m);
