@@ -272,6 +272,11 @@ def json_lines(path):
     return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
+def at_text(seconds):
+    """As the logs of sink and load have it."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def seconds_of(at):
     return datetime.datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
 
@@ -295,6 +300,43 @@ class Pulse:
 
     def slowest(self, at, window_s=5.0):
         return max((late for began, late in self.beats if at - window_s <= began <= at), default=window_s)
+
+
+class Starving:
+    """How long the service's threads that a client waits for were ready to run and got no processor (proc(5), schedstat)."""
+    EVERY_S = 0.05
+
+    def __init__(self, service):
+        self.service, self.seconds, self.samples = service, {}, []  # by thread; (when, their sum)
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def watch(self):
+        while True:
+            for process in self.processes():
+                self.look(process)
+            self.samples.append((time.time(), sum(self.seconds.values())))
+            time.sleep(self.EVERY_S)
+
+    def processes(self):
+        guard = getattr(self.service, "process", None)  # a peer has none that is known
+        return [guard.pid, *children(guard.pid)] if guard else []
+
+    def look(self, pid):
+        """A worker counts for its share, as any of them may be the client's; what waits beside these is nothing to it."""
+        with contextlib.suppress(OSError):
+            waiting, workers = {}, 0
+            for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    name = "first" if task.name == str(pid) else (task / "comm").read_text().strip()
+                    if name in ("first", "main", "spool") or name.startswith("worker"):
+                        waiting[task] = int((task / "schedstat").read_text().split()[1]) / 1e9, name.startswith("worker")
+                        workers += name.startswith("worker")
+            self.seconds.update((task, seconds / workers if is_worker else seconds) for task, (seconds, is_worker) in waiting.items())
+
+    def between(self, began, ended):
+        """Seconds, from the first look after `began` to the last before `ended`."""
+        sums = [waited for at, waited in self.samples if began <= at <= ended]
+        return sums[-1] - sums[0] if sums else 0.0
 
 
 class Books:
@@ -335,9 +377,13 @@ class Books:
                 content = content[content.find(b"X-Load-Id: "):]
                 self.filed[path] = {"id": content[11:content.find(b"\r\n")].decode(errors="replace"),
                                     "sha256": hashlib.sha256(content).hexdigest(),
-                                    "at": datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc).isoformat()}
+                                    "at": at_text(path.stat().st_mtime)}
             domain, user = path.parts[-4:-2]
             self.deliveries[self.filed[path]["id"], f"{user}@{domain}"].append(self.filed[path])
+
+    def accepted_at(self):
+        """When each message was answered 250."""
+        return sorted(seconds_of(line["at"]) for line in json_lines(self.folder / "ids.jsonl"))
 
     def missing(self):
         self.read()

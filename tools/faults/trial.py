@@ -2,12 +2,15 @@
 """trial - what the fault tests share: a service with its books, disks of its own, failing system calls"""
 import collections
 import fcntl
+import hashlib
+import json
 import os
 import pathlib
 import random
 import re
 import shutil
 import signal
+import smtplib
 import struct
 import subprocess
 import time
@@ -17,6 +20,10 @@ from faults import peer
 from lab import Trouble
 
 DRAIN_S, HURRY_S = 60, 10
+# The mail of a client that asks whether the service is back.
+BACK, BACK_RCPT = "back", "back@back.example"
+BACK_MAIL = ("X-Load-Id: {0}\r\nMessage-ID: <{0}@load.invalid>\r\nFrom: <load@load.example>\r\nTo: <back@back.example>\r\n"
+             "Date: Thu, 1 Jan 2026 00:00:00 +0000\r\nSubject: back?\r\n\r\nIs anybody there?\r\n")
 SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32), of ext4 and xfs
 NO_LOG_FLUSH = struct.pack("I", 2)
 MIB = 1 << 20
@@ -38,7 +45,7 @@ class Trial:
         self.peer = options.get("PEER")
         self.folder = lab.TOP / "build" / "fault" / name
         self.data = self.folder / "data"
-        self.ready, self.codes, self.troubles, self.facts = [], {}, [], {}
+        self.ready, self.pauses, self.codes, self.troubles, self.facts = [], [], {}, [], {}
         self.lost = 0  # that the books don't know of
         self.skipped = {}  # parts of the test that can't run here, and why
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -103,6 +110,45 @@ class Trial:
     def late(self, window_s):
         """Seconds that what is timed is to be forgiven: three times what a small write was late at worst."""
         return 3 * self.books.pulse.slowest(time.time(), window_s)
+
+    def watch(self):
+        """What paused() tells needs somebody who looks all the time."""
+        self.starving = lab.Starving(self.service)
+
+    def answered(self, began):
+        """Until a client that tries again and again has its message answered 250: it was without service from `began` on."""
+        for number in range(1000000):
+            ident = f"{BACK}-{number + self.books.sent.get(BACK, 0)}"
+            content = BACK_MAIL.format(ident).encode()
+            try:
+                with smtplib.SMTP("127.0.0.1", self.service.port(), "client.test", 30) as client:
+                    client.sendmail("load@load.example", [BACK_RCPT], content)
+                    ended = time.time()
+                break
+            except (OSError, smtplib.SMTPException):
+                if time.time() > began + 60:
+                    raise Trouble("no message is taken in 60 s") from None
+                time.sleep(0.005)
+        self.books.sent[BACK] = self.books.sent.get(BACK, 0) + number + 1
+        line = {"at": lab.at_text(ended), "load_id": ident, "recipients": [BACK_RCPT], "sha256": hashlib.sha256(content).hexdigest()}
+        with open(self.folder / "ids.jsonl", "a") as ids:
+            ids.write(json.dumps(line) + "\n")
+        return self.paused(began, ended)
+
+    def paused(self, began, ended):
+        """A client was not served for so long (time.time()); the seconds of it, less what the relay waited for a processor."""
+        own = ended - began - self.starving.between(began, ended)
+        self.pauses.append((own, ended - began, 3 * self.books.pulse.slowest(ended, ended - began)))
+        return own
+
+    def check_pauses(self, limit):
+        """The longest of them. A peer's is told only: how long it waited for a processor is not known."""
+        self.facts["pause_s_max"] = round(max(whole for _, whole, _ in self.pauses), 3)
+        self.facts["pause_own_s_max"] = round(max(own for own, _, _ in self.pauses), 3)
+        for own, whole, late in self.pauses:
+            if own > limit + late and not self.peer:
+                self.troubles.append(f"no service for {whole:.2f} s, {whole - own:.2f} s of it for want of a processor; "
+                                     f"{late:.2f} s are forgiven for the disk")
 
     def arrive(self):
         """Until what is acknowledged by now has arrived, whatever else comes meanwhile, or nothing moves any more."""
