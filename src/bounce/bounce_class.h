@@ -38,6 +38,7 @@ const char *bounce_kind_name(enum bounce_kind kind);
 struct bounce_record {
     struct bytes
         recipient; // the address that was sent to, as far as the mail tells (Original- before Final-Recipient)
+    struct bytes final; // the address that it had become (Final-Recipient); of notifications only
     enum dsn_action action;
     struct bytes status; // "5.1.1"
     uint16_t reply_code; // 550

@@ -74,9 +74,10 @@ static void add_record(struct bounce_reading *r, const struct fields *f)
     if (!record)
         return;
     struct bytes original = bounce_mail_address(r, f->original);
-    record->recipient = original.len ? original : bounce_mail_address(r, f->final);
-    if (!record->recipient.len)
-        record->recipient = bounce_mail_address(r, f->actual);
+    record->final = bounce_mail_address(r, f->final);
+    if (!record->final.len)
+        record->final = bounce_mail_address(r, f->actual);
+    record->recipient = original.len ? original : record->final;
     record->action = action_of(f);
     record->status = arena_dup(r->arena, status_of(f->status));
     record->diagnostic = bounce_mail_line(r, bounce_class_without_type(bytes_trim(f->diagnostic)));

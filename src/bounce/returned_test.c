@@ -85,6 +85,68 @@ static void test_several(void **state)
     check("nobody named", &FOUR, SEVERAL + 1, &mail, "");
 }
 
+static struct bounce_record moved_on(const char *final, const char *original)
+{
+    struct bounce_record row = failed(original);
+    row.final = bytes_cstr(final);
+    return row;
+}
+
+// What the sender called a recipient (ORCPT) need not be the address that the mail went to.
+static void test_names(void **state)
+{
+    (void)state;
+    struct recipient rows[] = {
+        {.number = 1, .address = BYTES("a@x.example"), .orcpt = BYTES("rfc822;anna+2Bn@y.example")},
+        {.number = 2, .address = BYTES("b@x.example"), .orcpt = BYTES("rfc822;all@y.example")},
+        {.number = 3, .address = BYTES("c@x.example"), .orcpt = BYTES("RFC822;all@y.example")},
+        {.number = 4, .address = BYTES("d@x.example"), .orcpt = BYTES("utf-8;d\\x{F6}@y.example")},
+    };
+    struct envelope e = {.recipients = rows, .recipients_count = 4};
+    static const struct {
+        const char *final, *original, *want;
+    } CASES[] = {
+        {"b@x.example", "all@y.example", "2 b@x.example bounce hard"},
+        {"C@X.example", "a@x.example", "3 c@x.example bounce hard"},
+        {"forwarded@z.example", "a@x.example", "1 a@x.example bounce hard"},
+        {"forwarded@z.example", "Anna+n@y.example", "1 a@x.example bounce hard"},
+        {"", "d\303\266@y.example", "4 d@x.example bounce hard"},
+        {"forwarded@z.example", "all@y.example", ""},
+        {"anna+n@y.example", "z@z.example", ""},
+        {"", "", ""},
+    };
+    for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+        struct bounce_record row = moved_on(CASES[i].final, CASES[i].original);
+        struct bounce_mail mail = {.kind = BOUNCE_KIND_BOUNCE, .records = &row, .count = 1};
+        check(CASES[i].original, &e, SEVERAL + 1, &mail, CASES[i].want);
+    }
+    struct bounce_record two[] = {failed("other@x.example"),
+                                  moved_on("b@x.example", "q@x.example")};
+    two[0].class = (struct bounce_class){BOUNCE_SPAM, false};
+    struct bounce_mail mail = {.kind = BOUNCE_KIND_BOUNCE, .records = two, .count = 2};
+    check("of one, its own record", &e, 2, &mail, "2 b@x.example bounce hard");
+}
+
+// A whole notification: both its addresses count.
+static void test_notification(void **state)
+{
+    (void)state;
+    static const char TEXT[] = "From: MAILER-DAEMON@mx.example\r\nContent-Type: multipart/report;"
+                               " report-type=delivery-status; boundary=b\r\n\r\n--b\r\n\r\nno\r\n"
+                               "--b\r\nContent-Type: message/delivery-status\r\n\r\n"
+                               "Reporting-MTA: dns; mx.example\r\n\r\n"
+                               "Original-Recipient: rfc822; alias@shop.example\r\n"
+                               "Final-Recipient: rfc822; two@example.org\r\n"
+                               "Action: failed\r\nStatus: 5.1.1\r\n\r\n--b--\r\n";
+    struct bounce_rules *rules = bounce_rules_default();
+    struct arena arena = {0};
+    struct bounce_mail mail;
+    bounce_classify_mail(rules, bytes_cstr(TEXT), &arena, &mail);
+    check("notification", &THREE, SEVERAL + 1, &mail, "2 Two@example.org bounce hard");
+    arena_done(&arena);
+    bounce_rules_free(rules);
+}
+
 static void test_kinds(void **state)
 {
     (void)state;
@@ -132,9 +194,8 @@ static void test_many_records(void **state)
 }
 
 static const struct CMUnitTest TESTS[] = {
-    cmocka_unit_test(test_who_is_meant),
-    cmocka_unit_test(test_several),
-    cmocka_unit_test(test_kinds),
-    cmocka_unit_test(test_many_records),
+    cmocka_unit_test(test_who_is_meant), cmocka_unit_test(test_several),
+    cmocka_unit_test(test_names),        cmocka_unit_test(test_notification),
+    cmocka_unit_test(test_kinds),        cmocka_unit_test(test_many_records),
 };
 RUN_TESTS(TESTS)

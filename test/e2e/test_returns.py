@@ -152,6 +152,20 @@ def test_several_recipients_of_one_return_path(world, count, form):
     assert all(not feedback(world, ident, r) for r in recipients[:-1])
 
 
+def test_what_the_sender_called_them_names_them_too(world):
+    """ORCPT of one, where the report says nothing better; Final-Recipient before Original-Recipient."""
+    with world.open("plain", "alice") as raw:
+        raw.expect("MAIL FROM:<alice@client.test>", 250)
+        for name, original in (("orcpt1", "anna@shop.test"), ("orcpt2", "bert@shop.test"), ("orcpt3", "carl@shop.test")):
+            raw.expect(f"RCPT TO:<{name}@example.org> ORCPT=rfc822;{original}", 250)
+        ident = raw.data(b"From: alice@client.test\r\nTo: anna@shop.test\r\nSubject: x\r\n\r\nHello\r\n").ident
+    local = tokens.local_part(tokens.key_of(world.relay), ident, 1, several=True)
+    for original, final in (("anna@shop.test", "orcpt2@example.org"), ("carl@shop.test", "forwarded@elsewhere.test")):
+        content = dsn(final).replace(b"Final-Recipient", f"Original-Recipient: rfc822; {original}\r\nFinal-Recipient".encode())
+        assert come_back(world, f"{local}@x.test", content).code == 250
+    assert [len(feedback(world, ident, f"orcpt{n}@example.org")) for n in (1, 2, 3)] == [0, 1, 1]
+
+
 def test_a_shared_return_path_speaks_of_its_own_domain_only(world):
     """Its receiver sees the others in To; what he says of them is of no account."""
     ident = send(world, "one.seen@example.org", "two.seen@example.org", "seen@other.org")
