@@ -231,7 +231,7 @@ void maildir_start(struct maildir_delivery *d)
 {
     d->fd = -1;
     d->stage = STAGE_OPEN;
-    d->job.kind = SYS_JOB_DISK;
+    d->job.kind = SYS_JOB_FAR;
     d->job.run = on_pool;
     d->job.done = on_done;
     // Its files have lines that end in LF; binary content would not be the same any more.

@@ -152,10 +152,12 @@ void sys_listener_close(struct sys_listener *l);
 
 // CPU-heavy or blocking work for the pool (password hashes, RSA, file reads): run() on a pool
 // thread, then done() on the loop that asked.
-enum sys_job_kind {
+enum sys_job_kind { // each has its own threads: none waits for another
     SYS_JOB_CPU,
-    SYS_JOB_DISK
-}; // each has its own threads: neither waits for the other
+    SYS_JOB_DISK, // spool and state
+    SYS_JOB_FAR,  // folders that are not ours, and may hang for long: mailboxes on a network
+};
+#define SYS_JOB_KINDS 3
 struct sys_job {
     struct sys_task task; // used by sys
     struct sys_loop *home;

@@ -338,7 +338,7 @@ static void threads_of_offload_are_there_before_jobs(void **state)
 {
     struct sys_loop *loop = sys_loop_start("early");
     int before = count_threads();
-    assert_true(before >= 1 + 1 + 1 + 4); // this, the loop, a core's and the disk's
+    assert_true(before >= 1 + 1 + 1 + 4 + 4); // this, the loop, a core's, the disk's, the far ones
     test_on_loop(loop, start_works, NULL);
     assert_int_equal(count_threads(), before);
     sys_loop_stop(loop);
@@ -352,6 +352,53 @@ static void offload_and_stop(void **state)
     sys_loop_stop(loop); // waits for them
     assert_int_equal(works_done, JOBS);
     assert_true(disk_done_first); // the read did not queue behind 39 hashes
+}
+
+static sem_t hung, read_done;
+
+static void hang(struct sys_job *job)
+{
+    (void)job;
+    while (sem_wait(&hung) == -1)
+        ;
+}
+
+static void hung_done(struct sys_job *job)
+{
+    (void)job;
+}
+
+static void read_is_done(struct sys_job *job)
+{
+    (void)job;
+    sem_post(&read_done);
+}
+
+static void start_behind_hung(void *ctx)
+{
+    static struct sys_job far[8], read;
+    (void)ctx;
+    for (size_t i = 0; i < COUNT_OF(far); i++) {
+        far[i] = (struct sys_job){.kind = SYS_JOB_FAR, .run = hang, .done = hung_done};
+        sys_offload(&far[i]);
+    }
+    read = (struct sys_job){.kind = SYS_JOB_DISK, .run = hung_done, .done = read_is_done};
+    sys_offload(&read);
+}
+
+// However many folders hang, the disk is read.
+static void hanging_folders_hold_up_no_disk(void **state)
+{
+    (void)state;
+    struct sys_loop *loop = sys_loop_start("far");
+    sem_init(&hung, 0, 0);
+    sem_init(&read_done, 0, 0);
+    test_on_loop(loop, start_behind_hung, NULL);
+    bool read = test_wait(&read_done);
+    for (int i = 0; i < 8; i++)
+        sem_post(&hung);
+    sys_loop_stop(loop);
+    assert_true(read);
 }
 
 // ---- scheduling ---------------------------------------------------------------------------------
@@ -401,6 +448,7 @@ int main(void)
         cmocka_unit_test(turn_ends),
         cmocka_unit_test(clocks_once_a_turn),
         cmocka_unit_test(offload_and_stop),
+        cmocka_unit_test(hanging_folders_hold_up_no_disk),
         cmocka_unit_test(runs_promptly),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// sys_uv_offload - two pools of threads: one for the processor, one for the disk
+// sys_uv_offload - three pools of threads: for the processor, for the disk, for folders that may hang
 //
 // How it works. Password hashes must not queue behind slow file reads, nor reads behind a row of 20
-// ms hashes, so each kind has its own queue and threads: as many as cores for SYS_JOB_CPU,
-// DISK_THREADS for SYS_JOB_DISK. The threads start with the first loop, as the process does: later
-// there may be none left to start. They live as long as the process.
+// ms hashes, nor either behind a server of files that does not answer, so each kind has its own queue
+// and threads: as many as cores for SYS_JOB_CPU, DISK_THREADS for SYS_JOB_DISK, FAR_THREADS for
+// SYS_JOB_FAR. The threads start with the first loop, as the process does: later there may be none
+// left to start. They live as long as the process.
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include "sys/sys_uv.h"
 
 #define DISK_THREADS 4
+#define FAR_THREADS 4
 #define CPU_THREADS_MAX 64
 
 struct pool {
@@ -22,9 +24,10 @@ struct pool {
     const char *name;
 };
 
-static struct pool pools[2] = {
+static struct pool pools[SYS_JOB_KINDS] = {
     [SYS_JOB_CPU] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, .name = "offload-cpu"},
     [SYS_JOB_DISK] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, .name = "offload-disk"},
+    [SYS_JOB_FAR] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, .name = "offload-far"},
 };
 static pthread_once_t started = PTHREAD_ONCE_INIT;
 
@@ -82,6 +85,7 @@ static void start_pools(void)
                                     : cores > CPU_THREADS_MAX ? CPU_THREADS_MAX
                                                               : cores);
     start_pool(&pools[SYS_JOB_DISK], DISK_THREADS);
+    start_pool(&pools[SYS_JOB_FAR], FAR_THREADS);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 

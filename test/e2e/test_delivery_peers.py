@@ -2,11 +2,12 @@
 """Delivery to servers that others wrote, and into mailboxes: Postfix, Dovecot, Maildir; local domains."""
 import mailbox
 import os
+import time
 
 import pytest
 from lib import network, peers
 from lib.message import same_but_added, text_message
-from lib.outgoing import SENDER, last_of, send, sending_relay
+from lib.outgoing import SENDER, last_of, seconds_of, send, sending_relay
 from lib.process import wait_until
 from lib.relay import Refused
 
@@ -144,6 +145,31 @@ def test_maildir_that_can_not_be_written(make_relay, tmp_path):
     (tmp_path / "mail").unlink()
     relay.wait_state(ident, "delivered")
     assert len(new_in(maildir(tmp_path, "local.test", "bob"))) == 1
+
+
+def test_mailboxes_that_hang_delay_only_themselves(make_relay, tmp_path):
+    """Opening a file hangs in each of eight mailboxes, as on a server of files that is gone. Large mail is taken and delivered."""
+    relay = sending_relay(make_relay, {"routes": [{"match": {"recipient": "local.test"}, "via": f"maildir:{tmp_path}/mail/%d/%u"},
+                                                  {"match": {}, "via": "discard"}]})
+    relay.cli("queue", "hold", "--domain", "local.test")
+    idents = [send(relay, f"u{n}@local.test") for n in range(8)]
+    pipes = []
+    for n, ident in enumerate(idents):
+        folder = maildir(tmp_path, "local.test", f"u{n}") / "tmp"
+        folder.mkdir(parents=True)
+        pipes.append(folder / f"{int(seconds_of(relay.message(ident)['accepted_at']))}.{ident}_1.posthaste")
+        os.mkfifo(pipes[-1])
+    relay.cli("queue", "release", "--domain", "local.test")
+    time.sleep(1)
+    with relay.client("trusted", timeout=10) as client:
+        data = text_message(SENDER, "bob@nowhere.test", body=("x" * 70 + "\n") * 6000)
+        relay.wait_state(send(relay, "bob@nowhere.test", data, client=client), "delivered")
+    assert {state for ident in idents for state in relay.states(ident).values()} == {"queued"}
+    readers = [os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) for pipe in pipes]
+    for ident in idents:
+        relay.wait_state(ident, "delivered")
+    for reader in readers:
+        os.close(reader)
 
 
 def test_discard(make_relay, receiver_):

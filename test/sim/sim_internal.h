@@ -6,7 +6,7 @@
 #include "sim.h"
 #include "sys/sys_core.h"
 
-#define SIM_OFFLOAD_LOOPS 4 // two for each kind of job
+#define SIM_OFFLOAD_LOOPS (2 * SYS_JOB_KINDS) // two for each kind of job
 
 // Something that happens to a loop at a time. Events of one loop fire in the order of their times.
 struct sim_event {
