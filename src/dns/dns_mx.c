@@ -248,10 +248,11 @@ static void finish_addresses(struct dns_mx_lookup *l)
     for (size_t i = 0; i < l->count; i++) {
         struct dns_mx_host host = host_of(&l->candidates[i], left);
         is_incomplete = is_incomplete || host.is_incomplete;
-        if (host.address_count == 0 && host.is_incomplete)
-            missing[mx.missing_count++] = host;
-        if (host.address_count == 0)
+        if (host.address_count == 0) {
+            if (host.is_incomplete || l->candidates[i].ip_count > 0) // no answer, or no room
+                missing[mx.missing_count++] = host;
             continue;
+        }
         order_addresses(&host);
         left -= host.address_count;
         hosts[mx.host_count++] = host;

@@ -48,7 +48,7 @@ struct dns_mx {
     bool is_secure;   // every answer used was validated
     uint32_t ttl_s;
     struct dns_mx_host *hosts;   // best first; each has an address
-    struct dns_mx_host *missing; // left out, as their addresses did not answer; best first
+    struct dns_mx_host *missing; // best first: those without an answer, or without room
     size_t host_count, missing_count;
     const char *why; // what is missing, for people: printable ASCII, never NULL, may be empty
 };

@@ -52,6 +52,24 @@ static const struct dns_test_rule zone[] = {
     {"zero.example", DNS_A, DNS_OK, {"0.0.0.0"}, 3600, 0},
     {"malformed.example", DNS_MX, DNS_OK, {"junk", "10 b.example"}, 3600, 0},
     {"alljunk.example", DNS_MX, DNS_OK, {"junk"}, 3600, 0},
+    {"crowd.example", // 16 addresses each
+     DNS_MX,
+     DNS_OK,
+     {"10 m1.many.example", "10 m2.many.example", "10 m3.many.example", "10 m4.many.example"},
+     3600,
+     0},
+    {"sickcrowd.example",
+     DNS_MX,
+     DNS_OK,
+     {"5 sickhost.example", "10 m2.many.example", "10 m3.many.example", "10 m4.many.example"},
+     3600,
+     0},
+    {"halfcrowd.example",
+     DNS_MX,
+     DNS_OK,
+     {"5 halfhost.example", "10 m2.many.example", "10 m3.many.example", "10 m4.many.example"},
+     3600,
+     0},
 };
 
 static struct sys_loop *loop;
@@ -238,6 +256,27 @@ static void tells_of_missing_hosts(void **state)
     }
 }
 
+// Whom there is no room for depends on how many addresses of the others are known just now: it is told, too.
+static void tells_of_hosts_without_room(void **state)
+{
+    static const struct {
+        const char *domain;
+        size_t hosts;
+    } list[] = {{"crowd.example", 3}, {"sickcrowd.example", 3}, {"halfcrowd.example", 4}};
+    for (size_t i = 0; i < COUNT_OF(list); i++) {
+        struct dns_mx *mx = look_up(list[i].domain, 500, NULL);
+        if (mx->host_count != list[i].hosts || mx->host_count + mx->missing_count != 4)
+            fail_msg("%s: %zu hosts, %zu missing", list[i].domain, mx->host_count,
+                     mx->missing_count);
+        if (i == 0) {
+            assert_true(bytes_eq(mx->missing[0].name, BYTES("m4.many.example")));
+            assert_int_equal(mx->missing[0].address_count, 0);
+            assert_string_equal(mx->why, ""); // all answered
+        }
+        dns_mx_free(mx);
+    }
+}
+
 static void bounded(void **state)
 {
     struct dns_mx *mx = look_up(DNS_TEST_MANY, 5000, NULL);
@@ -248,7 +287,7 @@ static void bounded(void **state)
         assert_true(mx->hosts[i].address_count <= DNS_MX_ADDRESSES_A_HOST_MAX);
         assert_true(i == 0 || mx->hosts[i].preference >= mx->hosts[i - 1].preference);
     }
-    assert_true(mx->host_count <= DNS_MX_HOSTS_MAX);
+    assert_int_equal(mx->host_count + mx->missing_count, DNS_MX_HOSTS_MAX);
     assert_int_equal(addresses, DNS_MX_ADDRESSES_MAX);
     dns_mx_free(mx);
 }
@@ -355,6 +394,7 @@ int main(void)
         cmocka_unit_test(hosts),
         cmocka_unit_test(ends_at_the_deadline),
         cmocka_unit_test(tells_of_missing_hosts),
+        cmocka_unit_test(tells_of_hosts_without_room),
         cmocka_unit_test(bounded),
         cmocka_unit_test(leaves_out_the_same),
         cmocka_unit_test(copies_are_shuffled),
