@@ -64,9 +64,8 @@ static void on_mail(void *ctx, const struct smtp_mail *mail)
     (void)mail; // anybody: it proves nothing
     struct session *s = ctx;
     struct intake *in = s->gate->intake;
-    if (in->returns_count >= RETURNS_MAX || !spool_accepting(in->options.port->spool)) {
-        session_answer(s, in->returns_count >= RETURNS_MAX ? SMTP_REPLY_BUSY : SMTP_REPLY_DISK_FULL,
-                       BYTES_NONE);
+    if (!spool_accepting(in->options.port->spool)) {
+        session_answer(s, SMTP_REPLY_DISK_FULL, BYTES_NONE);
         return;
     }
     if (!rate_groups_take(in->options.returns_rates, session_place(s),
@@ -75,6 +74,15 @@ static void on_mail(void *ctx, const struct smtp_mail *mail)
         session_answer(s, SMTP_REPLY_TOO_MANY_REPORTS, BYTES_NONE);
         return;
     }
+    session_answer(s, SMTP_REPLY_MAIL_OK, BYTES_NONE);
+}
+
+// Law 9: a place is for who has a token; strangers could keep all of them by saying MAIL.
+static bool take_place(struct session *s)
+{
+    struct intake *in = s->gate->intake;
+    if (in->returns_count >= RETURNS_MAX)
+        return false;
     struct returns *r = mem_new(sizeof *r);
     char client[SYS_ADDR_TEXT];
     r->intake = in;
@@ -85,35 +93,41 @@ static void on_mail(void *ctx, const struct smtp_mail *mail)
     s->returns = r;
     in->returns_count++;
     list_push_back(&in->returns, &r->link);
-    session_answer(s, SMTP_REPLY_MAIL_OK, BYTES_NONE);
+    return true;
 }
 
-static void refuse(struct returns *r, const struct smtp_rcpt *rcpt, bool forged)
+static void refuse(struct session *s, const struct smtp_rcpt *rcpt, bool forged)
 {
-    struct intake_counters *counters = r->intake->options.counters;
+    struct intake_counters *counters = s->gate->intake->options.counters;
+    char client[SYS_ADDR_TEXT];
     intake_count(forged ? &counters->returns_forged : &counters->recipients_refused, 1);
     if (forged)
         log_warn("forged return path refused", LOG_STR("address", rcpt->path),
-                 LOG_STR("client", r->client));
-    session_answer(r->session, SMTP_REPLY_UNKNOWN_USER, rcpt->path);
+                 LOG_CSTR("client", sys_addr_format(net_conn_peer(s->conn), client)));
+    session_answer(s, SMTP_REPLY_UNKNOWN_USER, rcpt->path);
 }
 
 static void on_rcpt(void *ctx, const struct smtp_rcpt *rcpt)
 {
     struct session *s = ctx;
-    struct returns *r = s->returns;
+    const struct conf_patterns *complaints = &s->gate->snapshot->conf->bounce.complaints;
     struct target t = {.complaints =
-                           conf_patterns_match(&r->snapshot->conf->bounce.complaints, rcpt->path) &&
-                           r->snapshot->conf->bounce.complaints.count > 0};
+                           conf_patterns_match(complaints, rcpt->path) && complaints->count > 0};
     ptrdiff_t at = bytes_find_last(rcpt->path, '@');
     struct bytes local = at == -1 ? rcpt->path : bytes_first(rcpt->path, (size_t)at);
     if (!t.complaints) {
-        enum return_verdict v = return_token_parse(r->intake->options.return_key, local, &t.token);
+        enum return_verdict v =
+            return_token_parse(s->gate->intake->options.return_key, local, &t.token);
         if (v != RETURN_GOOD) {
-            refuse(r, rcpt, v == RETURN_FORGED);
+            refuse(s, rcpt, v == RETURN_FORGED);
             return;
         }
     }
+    if (!s->returns && !take_place(s)) {
+        session_answer(s, SMTP_REPLY_BUSY, BYTES_NONE);
+        return;
+    }
+    struct returns *r = s->returns;
     CHECK(r->count < RETURNS_RECIPIENTS_MAX); // the session's limit
     r->targets[r->count++] = t;
     session_answer(s, SMTP_REPLY_RCPT_OK, BYTES_NONE);

@@ -7,10 +7,11 @@
 // about our mail becomes feedback records, and the 250 waits for their flush (law 1). Content is understood on the
 // offload pool, of which no more than RETURNS_KEPT_BYTES are kept.
 //
-// Owner:  the session until the end of content; then it ends by itself, with or without the session.
+// Owner:  the session, from the first such recipient to the end of content; then it ends by itself, with or without
+//         the session.
 // Thread: the worker's.
-// Limits: RETURNS_MAX at a time and worker (then 421), RETURNS_RECIPIENTS_MAX each, conf->bounce.rate a minute and
-//         address.
+// Limits: RETURNS_MAX that have a recipient, at a time and worker (then 421), RETURNS_RECIPIENTS_MAX each,
+//         conf->bounce.rate a minute and address.
 #pragma once
 
 #include "smtp/smtp_server.h"

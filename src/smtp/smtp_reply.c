@@ -92,7 +92,7 @@ static const struct smtp_reply_row rows[SMTP_REPLY_COUNT] = {
     ROW(NOTED, 250, "2.0.0", "Ok: noted", DECISION, "end of content, of a report to a listener for bounces"),
     ROW(TOO_MANY_CONNECTIONS, 421, "4.7.0", "Too many connections from your address; try again later", DECISION, "connection opened"),
     ROW(TOO_MANY_REPORTS, 450, "4.7.0", "Too many reports from your address; try again later", DECISION, "MAIL, at a listener for bounces"),
-    ROW(BUSY, 421, "4.3.2", "Too busy for another connection; try again later", DECISION, "connection opened"),
+    ROW(BUSY, 421, "4.3.2", "Too busy for another connection; try again later", DECISION, "connection opened; RCPT at a listener for bounces"),
     ROW(DISK_FULL, 452, "4.3.1", "No room for mail at the moment; try again later", DECISION, "MAIL, end of content"),
     ROW(LOCAL_ERROR, 451, "4.3.0", "Local error; the message was not taken, try again later", DECISION, "MAIL, RCPT, end of content"),
     ROW(ACCOUNT_SUSPENDED, 550, "5.7.1", "This account is suspended; ask the operator", DECISION, "AUTH, MAIL"),

@@ -6,6 +6,7 @@ import time
 import pytest
 from lib import tokens
 from lib.process import wait_until
+from lib.raw import Raw
 from lib.world import PLAIN, world_fixture
 
 BOUNCES = {"name": "bounces", "address": "127.0.0.1:0", "tls": "starttls", "role": "bounces"}
@@ -59,6 +60,33 @@ def test_no_login_and_no_relaying(world):
             answer = raw.ask(f"RCPT TO:<{address}>")
             assert (answer.code, answer.enhanced) == (550, "5.1.1"), answer
         assert raw.ask("DATA").code == 554
+
+
+def test_strangers_take_no_places(make_relay):
+    """Of the 64 reports that one worker takes at a time, none is kept by who has said no more than MAIL."""
+    relay = make_relay({"listeners": [PLAIN, BOUNCES], "workers": 1, "bounce": {"domain": "bounces.relay.test"}})
+    good = f"RCPT TO:<{tokens.local_part(tokens.key_of(relay), '0123456789abcdefghjk', 1)}@bounces.relay.test>"
+    sessions = []
+
+    def begin(number):
+        raw = Raw(relay.listener("bounces"), source=f"127.0.2.{number // 10 + 1}")
+        sessions.append(raw)
+        raw.ehlo()
+        raw.expect("MAIL FROM:<anybody@anywhere.test>", 250)
+        return raw
+    try:
+        for number in range(70):
+            stranger = begin(number)
+            assert stranger.ask("RCPT TO:<reader@example.org>").code == 550
+        for number in range(64):
+            begin(100 + number).expect(good, 250)
+        last = begin(200)
+        assert str(last.ask(good)).startswith("421 4.3.2") and last.is_closed()  # those with a token are counted
+        sessions[70].expect("RSET", 250)
+        begin(201).expect(good, 250)
+    finally:
+        for raw in sessions:
+            raw.close()
 
 
 def test_forged_tokens_are_refused_and_counted(world):
