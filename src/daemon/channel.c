@@ -107,15 +107,13 @@ int channel_receive(int channel, struct channel_message *out)
     do
         n = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC);
     while (n == -1 && errno == EINTR);
-    if (n == 0 || (n == -1 && errno == ECONNRESET))
-        return E_CLOSED;
     if (n == -1)
-        return E_IO;
+        return errno == ECONNRESET ? E_CLOSED : E_IO;
     out->fd = take_descriptor(&msg, &out->cut);
     if (n <= (ssize_t)offsetof(struct wire, text)) {
         if (out->fd != -1)
             close(out->fd);
-        return E_IO;
+        return n == 0 ? E_CLOSED : E_IO; // an empty one can't be told from the end
     }
     out->kind = (enum channel_kind)wire.kind;
     size_t text_len = (size_t)n - offsetof(struct wire, text);

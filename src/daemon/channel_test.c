@@ -147,6 +147,8 @@ static void test_descriptors_nobody_asked_for(void **state)
     }
     send_descriptors(SHORT, sizeof SHORT, ends[0], 1);
     assert_int_equal(channel_receive(ends[1], &m), E_IO);
+    send_descriptors(SHORT, 0, ends[0], 1);
+    assert_int_equal(channel_receive(ends[1], &m), E_CLOSED);
     assert_number("descriptors left open", open_fds(), before);
 }
 
