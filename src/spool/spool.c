@@ -177,7 +177,8 @@ bool spool_accepting(const struct spool *spool)
 
 bool spool_outcomes_blocked(const struct spool *spool)
 {
-    return atomic_load(&spool->blocked);
+    int64_t since = atomic_load(&spool->flush_since_us);
+    return atomic_load(&spool->blocked) || (since && sys_mono().us - since > SPOOL_FLUSH_SLOW_US);
 }
 
 void spool_expect(struct spool *spool, int change)
@@ -453,6 +454,7 @@ static struct mono flush_mark_after(struct mono started, struct mono ended)
 static void flush(struct spool *spool)
 {
     struct mono started = sys_mono();
+    atomic_store(&spool->flush_since_us, started.us);
     sys_timer_stop(&spool->flush_timer);
     if (spool->pending_intake)
         spool->answered = spool->pending_intake;
@@ -460,6 +462,7 @@ static void flush(struct spool *spool)
     spool->just_flushed = true;
     sys_hand_over(); // this loop blocks now
     int err = commit_pending(spool);
+    atomic_store(&spool->flush_since_us, 0);
     sys_hand_over(); // nobody waits for the housekeeping
     struct mono ended = sys_mono_now();
     spool->flush_mark = flush_mark_after(started, ended);

@@ -27,6 +27,8 @@
 #define SPOOL_TELL_SLICE 1000
 #define SPOOL_TELL_RETRY_MS 1000
 #define SPOOL_MAKE_PAUSE_MS 250 // after a segment could not be made ahead
+// While a flush takes longer nothing new may be delivered: a crash would have all of it delivered again.
+#define SPOOL_FLUSH_SLOW_US INT64_C(500000)
 #define SPOOL_RETRY_MS_MIN 50
 #define SPOOL_RETRY_MS_MAX 5000
 // The refusal of a message whose flush failed waits at most this long until it is certain.
@@ -106,6 +108,7 @@ struct spool {
     atomic_uint id_counter;
     atomic_int expected;
     atomic_bool accepting, blocked;
+    atomic_llong flush_since_us; // monotonic, of the one that runs; 0: none does
     atomic_ullong watermark; // segment number << 32 | offset in blocks: all before it is flushed
     atomic_ullong copied[SPOOL_FOLLOWERS];
     atomic_ullong

@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import threading
@@ -11,7 +12,7 @@ import time
 
 import pytest
 from lib.outgoing import SENDER, attempts_of, last_of, seconds_of, send, sending_relay, wait_attempts, wait_empty, wait_event
-from lib.process import wait_until
+from lib.process import die_with_parent, wait_until
 from lib.receiver import CLOSE, Delay
 from lib.relay import BINARY, Refused
 
@@ -267,6 +268,28 @@ def test_suspended_beside_an_operators_hold(make_relay, receiver_):
     relay.cli("queue", "retry", "--all")
     relay.wait_state(ident, "delivered")
     assert len(receiver_.messages()) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("strace"), reason="needs root and strace")
+def test_nothing_new_goes_out_while_a_flush_hangs(make_relay, dns, make_receiver):
+    """What is delivered meanwhile is written nowhere: a crash would have all of it delivered again."""
+    relay, box = sending_relay(make_relay, ONE), make_receiver()
+    dns.domain("example.org", box)
+    box.script("rcpt", Delay(0.005))
+    relay.run("load", "--to", "%s:%d" % relay.listener("trusted"), "--count", 1500, "--sessions", "20", "--rcpt", "u%m@example.org", timeout=120)
+    hang = ["strace", "-f", "-p", str(relay.relay_pid()), "-e", "trace=fdatasync", "-e", "signal=none", "-e", "inject=fdatasync:delay_exit=6000000"]
+    with subprocess.Popen(hang, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent) as tracer:
+        try:
+            assert "attached" in tracer.stderr.readline()
+            threading.Thread(target=tracer.stderr.read, daemon=True).start()
+            time.sleep(2)
+            soon = len(box.messages())
+            time.sleep(2.5)
+            later = len(box.messages())
+        finally:
+            tracer.terminate()
+    assert 0 < soon == later < 1500, (soon, later)
+    wait_until(lambda: len(box.messages()) == 1500, 60, "all of them")
 
 
 def peak_kb(pid):
