@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// How it works: four blocks are appended in order (header, explanation, delivery-status, returned content);
-// whatever came from outside passes through add_clean(), which lets no control byte through.
+// How it works: four blocks are appended (explanation, delivery-status, returned content, and last the header, which
+// tells of their form); whatever came from outside passes through add_clean(), which lets no control byte through.
 #include "bounce/dsn.h"
 
 #include <stdio.h>
@@ -11,12 +11,14 @@
 #include "mail/mail_encode.h"
 
 #define LINE_MAX_SHOWN 900 // bytes of one field's value, so that lines stay below 998
+#define RETURNED_EXTRA 256 // bytes around what is returned: two boundaries, two fields
 
 struct writer {
     const struct dsn_request *request;
     struct buf *out;
     bool utf8; // RFC 6533 forms
     char boundary[64];
+    struct bytes header, body; // what of the request's is returned
 };
 
 // ---- who wants to hear of it -------------------------------------------------------------------------
@@ -327,26 +329,39 @@ static void add_status(struct writer *w)
 // ---- the returned message or header --------------------------------------------------------------------
 
 // Raw 8-bit text that is no UTF-8, as old programs write it, makes no internationalised message of it.
-static bool has_utf8_header(const struct dsn_request *r)
+static bool is_utf8_header(struct bytes header)
 {
-    return !bytes_is_ascii(r->header) && bytes_is_utf8(r->header);
+    return !bytes_is_ascii(header) && bytes_is_utf8(header);
+}
+
+// What there is room for behind what is written: without the body, then without the header's last lines.
+static void choose_returned(struct writer *w)
+{
+    const struct dsn_request *r = w->request;
+    size_t used = w->out->len + RETURNED_EXTRA;
+    size_t room = used < DSN_BODY_MAX ? DSN_BODY_MAX - used : 0;
+    w->header = r->header;
+    if (bytes_find(r->body, '\0') == -1 && r->header.len + r->body.len <= room)
+        w->body = r->body;
+    if (r->header.len > room)
+        w->header = bytes_first(r->header,
+                                (size_t)(bytes_find_last(bytes_first(r->header, room), '\n') + 1));
 }
 
 static void add_returned(struct writer *w)
 {
-    const struct dsn_request *r = w->request;
-    bool header_utf8 = has_utf8_header(r);
-    bool whole = r->body.len > 0 && bytes_find(r->body, '\0') == -1;
-    bool eight_bit = !bytes_is_ascii(r->header) || (whole && !bytes_is_ascii(r->body));
+    bool header_utf8 = is_utf8_header(w->header);
+    bool whole = w->body.len > 0;
+    bool eight_bit = !bytes_is_ascii(w->header) || !bytes_is_ascii(w->body);
     const char *type = whole ? (header_utf8 ? "message/global" : "message/rfc822")
                              : (header_utf8 ? "message/global-headers" : "text/rfc822-headers");
     add_part(w, type, eight_bit);
-    buf_add(w->out, r->header); // its empty line included
-    if (whole) {
-        buf_add(w->out, r->body);
-        if (!bytes_ends(r->body, BYTES("\r\n")))
-            buf_add_cstr(w->out, "\r\n");
-    }
+    buf_add(w->out, w->header);
+    if (w->header.len < w->request->header.len) // its empty line is cut off
+        buf_add_cstr(w->out, "\r\n");
+    buf_add(w->out, w->body);
+    if (whole && !bytes_ends(w->body, BYTES("\r\n")))
+        buf_add_cstr(w->out, "\r\n");
     buf_printf(w->out, "\r\n--%s--\r\n", w->boundary);
 }
 
@@ -380,14 +395,14 @@ static void add_header(struct writer *w)
                "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n" // RFC 3834 5
                "Content-Type: multipart/report; report-type=%s;\r\n\tboundary=\"%s\"\r\n",
                w->utf8 ? "global-delivery-status" : "delivery-status", w->boundary);
-    if (w->utf8 || !bytes_is_ascii(r->header) || !bytes_is_ascii(r->body))
+    if (w->utf8 || !bytes_is_ascii(w->header) || !bytes_is_ascii(w->body))
         buf_add_cstr(w->out, "Content-Transfer-Encoding: 8bit\r\n");
     buf_add_cstr(w->out, "\r\n");
 }
 
 static bool needs_utf8(const struct dsn_request *r)
 {
-    if (!bytes_is_ascii(r->envelope->reverse_path) || has_utf8_header(r))
+    if (!bytes_is_ascii(r->envelope->reverse_path) || is_utf8_header(r->header))
         return true;
     for (uint32_t i = 0; i < r->count; i++)
         if (!bytes_is_ascii(r->recipients[i].recipient->address))
@@ -415,14 +430,17 @@ int dsn_build(const struct dsn_request *request, struct dsn *out)
     *out = (struct dsn){0};
     if (request->count > DSN_RECIPIENTS_MAX)
         return E_LIMIT;
-    struct writer w = {.request = request, .out = &out->header, .utf8 = needs_utf8(request)};
+    struct writer w = {.request = request, .utf8 = needs_utf8(request)};
+    buf_init(&out->body, DSN_BODY_MAX);
     choose_boundary(&w);
-    add_header(&w);
     w.out = &out->body;
     buf_add_cstr(w.out, "This is a report in MIME format.\r\n\r\n");
     add_explanation(&w);
     add_status(&w);
+    choose_returned(&w);
     add_returned(&w);
+    w.out = &out->header;
+    add_header(&w);
     // What the parts hold is content (RFC 6533 3); only the address it goes to asks for more of the servers.
     out->smtputf8 = !bytes_is_ascii(request->envelope->reverse_path) ||
                     !bytes_is_ascii(buf_bytes(&out->header));

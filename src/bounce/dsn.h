@@ -14,7 +14,9 @@ enum dsn_action { DSN_FAILED, DSN_DELAYED, DSN_DELIVERED, DSN_RELAYED, DSN_EXPAN
 
 #define DSN_TEXT_MAX 1000         // bytes shown of one remote reply
 #define DSN_RETURN_BODY_MAX 65536 // larger bodies are returned as their header only
-#define DSN_RECIPIENTS_MAX 1000   // recipients in one notification
+#define DSN_BODY_MAX                                                                               \
+    ((size_t)256 << 10)         // bytes of a notification's body; what is returned is cut to it
+#define DSN_RECIPIENTS_MAX 1000 // recipients in one notification
 
 struct dsn_recipient {
     const struct recipient *recipient;
@@ -54,6 +56,7 @@ bool dsn_is_due(const struct envelope *envelope, const struct recipient *recipie
 // RET=FULL, something failed, the message is not binary, and the body is at most DSN_RETURN_BODY_MAX: then pass the body.
 bool dsn_returns_body(const struct envelope *envelope, const struct dsn_recipient *recipients,
                       uint32_t count);
-// Builds header and body, CRLF lines. E_LIMIT when over DSN_RECIPIENTS_MAX. dsn_done() frees.
+// Builds header and body, CRLF lines. Where there is no room for all that is to be returned, the body is left out,
+// and then the header's last lines. E_LIMIT: over DSN_RECIPIENTS_MAX, or no room for what there is to say. dsn_done() frees.
 int dsn_build(const struct dsn_request *request, struct dsn *out) MUST_USE;
 void dsn_done(struct dsn *dsn);

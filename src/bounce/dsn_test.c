@@ -572,12 +572,91 @@ static void test_many(void **state)
     assert_int_equal(dsn_build(&x.request, &dsn), E_LIMIT);
 }
 
+// Many lines of 100 bytes, then what is left; the caller frees.
+static struct bytes lines_of(size_t len)
+{
+    char *at = mem_new(len);
+    memset(at, 'x', len);
+    for (size_t i = 100; i + 2 < len; i += 100)
+        memcpy(at + i - 2, "\r\n", 2);
+    memcpy(at + len - 2, "\r\n", 2);
+    return bytes_of(at, len);
+}
+
+// However much is to be returned: a notification that is no larger than what the spool takes.
+static void test_room(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        size_t header, body;
+        const char *type;
+        bool cut;
+    } ROWS[] = {
+        {"both have room", 150000, DSN_RETURN_BODY_MAX, "message/rfc822", false},
+        {"no room for the body", 210000, DSN_RETURN_BODY_MAX, "text/rfc822-headers", false},
+        {"nearly no room for the header", 255000, 0, "text/rfc822-headers", false},
+        {"the largest header", DSN_BODY_MAX, 0, "text/rfc822-headers", true},
+        {"larger ones allowed", 1 << 20, DSN_RETURN_BODY_MAX, "text/rfc822-headers", true},
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct example x;
+        struct dsn dsn;
+        struct reading r;
+        example_make(&x);
+        struct bytes lines = lines_of(ROWS[i].header - 2), body = lines_of(ROWS[i].body + 2);
+        struct buf header = {0};
+        buf_add_all(&header, lines, BYTES("\r\n"));
+        x.request.header = buf_bytes(&header);
+        x.request.body = ROWS[i].body ? body : BYTES_NONE;
+        build(ROWS[i].name, &x, &dsn, &r);
+        assert_true(dsn.body.len <= DSN_BODY_MAX);
+        assert_bytes(ROWS[i].name, r.parts[2].type, of(ROWS[i].type));
+        struct bytes content = r.parts[2].content;
+        if (ROWS[i].cut) {
+            assert_true(dsn.body.len > DSN_BODY_MAX - 1000 &&
+                        bytes_ends(content, of("\r\n\r\n\r\n")));
+            assert_bytes("lines", bytes_first(content, content.len - 4),
+                         bytes_first(lines, content.len - 4));
+        } else {
+            assert_true(bytes_starts(content, buf_bytes(&header)));
+        }
+        drop(&dsn, &r);
+        buf_done(&header);
+        free((void *)body.at);
+        free((void *)lines.at);
+    }
+}
+
+// Where not even what there is to say has room, there is none.
+static void test_no_room(void **state)
+{
+    (void)state;
+    static struct recipient recipients[DSN_RECIPIENTS_MAX];
+    static struct dsn_recipient told[DSN_RECIPIENTS_MAX];
+    struct example x;
+    struct dsn dsn;
+    char text[500];
+    memset(text, 'x', sizeof text);
+    example_make(&x);
+    for (uint32_t i = 0; i < DSN_RECIPIENTS_MAX; i++) {
+        recipients[i] = (struct recipient){.number = i + 1, .address = BYTES("r@example.net")};
+        told[i] = (struct dsn_recipient){.recipient = &recipients[i],
+                                         .status = BYTES("5.0.0"),
+                                         .diagnostic = bytes_of(text, sizeof text)};
+    }
+    x.request.recipients = told;
+    x.request.count = DSN_RECIPIENTS_MAX;
+    assert_int_equal(dsn_build(&x.request, &dsn), E_LIMIT);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_wanted),   cmocka_unit_test(test_returns_body),
     cmocka_unit_test(test_actions),  cmocka_unit_test(test_by_operator),
     cmocka_unit_test(test_returned), cmocka_unit_test(test_utf8),
     cmocka_unit_test(test_hostile),  cmocka_unit_test(test_lines),
     cmocka_unit_test(test_boundary), cmocka_unit_test(test_many),
+    cmocka_unit_test(test_room),     cmocka_unit_test(test_no_room),
 };
 
 // Two recipients, hostile words; "utf8": with an internationalised one.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // How it works: a report counts the frames it has committed; when the last one is flushed it settles the
-// batch. A frame with a notification goes through acceptance, which also queues the notification.
+// batch. A frame with a notification goes through acceptance, which also queues the notification; where the spool does
+// not take it, the outcomes are committed without it.
 #include "deliver/report.h"
 
 #include <stdatomic.h>
@@ -12,12 +13,15 @@
 #include "mail/mail_address.h"
 #include "route/route.h"
 
+_Static_assert(DSN_BODY_MAX <= STORED_INLINE_MAX, "a notification's body stands in its record");
+
 struct report {
     struct reporter *reporter;
     struct queue_batch *batch;
     struct stored_message *message;
     struct wall at, retry_at;
     uint32_t frames; // not flushed yet
+    bool unrecorded; // some of it will not be
     struct arena arena;
     struct report_facts facts;
     struct verdict verdicts[];
@@ -300,22 +304,54 @@ static void settle(struct report *r)
     free(results);
 }
 
+// What is not recorded is not settled: it stays leased, out of everybody's way, until the next start takes up what the
+// journal says.
 static void finish(struct report *r)
 {
-    settle(r);
+    if (r->unrecorded)
+        queue_batch_free(r->reporter->port->queue, r->batch);
+    else
+        settle(r);
     r->reporter->open--;
     stored_message_unref(r->message);
     arena_done(&r->arena);
     free(r);
 }
 
-static void on_flushed(void *ctx, int err)
+static void frame_done(struct report *r)
 {
-    struct report *r = ctx;
-    if (err) // only while stopping: the journal still says what it said; the next start goes on from there
-        log_warn("outcome not recorded", LOG_ERR(err));
     if (--r->frames == 0)
         finish(r);
+}
+
+// The recipients of one frame.
+struct range {
+    struct report *report;
+    uint32_t from, to;
+    bool tells; // with a notification
+};
+
+static void commit_range(struct range *range, bool may_tell);
+
+static void on_flushed(void *ctx, int err)
+{
+    struct range *range = ctx;
+    struct report *r = range->report;
+    if (!err) {
+        frame_done(r);
+        return;
+    }
+    char id[MESSAGE_ID_CHARS + 1];
+    message_id_format(r->batch->id, id);
+    if (err != E_CLOSED && range->tells) { // what happened is recorded, though nobody is told of it
+        log_error("notification not recorded", LOG_CSTR("id", id), LOG_ERR(err));
+        commit_range(range, false);
+        return;
+    }
+    // While stopping: the journal still says what it said; the next start goes on from there.
+    log_warn("outcome not recorded", LOG_CSTR("id", id), LOG_ERR(err));
+    r->unrecorded = true;
+    frame_done(r);
 }
 
 static bool frame_has_records(const struct report *r, uint32_t from, uint32_t to)
@@ -326,23 +362,26 @@ static bool frame_has_records(const struct report *r, uint32_t from, uint32_t to
     return false;
 }
 
-static void commit_range(struct report *r, uint32_t from, uint32_t to)
+static void commit_range(struct range *range, bool may_tell)
 {
+    struct report *r = range->report;
     struct intake_port *port = r->reporter->port;
     struct spool_frame *frame = spool_frame_new(SPOOL_OUTCOME);
     struct notice *notice = NULL;
-    for (uint32_t i = from; i < to; i++) {
+    for (uint32_t i = range->from; i < range->to; i++) {
         add_outcome(r, frame, i);
-        notice_add(r, &notice, i);
+        if (may_tell)
+            notice_add(r, &notice, i);
     }
     struct stored_message *m = notice ? make_notification(r, notice) : NULL;
+    range->tells = m;
     if (m) {
         add_dsn_events(r, frame, notice, m->envelope->id);
         spool_frame_add_message(frame, m);
         uint32_t route = route_of(r, m);
-        acceptance_commit(port, frame, m, &route, on_flushed, r);
+        acceptance_commit(port, frame, m, &route, on_flushed, range);
     } else {
-        spool_commit(port->spool, frame, on_flushed, r);
+        spool_commit(port->spool, frame, on_flushed, range);
     }
     for (uint32_t i = 0; notice && i < notice->count; i++)
         buf_done(&notice->diagnostics[i]);
@@ -428,7 +467,9 @@ void report_batch(struct reporter *reporter, struct queue_batch *batch,
         if (!frame_has_records(r, from, to))
             continue;
         r->frames++;
-        commit_range(r, from, to);
+        struct range *range = arena_new(&r->arena, sizeof *range);
+        *range = (struct range){.report = r, .from = from, .to = to};
+        commit_range(range, true);
     }
-    on_flushed(r, OK);
+    frame_done(r);
 }

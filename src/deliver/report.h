@@ -3,8 +3,9 @@
 // report - records what became of a batch: outcomes to the journal, notifications to the sender, the queue settled
 //
 // One frame holds the outcomes of up to REPORT_FRAME_RECIPIENTS recipients and the notification about those of
-// them that the sender is to hear of, so that a failure is never recorded without its report (law 2). The
-// queue is settled with the same verdicts once the frame is flushed (law 8).
+// them that the sender is to hear of, so that a failure is never recorded without its report (law 2), unless the spool
+// cannot take that. The queue is settled with the same verdicts once the frame is flushed (law 8); what could not be
+// recorded (the spool is stopping) stays leased.
 //
 // Thread: the worker's.
 #pragma once

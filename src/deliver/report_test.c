@@ -32,11 +32,10 @@ static void no_kick(void *ctx, uint64_t workers)
     (void)workers;
 }
 
-static int setup(void **state)
+static int setup_with(uint64_t segment_bytes)
 {
-    (void)state;
     struct buf errors = {0};
-    if (!sim_spool_start(&world, 11, 1 << 20) ||
+    if (!sim_spool_start(&world, 11, segment_bytes) ||
         conf_load_text(bytes_cstr(CONFIG), "test", "/", &conf, &errors) != OK ||
         route_table_new(conf, NULL, 1, &routes, &errors) != OK)
         return -1;
@@ -47,6 +46,12 @@ static int setup(void **state)
     snapshot = (struct conf_snapshot){.conf = conf, .routes = routes};
     reporter = (struct reporter){.port = &port, .snapshot = &snapshot};
     return 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return setup_with(1 << 20);
 }
 
 static int teardown(void **state)
@@ -70,6 +75,7 @@ struct row {
     uint32_t notifications; // wanted
     uint32_t queued;        // recipients of the message that stay
     enum recipient_state state;
+    size_t header_bytes; // 0: few; else with long answers
 };
 
 struct seen {
@@ -89,6 +95,17 @@ struct trial {
     size_t count;
 };
 
+static struct bytes long_header(struct arena *arena, size_t len)
+{
+    char *at = arena_new(arena, len);
+    memset(at, 'x', len);
+    for (size_t i = 0; i + 100 < len; i += 100)
+        memcpy(at + i, "\r\nX: ", 5);
+    memcpy(at, "X-X: ", 5);
+    memcpy(at + len - 4, "\r\n\r\n", 4);
+    return bytes_of(at, len);
+}
+
 static struct stored_message *make(const struct row *row)
 {
     struct stored_message *m = stored_message_new();
@@ -106,7 +123,8 @@ static struct stored_message *make(const struct row *row)
                                .address = arena_printf(&m->arena, "r%u@d%u.example", i + 1, i % 3),
                                .domain = arena_printf(&m->arena, "d%u.example", i % 3),
                                .notify = row->notify};
-    m->header = arena_dup(&m->arena, BYTES("Subject: x\r\n\r\n"));
+    m->header = row->header_bytes ? long_header(&m->arena, row->header_bytes)
+                                  : arena_dup(&m->arena, BYTES("Subject: x\r\n\r\n"));
     chain_add(&m->body, BYTES("body\r\n"));
     e->header_bytes = m->header.len;
     e->body_bytes = m->body.len;
@@ -123,9 +141,12 @@ static void report_all(struct trial *t)
     CHECK(queue_claim(port.queue, &filter, &cursor, acceptance_now(), &batch) && batch);
     CHECK(batch->count == t->row->recipients);
     struct verdict *verdicts = mem_new(batch->count * sizeof *verdicts);
+    char answer[VERDICT_TEXT_MAX];
+    memset(answer, 'x', sizeof answer);
     for (uint32_t i = 0; i < batch->count; i++)
-        verdicts[i] =
-            verdict_make(i % 2 ? t->row->other : t->row->kind, 550, "5.1.1", BYTES("no such user"));
+        verdicts[i] = verdict_make(i % 2 ? t->row->other : t->row->kind, 550, "5.1.1",
+                                   t->row->header_bytes ? bytes_of(answer, sizeof answer)
+                                                        : BYTES("no such user"));
     report_batch(&reporter, batch, t->message, verdicts, &facts);
     free(verdicts);
     t->reported = true;
@@ -228,6 +249,8 @@ static const struct row ROWS[] = {
     {"many", MANY, VERDICT_FAILED, VERDICT_FAILED, 0, false, false, 3, 0, RECIPIENT_FAILED},
     {"many, half of them tried again", MANY, VERDICT_FAILED, VERDICT_DEFERRED, 0, false, false, 3,
      MANY / 2, RECIPIENT_FAILED},
+    {"a header of which not all can be returned", REPORT_FRAME_RECIPIENTS, VERDICT_FAILED,
+     VERDICT_DELIVERED, 0, false, false, 1, 0, RECIPIENT_FAILED, STORED_INLINE_MAX},
     {"untried", 3, VERDICT_UNTRIED, VERDICT_UNTRIED, 0, false, false, 0, 3, RECIPIENT_QUEUED},
 };
 
@@ -290,33 +313,52 @@ static void test_log(void **state)
     assert_int_equal(teardown(state), 0);
 }
 
+static void check_row(const struct row *row)
+{
+    struct trial *t = mem_new(sizeof *t);
+    t->row = row;
+    t->task.run = begin;
+    sys_post(world.client, &t->task);
+    assert_true(sim_run_until(is_reported, t, PATIENCE_MS));
+    sim_run_ms(1000);
+    assert_number(row->name, queued(t->message->envelope->id), row->queued);
+    uint64_t all = 0, cursor = 0;
+    while (queue_match(port.queue, &(struct queue_filter){.by = QUEUE_SELECT_ALL}, &cursor, &all))
+        ;
+    assert_number(row->name, all, row->queued + row->notifications);
+    t->task.run = read_journal;
+    sys_post(world.client, &t->task);
+    assert_true(sim_run_until(is_done, t, PATIENCE_MS));
+    check_journal(row, t);
+    free(t);
+}
+
 static void test_report(void **state)
 {
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         assert_int_equal(setup(state), 0);
-        struct trial *t = mem_new(sizeof *t);
-        t->row = &ROWS[i];
-        t->task.run = begin;
-        sys_post(world.client, &t->task);
-        assert_true(sim_run_until(is_reported, t, PATIENCE_MS));
-        sim_run_ms(1000);
-        assert_number(ROWS[i].name, queued(t->message->envelope->id), ROWS[i].queued);
-        uint64_t all = 0, cursor = 0;
-        while (
-            queue_match(port.queue, &(struct queue_filter){.by = QUEUE_SELECT_ALL}, &cursor, &all))
-            ;
-        assert_number(ROWS[i].name, all, ROWS[i].queued + ROWS[i].notifications);
-        t->task.run = read_journal;
-        sys_post(world.client, &t->task);
-        assert_true(sim_run_until(is_done, t, PATIENCE_MS));
-        check_journal(&ROWS[i], t);
-        free(t);
+        check_row(&ROWS[i]);
         assert_int_equal(teardown(state), 0);
     }
 }
 
+// A notification that the spool does not take: what became of the recipients is recorded all the same.
+static void test_refused_notification(void **state)
+{
+    static const struct row row = {.name = "refused",
+                                   .recipients = REPORT_FRAME_RECIPIENTS,
+                                   .kind = VERDICT_FAILED,
+                                   .other = VERDICT_DELIVERED,
+                                   .state = RECIPIENT_FAILED,
+                                   .header_bytes = 90000};
+    assert_int_equal(setup_with(SPOOL_SEGMENT_BYTES_MIN), 0);
+    check_row(&row);
+    assert_int_equal(teardown(state), 0);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_report),
+    cmocka_unit_test(test_refused_notification),
     cmocka_unit_test(test_log),
 };
 

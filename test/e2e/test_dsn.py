@@ -104,6 +104,26 @@ def test_ret(relay, receiver_, box, ret, kind):
         assert inner["Message-ID"] == email.message_from_bytes(data, policy=email.policy.default)["Message-ID"]
 
 
+def test_header_that_leaves_no_room(relay, receiver_, box):
+    """With header and body the report would be larger than what the spool takes: it comes with the header only, and what
+    became of each recipient is recorded."""
+    receiver_.script("rcpt", "550 5.1.1 no", when="bad")
+    field = "x" * 900
+    fields = "".join(f"X-Long-{n}: {field}\r\n" for n in range(230)).encode()
+    data = fields + text_message(SENDER, "good@example.org", body="the whole text\n" * 4000)
+    ident = send(relay, ["good@example.org", "bad@example.org"], data, mail_options=["RET=FULL"])
+    report = report_at(box)
+    assert report.only()["Final-Recipient"] == "rfc822; bad@example.org"
+    assert report.returned.get_content_type() == "text/rfc822-headers" and b"X-Long-229: " in report.data
+    assert b"the whole text" not in report.data
+    wait_empty(relay)
+    relay.restart()
+    relay.wait_state(ident, "delivered", "good@example.org")
+    relay.wait_state(ident, "failed", "bad@example.org")
+    wait_empty(relay)
+    assert len(receiver_.messages()) == 1 and len(box.messages()) == 1
+
+
 @pytest.mark.parametrize("notify,told", [("NEVER", False), ("SUCCESS,DELAY", False), ("FAILURE", True)])
 def test_notify_of_failures(relay, receiver_, box, notify, told):
     receiver_.script("rcpt", "550 5.1.1 no")
