@@ -83,6 +83,25 @@ struct bytes bounce_mail_find_address(struct bytes text, struct bytes *out_rest)
     return BYTES_NONE;
 }
 
+struct bytes bounce_mail_only_address(struct bytes text)
+{
+    struct bytes other, address = bounce_mail_find_address(text, &text);
+    do {
+        other = bounce_mail_find_address(text, &text);
+        if (other.len && !bytes_eq_nocase(other, address)) // "a@b" <a@b> is one
+            return BYTES_NONE;
+    } while (other.len);
+    return address;
+}
+
+struct bytes bounce_mail_sent_to(struct bounce_reading *r)
+{
+    struct bytes header = r->parts.original;
+    if (mail_header_count(header, BYTES("To")) != 1 || mail_header_count(header, BYTES("Cc")))
+        return BYTES_NONE;
+    return bounce_mail_only_address(bounce_parts_field(header, "To", r->arena));
+}
+
 struct bytes bounce_mail_address(struct bounce_reading *r, struct bytes text)
 {
     struct bytes rest;

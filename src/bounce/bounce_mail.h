@@ -32,6 +32,11 @@ struct bytes bounce_mail_line(struct bounce_reading *r, struct bytes text);
 struct bytes bounce_mail_address(struct bounce_reading *r, struct bytes text);
 // The first address in the text, at a border of words; what follows it in *out_rest. Borrowed, or empty.
 struct bytes bounce_mail_find_address(struct bytes text, struct bytes *out_rest);
+// The address of such a text where it has no other; else empty. Borrowed.
+struct bytes bounce_mail_only_address(struct bytes text);
+// Whom the returned mail went to by its header: the address in To, if it is the only one and there is no Cc. With
+// several it does not tell which one is meant, and is empty.
+struct bytes bounce_mail_sent_to(struct bounce_reading *r);
 // Does the text have one of the phrases, whatever the case? The list ends with NULL.
 bool bounce_mail_has(struct bytes text, const char *const *phrases);
 bool bounce_mail_starts(struct bytes text, const char *const *phrases);

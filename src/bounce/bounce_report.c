@@ -121,16 +121,12 @@ static void read_block(struct bounce_reading *r, struct bytes block)
         add_record(r, &f);
 }
 
-// A report that names nobody: the one recipient of the mail it is about, if there is one.
+// A report that names nobody: the one recipient of the mail it is about, if there is only one.
 static void add_nobody(struct bounce_reading *r)
 {
     struct bounce_record *record = bounce_mail_add(r);
-    struct bytes rest;
     CHECK(record);
-    struct bytes to = bounce_parts_field(r->parts.header, "X-Failed-Recipients", r->arena);
-    if (!to.len)
-        to = bounce_parts_field(r->parts.original, "To", r->arena);
-    record->recipient = arena_dup(r->arena, bounce_mail_find_address(to, &rest));
+    record->recipient = arena_dup(r->arena, bounce_mail_sent_to(r));
     bounce_mail_classify(r, record, r->parts.text);
 }
 
@@ -173,13 +169,13 @@ static bool is_complaint(struct bytes type)
 static void add_recipient_of_original(struct bounce_reading *r)
 {
     static const char *const FIELDS[] = {"X-HmXmrOriginalRecipient", "X-Original-To",
-                                         "Delivered-To", "Envelope-To", "To"};
+                                         "Delivered-To", "Envelope-To"};
     struct bytes to = BYTES_NONE, rest;
     for (size_t i = 0; i < COUNT_OF(FIELDS) && !to.len; i++) {
         struct bytes value = bounce_parts_field(r->parts.original, FIELDS[i], r->arena);
         to = bounce_mail_find_address(value, &rest);
     }
-    add_complaint(r, to);
+    add_complaint(r, to.len ? to : bounce_mail_sent_to(r));
 }
 
 bool bounce_read_feedback(struct bounce_reading *r)

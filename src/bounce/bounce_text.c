@@ -186,6 +186,7 @@ struct notes {
     int current;          // index in said, or -1
     struct bytes to;      // whom the report came to
     struct bytes sent_to; // whom the returned mail went to, by a line "To:"
+    bool copied;          // to others, too, by a line "Cc:"
 };
 
 static int find_said(const struct notes *n, struct bytes recipient)
@@ -255,6 +256,7 @@ static void take_line(struct notes *n, struct bytes text)
     read_line(text, &line);
     if (!n->sent_to.len && bytes_starts_nocase(text, BYTES("To:")))
         n->sent_to = bytes_skip(text, 3);
+    n->copied = n->copied || bytes_starts_nocase(text, BYTES("Cc:"));
     if (line.recipient.len && !is_nobody(n, line.recipient)) {
         start_recipient(n, &line);
         say(n, line.leads ? text : without_signs(line.rest));
@@ -320,9 +322,9 @@ static void add_from_headers(struct notes *n)
     struct bytes rest = bounce_parts_field(n->r->parts.header, "X-Failed-Recipients", n->r->arena);
     struct line line = {0};
     if (!rest.len)
-        rest = bounce_parts_field(n->r->parts.original, "To", n->r->arena);
-    if (!rest.len)
-        rest = n->sent_to;
+        rest = bounce_mail_sent_to(n->r);
+    if (!rest.len && !n->copied && !mail_header_count(n->r->parts.original, BYTES("To")))
+        rest = bounce_mail_only_address(n->sent_to);
     while (n->said_count < 64) {
         line.recipient = bounce_mail_find_address(rest, &rest);
         if (!line.recipient.len)

@@ -180,6 +180,19 @@ def test_several_recipients_of_one_return_path(world, count, form):
     assert all(not feedback(world, ident, r) for r in recipients[:-1])
 
 
+def test_who_is_not_named_is_not_guessed(world):
+    """The header of the returned mail has all to whom a shared return path belongs: it tells of none of them."""
+    ident = send(world, "guess1@example.org", "guess2@example.org")
+    local = tokens.local_part(tokens.key_of(world.relay), ident, 1, several=True)
+    for to, about in ((b"guess1@example.org, guess2@example.org", None), (b"guess2@example.org", "guess2@example.org")):
+        content = (b"From: fbl@isp.test\r\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n--b\r\n"
+                   b"Content-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\n\r\n--b\r\n"
+                   b"Content-Type: message/rfc822\r\n\r\nFrom: alice@client.test\r\nTo: " + to + b"\r\n\r\nHello\r\n--b--\r\n")
+        assert come_back(world, f"{local}@x.test", content).code == 250
+        named = [r for r in ("guess1@example.org", "guess2@example.org") if feedback(world, ident, r)]
+        assert named == ([about] if about else [])
+
+
 def test_what_the_sender_called_them_names_them_too(world):
     """ORCPT of one, where the report says nothing better; Final-Recipient before Original-Recipient."""
     with world.open("plain", "alice") as raw:
