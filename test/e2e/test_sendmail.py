@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 from lib.process import wait_until
-from lib.raw import Raw
+from lib.raw import FALSE_ENDS, Raw
 from lib.relay import BINARY
 from lib.world import world_fixture
 
@@ -99,6 +99,20 @@ def test_as_php_and_git_call_it(world):
 def test_lone_dot_ends_unless_told(world):
     assert sent(world, "bob@example.org", stdin="Subject: d\n\none\n.\ntwo\n").data.endswith(b"\r\none\r\n")
     assert sent(world, "-oi", "bob@example.org", stdin="Subject: d\n\none\n.\ntwo\n").data.endswith(b"\r\none\r\n.\r\ntwo\r\n")
+
+
+@pytest.mark.parametrize("sequence", FALSE_ENDS, ids=lambda s: repr(s)[2:-1])
+def test_a_false_end_in_a_file(world, sequence):
+    """sendmail -i: all of it is one message's text, whatever it looks like; or none of it goes."""
+    evil = b"MAIL FROM:<evil@ops.test>\r\nRCPT TO:<victim@example.org>\r\nDATA\r\nFrom: evil@ops.test\r\n\r\nsmuggled\r\n"
+    for end in (sequence, b"\r\n.\r\n"):
+        done = call("-v", "-i", "bob@example.org", stdin=b"Subject: x\n\na" + end + evil)
+        if done.returncode == 0:
+            got = world.arrived(done.out.split()[-1])
+            assert got.recipients == ["bob@example.org"] and got.data.count(b"MAIL FROM:") == 1 and b"smuggled" in got.data
+        else:
+            assert done.returncode == 65, done.err
+    assert not world.receiver.messages("victim@example.org")
 
 
 def test_from_is_made(world):

@@ -7,11 +7,12 @@ import itertools
 import pathlib
 import socket
 import ssl
+import subprocess
 import time
 
 import pytest
 from lib.process import wait_until
-from lib.raw import Closed, Raw
+from lib.raw import FALSE_ENDS, Closed, Raw
 from lib.world import MX, PASSWORD, PLAIN, world_fixture
 
 
@@ -32,10 +33,6 @@ world = world_fixture(config, fill)
 HEAD = b"From: alice@client.test\r\nTo: bob@example.org\r\nSubject: x\r\n\r\n"
 ENVELOPE = b"MAIL FROM:<alice@client.test>\r\nRCPT TO:<bob@example.org>\r\n"
 SMUGGLED = b"MAIL FROM:<evil@client.test>\r\nRCPT TO:<victim@example.org>\r\nDATA\r\nFrom: evil@client.test\r\n\r\nsmuggled\r\n"
-# Whatever some server somewhere has taken for the end of the data.
-FALSE_ENDS = [b"\n.\n", b"\n.\r", b"\r.\n", b"\r.\r", b"\n.\r\n", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b"\r\n\0.\r\n", b"\r\n.\0\r\n",
-              b"\r\n.\r\r\n", b"\r\r\n.\r\r\n", b"\n\n.\r\n", b"\r\n.\n\r\n", b"\r\n.\n.\r\n", b"\r\n .\r\n", b"\r\n.\t\r\n", b"\r\n.\x0b\r\n",
-              b"\r\n\xef\xbb\xbf.\r\n", b"\r\n. \r\n", b"\xe2\x80\xa8.\xe2\x80\xa8", b"\x85.\x85", b"=0D=0A.=0D=0A"]
 
 
 def splits(content, at, length):
@@ -421,3 +418,70 @@ def test_still_alive(world):
     with world.open("plain", "alice") as raw:
         raw.envelope("alice@client.test", "bob@example.org")
         assert raw.data(HEAD + b"x\r\n").code == 250
+
+
+# ---- more of D, F, G and M ---------------------------------------------------------------------------------------
+
+def test_d_no_renegotiation(world):
+    """A client of TLS 1.2 that asks for another handshake gets none; the session goes on, or ends."""
+    address, port = world.relay.listener("submissions")
+    command = ["openssl", "s_client", "-connect", f"{address}:{port}", "-tls1_2", "-legacy_renegotiation"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as client:
+        client.stdin.write("EHLO me\r\n")
+        client.stdin.flush()
+        heard = ""
+        while "220 " not in heard or "250 " not in heard:
+            heard += client.stdout.readline()
+        client.stdin.write("R\n")  # s_client's own command, at a line's start
+        client.stdin.flush()
+        try:
+            rest = client.communicate("QUIT\r\n", timeout=20)[0]
+        except subprocess.TimeoutExpired:
+            client.kill()
+            rest = client.communicate()[0]
+    assert "RENEGOTIATING" in rest and "no renegotiation" in rest, rest
+
+
+ODD = [b"\x0b", b"\x0c", b"\x00", b"\x7f", b"\x1b[31m", "\u2028".encode(), "\u0085".encode(), b"%0a", b"%0d%0aX-Evil: 1", b";reboot", b"|id", b"$(id)",
+       b"`id`", b"'--"]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda s: repr(s)[2:-1])
+def test_f_odd_bytes_in_commands(world, odd):
+    """Refused, or an address like any other: what goes out has it as it came, and no line more."""
+    with world.open("plain", "alice") as raw:
+        assert raw.ask(b"EHLO cli" + odd + b"ent.test").code in (250, 500, 501)
+        assert raw.ask(b"HELO cli" + odd + b"ent.test").code in (250, 500, 501)
+        raw.ehlo()
+        sender, recipient = b"al" + odd + b"ice@client.test", b"bo" + odd + b"b@example.org"
+        taken = [raw.ask(b"MAIL FROM:<" + sender + b">").code]
+        if taken[0] != 250:
+            raw.expect("MAIL FROM:<alice@client.test>", 250)
+        taken.append(raw.ask(b"RCPT TO:<" + recipient + b">").code)
+        raw.expect("RCPT TO:<bob@example.org>", 250)
+        assert set(taken) <= {250, 500, 501, 550, 553}, taken
+        if not odd.isascii() or any(byte < 32 or byte == 127 for byte in odd) or b" " in odd:
+            assert 250 not in taken, taken
+        ident = raw.data(HEAD + b"text\r\n").ident
+    got = world.arrived(ident)
+    header = got.data.partition(b"\r\n\r\n")[0]
+    assert not any(byte < 32 and byte not in b"\r\n\t" for byte in header) and header.isascii()
+    assert b"X-Evil" not in b"".join(line for line in header.split(b"\r\n") if line.startswith(b"X-"))
+    assert got.recipients == ([recipient.decode()] if taken[1] == 250 else []) + ["bob@example.org"]
+
+
+@pytest.mark.parametrize("junk", [b"\0" * 5000, bytes(range(256)) * 300, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 50000,
+                                  b"POST /v1/accounts HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"POST /v1/accounts HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n{",
+                                  b"POST /v1/accounts HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", b"GET /" + b"a" * 100000, b"\x16\x03\x01\x02\x00\x01"],
+                         ids=["NULs", "bytes", "fields", "negative", "huge", "chunk", "path", "TLS"])
+def test_m_junk_at_the_control_socket(world, junk):
+    pid = world.relay.relay_pid()
+    with socket.socket(socket.AF_UNIX) as one:
+        one.settimeout(5)
+        one.connect(world.relay.ready["control"])
+        with contextlib.suppress(OSError):
+            one.sendall(junk)
+            one.shutdown(socket.SHUT_WR)
+            while one.recv(65536):
+                pass
+    assert world.relay.cli("account", "list") and world.relay.relay_pid() == pid

@@ -11,6 +11,10 @@ import ssl
 from .process import PATIENCE_S
 
 QUEUED = "2.0.0 Ok: queued as "
+# Whatever some server somewhere has taken for the end of the data.
+FALSE_ENDS = [b"\n.\n", b"\n.\r", b"\r.\n", b"\r.\r", b"\n.\r\n", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b"\r\n\0.\r\n", b"\r\n.\0\r\n",
+              b"\r\n.\r\r\n", b"\r\r\n.\r\r\n", b"\n\n.\r\n", b"\r\n.\n\r\n", b"\r\n.\n.\r\n", b"\r\n .\r\n", b"\r\n.\t\r\n", b"\r\n.\x0b\r\n",
+              b"\r\n\xef\xbb\xbf.\r\n", b"\r\n. \r\n", b"\xe2\x80\xa8.\xe2\x80\xa8", b"\x85.\x85", b"=0D=0A.=0D=0A"]
 
 
 @dataclasses.dataclass
