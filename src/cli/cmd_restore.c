@@ -86,6 +86,29 @@ static bool is_mount(struct restore *r, const char *path)
            st.st_dev != above.st_dev;
 }
 
+static bool is_link(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
+// What a new folder can't take the place of.
+static int check_spool(struct restore *r, const char *path)
+{
+    if (is_link(path))
+        return cli_fail(CLI_DATA,
+                        "%s is a symbolic link, and restore puts a new folder in its place: "
+                        "set spool to the folder that it leads to",
+                        path);
+    if (is_mount(r, path))
+        return cli_fail(
+            CLI_DATA,
+            "%s is where a disk is mounted, and restore puts a new folder in its place: "
+            "set spool to a folder below it",
+            path);
+    return CLI_OK;
+}
+
 // Nothing that is there is ever overwritten, but what an earlier restore did not end.
 static int check_targets(struct restore *r)
 {
@@ -99,17 +122,14 @@ static int check_targets(struct restore *r)
                         r->there[ACCOUNTS] ? "spool/hold" : "accounts.db");
     if (control_ping(r->conf->control) != E_CLOSED)
         return cli_fail(CLI_TEMPORARY, "posthaste is running: stop it first");
+    int exit = check_spool(r, r->target[SPOOL]);
+    if (exit)
+        return exit;
     remove_remains(r);
     if (exists(r->target[ACCOUNTS]) || exists(events) || exists(r->target[SUPPRESSIONS]))
         return cli_fail(
             CLI_DATA, "%s has accounts, a suppression list or a history: restore needs a new state",
             r->conf->state.at);
-    if (is_mount(r, r->target[SPOOL]))
-        return cli_fail(
-            CLI_DATA,
-            "%s is where a disk is mounted, and restore puts a new folder in its place: "
-            "set spool to a folder below it",
-            r->target[SPOOL]);
     bool ignored;
     int e = exists(r->target[SPOOL]) ? cli_copy_make_empty(r->target[SPOOL], NULL, &ignored) : 0;
     return e ? cli_copy_fail(e, "cannot restore to", r->target[SPOOL]) : CLI_OK;

@@ -783,6 +783,31 @@ def test_backup_and_restore_by_links(make_relay, tmp_path):
     restored.run("restore", latest)
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["empty", "missing"])
+def test_restore_and_a_spool_that_is_a_link(make_relay, tmp_path, there):
+    """Nothing is put in the link's place, nor done at all, however often it is tried; the folder that it leads to may be named."""
+    relay = make_relay()
+    relay.run("backup", tmp_path / "copy")
+    relay.stop()
+    away, disk = tmp_path / "away", tmp_path / "disk"
+    for folder in (away, disk):
+        folder.mkdir()
+    if there:
+        (disk / "spool").mkdir()
+    (away / "spool").symlink_to(disk / "spool")
+    config = relay.config | {"spool": str(away / "spool"), "state": str(away / "state")}
+    restored = make_relay(config, start=False)
+    for _ in range(2):
+        refused = restored.run("restore", tmp_path / "copy", check=False)
+        assert refused.returncode == 65 and f"{away / 'spool'} is a symbolic link" in refused.stderr, refused.stderr
+        assert (away / "spool").readlink() == disk / "spool" and list(away.iterdir()) == [away / "spool"]
+        assert [[p.name for p in disk.iterdir()], list(disk.glob("*/*"))] == [["spool"] * there, []]
+    restored.write_config(config | {"spool": str(disk / "spool")})
+    restored.run("restore", tmp_path / "copy")
+    restored.write_config(config)
+    restored.start()
+
+
 def test_backup_and_restore(make_relay, receiver_, tmp_path):
     relay = make_relay({"retry": {"first": "1h", "max": "1h", "lifetime": "1d"}})
     relay.add_account("alice", domains=["client.test"])
