@@ -81,13 +81,22 @@ struct signing {
     struct buf canonical; // the header as it is hashed
 };
 
+// A field name may have any printable character but ':' (RFC 5322 3.6.8); in h= a ';' ended the tag.
+static bool is_other_list_field(struct bytes name)
+{
+    bool good = bytes_starts_nocase(name, BYTES("List-"));
+    for (size_t i = 0; i < name.len && good; i++)
+        good = ascii_is_alnum(name.at[i]) || name.at[i] == '-';
+    return good;
+}
+
 static unsigned row_of(struct bytes name)
 {
     for (unsigned i = 0; i < COUNT_OF(signed_fields); i++)
         if (name.len == signed_fields[i].len &&
             bytes_eq_nocase(name, bytes_of(signed_fields[i].name, signed_fields[i].len)))
             return i;
-    return bytes_starts_nocase(name, BYTES("List-")) ? ROW_OTHER_LIST : ROW_NONE;
+    return is_other_list_field(name) ? ROW_OTHER_LIST : ROW_NONE;
 }
 
 static int read_fields(struct signing *g, struct bytes header)

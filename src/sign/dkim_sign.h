@@ -14,7 +14,7 @@
 // What is signed: every field of the message that the table in dkim_sign.c names. The fields that
 // people read or reply to, Date, Message-ID, those that say how the body is built, and List-* are
 // over-signed: named once more than they occur, so that none can be added (RFC 6376 8.15). Of
-// repeated fields all are signed.
+// repeated fields all are signed. A List- field whose name has more than letters, digits and hyphens is not signed.
 //
 // Several signatures of one message do not cover each other: any order, each started on the same
 // block.

@@ -77,6 +77,9 @@ static void test_signed_fields(void **state)
          "Transfer-Encoding:List-Id:List-Unsubscribe:List-Unsubscribe:List-Unsubscribe-Post:List-"
          "Help:List-Subscribe:List-Post:List-Owner:List-Archive:List-New:List-New:List-New:List-"
          "Older:List-Older"},
+        {"From: a@b\r\nList-x;d=evil.example: 1\r\nList-a b: 2\r\nList-\xc3\xa4: 3\r\n",
+         "From:From:To:Cc:Subject:Date:Message-ID:Reply-To:MIME-Version:Content-Type:Content-"
+         "Transfer-Encoding:" OVER_LIST},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct buf field = {0}, h = {0};
