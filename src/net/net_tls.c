@@ -182,7 +182,8 @@ static void set_names(struct net_tls *t, const struct net_tls_client_params *par
     if (sys_addr_parse_ip(params->server_name, 0, &ip) != OK &&
         copy_name(params->server_name, text))
         SSL_set_tlsext_host_name(t->ssl, text);
-    SSL_set_hostflags(t->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    SSL_set_hostflags(t->ssl,
+                      X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
     t->checks_names = params->name_count > 0;
     for (size_t i = 0; i < params->name_count; i++)
         if (!add_name(t->ssl, params->names[i]))

@@ -230,6 +230,79 @@ static void verifies(void **state)
     }
 }
 
+// A certificate of the authority with this one name as it stands, NUL and all; as its CN instead if in_subject.
+static struct test_cert cert_with_name(struct bytes name, bool in_subject)
+{
+    struct test_cert c = test_cert_new("DNS:other.example", &authority, 10);
+    if (in_subject) {
+        X509_EXTENSION_free(X509_delete_ext(c.x509, 0));
+        X509_NAME *subject = X509_NAME_new();
+        assert_int_equal(X509_NAME_add_entry_by_txt(subject, "CN", V_ASN1_UTF8STRING,
+                                                    (const unsigned char *)name.at, (int)name.len,
+                                                    -1, 0),
+                         1);
+        X509_set_subject_name(c.x509, subject);
+        X509_NAME_free(subject);
+    } else {
+        GENERAL_NAMES *names = sk_GENERAL_NAME_new_null();
+        GENERAL_NAME *one = GENERAL_NAME_new();
+        ASN1_IA5STRING *text = ASN1_IA5STRING_new();
+        ASN1_STRING_set(text, name.at, (int)name.len);
+        GENERAL_NAME_set0_value(one, GEN_DNS, text);
+        sk_GENERAL_NAME_push(names, one);
+        assert_int_equal(
+            X509_add1_ext_i2d(c.x509, NID_subject_alt_name, names, 0, X509V3_ADD_REPLACE), 1);
+        GENERAL_NAMES_free(names);
+    }
+    assert_true(X509_sign(c.x509, authority.key, EVP_sha256()) > 0);
+    free(c.cert_pem);
+    BIO *bio = BIO_new(BIO_s_mem());
+    PEM_write_bio_X509(bio, c.x509);
+    c.cert_pem = test_pem_of(bio);
+    return c;
+}
+
+// RFC 9525 section 6.3: a wildcard is a whole label, the leftmost, and stands for one; the subject's CN is no name.
+static void g_abused_names(void **state)
+{
+    static const struct {
+        struct bytes name;
+        bool in_subject, passes;
+    } ROWS[] = {
+        {BYTES("mx.example.org"), false, true},
+        {BYTES("*.example.org"), false, true},
+        {BYTES("MX.Example.ORG"), false, true},
+        {BYTES("mx.example.org\0.evil.test"), false, false},
+        {BYTES("*"), false, false},
+        {BYTES("*.org"), false, false},
+        {BYTES("*.*.org"), false, false},
+        {BYTES("mx.*.org"), false, false},
+        {BYTES("m*.example.org"), false, false},
+        {BYTES("*x.example.org"), false, false},
+        {BYTES("*mx.example.org"), false, false},
+        {BYTES(".example.org"), false, false},
+        {BYTES("example.org"), false, false},
+        {BYTES("mx.example.org"), true, false},
+        {BYTES("mx.example.org\0.evil.test"), true, false},
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct test_cert cert = cert_with_name(ROWS[i].name, ROWS[i].in_subject);
+        struct net_tls_server *server = test_server(&cert);
+        struct net_tls_client *client = net_tls_client_new(trusted);
+        struct net_tls *s = net_tls_new_server(server),
+                       *c = client_for(client, &right_name, true, NULL);
+        shake(c, s);
+        if ((client_err == OK) != ROWS[i].passes)
+            fail_msg("%s (%zu bytes, %s): %s", ROWS[i].name.at, ROWS[i].name.len,
+                     ROWS[i].in_subject ? "CN" : "subjectAltName", err_text(client_err));
+        net_tls_free(c);
+        net_tls_free(s);
+        net_tls_server_free(server);
+        net_tls_client_free(client);
+        test_cert_done(&cert);
+    }
+}
+
 static char asked_for[64];
 
 static int keep_asked_name(SSL *ssl, int *alert, void *ctx)
@@ -609,6 +682,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(verifies),
+        cmocka_unit_test(g_abused_names),
         cmocka_unit_test(asks_for_a_name_but_no_address),
         cmocka_unit_test(carries_bytes),
         cmocka_unit_test(d_resumption),
