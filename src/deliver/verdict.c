@@ -100,6 +100,9 @@ static bool is_about_session(const struct smtp_outcome *outcome)
 struct verdict verdict_of_outcome(const struct smtp_outcome *outcome, bool final, bool dsn_offered,
                                   bool fresh)
 {
+    if (outcome->unsent) // by none, over no connection
+        return verdict_make(VERDICT_FAILED, 554, "5.5.4",
+                            BYTES("the envelope has what no command can carry"));
     if (!fresh && is_about_session(outcome))
         return verdict_make(VERDICT_UNTRIED, 0, "", BYTES_NONE);
     if (outcome->err == OK && outcome->reply)

@@ -142,6 +142,19 @@ static void test_outcomes(void **state)
     }
 }
 
+// What can't be said at all is tried no second time: not at once, over the next connection, and not later.
+static void test_unsent(void **state)
+{
+    (void)state;
+    struct smtp_outcome outcome = {.step = SMTP_STEP_MAIL, .err = E_SYNTAX, .unsent = true};
+    for (int fresh = 0; fresh <= 1; fresh++) {
+        struct verdict v = verdict_of_outcome(&outcome, false, false, fresh);
+        assert_int_equal(v.kind, VERDICT_FAILED);
+        assert_string_equal(v.enhanced, "5.5.4");
+        assert_false(v.remote);
+    }
+}
+
 // Whatever a server says: the worst a verdict does is to be cut.
 static void test_long_text(void **state)
 {
@@ -427,6 +440,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_classes_of_our_own),
     cmocka_unit_test(test_render_failures),
     cmocka_unit_test(test_outcomes),
+    cmocka_unit_test(test_unsent),
     cmocka_unit_test(test_long_text),
 };
 

@@ -564,23 +564,19 @@ void smtp_client_more(struct smtp_client *c, struct mono now)
 
 // What goes into a command line must not be able to end it; checked where it came from, and here
 // again.
-static bool is_clean(struct bytes s)
-{
-    return !bytes_has_control(s, NULL) && bytes_find(s, '>') < 0;
-}
-
 static bool is_clean_word(struct bytes s)
 {
-    return is_clean(s) && bytes_find(s, ' ') < 0;
+    return !bytes_has_control(s, NULL) && bytes_find(s, ' ') < 0;
 }
 
 // In a quoted local part ">" and blanks may stand: "a>b"@example.com.
 static bool is_clean_path(struct bytes s)
 {
     bool quoted = s.len > 0 && s.at[0] == '"';
-    return quoted ? !bytes_has_control(s, NULL) : is_clean_word(s);
+    return quoted ? !bytes_has_control(s, NULL) : is_clean_word(s) && bytes_find(s, '>') < 0;
 }
 
+// RFC 3461 section 4: in ENVID and ORCPT, which stand in no brackets, ">" is a character like others.
 static bool is_clean_transaction(const struct smtp_transaction *t)
 {
     bool clean = is_clean_path(t->reverse_path) && is_clean_word(t->envid);
@@ -627,7 +623,8 @@ void smtp_client_send(struct smtp_client *c, const struct smtp_transaction *t, s
     c->uses_bdat = wants_bdat(c, t);
     CHECK(t->body != BODY_BINARYMIME || c->uses_bdat); // RFC 3030 section 3, and law 5
     if (!is_clean_transaction(t)) {
-        settle_all(c, &(struct smtp_outcome){.step = SMTP_STEP_MAIL, .err = E_SYNTAX});
+        settle_all(c,
+                   &(struct smtp_outcome){.step = SMTP_STEP_MAIL, .err = E_SYNTAX, .unsent = true});
         c->needs_rset = c->begins_with_rset;
         end_transaction(c, true);
         return;

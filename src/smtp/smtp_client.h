@@ -128,6 +128,7 @@ struct smtp_outcome {
     enum smtp_step step;
     int err;
     const struct smtp_reply *reply; // valid until the handler returns; NULL: none
+    bool unsent; // E_SYNTAX, and the session is as it was: what was to be said fits into no command
 };
 
 // What on_line tells of: a command without its CRLF, a reply (code and text), or the octets of content that were sent.

@@ -35,6 +35,9 @@ enum {
     RANDOM = 65536, // SCRAM can be done; 'r' is the random octet
     BINDS = 131072, // TLS has a channel binding, tls-exporter
     UTF8_ORCPT = 262144,
+    ANGLES = 524288, // in ENVID and ORCPT
+    BAD_ENVID = 1048576,
+    BAD_ORCPT = 2097152,
 };
 
 struct row {
@@ -358,7 +361,30 @@ static const struct row rows[] = {
      2,
      "x\r\n",
      {HELLO, {"250 mx\r\n", ""}},
-     OPENED "0: MAIL FROM -1\n1: MAIL FROM -1\ndone 1\n"},
+     OPENED "0: MAIL FROM -1 unsent\n1: MAIL FROM -1 unsent\ndone 1\n"},
+    {"envelope id that would be two parameters",
+     BAD_ENVID,
+     1,
+     "x\r\n",
+     {HELLO, {"250-mx\r\n250 DSN\r\n", ""}},
+     OPENED "0: MAIL FROM -1 unsent\ndone 1\n"},
+    {"original recipient that would end its line",
+     BAD_ORCPT,
+     1,
+     "x\r\n",
+     {HELLO, {"250-mx\r\n250 DSN\r\n", ""}},
+     OPENED "0: MAIL FROM -1 unsent\ndone 1\n"},
+    {"angle brackets, which xtext may have", // RFC 3461 section 4
+     ANGLES,
+     1,
+     "x\r\n",
+     {HELLO,
+      {"250-mx\r\n250 DSN\r\n", "MAIL FROM:<a@b.c> RET=HDRS ENVID=<e>\r\n"},
+      {"250 m\r\n", "RCPT TO:<r0@d.e> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;<o@d.e>\r\n"},
+      {"250 r\r\n", "DATA\r\n"},
+      {"354 go\r\n", "x\r\n.\r\n"},
+      {"250 ok\r\n", ""}},
+     OPENED "0: end of content 0 250 ok\ndone 1\n"},
 
     {"lmtp",
      LMTP | NEVER_BDAT,
@@ -510,7 +536,8 @@ struct fixture {
 
 static void log_outcome(struct fixture *f, const struct smtp_outcome *outcome)
 {
-    buf_printf(&f->log, "%s %d", smtp_step_name(outcome->step), outcome->err);
+    buf_printf(&f->log, "%s %d%s", smtp_step_name(outcome->step), outcome->err,
+               outcome->unsent ? " unsent" : "");
     if (outcome->reply) {
         const struct smtp_reply *r = outcome->reply;
         buf_printf(&f->log, " %u", r->code);
@@ -629,15 +656,19 @@ static void setup(struct fixture *f, const struct row *row)
                  s & BAD_RCPT && i == 1 ? "r>\r\nDATA\r\n%u" : "r%u@d.e", i);
         f->rcpts[i].path = bytes_cstr(f->paths[i]);
         f->rcpts[i].notify = NOTIFY_SUCCESS | NOTIFY_DELAY;
-        f->rcpts[i].orcpt =
-            s & UTF8_ORCPT ? BYTES("utf-8;\xc3\xb6\\x{2B}x@d.e") : BYTES("rfc822;o@d.e");
+        f->rcpts[i].orcpt = s & UTF8_ORCPT  ? BYTES("utf-8;\xc3\xb6\\x{2B}x@d.e")
+                            : s & ANGLES    ? BYTES("rfc822;<o@d.e>")
+                            : s & BAD_ORCPT ? BYTES("rfc822;o@d.e\r\nDATA")
+                                            : BYTES("rfc822;o@d.e");
     }
     f->transaction = (struct smtp_transaction){
         .reverse_path = BYTES("a@b.c"),
         .body = s & BODY_8BIT ? BODY_8BITMIME : BODY_7BIT,
         .smtputf8 = s & UTF8,
         .ret = RET_HDRS,
-        .envid = BYTES("e+2Bv"),
+        .envid = s & ANGLES      ? BYTES("<e>")
+                 : s & BAD_ENVID ? BYTES("e SIZE=1")
+                                 : BYTES("e+2Bv"),
         .size = s & NO_SIZE ? 0 : strlen(row->content) - (s & SIZE_LIES ? 1 : 0),
         .rcpts = f->rcpts,
         .rcpts_count = row->rcpts,

@@ -329,15 +329,16 @@ def test_size(relay, dns, make_receiver):
     assert f"SIZE={len(got.data)}" in got.mail_parameters
 
 
-def test_dsn_parameters_are_passed_on(relay, dns, make_receiver):
+@pytest.mark.parametrize("envid,orcpt", [("abc+2Bd", "rfc822;Bob+40dsn.test"), ("<abc>", "rfc822;<Bob@dsn.test>")])
+def test_dsn_parameters_are_passed_on(relay, dns, make_receiver, envid, orcpt):
     knows = make_receiver(capabilities=["DSN"])
     dns.domain("dsn.test", knows)
-    ident = send(relay, "bob@dsn.test", mail_options=["RET=HDRS", "ENVID=abc+2Bd"],
-                 rcpt_options=["NOTIFY=SUCCESS,DELAY", "ORCPT=rfc822;Bob+40dsn.test"])
+    ident = send(relay, "bob@dsn.test", mail_options=["RET=HDRS", f"ENVID={envid}"],
+                 rcpt_options=["NOTIFY=SUCCESS,DELAY", f"ORCPT={orcpt}"])
     got = knows.wait_one("bob@dsn.test")
-    assert {"RET=HDRS", "ENVID=abc+2Bd"} <= set(got.mail_parameters)
+    assert {"RET=HDRS", f"ENVID={envid}"} <= set(got.mail_parameters)
     parameters = got.recipient_parameters["bob@dsn.test"]
-    assert "ORCPT=rfc822;Bob+40dsn.test" in parameters
+    assert f"ORCPT={orcpt}" in parameters
     assert [set(p[7:].split(",")) for p in parameters if p.startswith("NOTIFY=")] == [{"SUCCESS", "DELAY"}]
     relay.wait_state(ident, "delivered")
 
