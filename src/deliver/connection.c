@@ -38,6 +38,7 @@ struct connection {
     const struct target_address *address;
     struct bytes lane;
     bool tls_started, stopping, blocked, went_through;
+    bool opened_final;  // for a route that is local
     bool without_tls;   // may go with, but STARTTLS keeps failing there (deliver/tls_fallback.h)
     bool asked_for_tls; // then the server wanted it after all: this session is of no more use
 
@@ -478,6 +479,14 @@ static bool is_of_another_table(const struct connection *c, uint32_t route)
     return c->config.login.len && !route_get(c->deliver->snapshot->routes, route);
 }
 
+// Does the other side hold the mailboxes? Routes for one host, with recipients of ours or without, share a lane. A
+// route of an older table is taken for the one that the connection was opened for.
+static bool is_final(const struct connection *c, const struct queue_batch *batch)
+{
+    const struct route *route = route_get(c->deliver->snapshot->routes, batch->route);
+    return route ? route_is_local(route) : c->opened_final;
+}
+
 static void reroute(struct connection *c, struct queue_batch *batch)
 {
     batch_job_reroute(c->deliver, batch);
@@ -509,6 +518,7 @@ static void take_next(struct connection *c)
             break;
         }
         c->state = BUSY;
+        c->delivery.final = is_final(c, batch);
         delivery_start(&c->delivery, c->client, batch);
         break;
     case QUEUE_TAKE_IDLE:
@@ -704,9 +714,9 @@ void connection_start(struct deliver *d, const struct queue_work *work, const st
         .lmtp = target->kind == TARGET_LMTP,
         .random = random_bytes,
     };
+    c->opened_final = route_is_local(route);
     c->delivery = (struct delivery){.deliver = d,
                                     .dialogue = &c->dialogue,
-                                    .final = route_is_local(route),
                                     .lmtp = c->config.lmtp,
                                     .changed = on_delivery_changed};
     list_push_back(&d->connections, &c->item.link);

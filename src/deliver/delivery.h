@@ -32,10 +32,10 @@ struct delivery {
     // The connection's, for its whole life.
     struct deliver *deliver;
     struct dialogue *dialogue;
-    bool final;                                 // the other side holds the mailboxes
     bool lmtp;                                  // which answers the content once for each recipient
     void (*changed)(struct delivery *delivery); // the phase, or there is more to write
     // This batch's.
+    bool final; // the other side holds the mailboxes; set before delivery_start()
     enum delivery_phase phase;
     struct smtp_client *client; // borrowed; stays until the batch is decided, though it may end
     struct queue_batch *batch;

@@ -209,6 +209,26 @@ def test_delivered(make_relay, dns, box, tmp_path):
     assert block["Action"] == "delivered" and block["Status"] == "2.0.0" or block["Status"].startswith("2.")
 
 
+def test_delivered_and_relayed_at_one_host(make_relay, make_receiver, dns, box, tmp_path):
+    """Two routes to one host share its lane: what is final for the domain with recipients of ours is not for the other."""
+    host = make_receiver()
+    table = tmp_path / "recipients"
+    table.write_text("bob@own.test\n")
+    for domain in ("own.test", "other.test"):
+        dns.a(domain, "127.9.9.9")
+    via = f"smtp://{host.address}:{host.port}"
+    routes = [{"match": {"recipient": "own.test"}, "via": via, "recipients": str(table)},
+              {"match": {"recipient": "other.test"}, "via": via}, {"match": {}, "via": f"mx:{box.port}"}]
+    relay = sending_relay(make_relay, {"routes": routes})
+    for first, second in (("own", "other"), ("other", "own")):
+        for domain in (first, second):
+            ident = send(relay, f"bob@{domain}.test", rcpt_options=["NOTIFY=SUCCESS"])
+            relay.wait_state(ident, "delivered")
+    box.wait(4)
+    actions = {(b["Final-Recipient"], b["Action"]) for b in (Report(m.data).only() for m in box.messages())}
+    assert actions == {("rfc822; bob@own.test", "delivered"), ("rfc822; bob@other.test", "relayed")}
+
+
 def test_delayed_then_failed(make_relay, receiver_, box):
     """Told once of the delay, with the time until which it is tried; at the end of the lifetime, of the failure."""
     relay = sending_relay(make_relay, QUICK)
