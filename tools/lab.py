@@ -7,12 +7,14 @@ outlives the process that started it: children die with their parent.
 import collections
 import contextlib
 import ctypes
+import dataclasses
 import datetime
 import hashlib
 import http.client
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import threading
@@ -339,6 +341,14 @@ class Starving:
         return sums[-1] - sums[0] if sums else 0.0
 
 
+@dataclasses.dataclass
+class Crash:
+    at: float
+    over: float
+    recorded: dict = dataclasses.field(default_factory=dict)  # of what was taken just before: when that came to the journal
+    in_flight: int | None = None  # None: not counted
+
+
 class Books:
     """What was sent, acknowledged, refused and delivered, by (load id, recipient); crashes are told to it."""
     CLOCK_S = 0.1  # what the sink writes into its log may be late by that
@@ -346,7 +356,7 @@ class Books:
 
     def __init__(self, folder):
         self.folder, self.sent, self.crashes = pathlib.Path(folder), {}, []
-        self.in_flight_max = 0
+        self.logs = {}  # lines read, and up to which byte
         self.maildir, self.filed = None, {}  # a folder that is delivered to, too; what was read there
         self.pulse = Pulse(self.folder)
 
@@ -358,12 +368,23 @@ class Books:
         self.sent[load.name] = load.count
         return load
 
+    def lines(self, name):
+        """All of a log so far; whole lines only, as its writer may be in the middle of the last one."""
+        lines, offset = self.logs.get(name, ([], 0))
+        with contextlib.suppress(FileNotFoundError), open(self.folder / name, "rb") as log:
+            log.seek(offset)
+            new = log.read()
+            new = new[:new.rfind(b"\n") + 1]
+            lines += [json.loads(line) for line in new.decode(errors="replace").split("\n")[:-1]]
+            self.logs[name] = lines, offset + len(new)
+        return lines
+
     def read(self):
         self.acked = {(line["load_id"], recipient): line["sha256"]
-                      for line in json_lines(self.folder / "ids.jsonl") for recipient in line["recipients"]}
-        self.refused = {line["load_id"]: line["code"] for line in json_lines(self.folder / "refused.jsonl")}
+                      for line in self.lines("ids.jsonl") for recipient in line["recipients"]}
+        self.refused = {line["load_id"]: line["code"] for line in self.lines("refused.jsonl")}
         self.deliveries = collections.defaultdict(list)
-        for line in json_lines(self.folder / "sink.jsonl"):
+        for line in self.lines("sink.jsonl"):
             self.deliveries[line["id"], line["recipient"]].append(line)
         if self.maildir:
             self.read_maildir()
@@ -383,7 +404,7 @@ class Books:
 
     def accepted_at(self):
         """When each message was answered 250."""
-        return sorted(seconds_of(line["at"]) for line in json_lines(self.folder / "ids.jsonl"))
+        return sorted(seconds_of(line["at"]) for line in self.lines("ids.jsonl"))
 
     def missing(self):
         self.read()
@@ -391,7 +412,33 @@ class Books:
 
     def crashed(self, at, over=None):
         """It began at `at`; from `over` on nothing ran any more."""
-        self.crashes.append((at, over or at))
+        self.crashes.append(Crash(at, over or at))
+
+    def taken(self, crash):
+        """What the receiver took while an outcome of it may have been on its way to the disk: {(load id, recipient): when}."""
+        taken, began = {}, crash.at - self.window(crash.at)
+        for line in reversed(self.lines("sink.jsonl")):
+            at = seconds_of(line["at"])
+            if at < began - 1:
+                break
+            if began <= at <= crash.over + self.CLOCK_S:
+                taken[line["id"], line["recipient"]] = at
+        return taken
+
+    def in_flight(self, read_journal):
+        """How many recipients the receiver took and the last crash left without an outcome in the journal. read_journal(since) gives
+        ({load id: message id}, {(message id, number of the recipient): when it was delivered})."""
+        crash = self.crashes[-1]
+        taken = self.taken(crash)
+        named, delivered = read_journal(crash.at - self.window(crash.at))
+        named.update((line["load_id"], line["id"]) for line in self.lines("ids.jsonl") if "id" in line)
+        for load_id, recipient in taken:
+            number = re.match(r"user(\d+)@", recipient)  # so `load` names several, from 0 on
+            key = named.get(load_id), int(number[1]) + 1 if number else 1
+            if key in delivered:
+                crash.recorded[load_id, recipient] = delivered[key]
+        crash.in_flight = sum(crash.recorded.get(key, crash.over + 1) > crash.over for key in taken)
+        return crash.in_flight
 
     def was_sent(self, load_id):
         name, _, number = load_id.rpartition("-")
@@ -405,34 +452,39 @@ class Books:
         ghosts = [i for i in self.deliveries if i[0] in self.refused or not self.was_sent(i[0])]
         changed = [i for i, sha in self.acked.items() if any(d["sha256"] != sha for d in self.deliveries.get(i, ()))]
         dup, unexplained, age = 0, [], 0.0
-        windows = [(at, over, self.window(at)) for at, over in self.crashes]
+        windows = [(crash, self.window(crash.at)) for crash in self.crashes]
         for key, copies in self.deliveries.items():
             times = sorted(seconds_of(c["at"]) for c in copies) if len(copies) > 1 else []
             dup += len(copies) - 1
             for first, second in zip(times, times[1:]):
-                ages = [at - first for at, over, window in windows
-                        if at - window <= first <= over + self.CLOCK_S and second >= at - self.CLOCK_S]
+                ages = [crash.at - first for crash, window in windows if self.excuses(crash, window, key, first, second)]
                 age = max([age, *ages])
                 if not ages:
-                    unexplained.append((*key, self.when(first, second)))
-        self.count_in_flight(windows)
+                    unexplained.append((*key, self.when(key, first, second)))
         for what, which in (("LOST", lost), ("GHOST", ghosts), ("CHANGED", changed),
                             ("DUP not in flight at a crash", unexplained)):
             if which:
                 troubles.append(f"{what} {len(which)}: {' '.join(map('/'.join, which[:10]))}")
         return {"acked": len(self.acked), "refused": len(self.refused), "delivered": len(self.deliveries),
-                "lost": len(lost), "dup": dup, "ghost": len(ghosts), "in_flight_max": self.in_flight_max,
+                "lost": len(lost), "dup": dup, "ghost": len(ghosts), "in_flight_max": self.in_flight_max(windows),
                 "dup_age_ms_max": round(1000 * age)}, troubles
 
-    def when(self, first, second):
-        """A duplicate's two times, seen from the crash that is nearest to the first."""
-        at, over = min(self.crashes, key=lambda crash: abs(crash[0] - first), default=(first, first))
-        return f"{first - at:+.3f}s,{second - at:+.3f}s,over{over - at:+.3f}s,window{self.window(at):.3f}s"
+    def excuses(self, crash, window, key, first, second):
+        """It was in flight at the crash, as far as time tells, and no outcome was in the journal before it came again."""
+        return (crash.at - window <= first <= crash.over + self.CLOCK_S and second >= crash.at - self.CLOCK_S and
+                crash.recorded.get(key, second) >= second - self.CLOCK_S)
 
-    def count_in_flight(self, windows):
-        """The most recipients that the sink took in the window before a crash."""
+    def when(self, key, first, second):
+        """A duplicate's two times, seen from the crash that is nearest to the first."""
+        crash = min(self.crashes, key=lambda crash: abs(crash.at - first), default=Crash(first, first))
+        recorded = f",recorded{crash.recorded[key] - crash.at:+.3f}s" if key in crash.recorded else ""
+        return (f"{first - crash.at:+.3f}s,{second - crash.at:+.3f}s,over{crash.over - crash.at:+.3f}s,"
+                f"window{self.window(crash.at):.3f}s{recorded}")
+
+    def in_flight_max(self, windows):
+        """Of a crash that nobody counted at, all that the sink took in the window before it."""
         if not windows:
-            return
+            return 0
         times = sorted(seconds_of(d["at"]) for copies in self.deliveries.values() for d in copies)
-        for at, over, window in windows:
-            self.in_flight_max = max(self.in_flight_max, sum(at - window <= t <= over for t in times))
+        return max(sum(crash.at - window <= t <= crash.over for t in times) if crash.in_flight is None else crash.in_flight
+                   for crash, window in windows)

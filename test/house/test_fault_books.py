@@ -17,15 +17,17 @@ def line(ident, at, sha="x"):
     return json.dumps({"id": ident, "recipient": "r", "sha256": sha, "at": when.replace("+00:00", "Z")}) + "\n"
 
 
-def judge(tmp_path, deliveries, acked=("l-0",), refused=()):
+def judge(tmp_path, deliveries, acked=("l-0",), refused=(), recorded=None):
     (tmp_path / "sink.jsonl").write_text("".join(line(*one) for one in deliveries))
     (tmp_path / "ids.jsonl").write_text("".join(
-        json.dumps({"load_id": ident, "recipients": ["r"], "sha256": "x"}) + "\n" for ident in acked))
+        json.dumps({"load_id": ident, "id": ident.upper(), "recipients": ["r"], "sha256": "x"}) + "\n" for ident in acked))
     (tmp_path / "refused.jsonl").write_text("".join(json.dumps({"load_id": ident, "code": 452}) + "\n" for ident in refused))
     books = lab.Books(tmp_path)
     books.pulse.slowest = lambda at: 0.0
     books.sent["l"] = 5
     books.crashed(BEGAN, OVER)
+    if recorded is not None:
+        books.in_flight(lambda since: ({}, recorded))
     return books.judge()
 
 
@@ -48,6 +50,16 @@ def test_twice(tmp_path):
         numbers, troubles = judge(tmp_path, [("l-0", first), ("l-0", second)])
         assert numbers["dup"] == 1 and bool(troubles) != excused, (first, second)
         assert excused or "DUP not in flight at a crash 1: l-0/r/" in troubles[0]
+
+
+def test_twice_though_recorded(tmp_path):
+    """What the journal had as delivered was not in flight: it is not counted, and may not come again."""
+    twice = [("l-0", BEGAN - 0.2), ("l-0", OVER + 1), ("l-1", BEGAN - 0.1), ("l-2", BEGAN - 0.1)]
+    for when, in_flight, excused in ((BEGAN - 0.19, 2, False), (OVER + 1.001, 3, True), (None, 3, True)):
+        recorded = {("L-0", 1): when} if when else {}
+        numbers, troubles = judge(tmp_path, twice, acked=["l-0", "l-1"], recorded=recorded)
+        assert numbers["in_flight_max"] == in_flight and bool(troubles) != excused, when
+        assert excused or "recorded-0.190s" in troubles[0]
 
 
 def test_a_maildir_is_delivered_to(tmp_path):

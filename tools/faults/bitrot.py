@@ -12,18 +12,17 @@ import json
 import re
 import shutil
 import sqlite3
-import struct
 import subprocess
 import time
 
 import lab
+from faults import journal
+from faults.journal import BLOCK, HEAD, MESSAGE, OUTCOME
 from faults.trial import say
 from lab import Trouble
 
 FLIPS_A_ROUND = 10
 DRAIN_S, TELL_S = 60, 10
-BLOCK, HEAD = 4096, 64
-MESSAGE, OUTCOME = 1, 2
 SUPPRESSED = 2000
 MAGIC_BYTES = 16  # at the beginning of a database: it is none if they are hit
 CRASH = re.compile(r"CHECK|Sanitizer|runtime error|the relay process ended|Segmentation|AddressSan")
@@ -33,19 +32,7 @@ class Segment:
     """Where the records of a segment file are."""
 
     def __init__(self, path):
-        self.path, self.records = path, []
-        data = path.read_bytes()
-        at = 2 * BLOCK
-        while (at := data.find(b"PHR1", at)) != -1:
-            if at % 16 == 0:
-                kind, = struct.unpack_from("<B", data, at + 4)
-                meta, content = struct.unpack_from("<II", data, at + 32)
-                end = at + (HEAD + meta + content + 15) // 16 * 16
-                if kind in (MESSAGE, OUTCOME, 3, 4) and end <= len(data):
-                    self.records.append((at, end, kind))
-                    at = end
-                    continue
-            at += 4
+        self.path, self.records = path, list(journal.records(path.read_bytes()))
         self.end = max([end for _, end, _ in self.records], default=0)
 
     def hit(self, first, last):

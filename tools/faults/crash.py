@@ -39,11 +39,12 @@ def run_kill(trial):
         if relay_only:
             back = answered_after(trial, began)
         reports = [trial.finish(load, stop=True) for load in loads]
+        in_flight = trial.in_flight()
         if not relay_only:
             trial.start()
             back = trial.answered(time.time() - trial.ready[-1])
         say(f"kill {number + 1}/{trial.rounds}: {'relay' if relay_only else 'all'}, "
-            f"{sum(r['accepted'] for r in reports)} accepted, back in {back:.2f} s")
+            f"{sum(r['accepted'] for r in reports)} accepted, {in_flight} in flight, back in {back:.2f} s")
     trial.drain()
     trial.check_pauses(READY_S)
 
@@ -97,7 +98,7 @@ def call_round(trial, number, kind):
     on = injection.reached(k) if died else ""
     where = f"on {pathlib.Path(on).relative_to(trial.data)}" if on.startswith(f"{trial.data}/") else f"on {on}"
     say(f"calls {number + 1}/{trial.rounds}: {kind} number {k}: {f'killed {where}' if died else 'no such call, killed by hand'}, "
-        f"{sum(r['accepted'] for r in reports)} accepted, back in {back:.2f} s")
+        f"{sum(r['accepted'] for r in reports)} accepted, {trial.in_flight()} in flight, back in {back:.2f} s")
     # A write to what is no peer is no send.
     return bool(on) and (kind != "send" or on.startswith("socket"))
 
@@ -129,12 +130,12 @@ def run_power(trial):
         remount(trial)
         number += 1
         accepted, refused = (sum(r[key] for r in reports) for key in ("accepted", "refused"))
-        say(f"power {number}/{trial.rounds}: {accepted} accepted")
+        say(f"power {number}/{trial.rounds}: {accepted} accepted, {trial.in_flight(power_cut=True)} in flight")
         refusing += refused > accepted
         if trial.random.random() < 0.25 and number < trial.rounds:
             cut_recovery(trial)
             number += 1
-            say(f"power {number}/{trial.rounds}: cut again while it recovers")
+            say(f"power {number}/{trial.rounds}: cut again while it recovers, {trial.in_flight(power_cut=True)} in flight")
     if not trial.peer:
         trial.facts["cut_while_compacting"] = compacting
         check_cuts(trial, number, refusing, compacting)

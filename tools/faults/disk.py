@@ -39,6 +39,7 @@ def run_eio(trial):
     check_codes(trial)
     trial.drain()
     trial.books.crashed(*trial.service.kill())
+    say(f"eio: all out, killed, {trial.in_flight()} in flight")
     trial.start()
     trial.drain()
 
@@ -58,11 +59,12 @@ def failing_round(trial, case, n):
         trial.books.crashed(*trial.service.kill())
     injection.stop()
     hit = injection.hits()
+    killed = f", killed, {trial.in_flight()} in flight" if crash else ""
     if crash:
         trial.start()
     trial.probe(name, 5)
     accepted, refused = (sum(r[key] for r in reports) for key in ("accepted", "refused"))
-    say(f"eio {case.call} {case.error} n={n}: {hit} failed, {accepted} accepted, {refused} refused{', killed' if crash else ''}")
+    say(f"eio {case.call} {case.error} n={n}: {hit} failed, {accepted} accepted, {refused} refused{killed}")
     return hit, reports
 
 
@@ -173,11 +175,13 @@ def full_then_killed(trial, number, ballast):
         time.sleep(min(10, max(end - time.monotonic(), 0)))
     trial.books.crashed(*trial.service.kill())
     report = trial.finish(load, stop=True)
+    in_flight = trial.in_flight()
     trial.start()
     trial.drain()
     ballast.unlink()
     trial.probe(f"k{number}", 10)
-    say(f"full {number + 1}/{trial.rounds}: then killed: {report['accepted']} accepted, {report['refused']} refused")
+    say(f"full {number + 1}/{trial.rounds}: then killed: {report['accepted']} accepted, {report['refused']} refused, "
+        f"{in_flight} in flight")
 
 
 def own_disk_full(trial, number):

@@ -16,7 +16,7 @@ import subprocess
 import time
 
 import lab
-from faults import peer
+from faults import journal, peer
 from lab import Trouble
 
 DRAIN_S, HURRY_S = 60, 10
@@ -110,6 +110,12 @@ class Trial:
     def late(self, window_s):
         """Seconds that what is timed is to be forgiven: three times what a small write was late at worst."""
         return 3 * self.books.pulse.slowest(time.time(), window_s)
+
+    def in_flight(self, power_cut=False):
+        """At the last crash, as the journal has it; for a peer, which keeps it elsewhere, all that was taken just before."""
+        def read(since):
+            return ({}, {}) if self.peer else journal.read(self.data / "spool" / "segments", 0 if power_cut else since)
+        return self.books.in_flight(read)
 
     def watch(self):
         """What paused() tells needs somebody who looks all the time."""
