@@ -3,7 +3,9 @@
 // The history over a real spool and real files: days that alternate, pages, restarts, finding, forgetting; a history
 // that was lost, a power cut.
 #include <dirent.h>
+#include <semaphore.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -606,16 +608,34 @@ static void note_flush(int fd)
         synced_bytes = pread(fd, synced, sizeof synced, 0);
 }
 
+// The next flush of a day's file (not of its log) takes until somebody says so.
+static atomic_bool hang;
+static sem_t hanging, go_on;
+
+static void hang_flush(int fd)
+{
+    char link[32], path[160];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    if (n < 3 || strcmp(path + n - 3, ".db") != 0 || !atomic_exchange(&hang, false))
+        return;
+    sem_post(&hanging);
+    test_wait(&go_on);
+}
+
 // In place of the C library's, for SQLite too.
 int fdatasync(int fd)
 {
     note_flush(fd);
+    hang_flush(fd);
     return (int)syscall(SYS_fdatasync, fd);
 }
 
 int fsync(int fd)
 {
     note_flush(fd);
+    hang_flush(fd);
     return (int)syscall(SYS_fsync, fd);
 }
 
@@ -674,6 +694,37 @@ static void test_power_cut_at_a_day_change(void **state)
     read_all(10, t);
     assert_number("events", t->count, 3);
     free(t);
+}
+
+// As soon as it has caught up, the history flushes what it has copied, which may take long. Nobody's commit waits.
+static void test_a_slow_flush_holds_up_no_commit(void **state)
+{
+    (void)state;
+    struct wall now = {time(NULL) * SECOND};
+    sem_init(&hanging, 0, 0);
+    sem_init(&go_on, 0, 0);
+    accept(1, now, 1);
+    wait_for_all();
+    close_all();
+    struct spool_options options = {.directory = spool_path, .followers = 1};
+    assert_int_equal(spool_open(&options, NULL, &spool), OK);
+    spool_start(spool);
+    client = sys_loop_start("client");
+    accept(2, now, 1);
+    atomic_store(&hang, true);
+    assert_int_equal(history_start(bytes_cstr(state_path), spool, KEEP_MS, 0, &history), OK);
+    assert_true(test_wait(&hanging));
+    int64_t before = now_ms();
+    struct commit c = {.frame = spool_frame_new(SPOOL_OUTCOME)};
+    spool_frame_add_note(c.frame, BYTES("k"), BYTES("v"));
+    sem_init(&c.done, 0, 0);
+    test_on_loop(client, start_commit, &c);
+    while (sem_trywait(&c.done) != 0 && now_ms() - before < 5000)
+        usleep(1000);
+    bool late = now_ms() - before >= 5000;
+    sem_post(&go_on);
+    assert_true(!late || test_wait(&c.done));
+    assert_false(late);
 }
 
 static void test_find(void **state)
@@ -964,6 +1015,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_other_spool, setup, teardown),
     cmocka_unit_test_setup_teardown(test_lost_and_compacted, setup, teardown),
     cmocka_unit_test_setup_teardown(test_power_cut_at_a_day_change, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_a_slow_flush_holds_up_no_commit, setup, teardown),
     cmocka_unit_test_setup_teardown(test_find, setup, teardown),
     cmocka_unit_test_setup_teardown(test_search_after_a_restart, setup, teardown),
     cmocka_unit_test_setup_teardown(test_blocks, setup, teardown),

@@ -50,6 +50,7 @@ static void watch(struct spool_follow *f)
     if (!f->watching)
         spool_watch(f->reader, &f->watch);
     f->watching = true;
+    sys_hand_over(); // this loop may block now, and until the spool is woken no other's post to it wakes it
     if (!f->caught_up) // what waits since the last run, perhaps a short one, can go from the journal now
         sys_timer_set(&f->checkpoint, sys_mono());
     f->caught_up = true;

@@ -216,6 +216,7 @@ static void on_turn_end(struct sys_turn_end *end)
 {
     struct suppress *s = container_of(end, struct suppress, turn_end);
     struct wall now = sys_wall();
+    sys_hand_over(); // what was answered in this turn; this loop blocks now
     int err = suppress_list_begin(s->list);
     list_each(link, &s->changes)
     {
@@ -292,6 +293,7 @@ static void on_command(struct sys_task *task)
     struct json_object *result = NULL;
     struct buf error = {0};
     c->op.now = sys_wall();
+    sys_hand_over();
     int err = suppress_list_apply(c->suppress->list, &c->op, &result, &error);
     suppress_note_counts(c->suppress);
     c->done(c->ctx, err, result, buf_bytes(&error));
@@ -344,6 +346,7 @@ static void end_copy(struct copy *c, int err)
 static void on_copy_next(struct sys_timer *timer)
 {
     struct copy *c = container_of(timer, struct copy, next);
+    sys_hand_over();
     int err = suppress_copy_step(c->copy, COPY_PAGES);
     if (err == E_AGAIN)
         sys_timer_set(&c->next, sys_mono()); // others first
@@ -381,6 +384,7 @@ static void on_load(struct sys_timer *timer)
 {
     struct suppress *s = container_of(timer, struct suppress, load);
     bool all;
+    sys_hand_over();
     int err = suppress_list_load(s->list, LOAD_SLICE, &all);
     if (err)
         log_error("suppression list not loaded yet, trying again", LOG_ERR(err));
@@ -398,6 +402,7 @@ static void on_sweep(struct sys_timer *timer)
 {
     struct suppress *s = container_of(timer, struct suppress, sweep);
     uint32_t removed = 0;
+    sys_hand_over();
     int err = suppress_list_begin(s->list);
     if (!err)
         err = suppress_list_expire(s->list, sys_wall(), SWEEP_SLICE, &removed);

@@ -38,7 +38,8 @@ void sys_loop_stop(struct sys_loop *loop);
 // their order. May be called from any thread.
 void sys_post(struct sys_loop *to, struct sys_task *task);
 // What this loop has posted wakes the others, and what it has logged is written, at the end of its
-// turn; before it blocks for long: now. On threads without a loop there is nothing to do.
+// turn; before it blocks for long: now. Until then no other's post wakes them either. On threads without a loop there
+// is nothing to do.
 void sys_hand_over(void);
 // This thread does little at a time, and many wait for it: asks the kernel to run it soon after it
 // wakes, for short turns. A hint; kernels before 6.12 take no notice of it.
