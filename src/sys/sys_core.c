@@ -21,18 +21,19 @@ struct mono sys_core_next_timer(const struct sys_core *core)
     return first ? (struct mono){first->key} : MONO_NEVER;
 }
 
-// A timer that fires and sets itself for "now" again must not keep the turn for ever: at most as
-// many fire as were set when we began.
+// What is set meanwhile is set for `now` at the earliest, so it comes behind all that was due when we began.
 void sys_core_run_timers(struct sys_core *core, struct mono now)
 {
-    for (size_t left = core->timers.count; left > 0; left--) {
-        struct heap_node *first = heap_first(&core->timers);
-        if (!first || first->key > now.us)
-            return;
+    uint32_t end = core->timers.next_order;
+    struct heap_node *first;
+    core->firing_us = now.us;
+    while ((first = heap_first(&core->timers)) != NULL && first->key <= now.us &&
+           (int32_t)(first->order - end) < 0) {
         struct sys_timer *timer = container_of(first, struct sys_timer, node);
         heap_remove(&core->timers, first);
         timer->fire(timer);
     }
+    core->firing_us = 0;
 }
 
 static void run_round(struct sys_core *core)
@@ -66,7 +67,8 @@ void sys_timer_set(struct sys_timer *timer, struct mono at)
     struct sys_loop *self = sys_loop_self();
     CHECK(!sys_timer_is_set(timer) || timer->loop == self);
     timer->loop = self;
-    heap_move(&sys_core_of(self)->timers, &timer->node, at.us);
+    struct sys_core *core = sys_core_of(self);
+    heap_move(&core->timers, &timer->node, at.us > core->firing_us ? at.us : core->firing_us);
 }
 
 void sys_timer_stop(struct sys_timer *timer)

@@ -14,6 +14,7 @@
 struct sys_core {
     struct heap timers;
     struct list turn_ends;
+    int64_t firing_us; // timers are being fired, those due at this time; else 0
 };
 
 // By the implementation: the core inside its loop.
@@ -23,7 +24,8 @@ void sys_core_init(struct sys_core *core);
 void sys_core_done(struct sys_core *core);
 // When the next timer is due; MONO_NEVER if none is set.
 struct mono sys_core_next_timer(const struct sys_core *core);
-// Fires what is due at `now`; timers set meanwhile wait for the next call, even if due.
+// Fires what is due at `now`; timers set meanwhile wait for the next call, even if due, and keep none waiting that
+// was due before.
 void sys_core_run_timers(struct sys_core *core, struct mono now);
 // Runs the hooks asked for. True if some remain (asked for again too often): the turn must not
 // block then.

@@ -211,6 +211,56 @@ static void timer_always_due(void **state)
     sys_loop_stop(loop);
 }
 
+// What is set while timers fire waits for the next turn, for whenever it is set, and is no reason to keep
+// others waiting for ever.
+static struct mono fired_at[2];
+static int fired_times[2];
+static bool fired_twice;
+static struct sys_timer pushy, plain, later[20];
+
+static void set_again(int which, struct sys_timer *timer, struct mono at)
+{
+    fired_twice |= fired_at[which].us == sys_mono().us; // which is one time for the whole turn
+    fired_at[which] = sys_mono();
+    if (++fired_times[which] == 10)
+        sem_post(&refired_enough);
+    sys_timer_set(timer, at);
+}
+
+static void refire_long_ago(struct sys_timer *timer)
+{
+    set_again(0, timer, (struct mono){1});
+}
+
+static void refire_now(struct sys_timer *timer)
+{
+    set_again(1, timer, sys_mono());
+}
+
+static void set_two_refiring(void *ctx)
+{
+    (void)ctx;
+    pushy.fire = refire_long_ago;
+    plain.fire = refire_now;
+    sys_timer_set(&pushy, sys_mono());
+    sys_timer_set(&plain, sys_mono());
+    for (size_t i = 0; i < COUNT_OF(later); i++)
+        sys_timer_set(&later[i], mono_add_ms(sys_mono(), 3600000));
+}
+
+static void timers_fire_once_a_turn(void **state)
+{
+    struct sys_loop *loop = sys_loop_start("once");
+    sem_init(&refired_enough, 0, 0);
+    test_on_loop(loop, set_two_refiring, NULL);
+    bool both = test_wait(&refired_enough) && test_wait(&refired_enough);
+    test_on_loop(loop, stop_timer, &pushy);
+    test_on_loop(loop, stop_timer, &plain);
+    sys_loop_stop(loop);
+    assert_true(both);
+    assert_false(fired_twice);
+}
+
 // ---- turn ends --------------------------------------------------------------------------------
 
 struct hook {
@@ -445,6 +495,7 @@ int main(void)
         cmocka_unit_test(posts_to_a_stopping_loop),
         cmocka_unit_test(many_timers),
         cmocka_unit_test(timer_always_due),
+        cmocka_unit_test(timers_fire_once_a_turn),
         cmocka_unit_test(turn_ends),
         cmocka_unit_test(clocks_once_a_turn),
         cmocka_unit_test(offload_and_stop),
