@@ -7,8 +7,9 @@
 // A file that is damaged is moved out of the way, and what the journal still holds of its records is copied again.
 //
 // A history that begins in the middle of a journal (its folder was lost, or the spool is a restored backup), or that
-// fell behind, lacks acceptances of messages that are still live. Of these compaction has made copies, so copies of
-// what was accepted before `since`, the first record read without a gap from there on, are copied too.
+// fell behind, or whose file of a past day was damaged, lacks acceptances of messages that are still live. Of these
+// compaction makes copies, so copies of what was accepted before `since`, the first record read without a gap from there
+// on, are copied too.
 #include "event/history.h"
 
 #include <dirent.h>
@@ -405,6 +406,21 @@ static void index_again(struct history *h, const char *day)
     log_error("index of the history damaged, made again", LOG_CSTR("day", day), LOG_ERR(err));
 }
 
+// A day that is over: what it had of live messages comes back with the copies that compaction makes from now on. That is
+// noted at once where a file is open, else with the next record.
+static void give_up_past_day(struct history *h, const char *day)
+{
+    set_day_aside(h, day, E_DAMAGED);
+    set_since(h, h->progress.sequence + 1);
+    if (!h->day[0])
+        return;
+    int err = history_file_begin(&h->file);
+    if (!err)
+        err = commit(h, h->progress.sequence);
+    if (err)
+        log_warn("history: not noted that a day's records are missing", LOG_ERR(err));
+}
+
 static void on_damage(struct sys_task *task)
 {
     struct history *h = container_of(task, struct history, damage);
@@ -417,7 +433,7 @@ static void on_damage(struct sys_task *task)
     else if (strcmp(h->day, h->damaged_day) == 0)
         spool_follow_start_over(&h->follow, E_DAMAGED);
     else if (access(path, F_OK) == 0)
-        set_day_aside(h, h->damaged_day, E_DAMAGED);
+        give_up_past_day(h, h->damaged_day);
     atomic_store(&h->damage_told, false);
 }
 

@@ -5,7 +5,8 @@
 // The writer has a loop of its own and blocks on nothing but its disk. It stores the sequence number it has come
 // to in the same transaction as the rows, so that after a crash it goes on exactly there; the journal keeps
 // segments until they are copied. A day's file is STATE/events/YYYYMMDD.db; forgetting is an unlink. Whatever
-// became of these files, every live message is in the history again once the journal has been read.
+// became of these files, every live message is in the history again once the journal has been read; where a past day's
+// was damaged, once compaction has copied it on.
 //
 // Thread: start and stop outside the loops; questions on any thread that may block (the API's, the disk pool's).
 #pragma once

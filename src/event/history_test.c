@@ -958,6 +958,68 @@ static void test_damaged_today(void **state)
     free(t);
 }
 
+static void open_small(void)
+{
+    struct spool_options options = {
+        .directory = spool_path, .segment_bytes = SPOOL_SEGMENT_BYTES_MIN, .followers = 1};
+    assert_int_equal(spool_open(&options, NULL, &spool), OK);
+    spool_start(spool);
+    assert_int_equal(history_start(bytes_cstr(state_path), spool, KEEP_MS, 0, &history), OK);
+    client = sys_loop_start("client");
+}
+
+// One that is over is moved out of the way when a question finds it damaged; what is still live is in the history again
+// once it has been copied on, over restarts too, and once only. That of other days is told once, as before.
+static void test_damaged_past_day(void **state)
+{
+    (void)state;
+    struct telling *t = mem_new(sizeof *t);
+    struct history_reader reader = {t, on_message, on_event};
+    struct wall before = wall_add_ms(midnight, -10);
+    char day[16], path[160];
+    time_t seconds = (time_t)(before.us / SECOND);
+    strftime(day, sizeof day, "%Y%m%d", gmtime(&seconds));
+    close_all();
+    open_small();
+    struct message_id id = accept(1, before, 2), other = accept(2, midnight, 2);
+    uint64_t first = find_oldest();
+    happen(id, 1, midnight, RECIPIENT_DELIVERED, SPOOL_EVENT_DELIVERED);
+    wait_for_all();
+    snprintf(path, sizeof path, "%s/events/%s.db", state_path, day);
+    FILE *f = fopen(path, "r+e");
+    assert_non_null(f);
+    fputs("no database", f);
+    fclose(f);
+    log_capture(swallow, NULL);
+    assert_int_equal(history_show(history, id, &reader), E_NOT_FOUND);
+    snprintf(path, sizeof path, "%s/events/%s.damaged1", state_path, day);
+    for (int i = 0; i < 10000 && access(path, F_OK) != 0; i++)
+        usleep(1000);
+    assert_int_equal(access(path, F_OK), 0);
+    uint32_t n = 3;
+    for (int round = 0; round < 20 && find_oldest() <= first; round++) {
+        wait_for_all();
+        close_all();
+        open_small();
+        wait_for_all();
+        for (int i = 0; i < 30; i++, n++)
+            happen(accept_sized(n, midnight, 1, 100000), 1, midnight, RECIPIENT_DELIVERED,
+                   SPOOL_EVENT_DELIVERED);
+    }
+    assert_true(find_oldest() > first);
+    wait_for_all();
+    log_capture(NULL, NULL);
+    const struct message_id ids[] = {id, other};
+    for (size_t i = 0; i < COUNT_OF(ids); i++) {
+        t->count = t->messages = 0;
+        assert_int_equal(history_show(history, ids[i], &reader), OK);
+        assert_number("messages", t->messages, 1);
+        assert_number("events", t->count, i == 0 ? 3 : 2);
+    }
+    assert_number("state", t->at[0].state, RECIPIENT_QUEUED);
+    free(t);
+}
+
 static int64_t number_of(const char *path, const char *sql)
 {
     sqlite3 *db;
@@ -1023,6 +1085,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_forgetting_by_size, setup, teardown),
     cmocka_unit_test_setup_teardown(test_damaged_day, setup, teardown),
     cmocka_unit_test_setup_teardown(test_damaged_today, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_damaged_past_day, setup, teardown),
     cmocka_unit_test_setup_teardown(test_damaged_index, setup, teardown),
 };
 
