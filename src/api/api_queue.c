@@ -347,7 +347,8 @@ static void act_on(struct act *a, struct queue_batch *batch)
     b->batch = batch;
     a->in_flight++;
     if (a->action == ACTION_BOUNCE) {
-        b->load = (struct batch_load){.port = port_of(a), .batch = batch, .done = on_loaded};
+        b->load = (struct batch_load){
+            .port = port_of(a), .batch = batch, .done = on_loaded, .claimed = true};
         batch_load_start(&b->load);
     } else if (ACTION_ROWS[a->action].recorded) {
         record(b);

@@ -190,6 +190,15 @@ static void on_message(struct batch_load *load, struct stored_message *message)
 
 // ---- loading ---------------------------------------------------------------------------------------------
 
+// The disk does not give it: later. What an operator does is no attempt, and what he holds stays held.
+static void settle_unread(struct batch_load *load)
+{
+    char id[MESSAGE_ID_CHARS + 1];
+    message_id_format(load->batch->id, id);
+    log_warn("message not read", LOG_CSTR("id", id), LOG_ERR(load->read.err));
+    settle_all(load, load->claimed ? QUEUE_KEPT : QUEUE_DEFERRED);
+}
+
 static void on_read(struct spool_read *read)
 {
     struct batch_load *load = container_of(read, struct batch_load, read);
@@ -199,7 +208,7 @@ static void on_read(struct spool_read *read)
     else if (read->err == E_NOT_FOUND)
         settle_all(load, QUEUE_DONE); // settled already
     else if (read->err)
-        settle_all(load, QUEUE_DEFERRED); // the disk: later
+        settle_unread(load);
     on_message(load, read->err ? NULL : read->message);
 }
 

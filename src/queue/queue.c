@@ -480,6 +480,13 @@ void queue_message_check(struct queue *q, struct queue_message *m, struct queue_
     m->warn_again = false;
 }
 
+void queue_message_put_off(struct queue *q, struct queue_message *m, int64_t until_us)
+{
+    int64_t at_us = m->warn_again ? until_us : m->timer_place ? m->timer_us : m->expires_us;
+    set_timer(q, m, at_us > until_us ? at_us : until_us);
+    m->warn_again = false;
+}
+
 static void *take_stored(struct queue *q, struct queue_message *m)
 {
     if (!m->has_stored)

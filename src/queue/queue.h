@@ -179,8 +179,9 @@ struct queue_batch {
 struct wall queue_retry_at(const struct queue_batch *batch, struct wall now);
 
 enum queue_outcome {
-    QUEUE_DONE,      // delivered, failed, expired or removed: leaves the queue
-    QUEUE_DEFERRED,  // tried in vain: again at next_attempt_at, attempts + 1
+    QUEUE_DONE,     // delivered, failed, expired or removed: leaves the queue
+    QUEUE_DEFERRED, // tried in vain: again at next_attempt_at, attempts + 1. Of a batch that came from
+                    // no lane: neither expiry nor warning before that
     QUEUE_UNTRIED,   // not tried after all (the connection broke before, another must say RCPT): at
                      // once
     QUEUE_HELD,      // stays until released

@@ -120,6 +120,43 @@ static void expires_and_warns_while_dns_fails(void **state)
     assert_true(w.resolves < 12);
 }
 
+// What can't be judged, as the disk does not give the message, waits for its next attempt (5 m, 10 m, 20 m ...); then it
+// is judged.
+static void an_end_that_cannot_be_read_waits(void **state)
+{
+    (void)state;
+    w.dns = WORLD_DNS_DEFER;
+    w.unreadable = true;
+    world_add(
+        &w, &(struct world_mail){.domain = "a.site", .recipients = 2, .lifetime_ms = 3 * HOUR_MS});
+    world_run(&w, 3 * HOUR_MS - MINUTE_MS);
+    assert_number("not looked at yet", w.unread, 0);
+    world_run(&w, 2 * HOUR_MS);
+    if (w.unread < 2 || w.unread > 6)
+        fail_msg("looked at %llu times", (unsigned long long)w.unread);
+    w.unreadable = false;
+    world_run(&w, 4 * HOUR_MS);
+    assert_number("expired", w.expired, 2);
+    assert_number("left", counts().messages, 0);
+}
+
+static void a_warning_that_cannot_be_read_waits(void **state)
+{
+    (void)state;
+    w.dns = WORLD_DNS_DEFER;
+    w.unreadable = true;
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 2});
+    world_run(&w, 6 * HOUR_MS);
+    if (w.unread < 2 || w.unread > 6)
+        fail_msg("looked at %llu times", (unsigned long long)w.unread);
+    w.unreadable = false;
+    world_run(&w, 6 * HOUR_MS);
+    assert_number("warned", w.warned, 2);
+    world_run(&w, 5LL * 24 * HOUR_MS);
+    assert_number("warned once", w.warned, 2);
+    assert_number("expired", w.expired, 2);
+}
+
 static void expires_while_the_lane_backs_off(void **state)
 {
     (void)state;
@@ -716,6 +753,8 @@ int main(void)
         WORLD_TEST(retries_by_the_schedule),
         WORLD_TEST(mixes_results_of_one_batch),
         WORLD_TEST(expires_and_warns_while_dns_fails),
+        WORLD_TEST(an_end_that_cannot_be_read_waits),
+        WORLD_TEST(a_warning_that_cannot_be_read_waits),
         WORLD_TEST(expires_while_the_lane_backs_off),
         WORLD_TEST(fails_what_dns_refuses),
         WORLD_TEST(reroutes_after_a_reload),

@@ -243,6 +243,17 @@ static void note_success(struct queue *q, struct queue_lane *l, const struct que
     queue_lane_touch(q, l);
 }
 
+// Of what is no lane's (its time was over, or a warning due) nothing was tried: nobody could say so, as the message can't
+// be read just now. When it is looked at again, else 0.
+static int64_t put_off_until(const struct queue_batch *batch, const struct queue_result *results,
+                             struct queue_now now)
+{
+    for (uint32_t i = 0; i < batch->count && !batch->lane; i++)
+        if (results[i].outcome == QUEUE_DEFERRED)
+            return queue_us_of(results[i].next_attempt_at, now);
+    return 0;
+}
+
 void queue_settle(struct queue *q, struct queue_batch *batch, const struct queue_result *results,
                   struct queue_now now, uint64_t *kicks)
 {
@@ -254,6 +265,7 @@ void queue_settle(struct queue *q, struct queue_batch *batch, const struct queue
     m->leases--;
     if (batch->lane)
         note_success(q, batch->lane, results, batch->count);
+    int64_t until_us = put_off_until(batch, results, now);
     struct queue_result *next_results = copy;
     for (struct queue_bundle *b = batch->bundles, *next; b; b = next) {
         next = b->next_leased;
@@ -261,6 +273,8 @@ void queue_settle(struct queue *q, struct queue_batch *batch, const struct queue
         settle_bundle(q, b, next_results, now);
         next_results += count;
     }
+    if (until_us)
+        queue_message_put_off(q, m, until_us);
     void *drop = queue_message_settle(q, m, now);
     queue_unlock(q, kicks, drop);
     free(copy);

@@ -282,6 +282,8 @@ uint32_t queue_message_item(const struct queue *q, const struct queue_message *m
 void *queue_message_stored(struct queue *q, const struct queue_message *m);
 // Sets the timer anew after bundles came back to a place where they may expire.
 void queue_message_check(struct queue *q, struct queue_message *m, struct queue_now now);
+// The same, but neither its warning nor its end comes before that.
+void queue_message_put_off(struct queue *q, struct queue_message *m, int64_t until_us);
 // Frees the message if nothing is left of it; returns what of `stored` is to be released, or NULL.
 void *queue_message_settle(struct queue *q, struct queue_message *m, struct queue_now now);
 uint32_t queue_message_worker(const struct queue *q, struct message_id id);

@@ -478,7 +478,11 @@ static void ended_by(struct world *w, const struct queue_work *work)
             CHECK(!r->warned && (r->notify == 0 || r->notify & NOTIFY_DELAY));
     }
     lease(w, work->batch, false);
-    if (work->kind == QUEUE_EXPIRE) {
+    if (w->unreadable) {
+        CHECK(++w->unread < 1000);
+        result.outcome = QUEUE_DEFERRED;
+        result.next_attempt_at = queue_retry_at(work->batch, w->now.wall);
+    } else if (work->kind == QUEUE_EXPIRE) {
         w->expired += work->batch->count;
     } else if (work->kind == QUEUE_WARN) {
         w->warned += work->batch->count;

@@ -60,6 +60,8 @@ struct world {
     size_t sites_count;
     struct world_sent *sent;
     size_t sent_count, sent_cap;
+    bool unreadable; // what the queue wants judged can't be: deferred
+    uint64_t unread; // so often
     uint64_t resolves, expired, warned, failed, rerouted, saves, released, done;
     bool keep_sent;
     // private
