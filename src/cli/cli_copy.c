@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "daemon/safe_folder.h"
+#include "sys/safe_folder.h"
 
 #define PIECE_BYTES ((size_t)1 << 20)
 #define TREE_DEPTH_MAX 4 // folders of a spool in each other

@@ -3,7 +3,7 @@
 // cli_copy - files and folders of a backup copied, with progress, until it is interrupted
 //
 // What root copies, gives away or removes may lie in folders of the service's user: it is done by descriptors, and that
-// user's links there are not followed (daemon/safe_folder.h).
+// user's links there are not followed (sys/safe_folder.h).
 //
 // Functions that return an int without saying what: 0 or an errno value; EINTR: interrupted (cli_progress.h).
 #pragma once

@@ -12,8 +12,8 @@
 #include "base/check.h"
 #include "cli/cli_copy.h"
 #include "cli/control_client.h"
-#include "daemon/safe_folder.h"
 #include "store/store.h"
+#include "sys/safe_folder.h"
 
 #define BUSY_WAIT_MS 5000 // another command holds the lock, or the service starts or stops
 #define BUSY_PAUSE_MS 50

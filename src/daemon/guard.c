@@ -34,8 +34,8 @@
 #include "daemon/predecessor.h"
 #include "daemon/relay.h"
 #include "daemon/roles.h"
-#include "daemon/safe_folder.h"
 #include "net/tls_certificate.h"
+#include "sys/safe_folder.h"
 
 #define SECRET_FILE_MAX ((size_t)1 << 20)
 #define CERTIFICATE_CHECK_MS 2000

@@ -2,7 +2,7 @@
 //
 // How it works: the kernel is never asked to follow a link; the text of one that may be followed takes its place in the
 // way that is still to go.
-#include "daemon/safe_folder.h"
+#include "sys/safe_folder.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "daemon/safe_folder.h"
+#include "sys/safe_folder.h"
 
 #define OTHER 65534
 
