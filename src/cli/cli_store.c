@@ -47,27 +47,26 @@ static int make_folder(const struct conf *conf, struct arena *arena)
     struct bytes path = conf->state;
     const struct passwd *user = cli_copy_user(conf);
     for (size_t i = 1; i <= path.len; i++) {
-        if (i < path.len && path.at[i] != '/')
+        bool is_last = i == path.len;
+        if (!is_last && path.at[i] != '/')
             continue;
-        if (mkdir(arena_cstr(arena, bytes_first(path, i)), i == path.len ? 0700 : 0755) != 0 &&
-            errno != EEXIST)
-            return errno;
+        int e = safe_folder_make(arena_cstr(arena, bytes_first(path, i)), is_last ? 0700 : 0755,
+                                 is_last ? user : NULL);
+        if (e && e != EEXIST)
+            return e;
     }
-    return cli_copy_give(path.at, user);
+    return 0;
 }
 
 static int open_here(const struct conf *conf, struct arena *arena, struct store **out,
                      struct buf *error)
 {
-    if (access(conf->state.at, F_OK) != 0) {
-        int e = make_folder(conf, arena);
-        if (e) {
-            buf_printf(error, "cannot make the folder %s: %s", conf->state.at, safe_folder_why(e));
-            *out = NULL;
-            return err_from_errno(e);
-        }
-    }
-    return store_open(conf->state, out, error);
+    int e = access(conf->state.at, F_OK) != 0 ? make_folder(conf, arena) : 0;
+    if (!e)
+        return store_open(conf->state, out, error);
+    buf_printf(error, "cannot make the folder %s: %s", conf->state.at, safe_folder_why(e));
+    *out = NULL;
+    return safe_folder_err(e);
 }
 
 // ---- there -------------------------------------------------------------------------------------------
@@ -95,7 +94,6 @@ static int ask_service(const struct conf *conf, const char *op, struct json_obje
     json_object_object_add(request, "op", json_object_new_string(op));
     if (args)
         json_object_object_add(request, "args", json_object_get(args));
-    buf_clear(error);
     int err = control_request(conf->control, "/v1/store", request, &reply, error);
     if (!err) {
         *out_exit = take_reply(&reply, out_result);
@@ -135,11 +133,15 @@ static int apply(struct cli *cli, const char *op, struct json_object *args,
     for (int waited = 0; waited <= BUSY_WAIT_MS; waited += BUSY_PAUSE_MS) {
         err = open_here(conf, &cli->arena, &store, &error);
         if (err == E_BUSY || err == E_DENIED) { // the service has it, or may do what we may not
-            int asked = ask_service(conf, op, args, out_result, &exit, &error);
-            if (asked != E_CLOSED || err == E_DENIED) {
-                err = asked == E_CLOSED ? err : asked;
+            struct buf theirs = {0};
+            int asked = ask_service(conf, op, args, out_result, &exit, &theirs);
+            if (asked != E_CLOSED) {
+                buf_done(&error);
+                error = theirs;
+                err = asked;
                 break;
             }
+            buf_done(&theirs);
         }
         if (err != E_BUSY)
             break;

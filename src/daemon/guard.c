@@ -429,7 +429,7 @@ static int own_directory(const char *path, const struct passwd *user)
     if (e) {
         log_error("cannot give directory to user", LOG_CSTR("directory", path),
                   LOG_CSTR("user", user->pw_name), LOG_CSTR("error", safe_folder_why(e)));
-        return e == EMLINK ? E_DENIED : err_from_errno(e);
+        return safe_folder_err(e);
     }
     return OK;
 }

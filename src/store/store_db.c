@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "sys/safe_folder.h"
 
 #define APPLICATION_ID 0x70686173 // "phas", in the file's header
 
@@ -212,12 +213,14 @@ struct bytes store_db_text(sqlite3_stmt *stmt, int column)
 
 // ---- opening -----------------------------------------------------------------------------------------
 
-int store_db_open_file(const char *path, const struct stat *folder)
+int store_db_open_file(int folder, const char *name)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    struct stat st;
+    int fd = openat(folder, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return err_from_errno(errno);
-    if (geteuid() == 0 && folder->st_uid != 0 && fchown(fd, folder->st_uid, folder->st_gid) != 0) {
+    if (geteuid() == 0 &&
+        (fstat(folder, &st) != 0 || (st.st_uid != 0 && fchown(fd, st.st_uid, st.st_gid) != 0))) {
         int err = err_from_errno(errno);
         close(fd);
         return err;
@@ -225,9 +228,9 @@ int store_db_open_file(const char *path, const struct stat *folder)
     return fd;
 }
 
-static int take_lock(struct store *store, const char *path, const struct stat *folder)
+static int take_lock(struct store *store, int folder)
 {
-    store->lock_fd = store_db_open_file(path, folder);
+    store->lock_fd = store_db_open_file(folder, "lock");
     if (store->lock_fd < 0)
         return store->lock_fd;
     if (flock(store->lock_fd, LOCK_EX | LOCK_NB) != 0)
@@ -263,9 +266,9 @@ static int upgrade(struct store *store, int64_t version)
     return err;
 }
 
-static int open_db(struct store *store, const char *path, const struct stat *folder)
+static int open_db(struct store *store, const char *path, int folder)
 {
-    int fd = store_db_open_file(path, folder);
+    int fd = store_db_open_file(folder, "accounts.db");
     if (fd < 0)
         return fd;
     close(fd);
@@ -306,38 +309,36 @@ void store_explain(struct bytes folder, int err, struct buf *error)
         buf_printf(error, "cannot open the store in %.*s: %s", BYTES_FMT(folder), err_text(err));
 }
 
-static bool has_restore_mark(const char *root)
+static int open_in(struct store *store, const char *root, int folder, struct buf *error)
 {
-    char mark[PATH_MAX];
-    return snprintf(mark, sizeof mark, "%s/" STORE_RESTORE_MARK, root) < (int)sizeof mark &&
-           access(mark, F_OK) == 0;
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/accounts.db", root) >= (int)sizeof path)
+        return E_LIMIT;
+    if (faccessat(folder, STORE_RESTORE_MARK, F_OK, 0) == 0) {
+        buf_printf(error, "a restore into %s was cut short: run `posthaste restore` again", root);
+        return E_DAMAGED;
+    }
+    int err = take_lock(store, folder);
+    return err ? err : open_db(store, path, folder);
 }
 
 int store_db_open(struct bytes folder, struct store **out, struct buf *error)
 {
-    char lock[PATH_MAX], path[PATH_MAX], root[PATH_MAX];
-    struct stat st;
+    char root[PATH_MAX];
     struct store *store = mem_new(sizeof *store);
     store->lock_fd = -1;
     pthread_mutex_init(&store->mutex, NULL);
     *out = NULL;
     snprintf(root, sizeof root, "%.*s", BYTES_FMT(folder));
-    int err = snprintf(lock, sizeof lock, "%s/lock", root) >= (int)sizeof lock ? E_LIMIT : 0;
-    if (!err)
-        err = snprintf(path, sizeof path, "%s/accounts.db", root) >= (int)sizeof path ? E_LIMIT : 0;
-    if (!err && stat(root, &st) != 0)
-        err = err_from_errno(errno);
-    if (!err && has_restore_mark(root)) {
-        buf_printf(error, "a restore into %s was cut short: run `posthaste restore` again", root);
-        store_db_close(store);
-        return E_DAMAGED;
-    }
-    if (!err)
-        err = take_lock(store, lock, &st);
-    if (!err)
-        err = open_db(store, path, &st);
+    int fd = safe_folder_open(root), e = fd < 0 ? errno : 0;
+    int err = e ? safe_folder_err(e) : open_in(store, root, fd, error);
+    if (e)
+        buf_printf(error, "cannot open the store in %s: %s", root, safe_folder_why(e));
+    else
+        close(fd);
     if (err) {
-        store_explain(folder, err, error);
+        if (!error->len)
+            store_explain(folder, err, error);
         store_db_close(store);
         return err;
     }

@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdarg.h>
-#include <sys/stat.h>
 
 #include "store/store.h"
 
@@ -30,10 +29,10 @@ void store_db_close(struct store *store);
 // What SQLite's result code means to us.
 int store_db_err(int sqlite_code);
 
-// Opens or makes a file in a folder of which `folder` tells, readable by its owner only: a descriptor, or negative.
+// Opens or makes a file in a folder, by its descriptor, readable by its owner only: a descriptor, or negative.
 // Made by root it is given to the folder's owner, so that a command run before the first start leaves nothing the
 // relay can't use.
-int store_db_open_file(const char *path, const struct stat *folder) MUST_USE;
+int store_db_open_file(int folder, const char *name) MUST_USE;
 
 // Binds parameters as store_db_start(); returns SQLite's code.
 int store_db_bind(sqlite3_stmt *stmt, const char *types, va_list args) MUST_USE;

@@ -5,6 +5,7 @@
 // batch, for the entries themselves say who added them and when.
 #include "store/suppress_list.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 
 #include "base/check.h"
 #include "store/suppress_list_private.h"
+#include "sys/safe_folder.h"
 
 #define APPLICATION_ID 0x70687375 // "phsu", in the file's header
 
@@ -170,13 +172,14 @@ static int set_up(struct suppress_list *l)
 static int open_db(struct suppress_list *l, struct bytes folder)
 {
     char root[PATH_MAX], path[PATH_MAX];
-    struct stat st;
     snprintf(root, sizeof root, "%.*s", BYTES_FMT(folder));
     if (snprintf(path, sizeof path, "%s/suppressions.db", root) >= (int)sizeof path)
         return E_LIMIT;
-    if (stat(root, &st) != 0)
-        return E_NOT_FOUND;
-    int fd = store_db_open_file(path, &st);
+    int at = safe_folder_open(root);
+    if (at < 0)
+        return safe_folder_err(errno);
+    int fd = store_db_open_file(at, "suppressions.db");
+    close(at);
     if (fd < 0)
         return fd;
     close(fd);

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/err.h"
+
 #define LINKS_MAX 40 // as the kernel has it: path_resolution(7)
 
 struct walk {
@@ -118,10 +120,53 @@ int safe_folder_open(const char *path)
     return -1;
 }
 
+// The folder that the path ends in, and the name in it.
+static int open_above(const char *path, const char **out_name)
+{
+    char above[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t len = slash == path ? 1 : slash ? (size_t)(slash - path) : 0;
+    *out_name = slash ? slash + 1 : path;
+    if (len >= sizeof above) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    snprintf(above, sizeof above, "%.*s", (int)len, path);
+    return safe_folder_open(len ? above : ".");
+}
+
+static int give(int at, const char *name, const struct passwd *owner)
+{
+    int fd = open_folder(at, name);
+    if (fd == -1)
+        return errno == ENOTDIR ? EMLINK : errno; // it has been a folder
+    int e = fchownat(fd, "", owner->pw_uid, owner->pw_gid, AT_EMPTY_PATH) == -1 ? errno : 0;
+    close(fd);
+    return e;
+}
+
+int safe_folder_make(const char *path, mode_t mode, const struct passwd *owner)
+{
+    const char *name;
+    int at = open_above(path, &name);
+    if (at == -1)
+        return errno;
+    int e = mkdirat(at, name, mode) == -1 ? errno : 0;
+    if (!e && owner && (e = give(at, name, owner)))
+        (void)unlinkat(at, name, AT_REMOVEDIR);
+    close(at);
+    return e;
+}
+
 const char *safe_folder_why(int errno_value)
 {
     return errno_value == EMLINK
                ? "a symbolic link on the way is not root's, and stands where others than root may "
                  "write: use the path that it leads to"
                : strerror(errno_value);
+}
+
+int safe_folder_err(int errno_value)
+{
+    return errno_value == EMLINK ? E_DENIED : err_from_errno(errno_value);
 }

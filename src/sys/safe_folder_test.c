@@ -181,6 +181,33 @@ static void test_needs_no_right(void **state)
     close(fd);
 }
 
+// Whole or not at all, and nothing where it would not be gone to.
+static void test_made(void **state)
+{
+    (void)state;
+    const struct passwd owner = {.pw_uid = OTHER, .pw_gid = OTHER};
+    if (geteuid() != 0)
+        skip();
+    others_link("../target", "others/link");
+    assert_int_equal(safe_folder_make("others/link/new", 0700, &owner), EMLINK);
+    assert_int_equal(access("target/new", F_OK), -1);
+    assert_int_equal(safe_folder_make("others/link", 0700, &owner), EEXIST);
+    assert_int_equal(safe_folder_make("gone/new", 0700, NULL), ENOENT);
+    assert_int_equal(safe_folder_err(EMLINK), E_DENIED);
+    assert_int_equal(safe_folder_err(ENOENT), E_NOT_FOUND);
+
+    assert_int_equal(safe_folder_make("others/new", 0700, &owner), 0);
+    struct stat st = entered("others/new");
+    assert_int_equal(st.st_uid, OTHER);
+    assert_int_equal(st.st_mode & 07777, 0700);
+    assert_int_equal(safe_folder_make("others/new", 0700, &owner), EEXIST);
+    assert_int_equal(rmdir("others/new"), 0);
+    assert_int_equal(safe_folder_make("new", 0755, NULL), 0);
+    st = entered("new");
+    assert_int_equal(st.st_uid, 0);
+    assert_int_equal(rmdir("new"), 0);
+}
+
 static const struct CMUnitTest TESTS[] = {
     cmocka_unit_test(test_paths),
     cmocka_unit_test_setup_teardown(test_links, setup, teardown),
@@ -189,5 +216,6 @@ static const struct CMUnitTest TESTS[] = {
     cmocka_unit_test_setup_teardown(test_links_to_nothing, setup, teardown),
     cmocka_unit_test_setup_teardown(test_long_paths, setup, teardown),
     cmocka_unit_test_setup_teardown(test_needs_no_right, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_made, setup, teardown),
 };
 RUN_TESTS(TESTS)

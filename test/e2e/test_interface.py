@@ -734,25 +734,97 @@ def test_backup_gives_nothing_else_away(make_relay, tmp_path):
     assert victim.stat().st_uid == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("strace"), reason="needs root and strace")
-def test_a_command_on_files_gives_nothing_else_away(make_relay):
-    """Who has the folder above STATE puts a link there once root has made STATE: what it leads to stays root's."""
+needs_strace = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("strace"), reason="needs root and strace")
+
+
+@pytest.fixture
+def nobodys(make_relay):
+    """A service that would run as nobody, whose STATE may come to stand in a folder of nobody's; and a folder of root's."""
     relay = make_relay(start=False)
     place, victim = relay.folder / "place", relay.folder / "victim"
     for folder in (place, victim):
         folder.mkdir()
     os.chown(place, 65534, 65534)
-    state = place / "state"
-    relay.write_config({"user": "nobody", "state": str(state)})
-    with subprocess.Popen(["strace", "-qq", "-o", os.devnull, "-e", "inject=?mkdir,mkdirat:delay_exit=500000", str(BINARY), "account", "list",
-                           "--config", str(relay.config_file)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as command:
+    relay.write_config({"user": "nobody", "state": str(place / "state")})
+    return relay, place / "state", victim
+
+
+def command_under_strace(relay, *options):
+    return subprocess.Popen(["strace", "-qq", "-f", "-o", os.devnull, *options, str(BINARY), "account", "list", "--config", str(relay.config_file)],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def put_link(state, victim):
+    state.rename(state.parent / "made")
+    state.symlink_to(victim)
+    os.chown(state, 65534, 65534, follow_symlinks=False)
+
+
+@needs_strace
+def test_a_command_on_files_gives_nothing_else_away(nobodys):
+    """Who has the folder above STATE puts a link there once root has made STATE: what it leads to stays root's."""
+    relay, state, victim = nobodys
+    with command_under_strace(relay, "-e", "inject=?mkdir,mkdirat:delay_exit=500000") as command:
         wait_until(state.exists, 20, "the folder")
-        state.rename(place / "made")
-        state.symlink_to(victim)
-        os.chown(state, 65534, 65534, follow_symlinks=False)
+        put_link(state, victim)
         said = command.communicate(timeout=60)[1]
     assert victim.stat().st_uid == 0
-    assert command.returncode != 0 and f"cannot make the folder {state}: a symbolic link on the way is not root's" in said, said
+    assert command.returncode == 77 and f"cannot make the folder {state}: a symbolic link on the way is not root's" in said, said
+    refused_by_the_link(relay, victim)
+
+
+@needs_strace
+def test_a_command_on_files_works_in_the_folder_that_it_found(nobodys):
+    """A link in the place of STATE just before its first file is opened: the file is not made behind it."""
+    relay, state, victim = nobodys
+    relay.run("account", "list")
+    (state / "lock").unlink()
+    waits = "inject=?open,openat:delay_enter=2000000"
+    with command_under_strace(relay, "-P", str(state), "-P", str(state / "lock"), "-e", waits) as command:
+        def is_stopped():
+            children = pathlib.Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+            return children and pathlib.Path(f"/proc/{children[0]}/stat").read_text().rpartition(") ")[2][0] == "t"
+        wait_until(lambda: is_stopped() and not time.sleep(0.1) and is_stopped(), 20, "the call")
+        put_link(state, victim)
+        command.communicate(timeout=60)
+    assert not list(victim.iterdir())
+    assert (state.parent / "made" / "lock").exists()
+
+
+@needs_strace
+def test_a_command_on_files_that_cannot_give_state_away(nobodys):
+    """STATE is not left as root's, where the service could not work."""
+    relay, state, _ = nobodys
+    with command_under_strace(relay, "-e", "inject=fchownat:error=EPERM") as command:
+        said = command.communicate(timeout=60)[1]
+    assert command.returncode == 77 and f"cannot make the folder {state}: Operation not permitted" in said, said
+    assert not state.exists()
+    relay.run("account", "list")
+    assert state.stat().st_uid == (state / "accounts.db").stat().st_uid == 65534
+
+
+def refused_by_the_link(relay, victim):
+    """However often it is tried, nothing is made behind the link."""
+    for command in (["account", "list"], ["suppress", "list"], ["account", "list"]):
+        said = relay.run(*command, check=False)
+        assert said.returncode == 77 and "a symbolic link on the way is not root's" in said.stderr, said.stderr
+        assert not list(victim.rglob("*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives links to another user")
+@pytest.mark.parametrize("way", ["state", "link/state", "link/a/state"])
+def test_a_command_on_files_by_links(nobodys, way):
+    """Behind a link of the service's user root makes and opens nothing; behind one that root made it does."""
+    relay, state, victim = nobodys
+    place = state.parent
+    link = place / way.partition("/")[0]
+    link.symlink_to(victim)
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    relay.write_config({"user": "nobody", "state": str(place / way)})
+    refused_by_the_link(relay, victim)
+    os.chown(link, 0, 0, follow_symlinks=False)
+    relay.run("account", "list")
+    assert {path.name for path in victim.rglob("*") if path.is_file()} >= {"lock", "accounts.db"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives links to another user")
