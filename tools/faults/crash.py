@@ -130,12 +130,12 @@ def run_power(trial):
         remount(trial)
         number += 1
         accepted, refused = (sum(r[key] for r in reports) for key in ("accepted", "refused"))
-        say(f"power {number}/{trial.rounds}: {accepted} accepted, {trial.in_flight(power_cut=True)} in flight")
+        say(f"power {number}/{trial.rounds}: {accepted} accepted, {trial.in_flight()} in flight")
         refusing += refused > accepted
         if trial.random.random() < 0.25 and number < trial.rounds:
             cut_recovery(trial)
             number += 1
-            say(f"power {number}/{trial.rounds}: cut again while it recovers, {trial.in_flight(power_cut=True)} in flight")
+            say(f"power {number}/{trial.rounds}: cut again while it recovers, {trial.in_flight()} in flight")
     if not trial.peer:
         trial.facts["cut_while_compacting"] = compacting
         check_cuts(trial, number, refusing, compacting)

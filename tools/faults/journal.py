@@ -7,6 +7,7 @@ import struct
 BLOCK, HEAD = 4096, 64
 MESSAGE, OUTCOME = 1, 2
 DELIVERED, RELAYED = 2, 3
+MAGIC, COPY, PIECE = re.compile(rb"PHR1"), 1, 4 << 20
 LOAD_ID, HEADER_MAX = re.compile(rb"\nX-Load-Id: ([a-z0-9]+-\d+)\r"), 2000
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -55,23 +56,67 @@ class Hash:
         return self.call(data, len(data)) == wanted
 
 
-def read(folder, since):
-    """What stands in segments written at `since` or later: ({load id: message id}, {(message id, number of the recipient): when
-    it was delivered})."""
-    named, delivered, xxh3 = {}, {}, Hash()
-    for path in folder.iterdir():
-        if path.stat().st_mtime < since:
-            continue
-        data = path.read_bytes()
+def written(path, first_sequence):
+    """A segment as far as it is written: what is below its first sequence number stands there from the file's last use."""
+    data = b""
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            data += piece
+            if not any(is_new(piece, found.start(), first_sequence) for found in MAGIC.finditer(piece)):
+                break
+    return data
+
+
+def is_new(data, at, first_sequence):
+    """A copy has the number of its original."""
+    return at + 16 <= len(data) and (data[at + 5] & COPY or struct.unpack_from("<Q", data, at + 8)[0] >= first_sequence)
+
+
+class Reader:
+    """Segments, the newest first, as far back as outcomes are from `since` or later."""
+
+    def __init__(self, folder, since):
+        self.named = {}  # {load id: message id}
+        self.delivered = {}  # {(message id, number of the recipient): when}
+        self.xxh3 = Hash()
+        for first_sequence, path in newest_first(folder):
+            newest = self.read(written(path, first_sequence), first_sequence)
+            if newest and newest < since:
+                break
+
+    def read(self, data, first_sequence):
+        """When the newest outcome was."""
+        newest = 0.0
         for at, _, kind in records(data):
-            high, low, meta_bytes, _, meta_hash = struct.unpack_from("<QQIIQ", data, at + 16)
+            sequence, high, low, meta_bytes, _, meta_hash = struct.unpack_from("<QQQIIQ", data, at + 8)
             ident, content = id_text(high << 36 | low), at + HEAD + meta_bytes
             meta = data[at + HEAD:content]
             if kind == MESSAGE and (header := LOAD_ID.search(data, content, content + HEADER_MAX)):
-                named[header[1].decode()] = ident
-            if kind == OUTCOME and xxh3.fits(meta, meta_hash):
+                self.named[header[1].decode()] = ident
+            if kind == OUTCOME and sequence >= first_sequence and self.xxh3.fits(meta, meta_hash):
                 states, = struct.unpack_from("<I", meta)
                 recipient, state, _, _, _, us = varints(meta[8 + states:], 6)
+                newest = max(newest, us / 1e6)
                 if state in (DELIVERED, RELAYED):
-                    delivered[ident, recipient] = min(delivered.get((ident, recipient), us / 1e6), us / 1e6)
-    return named, delivered
+                    key = ident, recipient
+                    self.delivered[key] = min(us / 1e6, self.delivered.get(key, us / 1e6))
+        return newest
+
+
+def newest_first(folder):
+    """[(first sequence number, path)] by the number of the segment."""
+    found = []
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            header = file.read(2 * BLOCK)
+        if len(header) == 2 * BLOCK:
+            number, first_sequence = max((struct.unpack_from("<Q24xQ", header, at + 16) for at in (0, BLOCK)))
+            if number:
+                found.append((number, first_sequence, path))
+    return [(first, path) for _, first, path in sorted(found, reverse=True)]
+
+
+def read(folder, since):
+    """({load id: message id}, {(message id, number of the recipient): when it was delivered}) of the newest records."""
+    reader = Reader(folder, since)
+    return reader.named, reader.delivered

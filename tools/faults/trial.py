@@ -111,10 +111,10 @@ class Trial:
         """Seconds that what is timed is to be forgiven: three times what a small write was late at worst."""
         return 3 * self.books.pulse.slowest(time.time(), window_s)
 
-    def in_flight(self, power_cut=False):
+    def in_flight(self):
         """At the last crash, as the journal has it; for a peer, which keeps it elsewhere, all that was taken just before."""
         def read(since):
-            return ({}, {}) if self.peer else journal.read(self.data / "spool" / "segments", 0 if power_cut else since)
+            return ({}, {}) if self.peer else journal.read(self.data / "spool" / "segments", since)
         return self.books.in_flight(read)
 
     def watch(self):
