@@ -432,6 +432,7 @@ void api_messages_get(struct api_request *r)
             api_add_line(r, object);
         else
             json_object_put(object);
+        err = err == E_NOT_FOUND ? OK : err; // forgotten meanwhile
     }
     history_end(asking);
     if (err)

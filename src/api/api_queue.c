@@ -596,6 +596,7 @@ static int select_by_address(struct act *a, struct bytes address)
         struct selection s = {a, address, ids.at[i]};
         struct history_reader reader = {&s, on_selected_message, on_selected_event};
         err = history_show_next(asking, ids.at[i], &reader);
+        err = err == E_NOT_FOUND ? OK : err; // forgotten meanwhile
     }
     history_end(asking);
     free(ids.at);

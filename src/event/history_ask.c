@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "event/history_private.h"
 
+#define DAY_MS ((int64_t)86400 * 1000)
+
 void question_init(struct question *q, struct history *h)
 {
     *q = (struct question){.history = h, .days = history_list_days(h)};
@@ -99,16 +101,19 @@ static bool on_acceptance(void *ctx, struct spool_record *record)
     return record->type != SPOOL_RECORD_MESSAGE || know(ctx, record) != OK;
 }
 
-// One that arrives around midnight is accepted on the day after its number was given.
+// One that arrives around midnight is accepted on the day after its number was given, or, if the clock was set back
+// meanwhile, on the day before.
 const struct history_known *question_message(struct question *q, struct message_id id)
 {
+    static const size_t NEAR[] = {0, 1, (size_t)-1};
     struct history_known *k = &q->known[id.low % HISTORY_KNOWN_MESSAGES];
     size_t first = question_first_day(q, message_id_time(id));
     if (k->message && message_id_eq(k->record.id, id))
         return k;
     forget(k);
-    for (size_t i = first; i < q->days.count && i < first + 2 && !k->message; i++) {
-        struct history_view *view = question_view(q, i);
+    for (size_t n = 0; n < COUNT_OF(NEAR) && !k->message; n++) {
+        size_t i = first + NEAR[n]; // before the first: beyond the last
+        struct history_view *view = i < q->days.count ? question_view(q, i) : NULL;
         struct history_rows rows = {on_acceptance, k};
         if (view && (question_read(q, i, history_view_of(view, id, &rows)) || q->failed[i]))
             forget(k);
@@ -242,7 +247,8 @@ static int show(struct question *q, struct message_id id, const struct history_r
     int err = k ? OK : E_NOT_FOUND;
     if (k)
         tell_message(k, reader);
-    for (size_t i = question_first_day(q, message_id_time(id)); i < q->days.count && !err; i++) {
+    struct wall day_before = wall_add_ms(message_id_time(id), -DAY_MS);
+    for (size_t i = question_first_day(q, day_before); i < q->days.count && !err; i++) {
         struct history_view *view = question_view(q, i);
         struct history_rows rows = {on_shown, q};
         if (view)

@@ -114,13 +114,15 @@ static struct message_id id_of(uint32_t n, struct wall at)
     return message_id_make(at, 1, 1, n);
 }
 
+static int64_t set_back_ms; // the clock, between a message's number and its acceptance
+
 static struct message_id accept_sized(uint32_t n, struct wall at, uint32_t recipients,
                                       size_t header)
 {
     struct stored_message *m = stored_message_new();
     struct envelope *e = m->envelope;
     e->id = id_of(n, at);
-    e->accepted_at = at;
+    e->accepted_at = wall_add_ms(at, -set_back_ms);
     e->expires_at = wall_add_ms(at, KEEP_MS);
     e->reverse_path = arena_printf(&m->arena, "Sender%u@example.org", n);
     e->message_id = arena_printf(&m->arena, "<%u@example.org>", n);
@@ -356,6 +358,31 @@ static void test_midnight(void **state)
             assert_true(i == 0 || t->at[i].cursor >= t->at[i - 1].cursor);
         }
     }
+    free(t);
+}
+
+// A clock that is set back over midnight while a message comes: it was accepted the day before its number was given.
+static void test_clock_set_back_over_midnight(void **state)
+{
+    (void)state;
+    struct wall late = wall_add_ms(midnight, 10);
+    struct telling *t = mem_new(sizeof *t);
+    struct history_reader reader = {t, on_message, on_event};
+    struct history_filter filter = {.recipient = BYTES("r1.2@example.net")};
+    uint32_t recipients = 0;
+    set_back_ms = 20;
+    struct message_id id = accept(1, late, 2);
+    set_back_ms = 0;
+    accept(2, late, 1);
+    happen(id, 1, wall_add_ms(late, -20), RECIPIENT_DELIVERED, SPOOL_EVENT_DELIVERED);
+    wait_for_all();
+    assert_int_equal(history_find(history, &filter, 10, on_found, t), OK);
+    assert_number("found", t->ids_count, 1);
+    assert_int_equal(history_show(history, id, &reader), OK);
+    assert_number("events", t->count, 3);
+    assert_string_equal(t->at[2].address, "r1.1@example.net");
+    assert_int_equal(history_envelope(history, id, on_envelope, &recipients), OK);
+    assert_number("recipients", recipients, 2);
     free(t);
 }
 
@@ -1069,6 +1096,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_show, setup, teardown),
     cmocka_unit_test_setup_teardown(test_feedback, setup, teardown),
     cmocka_unit_test_setup_teardown(test_midnight, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_clock_set_back_over_midnight, setup, teardown),
     cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
     cmocka_unit_test_setup_teardown(test_waiting_ends, setup, teardown),
     cmocka_unit_test_setup_teardown(test_nobody_waits_for_one_that_lags, setup, teardown),

@@ -331,6 +331,17 @@ def test_message_find(slow_relay, receiver_):
     assert len(table.splitlines()) == 3 and "x@example.org and 1 more" in table
 
 
+def test_message_find_passes_over_what_can_not_be_shown(slow_relay, receiver_):
+    """A message that was found and is gone from the history when it is to be shown hides no other."""
+    slow_relay.cli("queue", "hold", "--all")
+    one, two = send(slow_relay), send(slow_relay)
+    slow_relay.message(two)
+    with contextlib.closing(sqlite3.connect(max((slow_relay.folder / "state" / "events").glob("*.db")), timeout=10)) as day:
+        day.execute("DELETE FROM part WHERE (high, low) = (SELECT high, low FROM part ORDER BY high DESC, low DESC LIMIT 1)")
+        day.commit()
+    assert [m["id"] for m in slow_relay.cli_list("message", "find", "--recipient", BOB)] == [one]
+
+
 HISTORY_KEYS = [*EVENT_KEYS, "mx", "ip", "tls", "sender", "message_id", "account", "tag"]
 
 
