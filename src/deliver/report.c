@@ -134,6 +134,7 @@ static void add_outcome(struct report *r, struct spool_frame *frame, uint32_t i)
 struct notice {
     struct dsn_recipient recipients[REPORT_FRAME_RECIPIENTS];
     struct buf diagnostics[REPORT_FRAME_RECIPIENTS];
+    enum recipient_state states[REPORT_FRAME_RECIPIENTS];
     uint32_t count;
 };
 
@@ -173,6 +174,7 @@ static void notice_add(struct report *r, struct notice **notice, uint32_t i)
         .diagnostic_is_remote = v->remote,
         .last_attempt = is_tried(r, i) ? r->at : (struct wall){0},
     };
+    n->states[n->count] = ROWS[v->kind].state;
     n->count++;
 }
 
@@ -279,12 +281,10 @@ static void add_dsn_events(struct report *r, struct spool_frame *frame, const st
             .id = r->batch->id,
             .recipient = n->recipients[i].recipient->number,
             .event = SPOOL_EVENT_DSN,
+            .state = n->states[i],
             .at = r->at,
             .related = notification,
         };
-        for (uint32_t k = 0; k < r->batch->count; k++)
-            if (r->batch->recipients[k].number == outcome.recipient)
-                outcome.state = ROWS[r->verdicts[k].kind].state;
         spool_frame_add_outcome(frame, &outcome);
     }
 }

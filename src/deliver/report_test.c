@@ -4,6 +4,7 @@
 #include "deliver/report.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -91,6 +92,7 @@ struct trial {
     const struct row *row;
     struct stored_message *message;
     bool reported, done;
+    clock_t took; // of the processor, by report_batch()
     struct seen seen[RECORDS_MAX];
     size_t count;
 };
@@ -147,7 +149,9 @@ static void report_all(struct trial *t)
         verdicts[i] = verdict_make(i % 2 ? t->row->other : t->row->kind, 550, "5.1.1",
                                    t->row->header_bytes ? bytes_of(answer, sizeof answer)
                                                         : BYTES("no such user"));
+    clock_t began = clock();
     report_batch(&reporter, batch, t->message, verdicts, &facts);
+    t->took = clock() - began;
     free(verdicts);
     t->reported = true;
 }
@@ -270,6 +274,8 @@ static void check_journal(const struct row *row, const struct trial *t)
             bool first = outcomes++ % 2 == 0 && row->kind != row->other;
             if (row->kind == row->other || first)
                 assert_number(row->name, s->state, row->state);
+        } else if (s->original && s->event == SPOOL_EVENT_DSN) {
+            assert_number(row->name, s->state, row->state);
         }
     }
     assert_number(row->name, outcomes, untried ? 0 : row->recipients);
@@ -313,13 +319,19 @@ static void test_log(void **state)
     assert_int_equal(teardown(state), 0);
 }
 
-static void check_row(const struct row *row)
+static struct trial *trial_run(const struct row *row)
 {
     struct trial *t = mem_new(sizeof *t);
     t->row = row;
     t->task.run = begin;
     sys_post(world.client, &t->task);
     assert_true(sim_run_until(is_reported, t, PATIENCE_MS));
+    return t;
+}
+
+static void check_row(const struct row *row)
+{
+    struct trial *t = trial_run(row);
     sim_run_ms(1000);
     assert_number(row->name, queued(t->message->envelope->id), row->queued);
     uint64_t all = 0, cursor = 0;
@@ -356,10 +368,37 @@ static void test_refused_notification(void **state)
     assert_int_equal(teardown(state), 0);
 }
 
+static clock_t time_of(uint32_t recipients)
+{
+    struct row row = {
+        .name = "long", .recipients = recipients, .kind = VERDICT_FAILED, .other = VERDICT_FAILED};
+    assert_int_equal(setup_with(64 << 20), 0);
+    struct trial *t = trial_run(&row);
+    clock_t took = t->took;
+    stored_message_unref(t->message);
+    free(t);
+    assert_int_equal(teardown(NULL), 0);
+    return took;
+}
+
+// Four times the recipients take about four times as long, not sixteen times. One of five looks has to come out right.
+static void test_linear(void **state)
+{
+    (void)state;
+    double ratio = 100;
+    for (int i = 0; i < 5 && ratio > 8; i++) {
+        clock_t few = time_of(10000), many = time_of(40000);
+        ratio = (double)many / (double)(few + 1);
+    }
+    if (ratio > 8)
+        fail_msg("%.1f times as long", ratio);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_report),
     cmocka_unit_test(test_refused_notification),
     cmocka_unit_test(test_log),
+    cmocka_unit_test(test_linear),
 };
 
 RUN_TESTS(tests)
