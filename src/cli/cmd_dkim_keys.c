@@ -274,7 +274,7 @@ static int seal_key(struct cli *cli, struct bytes pem, struct json_object *args)
     enum sign_kind kind;
     int err = load_master(cli, &master), exit = CLI_OK;
     if (err) {
-        exit = cli_fail(cli_exit_of(err), "master key %s: %s", path, err_text(err));
+        exit = cli_fail(cli_exit_of(err), "master key %s: %s", path, key_master_why(err));
     } else if (key_import(&master, pem, &kind, &record, &sealed) != OK) {
         exit = cli_fail(CLI_DATA,
                         "standard input is no private key of RSA (%d to %d bits) or "

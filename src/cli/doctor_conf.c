@@ -9,6 +9,7 @@
 #include "cli/cli_store.h"
 #include "cli/doctor.h"
 #include "conf/conf_value.h"
+#include "daemon/key_seal.h"
 
 #define DAY_MS 86400000ll
 #define LIFETIME_MIN_MS DAY_MS
@@ -239,6 +240,12 @@ static void check_master_key(struct doctor *d)
 {
     struct bytes path = d->conf->dkim.master_key;
     struct stat st;
+    if (stat(path.at, &st) == -1 && key_master_is_elsewhere(path.at)) {
+        doctor_fail(d, "master_key", path, "%s", key_master_why(E_EXISTS));
+        doctor_fix(d, "mv %.*s/.key %.*s", BYTES_FMT(bytes_first(path, path.len - 4)),
+                   BYTES_FMT(path));
+        return;
+    }
     if (stat(path.at, &st) == -1) { // made at the first start
         struct bytes why = doctor_obstacle(d, path);
         if (!why.len)

@@ -140,9 +140,7 @@ static void load_master(const char *path, struct key_master *out)
     int err = key_master_load(path, true, out);
     if (err)
         log_error("no master key: DKIM can't be signed", LOG_CSTR("file", path),
-                  LOG_CSTR("because", err == E_SYNTAX   ? "it is not one"
-                                      : err == E_DENIED ? "not readable, or others can read it, too"
-                                                        : err_text(err)));
+                  LOG_CSTR("because", key_master_why(err)));
 }
 
 static _Noreturn void become_signer(struct guard_signer *s, int channel, struct key_master *master,

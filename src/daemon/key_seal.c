@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
@@ -96,12 +97,36 @@ static int make_master(const char *path)
     return err;
 }
 
+bool key_master_is_elsewhere(const char *path)
+{
+    char other[PATH_MAX];
+    struct stat st;
+    size_t len = strlen(path);
+    return len > 4 && len < sizeof other && strcmp(path + len - 4, ".key") == 0 &&
+           snprintf(other, sizeof other, "%.*s/.key", (int)len - 4, path) < (int)sizeof other &&
+           lstat(other, &st) == 0;
+}
+
+const char *key_master_why(int err)
+{
+    switch (err) {
+    case E_SYNTAX:
+        return "it is not one";
+    case E_DENIED:
+        return "not readable, or others can read it, too";
+    case E_EXISTS:
+        return "it is not there, but .key in the state folder is: move that here";
+    default:
+        return err_text(err);
+    }
+}
+
 int key_master_load(const char *path, bool make, struct key_master *out)
 {
     *out = (struct key_master){0};
     int err = read_master(path, out);
     if (err == E_NOT_FOUND && make) {
-        err = make_master(path);
+        err = key_master_is_elsewhere(path) ? E_EXISTS : make_master(path);
         if (!err)
             err = read_master(path, out);
     }

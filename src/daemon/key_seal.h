@@ -7,7 +7,8 @@
 // are lost and must be made anew: keep a copy of the file apart from the backups.
 //
 // Thread:   any.
-// Fails:    E_NOT_FOUND, E_DENIED (also: others may read the file), E_SYNTAX (no master key in it), E_IO;
+// Fails:    E_NOT_FOUND, E_DENIED (also: others may read the file), E_SYNTAX (no master key in it), E_IO, E_EXISTS (it is not
+//           there, but key_master_is_elsewhere());
 //           key_open(): E_DENIED (sealed with another master key), E_DAMAGED.
 #pragma once
 
@@ -27,6 +28,11 @@ struct key_master {
 
 // Reads the file; makes it first if it is not there and `make`.
 int key_master_load(const char *path, bool make, struct key_master *out) MUST_USE;
+// What such an error says, for people.
+const char *key_master_why(int err);
+// For a file FOLDER.key: there is FOLDER/.key, where older programs make it for `state: FOLDER/`. A new one would open none of
+// the keys that it has sealed.
+bool key_master_is_elsewhere(const char *path);
 void key_master_wipe(struct key_master *master);
 // What tells one master key from another; not secret.
 uint64_t key_master_number(const struct key_master *master);

@@ -50,6 +50,33 @@ static void test_master(void **state)
     unlink(path);
 }
 
+// No new one beside the one that has sealed the keys; a file in its place is the one, whatever else is there.
+static void test_master_elsewhere(void **state)
+{
+    (void)state;
+    char beside[80], below[80], other[80];
+    struct key_master master;
+    snprintf(beside, sizeof beside, "%s/state.key", folder);
+    snprintf(below, sizeof below, "%s/state", folder);
+    snprintf(other, sizeof other, "%s/state/.key", folder);
+    assert_int_equal(mkdir(below, 0700), 0);
+    assert_false(key_master_is_elsewhere(beside));
+    assert_int_equal(key_master_load(other, true, &master), OK);
+    uint64_t number = key_master_number(&master);
+    assert_true(key_master_is_elsewhere(beside));
+    assert_false(key_master_is_elsewhere(below));
+    assert_int_equal(key_master_load(beside, true, &master), E_EXISTS);
+    assert_int_equal(access(beside, F_OK), -1);
+    assert_non_null(strstr(key_master_why(E_EXISTS), "move"));
+    assert_int_equal(link(other, beside), 0);
+    assert_int_equal(key_master_load(beside, true, &master), OK);
+    assert_int_equal(key_master_number(&master), number);
+    assert_int_equal(unlink(beside) | unlink(other), 0);
+    assert_int_equal(key_master_load(beside, true, &master), OK);
+    assert_int_not_equal(key_master_number(&master), number);
+    assert_int_equal(unlink(beside) | rmdir(below), 0);
+}
+
 // Opened by the same master key only, and only if no byte was changed.
 static void test_sealed(void **state)
 {
@@ -150,6 +177,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_master),
+        cmocka_unit_test(test_master_elsewhere),
         cmocka_unit_test(test_sealed),
         cmocka_unit_test(test_import),
     };

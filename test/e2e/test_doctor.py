@@ -364,6 +364,12 @@ def test_folders_and_keys(world):
     key.chmod(0o640)
     assert not_ok(doctor(relay)) == {"service": "warn", "accounts": "warn", "master_key": "fail"}
     key.chmod(0o600)
+    key.rename(pathlib.Path(relay.config["state"]) / ".key")  # where older programs make it for a state with "/" at its end
+    assert not_ok(doctor(relay)) == {"service": "warn", "accounts": "warn", "master_key": "fail"}
+    relay.start()
+    assert "no master key: DKIM can't be signed" in relay.log() and "but .key in the state folder is: move that here" in relay.log()
+    assert relay.stop() == 0 and not key.exists()
+    (pathlib.Path(relay.config["state"]) / ".key").rename(key)
     spool.rename(spool.with_name("away"))
     spool.write_text("")
     assert not_ok(doctor(relay))["folder"] == "fail"
