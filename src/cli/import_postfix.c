@@ -155,7 +155,7 @@ static struct import_entry *parse_table(struct import *im, struct bytes text)
 {
     struct import_entry *first = NULL, **last = &first;
     struct buf whole = {0};
-    struct bytes line;
+    struct bytes line = BYTES_NONE; // as it stays of an empty file
     uint32_t number = 0, start = 0;
     // A line that begins with white space goes on with the one before.
     for (bool more = true; more;) {

@@ -585,6 +585,13 @@ def test_long_lists(etc):
     assert routes_of(text) == [(names, MAILDIRS), (None, "mx")]
 
 
+def test_empty_table(etc):
+    """As alias_maps are of a host that has none."""
+    files = etc("myhostname = mx.example.org\nmydestination = example.org\nalias_maps = hash:/etc/postfix/aliases\n")
+    (files[0].parent / "aliases").write_text("")
+    assert routes_of(convert(files)) == [(["example.org"], MAILDIRS), (None, "mx")]
+
+
 def test_no_file_is_overwritten(etc, tmp_path):
     """--files where the aliases are that it reads; the same again is no fault."""
     files = etc("""
