@@ -8,6 +8,8 @@
 
 #include "cli/postfix_cf.h"
 
+#define IMPORT_LIST_FILES_MAX 20 // that one list names, and they in turn: one may name itself
+
 struct import {
     struct postfix_cf cf;
     const char *main_file;

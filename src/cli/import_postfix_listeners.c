@@ -102,7 +102,8 @@ static bool take_network(struct import *im, struct bytes word, struct bytes *out
     return true;
 }
 
-static void add_networks(struct import *im, struct bytes words, struct buf *out, struct buf *lost)
+static void add_networks(struct import *im, struct bytes words, uint32_t *files, struct buf *out,
+                         struct buf *lost)
 {
     struct bytes word, net;
     while (postfix_word(&words, &word)) {
@@ -110,8 +111,9 @@ static void add_networks(struct import *im, struct bytes words, struct buf *out,
         buf_init(&text, POSTFIX_FILE_MAX);
         if (take_network(im, word, &net))
             buf_printf(out, "%s%.*s", out->len ? ", " : "", BYTES_FMT(net));
-        else if (word.at[0] == '/' && route_file_read(arena_cstr(&im->cf.arena, word), &text) == OK)
-            add_networks(im, buf_bytes(&text), out, lost);      // a file of them
+        else if (word.at[0] == '/' && (*files)++ < IMPORT_LIST_FILES_MAX &&
+                 route_file_read(arena_cstr(&im->cf.arena, word), &text) == OK)
+            add_networks(im, buf_bytes(&text), files, out, lost); // a file of them
         else if (!bytes_starts_nocase(word, BYTES("[::ffff:"))) // IPv4, which stands there as such
             buf_printf(lost, "%s%.*s", lost->len ? ", " : "", BYTES_FMT(word));
         buf_done(&text);
@@ -122,9 +124,10 @@ static void add_networks(struct import *im, struct bytes words, struct buf *out,
 static struct bytes trusted_of(struct import *im, const struct postfix_service *s)
 {
     struct buf list = {0}, lost = {0};
+    uint32_t files = 0;
     bool set = postfix_is_set(&im->cf, s, "mynetworks");
     add_networks(im, set ? postfix_get(&im->cf, s, "mynetworks") : BYTES("127.0.0.0/8 [::1]/128"),
-                 &list, &lost);
+                 &files, &list, &lost);
     if (lost.len)
         import_line(
             im, "    # of mynetworks not taken over, as it is no network that could be trusted: %s",
@@ -315,14 +318,15 @@ static struct bytes tls_of(struct import *im, const struct postfix_service *s, b
 static void take_tellers(struct import *im, struct listener *l)
 {
     struct buf list = {0}, lost = {0};
+    uint32_t files = 0;
     bool screened = l->service && bytes_eq(l->service->command, BYTES("postscreen"));
     struct bytes proxied = postfix_get(&im->cf, l->service,
                                        screened ? "postscreen_upstream_proxy_protocol"
                                                 : "smtpd_upstream_proxy_protocol");
     if (proxied.len)
         l->proxy = l->trusted.len ? l->trusted : BYTES("\"127.0.0.0/8\"");
-    add_networks(im, postfix_get(&im->cf, l->service, "smtpd_authorized_xclient_hosts"), &list,
-                 &lost);
+    add_networks(im, postfix_get(&im->cf, l->service, "smtpd_authorized_xclient_hosts"), &files,
+                 &list, &lost);
     l->xclient = arena_dup(&im->cf.arena, buf_bytes(&list));
     if (lost.len)
         import_line(

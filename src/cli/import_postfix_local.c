@@ -52,29 +52,27 @@ static struct bytes origin_of(struct import *im)
     return found.len ? found : postfix_get(&im->cf, NULL, "myhostname");
 }
 
-#define LIST_DEPTH_MAX 5 // files that name files
-
 struct import_list {
     const char *name;
     struct bytes words;
     struct import_list *next;
 };
 
-static void add_list(struct import *im, struct bytes list, int depth, struct buf *out,
+static void add_list(struct import *im, struct bytes list, uint32_t *files, struct buf *out,
                      struct buf *lost);
 
 // A file of such words; lines that begin with "#" are comments.
-static bool add_list_file(struct import *im, struct bytes path, int depth, struct buf *out,
+static bool add_list_file(struct import *im, struct bytes path, uint32_t *files, struct buf *out,
                           struct buf *lost)
 {
     struct buf text;
     buf_init(&text, POSTFIX_FILE_MAX);
-    bool good = depth < LIST_DEPTH_MAX && import_read_file(im, path, &text) == OK;
+    bool good = (*files)++ < IMPORT_LIST_FILES_MAX && import_read_file(im, path, &text) == OK;
     struct bytes rest = good ? buf_bytes(&text) : BYTES_NONE, line;
     while (bytes_cut(&rest, '\n', &line)) {
         struct bytes words = bytes_trim(line);
         if (words.len && words.at[0] != '#')
-            add_list(im, words, depth + 1, out, lost);
+            add_list(im, words, files, out, lost);
     }
     buf_done(&text);
     return good;
@@ -90,14 +88,14 @@ static bool add_list_table(struct import *im, struct bytes map, struct buf *out)
     return !why;
 }
 
-static void add_list(struct import *im, struct bytes list, int depth, struct buf *out,
+static void add_list(struct import *im, struct bytes list, uint32_t *files, struct buf *out,
                      struct buf *lost)
 {
     struct bytes word;
     while (postfix_word(&list, &word)) {
         bool taken = word.at[0] != '!';
         if (word.at[0] == '/')
-            taken = add_list_file(im, word, depth, out, lost);
+            taken = add_list_file(im, word, files, out, lost);
         else if (taken && word.at[0] != '[' && bytes_find(word, ':') >= 0)
             taken = add_list_table(im, word, out);
         else if (taken)
@@ -116,7 +114,8 @@ static struct bytes list_of(struct import *im, const char *name)
     if (l)
         return l->words;
     struct buf words = {0}, lost = {0};
-    add_list(im, postfix_get(&im->cf, NULL, name), 0, &words, &lost);
+    uint32_t files = 0;
+    add_list(im, postfix_get(&im->cf, NULL, name), &files, &words, &lost);
     l = arena_new(&im->cf.arena, sizeof *l);
     *l = (struct import_list){name, arena_dup(&im->cf.arena, buf_bytes(&words)), im->lists};
     im->lists = l;

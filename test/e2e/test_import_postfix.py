@@ -592,6 +592,19 @@ def test_empty_table(etc):
     assert routes_of(convert(files)) == [(["example.org"], MAILDIRS), (None, "mx")]
 
 
+def test_list_that_names_itself(etc):
+    """What is in it is taken, and the import ends."""
+    files = etc("""
+        myhostname = mx.example.org
+        mydestination = /etc/postfix/list
+        mynetworks = /etc/postfix/networks
+        """)
+    for name, word in (("list", "example.org"), ("networks", "192.0.2.0/24")):
+        (files[0].parent / name).write_text(f"{word}\n{files[0].parent}/{name} {files[0].parent}/{name}\n")
+    text = convert(files)
+    assert "192.0.2.0/24" in text and routes_of(text)[0][1] == MAILDIRS
+
+
 def test_no_file_is_overwritten(etc, tmp_path):
     """--files where the aliases are that it reads; the same again is no fault."""
     files = etc("""
