@@ -12,7 +12,7 @@
 //
 // Owner:  the daemon; the database belongs to a loop of its own.
 // Thread: suppress_may_hit() and the counts: any. Questions and changes: any, answered on the loop they name.
-// Fails:  what can't be asked is not answered "no": E_IO and E_CLOSED come through done().
+// Fails:  what can't be asked is not answered "no": E_IO comes through done().
 #pragma once
 
 #include "base/buf.h"
@@ -85,7 +85,7 @@ void suppress_cancel(struct suppress_ask *ask);
 
 // Adds an entry (copied) and writes who did it to the list's log of changes. Idempotent: an entry that is there
 // stays, and never gets shorter. done() (may be NULL) runs on `home`, or where that is NULL on the list's own loop,
-// once the entry is durable and seen by suppress_may_hit(). E_SYNTAX: not an address; E_IO, E_FULL, E_CLOSED.
+// once the entry is durable and seen by suppress_may_hit(). E_SYNTAX: not an address; E_IO, E_FULL.
 void suppress_add(struct suppress *s, const struct suppress_entry *entry, struct bytes actor,
                   struct sys_loop *home, void (*done)(void *ctx, int err), void *ctx);
 // Removes the entry of this scope, address and reason. OK also when there was none.
@@ -120,10 +120,11 @@ int suppress_start(struct suppress *s, struct spool *spool,
                    const struct suppress_policy *policy) MUST_USE;
 // A reload. On any loop.
 void suppress_set_policy(struct suppress *s, const struct suppress_policy *policy);
-// Reads what is flushed, then ends. Before spool_close(); later questions get E_CLOSED.
+// Reads what is flushed, then ends; copies get E_CLOSED. Before spool_close(). What is asked later is dropped: done()
+// never comes.
 void suppress_stop(struct suppress *s);
 void suppress_close(struct suppress *s); // NULL is fine
-// A consistent copy for a backup, into a new file; done() on the list's loop. E_EXISTS, E_FULL, E_IO.
+// A consistent copy for a backup, into a new file; done() on the list's loop. E_EXISTS, E_FULL, E_IO, E_CLOSED.
 void suppress_copy(struct suppress *s, const char *path, void (*done)(void *ctx, int err),
                    void *ctx);
 
