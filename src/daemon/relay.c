@@ -589,12 +589,12 @@ static void stop(struct relay *r)
         worker_free(r->workers[i]);
     spool_stop(r->spool);
     history_stop(r->history);
-    if (!r->shared.cut)
-        trace_free(r->shared.trace);
     suppress_stop(r->suppress);
-    // With its index the open segment needs no scan at the next start. What was cut may still hold on to it.
-    if (!r->shared.cut)
-        spool_close(r->spool);
+    if (!r->shared.cut) { // else what was cut may still hold on to them
+        history_free(r->history);
+        trace_free(r->shared.trace);
+        spool_close(r->spool); // with its index the open segment needs no scan at the next start
+    }
     log_info("stopped");
 }
 

@@ -544,6 +544,10 @@ void history_stop(struct history *h)
     h->stop.run = on_stop;
     sys_post(h->loop, &h->stop);
     sys_loop_stop(h->loop);
+}
+
+void history_free(struct history *h)
+{
     history_words_done(&h->words);
     buf_done(&h->record_words);
     free(h);

@@ -22,8 +22,10 @@ struct history;
 // oldest are, until the rest is no larger, but never the last (0: no matter). E_IO, E_DENIED, E_DAMAGED, E_VERSION.
 int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_ms,
                   uint64_t bytes_max, struct history **out) MUST_USE;
-// Copies what is flushed, then ends. Before spool_close().
+// Copies what is flushed, then ends. Before spool_close(). Questions are answered all the same, from what is copied.
 void history_stop(struct history *h);
+// Once it is stopped, and nobody asks any more.
+void history_free(struct history *h);
 // Sequence number of the last record copied; any thread.
 uint64_t history_sequence(const struct history *h);
 // Has all that is flushed now copied, and waits for it, at most HISTORY_WAIT_MS (then E_TIMEOUT): who was answered

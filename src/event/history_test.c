@@ -54,6 +54,7 @@ static void close_all(void)
     sys_loop_stop(client);
     spool_stop(spool);
     history_stop(history);
+    history_free(history);
     spool_close(spool);
 }
 
@@ -490,6 +491,23 @@ static void test_nobody_waits_for_one_that_fails(void **state)
     assert_int_equal(rename(to, from), 0);
     wait_for_all();
     log_capture(NULL, NULL);
+}
+
+// A request that was cut at the end of the service may still ask.
+static void test_asked_after_the_stop(void **state)
+{
+    (void)state;
+    uint32_t recipients = 0;
+    struct message_id id = accept(1, midnight, 1);
+    spool_stop(spool);
+    history_stop(history);
+    assert_int_equal(history_wait(history), OK);
+    assert_int_equal(history_envelope(history, id, on_envelope, &recipients), OK);
+    assert_number("recipients", recipients, 1);
+    sys_loop_stop(client);
+    history_free(history);
+    spool_close(spool);
+    open_all();
 }
 
 static void lose_history(void)
@@ -1101,6 +1119,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_waiting_ends, setup, teardown),
     cmocka_unit_test_setup_teardown(test_nobody_waits_for_one_that_lags, setup, teardown),
     cmocka_unit_test_setup_teardown(test_nobody_waits_for_one_that_fails, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_asked_after_the_stop, setup, teardown),
     cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
     cmocka_unit_test_setup_teardown(test_other_spool, setup, teardown),
     cmocka_unit_test_setup_teardown(test_lost_and_compacted, setup, teardown),
