@@ -210,7 +210,7 @@ def run_slow(trial):
     offer_tls(trial)
     # Who takes no replies has the time of a command for it.
     with open(trial.service.config_file, "a") as config:
-        config.write("limits: {command_timeout: 20s}\n")
+        config.write("limits: {command_timeout: 40s}\n")
     trial.start()
     watch = Watch(trial)
     crowd = Crowd(trial.service.port(), clients)
