@@ -76,6 +76,11 @@ def check_greeted(trial, waiting, since):
         trial.troubles.append(f"descriptors: {greeted} of {len(waiting)} who waited are greeted within {BACK_S} s")
 
 
+def back_since(trial, over):
+    """Seconds from the end of the shortage until a client is served, less what the relay waited for a processor."""
+    return trial.answered(time.time() - (time.monotonic() - over))
+
+
 def no_descriptors(trial, number):
     """None left: who has a connection is served or told 4xx; who comes waits, and is served as soon as it is over."""
     relay = trial.service.relay_pid()
@@ -88,7 +93,7 @@ def no_descriptors(trial, number):
     share = hold(trial, "descriptors", relay)
     resource.prlimit(relay, resource.RLIMIT_NOFILE, (soft, hard))
     over = time.monotonic()
-    back = trial.probe(f"d{number}", BACK_S, over)
+    back = back_since(trial, over)
     check_greeted(trial, waiting, over)
     say(f"scarce {number + 1}: descriptors: {report['replies']}; {100 * share:.0f} % of a core; back in {back:.2f} s")
     return back
@@ -110,14 +115,14 @@ def no_memory(trial, number):
         over, died = time.monotonic(), time.time()
         killed = lab.children(trial.service.process.pid)[:1] != [relay]
         if killed:
-            back = trial.probe(f"m{number}", BACK_S, over)
+            back = back_since(trial, over)
         report = trial.finish(load, stop=True)
         group.set(ROOM)
         if killed:
             trial.books.crashed(died)
             trial.service.wait_ready(over)
         else:
-            back = trial.probe(f"m{number}", BACK_S)
+            back = back_since(trial, time.monotonic())
             trial.service.ready_file.write_text(json.dumps(trial.service.ready))
         trial.sink.start()
     say(f"scarce {number + 1}: memory: {'killed, started again' if killed else 'went on'}; {report['replies']}; "
@@ -140,7 +145,7 @@ def no_threads(trial, number):
         share = hold(trial, "threads", guard)
         group.set("max")
         over = time.monotonic()
-        back = trial.probe(f"t{number}", BACK_S, over)
+        back = back_since(trial, over)
         trial.service.wait_ready(over)
     say(f"scarce {number + 1}: threads: {report['replies']}; guard {100 * share:.0f} % of a core; back in {back:.2f} s")
     return back
@@ -158,6 +163,7 @@ def check_cgroup(trial, controller):
 
 def run_scarce(trial):
     trial.open()
+    trial.watch()
     trial.start()
     shortages = {"descriptors": no_descriptors}
     for controller, run in (("memory", no_memory), ("pids", no_threads)):
@@ -168,6 +174,7 @@ def run_scarce(trial):
         for name, run in shortages.items():
             back[name].append(run(trial, number))
     trial.facts["back_s_max"] = {name: round(max(times), 2) for name, times in back.items()}
+    trial.check_pauses(BACK_S)
     for code in sorted(set(trial.codes) - {"250", "451", "452", "421"}):
         trial.troubles.append(f"{trial.codes[code]} replies {code}")
     trial.drain()
