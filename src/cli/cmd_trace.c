@@ -25,7 +25,8 @@ static void print_field(const char *label, struct bytes text)
 // A reply of several lines, as it came: "250-...", "250 ...".
 static void print_line(struct json_object *line)
 {
-    struct bytes text = json_find_text(line, "text"), one, from = json_find_text(line, "from");
+    struct bytes text = json_find_text(line, "text"), one = BYTES_NONE,
+                 from = json_find_text(line, "from");
     uint64_t code = cli_json_number(line, "code");
     const char *mark = bytes_eq(from, BYTES("us"))       ? ">"
                        : bytes_eq(from, BYTES("server")) ? "<"

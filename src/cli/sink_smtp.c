@@ -321,7 +321,7 @@ static void do_data(struct sink_smtp *s, struct bytes argument, struct mono now)
 // RFC 3030 section 2: BDAT chunk-size [ SP "LAST" ]
 static void do_bdat(struct sink_smtp *s, struct bytes argument, struct mono now)
 {
-    struct bytes size;
+    struct bytes size = BYTES_NONE;
     bytes_cut(&argument, ' ', &size);
     bool last = bytes_eq_nocase(bytes_trim(argument), BYTES("LAST"));
     if (bytes_to_u64(size, UINT64_MAX >> 1, &s->bdat_left)) {

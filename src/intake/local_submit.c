@@ -149,7 +149,8 @@ static bool greet(struct local_session *s, struct local_answer *out)
     buf_add_cstr(&s->out, "EHLO localhost\r\n");
     if (!ask(s, 2, out))
         return false;
-    struct bytes text = s->parser.reply.text, name, word; // its first line
+    struct bytes text = s->parser.reply.text, name = BYTES_NONE,
+                 word = BYTES_NONE; // its first line
     bytes_cut(&text, '\n', &name);
     bytes_cut(&name, ' ', &word);
     buf_clear(&s->hostname);
