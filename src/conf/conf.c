@@ -89,15 +89,21 @@ static int read_all(int fd, struct buf *out)
     }
 }
 
-static int read_file(const char *path, struct buf *out)
+// A FIFO is opened so that it would be empty, which may be right; who opens it otherwise waits for ever.
+static int check_kind(int fd)
 {
     struct stat st;
+    if (fstat(fd, &st) != 0)
+        return err_from_errno(errno);
+    return S_ISDIR(st.st_mode) ? E_SYNTAX : S_ISFIFO(st.st_mode) ? E_AGAIN : 0;
+}
+
+static int read_file(const char *path, struct buf *out)
+{
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO must not hang us
     if (fd < 0)
         return err_from_errno(errno);
-    int err = fstat(fd, &st) ? err_from_errno(errno) : 0;
-    if (!err && S_ISDIR(st.st_mode))
-        err = E_SYNTAX;
+    int err = check_kind(fd);
     if (!err)
         err = read_all(fd, out);
     close(fd);
@@ -123,6 +129,8 @@ static const char *file_problem(int err)
     switch (err) {
     case E_SYNTAX:
         return "is a folder";
+    case E_AGAIN:
+        return "is a FIFO";
     case E_LIMIT:
         return "is too large (at most 4 MiB)";
     case E_NOT_FOUND:
@@ -165,13 +173,10 @@ int conf_load_text(struct bytes text, const char *name, const char *folder, stru
 static void check_file(const struct conf *conf, const struct conf_node *section, const char *key,
                        const char *name, struct bytes path, struct buf *errors)
 {
-    struct stat st;
     if (!path.len)
         return;
     int fd = open(path.at, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    int err = fd < 0 || fstat(fd, &st) != 0 ? err_from_errno(errno)
-              : S_ISDIR(st.st_mode)         ? E_SYNTAX
-                                            : 0;
+    int err = fd < 0 ? err_from_errno(errno) : check_kind(fd);
     if (fd >= 0)
         close(fd);
     if (err)

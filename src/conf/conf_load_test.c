@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -380,7 +381,11 @@ static void test_files(void **state)
         {"/nonexistent/x.yaml", E_NOT_FOUND, "/nonexistent/x.yaml: error: no such file\n"},
         {"/tmp", E_SYNTAX, "/tmp: error: is a folder\n"},
         {"/dev/zero", E_LIMIT, "/dev/zero: error: is too large (at most 4 MiB)\n"},
+        {"conf-load-test.fifo", E_AGAIN, "conf-load-test.fifo: error: is a FIFO\n"},
     };
+    char here[4096], folder[] = "/tmp/conf-load-test.XXXXXX";
+    assert_true(getcwd(here, sizeof here) && mkdtemp(folder) && chdir(folder) == 0);
+    assert_int_equal(mkfifo("conf-load-test.fifo", 0600), 0);
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct conf *conf = NULL;
         struct buf errors = {0};
@@ -388,6 +393,7 @@ static void test_files(void **state)
         assert_string_equal(buf_cstr(&errors), cases[i].text);
         buf_done(&errors);
     }
+    assert_int_equal(unlink("conf-load-test.fifo") | chdir(here) | rmdir(folder), 0);
 }
 
 static void test_named_files(void **state)

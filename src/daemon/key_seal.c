@@ -52,10 +52,13 @@ static int read_master(const char *path, struct key_master *out)
 {
     char text[HEX_CHARS + 2] = {0};
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); // a FIFO must not hang us
     if (fd == -1)
         return err_from_errno(errno);
-    int err = fstat(fd, &st) == -1 ? E_IO : st.st_mode & 077 ? E_DENIED : OK;
+    int err = fstat(fd, &st) == -1   ? E_IO
+              : st.st_mode & 077     ? E_DENIED
+              : S_ISFIFO(st.st_mode) ? E_SYNTAX
+                                     : OK;
     ssize_t n = err ? 0 : read(fd, text, sizeof text);
     close(fd);
     if (!err && n == -1)

@@ -45,6 +45,9 @@ static void test_master(void **state)
     assert_int_equal(key_master_load(path, true, &again), E_SYNTAX);
     assert_false(again.is_set);
     unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(key_master_load(path, true, &again), E_SYNTAX);
+    unlink(path);
     assert_int_equal(symlink("/etc/hostname", path), 0);
     assert_int_not_equal(key_master_load(path, true, &again), OK);
     unlink(path);

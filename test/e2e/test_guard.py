@@ -270,9 +270,18 @@ def test_a_refused_certificate_is_tried_once(make_relay, pair):
     wait_for(lambda: "reloaded" in relay.log())
 
 
+@pytest.mark.parametrize("key", ["certificate", "key", "authorities", "client_authorities"])
+def test_a_fifo_does_not_hang_the_check(make_relay, pair, key):
+    relay = make_relay(start=False)
+    os.mkfifo(relay.folder / "fifo")
+    relay.write_config({"tls": {"certificate": str(pair.certificate), "key": str(pair.key), key: str(relay.folder / "fifo")}})
+    refused = relay.run("check-config", check=False, timeout=20)
+    assert refused.returncode == 78 and f"tls.{key}: {relay.folder / 'fifo'}: is a FIFO" in refused.stderr, refused.stderr
+
+
 @pytest.mark.parametrize("what", ["posthaste.yaml", "own.pem", "own.key"])
 def test_a_fifo_does_not_hang_the_guard(make_relay, pair, what):
-    """In the place of its configuration, certificate or key: a reload is refused, and SIGTERM is heard."""
+    """In the place of its configuration, certificate or key: a reload and an upgrade are refused, and SIGTERM is heard."""
     relay = make_relay(start=False)
     certificate, key = relay.folder / "own.pem", relay.folder / "own.key"
     shutil.copy(pair.certificate, certificate)
@@ -284,6 +293,10 @@ def test_a_fifo_does_not_hang_the_guard(make_relay, pair, what):
     relay.process.signal(signal.SIGHUP)
     wait_for(lambda: "reload refused" in relay.log())
     assert 'error="it is a FIFO"' in relay.log()
+    for command in ("check-config", "upgrade"):
+        refused = relay.run(command, check=False, timeout=8)  # the guard gives the new program's check 10 s
+        assert (refused.returncode, "is a FIFO" in refused.stderr or "refuses the conf" in refused.stderr) == (
+            78 if command == "check-config" or what == "posthaste.yaml" else 65, True), refused.stderr
     assert relay.stop() == 0
     again = subprocess.run([BINARY, "serve", "--config", relay.config_file], capture_output=True, text=True, timeout=60, check=False)
     assert again.returncode == 78 and 'error="it is a FIFO"' in again.stderr
