@@ -277,18 +277,20 @@ def test_nothing_new_goes_out_while_a_flush_hangs(make_relay, dns, make_receiver
     dns.domain("example.org", box)
     box.script("rcpt", Delay(0.005))
     relay.run("load", "--to", "%s:%d" % relay.listener("trusted"), "--count", 1500, "--sessions", "20", "--rcpt", "u%m@example.org", timeout=120)
-    hang = ["strace", "-f", "-p", str(relay.relay_pid()), "-e", "trace=fdatasync", "-e", "signal=none", "-e", "inject=fdatasync:delay_exit=6000000"]
+    hang = ["strace", "-f", "-p", str(relay.relay_pid()), "-e", "trace=fdatasync", "-e", "signal=none", "-e", "inject=fdatasync:delay_exit=12000000"]
     with subprocess.Popen(hang, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent) as tracer:
         try:
             assert "attached" in tracer.stderr.readline()
             threading.Thread(target=tracer.stderr.read, daemon=True).start()
-            time.sleep(2)
-            soon = len(box.messages())
-            time.sleep(2.5)
-            later = len(box.messages())
+            counts = []
+            for _ in range(5):
+                counts.append(len(box.messages()))
+                if counts[-2:-1] == counts[-1:]:
+                    break
+                time.sleep(2)
         finally:
             tracer.terminate()
-    assert 0 < soon == later < 1500, (soon, later)
+    assert counts[-2] == counts[-1] < 1500, counts
     wait_until(lambda: len(box.messages()) == 1500, 60, "all of them")
 
 
