@@ -50,7 +50,7 @@ def failing_round(trial, case, n):
     first = -(-n // POOL) if pool else n
     times = f"{first}..{first + 4}" if n % 2 else str(first)
     injection = Injection(trial, case.call, f"error={case.error}:when={times}", threads=(case.thread,))
-    large = trial.load(f"{name}x", n + 20 if pool else 3, 4 if pool else 1, 270000)
+    large = trial.load(f"{name}x", n + 8 if pool else 2, 4 if pool else 1, 270000)
     reports = [] if pool else [trial.finish(trial.load(name, 20 * (n + 8), 20, 2000))]
     reports.append(trial.finish(large))
     # A kill while the last refusals are fresh: what was refused must not come back.
