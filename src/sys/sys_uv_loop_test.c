@@ -253,7 +253,8 @@ static void timers_fire_once_a_turn(void **state)
     struct sys_loop *loop = sys_loop_start("once");
     sem_init(&refired_enough, 0, 0);
     test_on_loop(loop, set_two_refiring, NULL);
-    bool both = test_wait(&refired_enough) && test_wait(&refired_enough);
+    bool both = test_wait(&refired_enough);
+    both = test_wait(&refired_enough) && both;
     test_on_loop(loop, stop_timer, &pushy);
     test_on_loop(loop, stop_timer, &plain);
     sys_loop_stop(loop);
