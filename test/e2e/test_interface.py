@@ -838,7 +838,7 @@ def test_a_command_on_files_by_links(nobodys, way):
     link = place / way.partition("/")[0]
     link.symlink_to(victim)
     os.chown(link, 65534, 65534, follow_symlinks=False)
-    relay.write_config({"user": "nobody", "state": str(place / way)})
+    relay.write_config({"user": "nobody", "state": str(place / way), "control": str(relay.folder / "control")})  # a short path
     refused_by_the_link(relay, victim)
     os.chown(link, 0, 0, follow_symlinks=False)
     relay.run("account", "list")
