@@ -180,6 +180,7 @@ static void close_in_host(void *ctx)
     CHECK(api_stop(w->api));
     spool_stop(w->spool);
     history_stop(w->history);
+    history_free(w->history);
     suppress_stop(w->suppress);
     suppress_close(w->suppress);
     store_close(w->store);
