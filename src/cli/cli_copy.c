@@ -124,21 +124,6 @@ int cli_copy_sync_folder(const char *path)
     return e;
 }
 
-// The folder that a path ends in, and the name in it.
-static int open_above(const char *path, const char **out_name)
-{
-    char above[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    *out_name = slash ? slash + 1 : path;
-    size_t len = slash == path ? 1 : slash ? (size_t)(slash - path) : 0;
-    if (len >= sizeof above) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    snprintf(above, sizeof above, "%.*s", (int)len, path);
-    return safe_folder_open(len ? above : ".");
-}
-
 static void remove_at(int at, const char *name, int depth)
 {
     if (unlinkat(at, name, 0) == 0 || depth > TREE_DEPTH_MAX)
@@ -157,7 +142,7 @@ static void remove_at(int at, const char *name, int depth)
 void cli_copy_remove(const char *path)
 {
     const char *name;
-    int fd = open_above(path, &name);
+    int fd = safe_folder_open_above(path, &name);
     if (fd < 0)
         return;
     remove_at(fd, name, 0);
@@ -306,10 +291,10 @@ int cli_copy_part(struct cli_copy *c, const char *from, const char *to)
 {
     struct place source, target = {.at = -1};
     c->failed = from;
-    source.at = open_above(from, &source.name);
+    source.at = safe_folder_open_above(from, &source.name);
     if (source.at >= 0) {
         c->failed = to;
-        target.at = open_above(to, &target.name);
+        target.at = safe_folder_open_above(to, &target.name);
     }
     int e = target.at < 0 ? errno : copy_one(c, source, target, 0);
     if (target.at >= 0)

@@ -120,8 +120,7 @@ int safe_folder_open(const char *path)
     return -1;
 }
 
-// The folder that the path ends in, and the name in it.
-static int open_above(const char *path, const char **out_name)
+int safe_folder_open_above(const char *path, const char **out_name)
 {
     char above[PATH_MAX];
     const char *slash = strrchr(path, '/');
@@ -148,7 +147,7 @@ static int give(int at, const char *name, const struct passwd *owner)
 int safe_folder_make(const char *path, mode_t mode, const struct passwd *owner)
 {
     const char *name;
-    int at = open_above(path, &name);
+    int at = safe_folder_open_above(path, &name);
     if (at == -1)
         return errno;
     int e = mkdirat(at, name, mode) == -1 ? errno : 0;

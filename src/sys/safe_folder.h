@@ -14,6 +14,9 @@
 // does with the folder is done to no other one. EMLINK for another link. By other users than root all are followed.
 int safe_folder_open(const char *path);
 
+// The folder that the path ends in, opened so, and the name in it: *out_name points into `path`.
+int safe_folder_open_above(const char *path, const char **out_name);
+
 // Makes the folder in the one above it, which is reached as safe_folder_open() does, and gives it to `owner`, where that is
 // not NULL; one that can't be given is removed. 0 or an errno value; EEXIST: there is something of that name.
 int safe_folder_make(const char *path, mode_t mode, const struct passwd *owner);
