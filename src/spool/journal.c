@@ -26,6 +26,7 @@ struct batch {
     uint64_t written_to; // file offset up to which was written
     uint64_t end;        // file offset behind the last vector
     int err;             // sticky
+    bool only_copies;
     struct list frames;
 };
 
@@ -520,6 +521,11 @@ static void apply_record(struct journal *j, struct spool_frame *f, struct frame_
         place_note(j, f, r);
 }
 
+static bool is_copy(const struct spool_frame *f)
+{
+    return f->count && f->records[0].flags & RECORD_COPY;
+}
+
 static void place_frame(struct journal *j, struct spool_frame *f)
 {
     for (uint32_t i = 0; i < f->count; i++) {
@@ -533,6 +539,7 @@ static void place_frame(struct journal *j, struct spool_frame *f)
         r->moved_from = 0; // tried again it is a value as others are, in their order
     }
     list_push_back(&j->batch->frames, &f->link);
+    j->batch->only_copies &= is_copy(f);
 }
 
 static void unplace_frame(struct journal *j, struct spool_frame *f)
@@ -578,8 +585,8 @@ static bool fits(const struct journal *j, const struct spool_frame *f)
 static bool fits_any(const struct journal *j, const struct spool_frame *f)
 {
     // A copy has stood in a segment before; only its states are new.
-    bool copy = f->count && f->records[0].flags & RECORD_COPY;
-    uint64_t room = copy ? j->segment_bytes - SEGMENT_DATA_AT - RECORD_BLOCK : j->segment_bytes / 2;
+    uint64_t room =
+        is_copy(f) ? j->segment_bytes - SEGMENT_DATA_AT - RECORD_BLOCK : j->segment_bytes / 2;
     return frame_bytes(f) + frame_index_bytes(f) + slack_of(f) <= room;
 }
 
@@ -589,6 +596,7 @@ static void batch_begin(struct journal *j)
     CHECK(list_is_empty(&b->frames));
     b->count = 0;
     b->err = OK;
+    b->only_copies = true;
     b->written_to = b->end = j->offset;
 }
 
@@ -726,7 +734,7 @@ static uint32_t segments_kept_from(const struct journal *j, const struct spool_f
 }
 
 // When an outcome has to wait for room, what makes room goes first. Copies are placed with the states as of
-// then, so they may pass by. False if the first is internal already, or there is none.
+// then, so they may pass by, but not one that is tried again, which the states have already. False if the first is internal already, or there is none.
 static bool bring_internal_forward(struct list *frames)
 {
     list_each(link, frames)
@@ -750,6 +758,13 @@ static bool must_wait(const struct journal *j, const struct spool_frame *f)
            j->free_count == 0;
 }
 
+// A copy has the states that the outcomes before it gave: in a batch that is cut short it could outlive an outcome, and
+// what came with that, a bounce, would be lost. So they are flushed first.
+static bool comes_too_early(const struct journal *j, const struct spool_frame *f)
+{
+    return is_copy(f) && !j->batch->only_copies;
+}
+
 // Makes room for the first of frames: ends the batch, or if that is empty, opens another segment.
 // Intake that gets none is refused.
 static int make_room(struct journal *j, struct list *frames, struct list *done)
@@ -765,7 +780,7 @@ static int make_room(struct journal *j, struct list *frames, struct list *done)
         refuse(f, err == E_FULL ? E_FULL : E_IO, done);
         if (err == E_FULL)
             return OK;
-    } else if (err == E_FULL && bring_internal_forward(frames)) {
+    } else if (err == E_FULL && !f->retried && bring_internal_forward(frames)) {
         return OK;
     }
     return err;
@@ -784,6 +799,8 @@ static int commit_next(struct journal *j, struct list *frames, struct list *done
         return OK;
     if (must_wait(j, f)) // but not those before it
         return list_is_empty(&j->batch->frames) ? E_FULL : batch_end(j, frames, done);
+    if (comes_too_early(j, f))
+        return batch_end(j, frames, done);
     if (!fits(j, f))
         return make_room(j, frames, done);
     list_remove(&f->link);
