@@ -63,6 +63,13 @@ static inline struct list *list_pop_front(struct list *head)
         list_remove(link);
     return link;
 }
+// Appends all of from, which is empty then.
+static inline void list_move_all(struct list *to, struct list *from)
+{
+    struct list *link;
+    while ((link = list_pop_front(from)))
+        list_push_back(to, link);
+}
 // Iterates links; `next` is saved, so the body may remove `link`.
 #define list_each(link, head)                                                                      \
     for (struct list *link = (head)->next, *link##_next = link->next; link != (head);              \

@@ -5,7 +5,7 @@
 // vectors. When the segment is full, the batch large or the frames at their end, the batch is
 // written and flushed. On success its frames are done. On failure the table forgets intake's
 // messages, moved copies move back, outcomes stay applied (their frames are retried, in order,
-// before anything later), and the segment is abandoned.
+// before anything later; copies at the end), and the segment is abandoned.
 #include "spool/journal.h"
 
 #include <stdio.h>
@@ -661,7 +661,8 @@ static void batch_fail(struct journal *j, struct list *frames, struct list *done
     void_batch(j);
     log_error("spool write failed; segment abandoned", LOG_INT("segment", j->open->head.number),
               LOG_INT("offset", j->offset), LOG_ERR(err));
-    struct list *link = j->batch->frames.prev;
+    struct list copies, *link = j->batch->frames.prev;
+    list_init(&copies);
     while (link != &j->batch->frames) { // newest first, so that each finds what it placed
         struct spool_frame *f = list_get(link, struct spool_frame, link);
         link = link->prev;
@@ -676,8 +677,10 @@ static void batch_fail(struct journal *j, struct list *frames, struct list *done
         if (!f->retried)
             j->retrying++;
         f->retried = true;
-        list_push_front(frames, &f->link);
+        // A copy has the states of all outcomes now, of those that came after it, too.
+        list_push_front(is_copy(f) ? &copies : frames, &f->link);
     }
+    list_move_all(frames, &copies);
     j->open->abandoned = true;
     seal(j);
 }
