@@ -6,6 +6,7 @@ measured is the cost of one of them (EACH), the power is that of the cost of all
 """
 import contextlib
 import math
+import os
 import time
 
 import machine
@@ -107,7 +108,8 @@ def measure(run):
                     + f" in {time.monotonic() - began:.0f} s")
         rows += [{"what": what, "unit": unit, "sizes": list(sizes), "costs": [tidy(cost) for cost in of_unit],
                   "power": tidy(power(unit, sizes, of_unit))} for unit, of_unit in zip(units, zip(*costs))]
-    return {"scale": run.scale, "rows": rows}
+    host = f"{os.cpu_count()} cores ({machine.cpu_model()})"
+    return {"scale": run.scale, "date": time.strftime("%Y-%m-%d", time.gmtime()), "host": host, "rows": rows}
 
 
 def print_table(what):

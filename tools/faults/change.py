@@ -33,7 +33,7 @@ def run_upgrade(trial):
     trial.open()
     trial.start()
     trial.watch()
-    loads, upgrades = gentle_load(trial, 0), []
+    loads = gentle_load(trial, 0)
     for number in range(trial.rounds):
         time.sleep(trial.random.uniform(0.1, 0.6))
         shutil.copy(built, trial.folder / "next")
@@ -42,17 +42,15 @@ def run_upgrade(trial):
         trial.books.crashed(began := time.time())
         took = json.loads(trial.service.cli("upgrade", "--json"))["took_ms"] / 1000
         trial.books.crashed(ended := time.time())
-        lab.wait_until(lambda: trial.books.accepted_at()[-1] > ended, 60, "mail is taken after an upgrade", every=0.05)
-        upgrades.append((began, ended))
-        pause = longest_gap(trial, began, ended)
-        say(f"upgrade {number + 1}/{trial.rounds}: took {took:.2f} s, a pause of {pause:.2f} s")
+        say(f"upgrade {number + 1}/{trial.rounds}: took {took:.2f} s, a pause of {pause_in(trial, began, ended):.2f} s")
     check_gentle(trial, [trial.finish(load, stop=True) for load in loads])
     trial.drain()
     trial.check_pauses(PAUSE_S)
 
 
-def longest_gap(trial, began, ended):
-    """Of those between two 250s to the load while the upgrade went on."""
+def pause_in(trial, began, ended):
+    """The longest between two 250s to the load while it went on."""
+    lab.wait_until(lambda: trial.books.accepted_at()[-1] > ended, 60, "mail is taken after it", every=0.05)
     at = trial.books.accepted_at()
     return max(trial.paused(a, b) for a, b in zip(at, at[1:]) if a < ended and b > began)
 
@@ -60,13 +58,16 @@ def longest_gap(trial, began, ended):
 def run_reload(trial):
     trial.open(log="info")
     trial.start()
+    trial.watch()
     text = trial.service.config_file.read_text()
-    loads, done = gentle_load(trial, 0), 0
+    loads = gentle_load(trial, 0)
     for number in range(trial.rounds):
+        time.sleep(trial.random.uniform(0.1, 0.4))
         trial.service.config_file.write_text(text + f"lanes: [{{match: '*', connections: {5 + number % 7}}}]\n")
+        began = time.time()
         trial.service.process.send_signal(signal.SIGHUP)
-        done += 1
-        lab.wait_until(lambda: trial.service.log_file.read_text().count(" reloaded") >= done, 60, "reloaded")
-    say(f"reload {done}/{trial.rounds}")
+        lab.wait_until(lambda: trial.service.log_file.read_text().count(" reloaded") > number, 60, "reloaded")
+        say(f"reload {number + 1}/{trial.rounds}: a pause of {pause_in(trial, began, time.time()):.2f} s")
     check_gentle(trial, [trial.finish(load, stop=True) for load in loads])
     trial.drain()
+    trial.check_pauses(PAUSE_S)

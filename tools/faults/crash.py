@@ -82,7 +82,7 @@ def run_calls(trial):
 
 def call_round(trial, number, kind):
     """True if it was killed at such a call."""
-    k = 1 + number // len(CALLS) + trial.random.randrange(4)
+    k = 1 + number // len(CALLS)
     loads = crash_loads(trial, number)
     loads.append(trial.load(f"r{number}c", 1000000, 2, 4096, "--rcpt", f"box@{BOX}", "--rate", 40))
     time.sleep(trial.random.uniform(0.05, 0.3))
