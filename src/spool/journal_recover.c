@@ -549,10 +549,22 @@ static int replay_all(struct recovering *r)
     return err;
 }
 
+// After a kill the last batch may stand in the page cache only. It counts from here on, and what it makes empty is freed.
+static int sync_newest(const struct recovering *r)
+{
+    int err = r->found_count ? disk_sync(r->found[0]->file) : OK;
+    if (err)
+        log_error("spool segment can't be flushed", LOG_INT("segment", r->found[0]->head.number),
+                  LOG_ERR(err));
+    return err;
+}
+
 int journal_recover(struct journal *j, const struct spool_recovery *recovery)
 {
     struct recovering r = {.j = j, .told = recovery};
     int err = find_segments(&r);
+    if (!err)
+        err = sync_newest(&r);
     if (!err)
         err = journal_raise_epoch(j, r.epoch_max);
     if (!err) {
