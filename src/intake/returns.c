@@ -32,6 +32,8 @@ struct returns {
     struct spool_feedback *found[RETURNS_RECIPIENTS_MAX];
     size_t found_count[RETURNS_RECIPIENTS_MAX];
     struct envelope *envelope_found;
+    bool waited, lags; // for the history; it did not come so far
+    bool undecided;    // what is reported may be ours, but is not in the history yet
 };
 
 static void returns_free(struct returns *r)
@@ -163,29 +165,33 @@ static bool find_token(struct returns *r, const struct bounce_mail *mail, struct
            return_token_search(key, buf_bytes(&r->content), &t->token);
 }
 
-// A message that is a moment old may not have been copied yet: the history is waited for, once for all recipients.
-static void find_envelope(struct returns *r, struct message_id id, bool *waited)
+// A message that is a moment old may not have been copied yet: the history is waited for, once for all recipients. If
+// that was in vain the report is to come again: whom it is about would be unknown for ever.
+static void find_envelope(struct returns *r, struct message_id id)
 {
     struct history *h = r->intake->options.history;
     r->envelope_found = NULL;
-    if (!h || history_envelope(h, id, copy_envelope, r) != E_NOT_FOUND || *waited)
+    if (!h || history_envelope(h, id, copy_envelope, r) != E_NOT_FOUND)
         return;
-    *waited = true;
-    if (history_wait(h) == OK)
-        (void)!history_envelope(h, id, copy_envelope, r);
+    if (!r->waited) {
+        r->waited = true;
+        r->lags = history_wait(h) != OK;
+        if (!r->lags)
+            (void)!history_envelope(h, id, copy_envelope, r);
+    }
+    r->undecided |= r->lags;
 }
 
 static void understand(struct sys_job *job)
 {
     struct returns *r = container_of(job, struct returns, job);
     struct bounce_mail mail;
-    bool waited = false;
     bounce_classify_mail(r->snapshot->bounces, buf_bytes(&r->content), &r->arena, &mail);
     for (uint32_t i = 0; i < r->count; i++) {
         struct target *t = &r->targets[i];
         if (!find_token(r, &mail, t))
             continue;
-        find_envelope(r, t->token.id, &waited);
+        find_envelope(r, t->token.id);
         struct returned returned = {.token = t->token,
                                     .mail = &mail,
                                     .envelope = r->envelope_found,
@@ -231,6 +237,10 @@ static void on_committed(void *ctx, int err)
 static void on_understood(struct sys_job *job)
 {
     struct returns *r = container_of(job, struct returns, job);
+    if (r->undecided) {
+        on_committed(r, E_TIMEOUT);
+        return;
+    }
     struct spool_frame *frame = spool_frame_new(SPOOL_INTAKE);
     size_t count = 0;
     for (uint32_t i = 0; i < r->count; i++)
