@@ -825,7 +825,7 @@ void spool_close(struct spool *spool)
 
 bool spool_is_on_hold(const struct spool *spool)
 {
-    return spool->on_hold;
+    return atomic_load(&spool->on_hold);
 }
 
 int spool_release_hold(struct spool *spool)
@@ -833,7 +833,10 @@ int spool_release_hold(struct spool *spool)
     int err = disk_unlink(spool->journal->disk, SPOOL_HOLD_FILE);
     if (err && err != E_NOT_FOUND)
         return err;
-    return disk_sync_dir(spool->journal->disk, "");
+    err = disk_sync_dir(spool->journal->disk, "");
+    if (!err)
+        atomic_store(&spool->on_hold, false);
+    return err;
 }
 
 struct message_id spool_next_id(struct spool *spool, struct wall now)

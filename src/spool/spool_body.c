@@ -77,20 +77,43 @@ static int load_sums(struct spool_body_file *f)
     return OK;
 }
 
+#define ASIDE_NAME_BYTES (EXTENT_NAME_BYTES + 16)
+
+// Where it goes if it is damaged. Returns out.
+static const char *aside_name(const struct spool_body_file *f, char out[ASIDE_NAME_BYTES])
+{
+    char id[MESSAGE_ID_CHARS + 1];
+    message_id_format(f->message->envelope->id, id);
+    snprintf(out, ASIDE_NAME_BYTES, "damaged/extent-%s", id);
+    return out;
+}
+
+// Another reader of it was first, who told only his recipients.
+static bool is_set_aside(const struct spool_body_file *f)
+{
+    char name[ASIDE_NAME_BYTES];
+    struct disk_file *file;
+    if (disk_file_open(f->disk, aside_name(f, name), DISK_READ, &file))
+        return false;
+    disk_file_close(file);
+    return true;
+}
+
 static int open_extent(struct spool_body_file *f)
 {
     char name[EXTENT_NAME_BYTES];
     int err =
         disk_file_open(f->disk, extent_name(f->message->envelope->id, name), DISK_READ, &f->file);
+    if (err == E_NOT_FOUND && is_set_aside(f))
+        return E_DAMAGED;
     return err ? err : load_sums(f);
 }
 
 static void set_aside(struct spool_body_file *f)
 {
-    char name[EXTENT_NAME_BYTES], to[EXTENT_NAME_BYTES + 16], id[MESSAGE_ID_CHARS + 1];
+    char name[EXTENT_NAME_BYTES], to[ASIDE_NAME_BYTES], id[MESSAGE_ID_CHARS + 1];
     message_id_format(f->message->envelope->id, id);
-    snprintf(to, sizeof to, "damaged/extent-%s", id);
-    int err = disk_rename(f->disk, extent_name(f->message->envelope->id, name), to);
+    int err = disk_rename(f->disk, extent_name(f->message->envelope->id, name), aside_name(f, to));
     if (err != E_NOT_FOUND) // else another reader of it was first
         log_error("spool extent damaged, set aside", LOG_CSTR("file", to), LOG_CSTR("id", id),
                   LOG_CSTR("saved", err ? err_text(err) : "yes"));

@@ -96,7 +96,6 @@ struct spool {
     uint64_t ticked_number; // of segments, at the last tick
     uint32_t lot; // segments that SPOOL_LOT_TICKS seconds took, one less each second since
     struct spool_watch *watches;
-    bool on_hold;
     uint64_t recovered,
         recovered_sure; // the last segment that the start found, and from where it may be torn
     struct sys_task tell;
@@ -108,6 +107,7 @@ struct spool {
     atomic_uint id_counter;
     atomic_int expected;
     atomic_bool accepting, blocked;
+    atomic_bool on_hold; // a restored backup
     atomic_llong flush_since_us; // monotonic, of the one that runs; 0: none does
     atomic_ullong watermark; // segment number << 32 | offset in blocks: all before it is flushed
     atomic_ullong copied[SPOOL_FOLLOWERS];
