@@ -216,8 +216,9 @@ static bool offer_group(struct local_session *s, const struct local_message *m, 
         return false;
     for (size_t i = from; i < to; i++) {
         struct local_answer one;
-        if (!read_reply(s, &one)) {
-            *out = one;
+        if (!read_reply(s, &one)) { // cut off by what was refused before, that is the answer
+            if (all)
+                *out = one;
             return false;
         }
         if (told)

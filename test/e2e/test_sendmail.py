@@ -152,6 +152,7 @@ def test_smtp_over_standard_input(world):
     (["two words"], "", 64, "no list of addresses"),
     (["bob@nowhere.test"], "Subject: x\n\n", 67, "nowhere.test"),
     (["bob@example.org", "bob@nowhere.test"], "Subject: x\n\n", 67, "not sent to anybody"),
+    ([f"b{n}@nowhere.test" for n in range(40)], "Subject: x\n\n", 67, "b0@nowhere.test"),  # the service has enough of it
     (["-f", "x@foreign.test", "bob@example.org"], "Subject: x\n\n", 77, "foreign.test"),
     (["bob@example.org"], "From: x@foreign.test\n\n", 77, "foreign.test"),
     (["bob@example.org"], "Subject: a\0b\n\n", 65, "malformed"),
