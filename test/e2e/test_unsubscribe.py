@@ -223,6 +223,12 @@ def test_rate_of_one_link(world):
     assert len(feedback(world, ident, "often@example.org")) == answers.count(200) <= 20
 
 
+def test_rate_is_not_of_the_message(world):
+    recipients = [f"one.of.many{n}@example.org" for n in range(30)]
+    ident = send(world, *recipients)
+    assert [ask(world, "POST", link(world, ident, each), **ONE_CLICK)[0].status for each in recipients] == [200] * 30
+
+
 def test_metrics(world):
     metrics = world.relay.metrics()
     assert metrics["posthaste_unsubscribe_done_total"] > 0 and metrics["posthaste_unsubscribe_refused_total"] > 0
