@@ -589,8 +589,9 @@ static int select_by_address(struct act *a, struct bytes address)
     struct history_filter filter = {.recipient = address};
     struct ids ids = {port_of(a)->queue, mem_new(SELECTED_MAX * sizeof *ids.at), 0};
     a->selected = mem_new(SELECTED_MAX * sizeof *a->selected);
-    history_wait(h);
-    int err = history_find(h, &filter, FOUND_MAX, on_id, &ids);
+    int err = history_wait(h); // what it lacks would be left out without a word
+    if (!err)
+        err = history_find(h, &filter, FOUND_MAX, on_id, &ids);
     struct history_asking *asking = history_begin(h);
     for (size_t i = 0; i < ids.count && !err; i++) {
         struct selection s = {a, address, ids.at[i]};
@@ -655,7 +656,7 @@ void api_queue_post(struct api_request *r)
     a->dry_run = strcmp(r->row->op, "dry-run") == 0; // who may only look has come by that row
     bool ok = take_filter(r, id, domain, account, &a->domain, &a->filter);
     if (ok && recipient && select_by_address(a, bytes_cstr(recipient)) != OK) {
-        api_reply_error(r, E_IO, "history not readable");
+        api_reply_error(r, E_IO, "history not readable, or not up to date; try again");
         ok = false;
     }
     if (ok && action == ACTION_RELEASE && id && !a->dry_run &&
