@@ -3,6 +3,10 @@
 // How it works: outcomes and feedback are read from the journal once they are flushed (spool_follow); the entries they
 // make and the number of the last record read are committed together. Where nothing is added, the number alone is
 // stored every few seconds, for the journal keeps its segments until then.
+//
+// What a process was committing as it was killed is in the database's log, but perhaps in the page cache only: a
+// restart finds it there, and a power cut would take it away. So nothing is told to the journal before a commit of this
+// process, which flushes the log with all that stands in it.
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -163,6 +167,7 @@ static int commit(struct suppress *s, uint64_t sequence)
         return err;
     }
     s->committed = sequence;
+    s->flushed = true;
     atomic_store(&s->sequence, sequence);
     suppress_note_counts(s);
     return OK;
@@ -191,18 +196,18 @@ static void on_failed(struct spool_follow *f, int err)
     log_error("suppression does not follow the journal, trying again", LOG_ERR(err));
 }
 
-// What is committed is flushed, too.
+// What this process has committed is flushed, too, with what was there before.
 static uint64_t checkpoint(struct spool_follow *f)
 {
     struct suppress *s = suppress_of(f);
-    if (f->passed > s->committed) {
+    if (f->passed > s->committed || !s->flushed) {
         int err = suppress_list_begin(s->list);
         if (err)
             suppress_list_rollback(s->list);
         else
             (void)!commit(s, f->passed); // else the next time
     }
-    return s->committed;
+    return s->flushed ? s->committed : f->told;
 }
 
 static const struct spool_follow_owner FOLLOWER = {

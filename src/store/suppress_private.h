@@ -25,7 +25,8 @@ struct suppress {
     struct mono load_began;
     struct spool_follow follow;
     uint64_t committed; // sequence number in the database
-    bool writing;       // the follower's transaction is open
+    bool flushed; // this process has committed: what it found in the database's log is on the disk
+    bool writing; // the follower's transaction is open
     struct list copies;
 };
 
