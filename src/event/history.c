@@ -2,7 +2,8 @@
 //
 // How it works: spool_follow reads the journal in batches; who asks meanwhile has it read at once. One file is open
 // for writing, that of the records' day; a record of another day ends the transaction first, and has the file flushed,
-// so that what is committed, and what a power cut leaves, is always a prefix of the journal.
+// so that what is committed, and what a power cut leaves, is always a prefix of the journal. A process that was killed
+// had no time for that: before the next one writes, it flushes the days that were left with a log.
 //
 // A file that is damaged is moved out of the way, and what the journal still holds of its records is copied again.
 //
@@ -92,12 +93,18 @@ static uint64_t bytes_of_file(const char *path)
     return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
+static uint64_t bytes_of_log(const char *path)
+{
+    char side[HISTORY_PATH_BYTES + 8];
+    snprintf(side, sizeof side, "%s-wal", path);
+    return bytes_of_file(side);
+}
+
 static uint64_t bytes_of_day(const struct history *h, const char *day)
 {
-    char path[HISTORY_PATH_BYTES], side[HISTORY_PATH_BYTES + 8];
+    char path[HISTORY_PATH_BYTES];
     history_path_of(h, day, path);
-    snprintf(side, sizeof side, "%s-wal", path);
-    return bytes_of_file(path) + bytes_of_file(side);
+    return bytes_of_file(path) + bytes_of_log(path);
 }
 
 static void forget_day(const struct history *h, const char *day, const char *why)
@@ -193,19 +200,52 @@ static void set_day_aside(const struct history *h, const char *day, int why)
     }
 }
 
+// A day that is not open. One that is damaged is left to whoever reads it.
+static int flush_day(const struct history *h, const char *day)
+{
+    char path[HISTORY_PATH_BYTES];
+    struct history_file file;
+    history_path_of(h, day, path);
+    if (!bytes_of_log(path))
+        return OK;
+    int err = history_file_open(path, &file);
+    if (err)
+        return is_spoiled(err) ? OK : err;
+    err = history_file_flush(&file);
+    history_file_close(&file);
+    return is_spoiled(err) ? OK : err;
+}
+
+// What a process that was killed has left of other days than this.
+static int flush_days(const struct history *h, const char *but)
+{
+    struct history_days days = history_list_days(h);
+    int err = OK;
+    for (size_t i = 0; i < days.count && !err; i++)
+        if (strcmp(days.at[i], but) != 0)
+            err = flush_day(h, days.at[i]);
+    free(days.at);
+    return err;
+}
+
+static int leave_day(struct history *h)
+{
+    int err = history_file_flush(&h->file);
+    if (!err)
+        close_day(h);
+    return err;
+}
+
 // The file of another day. It would say that all before it is copied, so the one before is flushed first.
 static int open_day(struct history *h, struct wall at)
 {
     char day[HISTORY_DAY_BYTES], path[HISTORY_PATH_BYTES];
     history_day_of(at, day);
-    if (h->day[0]) {
-        int err = history_file_flush(&h->file);
-        if (err)
-            return err;
-        close_day(h);
-    }
+    int err = h->day[0] ? leave_day(h) : flush_days(h, day);
+    if (err)
+        return err;
     history_path_of(h, day, path);
-    int err = history_file_open(path, &h->file);
+    err = history_file_open(path, &h->file);
     if (is_spoiled(err)) {
         set_day_aside(h, day, err);
         err = history_file_open(path, &h->file);

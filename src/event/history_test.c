@@ -22,6 +22,7 @@
 
 #define KEEP_MS ((int64_t)30 * 86400 * 1000)
 #define EVENTS_MAX 4096
+#define DAY_MS ((int64_t)86400 * 1000)
 #define SECOND ((int64_t)1000000)
 
 static char top[64], spool_path[80], state_path[80];
@@ -697,13 +698,19 @@ static sqlite3 *block_checkpoints(const char *day_file)
     return db;
 }
 
+static void copy_state(const char *name)
+{
+    char command[512];
+    snprintf(command, sizeof command, "cp -r %s %s/%s && rm -f %s/%s/events/*-shm", state_path, top,
+             name, top, name);
+    assert_int_equal(system(command), 0);
+}
+
 // What is written is there, but of the first day's log only what was flushed.
 static void cut_power(const char *day)
 {
-    char command[512], path[160];
-    snprintf(command, sizeof command, "cp -r %s %s/cut && rm -f %s/cut/events/*-shm", state_path,
-             top, top);
-    assert_int_equal(system(command), 0);
+    char path[160];
+    copy_state("cut");
     snprintf(path, sizeof path, "%s/cut/events/%s-wal", top, day);
     FILE *f = fopen(path, "we");
     assert_non_null(f);
@@ -735,6 +742,38 @@ static void test_power_cut_at_a_day_change(void **state)
     close_all();
     cut_power(day);
     sqlite3_close(reader);
+    open_all();
+    read_all(10, t);
+    assert_number("events", t->count, 3);
+    free(t);
+}
+
+// A process that is killed leaves a log that is not flushed. The next one begins another day before it has written to
+// that file: a power cut then must not take the log's end away, which the new file says is copied. (The days are to
+// come: those that are over are sealed at the start, which flushes them.)
+static void test_power_cut_after_a_kill_and_midnight(void **state)
+{
+    (void)state;
+    char day[16];
+    midnight = wall_add_ms(midnight, 4 * DAY_MS);
+    struct wall before = wall_add_ms(midnight, -10);
+    time_t seconds = (time_t)(before.us / SECOND);
+    struct telling *t = mem_new(sizeof *t);
+    strftime(day, sizeof day, "%Y%m%d.db", gmtime(&seconds));
+    accept(1, before, 1);
+    wait_for_all();
+    accept(2, before, 1);
+    wait_for_all();
+    copy_state("killed");
+    close_all();
+    snprintf(state_path, sizeof state_path, "%s/killed", top);
+    snprintf(synced_path, sizeof synced_path, "%s/events/%s-wal", state_path, day);
+    synced_bytes = 0; // a day's commits flush nothing
+    open_all();
+    accept(3, midnight, 1);
+    wait_for_all();
+    close_all();
+    cut_power(day);
     open_all();
     read_all(10, t);
     assert_number("events", t->count, 3);
@@ -1124,6 +1163,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_other_spool, setup, teardown),
     cmocka_unit_test_setup_teardown(test_lost_and_compacted, setup, teardown),
     cmocka_unit_test_setup_teardown(test_power_cut_at_a_day_change, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_power_cut_after_a_kill_and_midnight, setup, teardown),
     cmocka_unit_test_setup_teardown(test_a_slow_flush_holds_up_no_commit, setup, teardown),
     cmocka_unit_test_setup_teardown(test_find, setup, teardown),
     cmocka_unit_test_setup_teardown(test_search_after_a_restart, setup, teardown),
