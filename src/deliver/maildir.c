@@ -14,25 +14,66 @@
 #include "mail/mail_address.h"
 #include "route/route.h"
 
+#define FOLDER_BYTES (sizeof((struct maildir_delivery *)0)->folder + 8) // with one of its parts
+
 enum stage { STAGE_OPEN, STAGE_WRITE, STAGE_FINISH, STAGE_DROP };
 
 // ---- on the pool -----------------------------------------------------------------------------------------
 
+static int sync_folder(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd == -1)
+        return err_from_errno(errno);
+    int err = fsync(fd) == -1 ? E_IO : OK;
+    close(fd);
+    return err;
+}
+
+static int make_if_missing(const char *path, bool *out_made)
+{
+    *out_made = mkdir(path, 0700) == 0;
+    return *out_made || errno == EEXIST ? OK : err_from_errno(errno);
+}
+
+// The folder that the first `len` bytes of `path` name. Its name is flushed where it was not there, or `all` are.
+static int make_flushed(const char *path, size_t len, bool all)
+{
+    char folder[FOLDER_BYTES], parent[FOLDER_BYTES];
+    bool made;
+    size_t above = len;
+    while (path[--above] != '/')
+        ;
+    snprintf(folder, sizeof folder, "%.*s", (int)len, path);
+    snprintf(parent, sizeof parent, "%.*s", above ? (int)above : 1, path);
+    int err = make_if_missing(folder, &made);
+    if (err || !(made || (all && access(parent, W_OK) == 0))) // else it is none of ours
+        return err;
+    err = sync_folder(parent);
+    return err == E_DENIED ? OK : err; // who may not read it can't flush it
+}
+
+// A message is lost with the name of any folder above it, so these are flushed, once: cur/ comes last, and says that
+// they are. A try that was cut short leaves none; of two that make one mailbox each flushes all before it goes on.
 static int make_folders(const char *folder)
 {
-    char path[sizeof((struct maildir_delivery *)0)->folder + 8];
-    for (const char *slash = strchr(folder + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        snprintf(path, sizeof path, "%.*s", (int)(slash - folder), folder);
-        if (mkdir(path, 0700) == -1 && errno != EEXIST)
-            return err_from_errno(errno);
-    }
-    static const char *const PARTS[] = {"", "/tmp", "/new", "/cur"};
-    for (size_t i = 0; i < COUNT_OF(PARTS); i++) {
-        snprintf(path, sizeof path, "%s%s", folder, PARTS[i]);
-        if (mkdir(path, 0700) == -1 && errno != EEXIST)
-            return err_from_errno(errno);
-    }
-    return OK;
+    char path[FOLDER_BYTES];
+    bool made;
+    snprintf(path, sizeof path, "%s/cur", folder);
+    bool all = access(path, F_OK) == -1;
+    int err = OK;
+    for (const char *slash = strchr(folder + 1, '/'); slash && !err; slash = strchr(slash + 1, '/'))
+        err = make_flushed(folder, (size_t)(slash - folder), all);
+    if (!err)
+        err = make_flushed(folder, strlen(folder), all);
+    snprintf(path, sizeof path, "%s/tmp", folder);
+    if (!err)
+        err = make_if_missing(path, &made);
+    snprintf(path, sizeof path, "%s/new", folder);
+    if (!err)
+        err = make_flushed(path, strlen(path), all);
+    snprintf(path, sizeof path, "%s/cur", folder);
+    return err ? err : make_if_missing(path, &made);
 }
 
 static int open_temporary(struct maildir_delivery *d)
@@ -57,16 +98,6 @@ static int write_piece(struct maildir_delivery *d)
             return err_from_errno(errno);
     }
     return OK;
-}
-
-static int sync_folder(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd == -1)
-        return err_from_errno(errno);
-    int err = fsync(fd) == -1 ? E_IO : OK;
-    close(fd);
-    return err;
 }
 
 static int finish_file(struct maildir_delivery *d)

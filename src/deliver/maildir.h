@@ -2,9 +2,9 @@
 //
 // maildir - puts one rendered message into the Maildirs of its recipients
 //
-// Written to tmp/, flushed, renamed to new/, the folder flushed: a message that is reported delivered survives a
-// power cut. Lines end in LF, and Return-Path and Delivered-To stand on top (RFC 5321 4.4), as is the habit
-// there. All file work runs on the pool for folders that may hang (SYS_JOB_FAR).
+// Written to tmp/, flushed, renamed to new/, the folder flushed, and so are the names of what was made above it: a
+// message that is reported delivered survives a power cut. Lines end in LF, and Return-Path and Delivered-To stand on
+// top (RFC 5321 4.4), as is the habit there. All file work runs on the pool for folders that may hang (SYS_JOB_FAR).
 //
 // Owner:  the caller, from maildir_start() until done(), in which it may free it.
 #pragma once

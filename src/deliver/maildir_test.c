@@ -5,10 +5,12 @@
 #include "deliver/maildir.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -39,6 +41,31 @@ static int teardown(void **state)
     bool ok = sim_spool_stop(&world);
     snprintf(command, sizeof command, "rm -r %s", root);
     return ok && system(command) == 0 ? 0 : -1; // NOLINT(cert-env33-c): a folder of our own making
+}
+
+// ---- flushes ---------------------------------------------------------------------------------------------------
+
+// Paths below `root` that were flushed, each with a LF; of the one that fails, the flush does.
+static char flushed[4096];
+static const char *failing;
+
+// In place of the C library's.
+int fsync(int fd)
+{
+    char link[32], path[512];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    size_t top = strlen(root), used = strlen(flushed);
+    if (strncmp(path, root, top) != 0)
+        return (int)syscall(SYS_fsync, fd);
+    if (failing && strcmp(path + top, failing) == 0) {
+        errno = EIO;
+        return -1;
+    }
+    snprintf(flushed + used, sizeof flushed - used, "%s\n",
+             strstr(path + top, "/tmp/") ? "file" : path + top);
+    return 0;
 }
 
 // ---- one delivery --------------------------------------------------------------------------------------------
@@ -162,6 +189,36 @@ static void test_delivers_a_large_one(void **state)
     buf_done(&want);
 }
 
+// The names of all folders that were made are flushed before mail is: for another try, too, if the first was cut short.
+static void test_new_folders_are_flushed(void **state)
+{
+    (void)state;
+    static const char ALL[] = "\n/example.org\n/example.org/bob\nfile\n/example.org/bob/new\n";
+    char path[128];
+    struct trial first = {.body = BYTES("text\r\n")}, again = first, cut = first, fails = first,
+                 last = first;
+    flushed[0] = '\0';
+    run(&first, "bob@example.org", "example.org");
+    assert_int_equal(first.verdict.kind, VERDICT_DELIVERED);
+    assert_string_equal(flushed, ALL);
+    flushed[0] = '\0';
+    run(&again, "bob@example.org", "example.org");
+    assert_string_equal(flushed, "file\n/example.org/bob/new\n");
+    flushed[0] = '\0';
+    snprintf(path, sizeof path, "%s/example.org/bob/cur", root);
+    assert_int_equal(rmdir(path), 0);
+    run(&cut, "bob@example.org", "example.org");
+    assert_string_equal(flushed, ALL);
+    failing = "/example.org";
+    run(&fails, "eve@example.org", "example.org");
+    failing = NULL;
+    assert_int_equal(fails.verdict.kind, VERDICT_DEFERRED);
+    flushed[0] = '\0';
+    run(&last, "eve@example.org", "example.org");
+    assert_int_equal(last.verdict.kind, VERDICT_DELIVERED);
+    assert_string_equal(flushed, "\n/example.org\n/example.org/eve\nfile\n/example.org/eve/new\n");
+}
+
 // Whatever fails leaves nothing in tmp/.
 static void test_failures_leave_nothing(void **state)
 {
@@ -215,6 +272,7 @@ static void test_no_such_folder_name(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_delivers, setup, teardown),
     cmocka_unit_test_setup_teardown(test_delivers_a_large_one, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_new_folders_are_flushed, setup, teardown),
     cmocka_unit_test_setup_teardown(test_failures_leave_nothing, setup, teardown),
     cmocka_unit_test_setup_teardown(test_no_such_folder_name, setup, teardown),
 };
