@@ -171,6 +171,7 @@ struct queue_batch {
     // the queue's own
     struct queue_bundle *bundles;
     struct queue_lane *lane;
+    uint32_t breaks; // the lane's, when it was taken
     char *text;
 };
 

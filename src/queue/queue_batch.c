@@ -223,16 +223,18 @@ static void settle_bundle(struct queue *q, struct queue_bundle *b, struct queue_
     apply(q, b, &results[0], now);
 }
 
-// The lane has shown that it works.
-static void note_success(struct queue *q, struct queue_lane *l, const struct queue_result *results,
-                         uint32_t count)
+// The lane has shown that it works. That something is deferred does not, where a connection broke meanwhile: that may be
+// why.
+static void note_success(struct queue *q, const struct queue_batch *batch,
+                         const struct queue_result *results)
 {
+    struct queue_lane *l = batch->lane;
+    bool answered = false, broke = batch->breaks != l->breaks;
     l->batches--;
-    bool answered = false;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < batch->count; i++) {
         bool deferred = results[i].outcome == QUEUE_DEFERRED;
         l->deferred += deferred;
-        answered = answered || deferred || results[i].outcome == QUEUE_DONE;
+        answered = answered || (deferred && !broke) || results[i].outcome == QUEUE_DONE;
     }
     if (answered && l->failures) {
         l->failures = 0;
@@ -264,7 +266,7 @@ void queue_settle(struct queue *q, struct queue_batch *batch, const struct queue
     CHECK(m->leases > 0 && message_id_eq(m->id, batch->id));
     m->leases--;
     if (batch->lane)
-        note_success(q, batch->lane, results, batch->count);
+        note_success(q, batch, results);
     int64_t until_us = put_off_until(batch, results, now);
     struct queue_result *next_results = copy;
     for (struct queue_bundle *b = batch->bundles, *next; b; b = next) {

@@ -191,6 +191,7 @@ struct queue_lane {
     uint32_t domains_count;
     uint32_t connecting[QUEUE_PROOFS], idle[QUEUE_PROOFS], woken[QUEUE_PROOFS];
     uint32_t busy, busy_low, failures, batches;  // batches: out, of this lane
+    uint32_t breaks;                             // connections that failed, or broke, so far
     uint32_t used_up;                            // busy ones that were told to close
     uint64_t deferred;                           // recipients, by answers over it so far
     struct queue_remote remote;                  // of the server spoken to last

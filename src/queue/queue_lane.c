@@ -678,6 +678,7 @@ static void give_back_slot(struct queue *q, struct queue_connection *c)
 // fail together count as one failure.
 static void back_off(struct queue *q, struct queue_lane *l, struct bytes text, struct queue_now now)
 {
+    l->breaks++;
     if (l->backoff_us > now.mono.us)
         return;
     int64_t ms = queue_retry_ms(q, l->failures);
@@ -848,6 +849,7 @@ enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct q
         c->messages++;
         *out_batch = queue_batch_new(q, m, b, now);
         (*out_batch)->lane = l;
+        (*out_batch)->breaks = l->breaks;
         l->batches++;
         result = QUEUE_TAKE_BATCH;
     } else if (is_in_the_way(l, c->proof, &o) || queue_slot_is_short(q)) {

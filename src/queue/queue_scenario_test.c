@@ -74,6 +74,21 @@ static void refusing_site_costs_one_connection_an_interval(void **state)
     world_done(&w);
 }
 
+// One that takes connections and breaks them over each message is left alone as one that takes none.
+static void backs_off_from_broken_sessions(void **state)
+{
+    (void)state;
+    struct world w;
+    struct world_site *site = start(&w, "retry: {first: 5m, factor: 2, max: 4h}\n");
+    site->reply = WORLD_BREAK;
+    add(&w, 1000, 1, MAIL_BULK);
+    world_run(&w, MINUTE_MS);
+    uint64_t burst = site->connects; // before the first failure was known
+    world_run(&w, 6 * HOUR_MS);
+    assert_true(burst <= 18 && site->connects >= burst + 4 && site->connects <= burst + 8);
+    world_done(&w);
+}
+
 // The first connection after a failure stays alone until the site has taken something.
 static void comes_back_with_one_probe(void **state)
 {
@@ -1055,6 +1070,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refusing_site_costs_one_connection_an_interval),
+        cmocka_unit_test(backs_off_from_broken_sessions),
         cmocka_unit_test(comes_back_with_one_probe),
         cmocka_unit_test(accounts_take_turns),
         cmocka_unit_test(many_accounts_share_evenly),

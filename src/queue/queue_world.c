@@ -357,17 +357,16 @@ static void transaction_over(struct world *w, struct connection *c)
 {
     struct queue_batch *b = c->batch;
     c->batch = NULL;
-    if (c->site->reply == WORLD_BREAK) {
-        settle_all(w, b, (struct queue_result){.outcome = QUEUE_UNTRIED});
-        hang_up(w, c, true);
-        return;
-    }
+    bool breaks = c->site->reply == WORLD_BREAK; // known at once; the outcomes when they are saved
     struct event *e = event_add(w, EVENT_SETTLED, w->save_ms);
     e->batch = b;
     e->results = results_new(b, QUEUE_DONE);
     for (uint32_t i = 0; i < b->count; i++)
-        e->results[i] = result_of(w, b, c->site->reply);
-    take(w, c);
+        e->results[i] = result_of(w, b, breaks ? WORLD_DEFER : c->site->reply);
+    if (breaks)
+        hang_up(w, c, true);
+    else
+        take(w, c);
 }
 
 static void put_off(struct world *w, struct connection *c)
