@@ -236,6 +236,19 @@ static void reroutes_what_dns_failed_for(void **state)
     assert_number("done", w.done, 3);
 }
 
+// A reload comes in the midst of it: the rest is not failed by what was in force before.
+static void a_reload_ends_failing(void **state)
+{
+    (void)state;
+    w.dns = WORLD_DNS_FAIL;
+    w.mended_after = 2;
+    for (int i = 0; i < 6; i++)
+        world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
+    world_run(&w, 1000);
+    assert_number("failed", w.failed, 2);
+    assert_number("through", w.done, 6);
+}
+
 // A connection that may not be made yet is no failure, and is not asked for all the time.
 static void connects_later(void **state)
 {
@@ -760,6 +773,7 @@ int main(void)
         WORLD_TEST(reroutes_after_a_reload),
         WORLD_TEST(reroutes_what_was_resolved),
         WORLD_TEST(reroutes_what_dns_failed_for),
+        WORLD_TEST(a_reload_ends_failing),
         WORLD_TEST(connects_later),
         WORLD_TEST(keeps_scheduled_mail_to_the_wall_clock),
         WORLD_TEST(charges_no_jump_to_lifetimes),

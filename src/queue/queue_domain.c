@@ -220,6 +220,17 @@ void queue_unresolved(struct queue *q, struct queue_domain *d, enum queue_unreso
     queue_unlock(q, kicks, NULL);
 }
 
+// What is being failed, by an answer or a table that may be another now: the rest of it is asked about anew.
+static void stop_failing(struct queue *q, struct queue_domain *d)
+{
+    if (d->state != DOMAIN_DRAINING || d->refusal->reroute)
+        return;
+    list_remove(&d->work);
+    d->state = DOMAIN_UNRESOLVED;
+    forget_refusal(d);
+    queue_domain_check(q, d);
+}
+
 void queue_resolve_again(struct queue *q, uint32_t worker, struct queue_now now, uint64_t *kicks)
 {
     queue_lock(q);
@@ -232,6 +243,8 @@ void queue_resolve_again(struct queue *q, uint32_t worker, struct queue_now now,
             queue_domain_check(q, d);
         }
         queue_domain_retry_now(q, d); // where DNS had failed
+        if (d->name)                  // still there
+            stop_failing(q, d);
     }
     queue_unlock(q, kicks, NULL);
 }

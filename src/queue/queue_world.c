@@ -489,6 +489,12 @@ static void ended_by(struct world *w, const struct queue_work *work)
     } else if (work->kind == QUEUE_FAIL) {
         CHECK(work->code == 550 && strcmp(work->enhanced, "5.1.2") == 0);
         w->failed += work->batch->count;
+        if (w->failed == w->mended_after) {
+            uint64_t kicks = 0;
+            w->dns = WORLD_DNS_OK;
+            for (uint32_t i = 0; i < w->options.workers; i++)
+                queue_resolve_again(w->queue, i, w->now, &kicks);
+        }
     } else {
         w->rerouted += work->batch->count;
         result.outcome = QUEUE_REROUTED;

@@ -63,6 +63,7 @@ struct world {
     bool unreadable; // what the queue wants judged can't be: deferred
     uint64_t unread; // so often
     uint64_t resolves, expired, warned, failed, rerouted, saves, released, done;
+    uint64_t mended_after; // failures: then the DNS is fine, and the configuration loaded again
     bool keep_sent;
     // private
     struct heap events;
