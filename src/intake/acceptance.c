@@ -156,6 +156,7 @@ void acceptance_recover(struct intake_port *port, const struct spool_summary *su
         .accepted_at = life.from,
         .not_before = summary->not_before,
         .expires_at = life.until,
+        .spared = summary->by_mode != BY_RETURN, // RFC 2852: its sender wants it back in time
         .size = summary->size,
         .flags = flags_of(summary->null_sender, summary->smtputf8, summary->body,
                           summary->requiretls, summary->singly),

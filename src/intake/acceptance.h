@@ -32,7 +32,8 @@ void acceptance_commit(struct intake_port *port, struct spool_frame *frame,
                        void (*done)(void *ctx, int err), void *ctx);
 // Puts a message found by recovery into the queue; route_of gives a recipient's route key. The spool's notes have
 // been told before: its lifetime is not charged for jumps of the wall clock, and no attempt is farther away than
-// retry_max_ms. ORs into *kicks the workers that have something new to do.
+// retry_max_ms. Past its lifetime, it gets time for an attempt (queue.h, `spared`), unless its sender wants it back in
+// time. ORs into *kicks the workers that have something new to do.
 void acceptance_recover(struct intake_port *port, const struct spool_summary *summary,
                         struct queue_now now, int64_t retry_max_ms,
                         uint32_t (*route_of)(void *ctx, const struct spool_summary *summary,

@@ -85,6 +85,7 @@ struct found {
     int64_t jumped_ms, known_ms;                    // when accepted; today
     int64_t want_ms;                                // its end, from now
     int64_t unseen_ms; // jumped since the start, and not looked at yet: 0, the start is not over
+    enum by_mode by_mode;
 };
 
 // The end that the queue goes by.
@@ -111,6 +112,8 @@ static int64_t end_of(const struct found *f)
         .not_before = f->not_before_ms ? wall_add_ms(NOW.wall, f->not_before_ms) : (struct wall){0},
         .expires_at = wall_add_ms(NOW.wall, f->expires_ms),
         .wall_jumped_ms = f->jumped_ms,
+        .by_mode = f->by_mode,
+        .deliver_by = f->by_mode ? wall_add_ms(NOW.wall, f->expires_ms) : (struct wall){0},
         .recipients = &r,
         .recipients_count = 1,
         .recipients_total = 1,
@@ -129,6 +132,16 @@ static int64_t end_of(const struct found *f)
     return end_ms;
 }
 
+static void check_ends(const struct found *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int64_t got_ms = end_of(&rows[i]);
+        if (got_ms != rows[i].want_ms)
+            fail_msg("%s: ends in %lld ms, want %lld", rows[i].name, (long long)got_ms,
+                     (long long)rows[i].want_ms);
+    }
+}
+
 static void charges_no_jump_to_a_lifetime(void **state)
 {
     (void)state;
@@ -140,18 +153,31 @@ static void charges_no_jump_to_a_lifetime(void **state)
         {"back by 2 days", 46 * h, 0, 70 * h, 0, -48 * h, 22 * h},
         {"forward and back", 46 * h, 0, 70 * h, 48 * h, 0, 22 * h},
         {"never more than a whole one", -2 * h, 0, 22 * h, 0, 24 * 365 * h, 24 * h},
-        {"its end has come", -75 * h, 0, -51 * h, 0, 48 * h, -3 * h},
         {"scheduled, and sent for", -60 * h, -50 * h, -26 * h, 0, 48 * h, 22 * h},
         {"forward, not seen yet", -50 * h, 0, -26 * h, 0, 0, 22 * h, 48 * h},
         {"back, not seen yet", 46 * h, 0, 70 * h, 0, 0, 22 * h, -48 * h},
         {"still scheduled", -60 * h, 5 * h, 29 * h, 0, 48 * h, 29 * h},
     };
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        int64_t got_ms = end_of(&rows[i]);
-        if (got_ms != rows[i].want_ms)
-            fail_msg("%s: ends in %lld ms, want %lld", rows[i].name, (long long)got_ms,
-                     (long long)rows[i].want_ms);
-    }
+    check_ends(rows, COUNT_OF(rows));
+}
+
+// What was held, or waited while the service was down, is tried before it is given up.
+static void gives_up_nothing_at_once(void **state)
+{
+    (void)state;
+    const int64_t h = HOUR_MS, m = HOUR_MS / 60, grace = 10 * m; // retry.first is 5m
+    const struct found rows[] = {
+        {"its end came long ago", -75 * h, 0, -51 * h, 0, 0, grace},
+        {"it came, less a jump", -75 * h, 0, -51 * h, 0, 48 * h, grace},
+        {"it came just now", -24 * h, 0, 0, 0, 0, grace},
+        {"it is about to come", -24 * h, 0, m, 0, 0, grace},
+        {"it comes when that is over", -24 * h, 0, grace, 0, 0, grace},
+        {"it comes later", -24 * h, 0, grace + m, 0, 0, grace + m},
+        {"only told of its delay", -24 * h, 0, -h, 0, 0, grace, 0, BY_NOTIFY},
+        {"returned at its time", -24 * h, 0, -h, 0, 0, -h, 0, BY_RETURN},
+        {"soon returned", -24 * h, 0, m, 0, 0, m, 0, BY_RETURN},
+    };
+    check_ends(rows, COUNT_OF(rows));
 }
 
 // A next attempt recorded before the clock went back would be days away.
@@ -192,6 +218,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(reads_its_note),
     cmocka_unit_test(sees_what_the_monotonic_clock_does_not_confirm),
     cmocka_unit_test(charges_no_jump_to_a_lifetime),
+    cmocka_unit_test(gives_up_nothing_at_once),
     cmocka_unit_test(tries_again_no_later_than_it_may),
 };
 

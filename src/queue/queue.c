@@ -62,6 +62,11 @@ int64_t queue_retry_ms(const struct queue *q, uint32_t times)
     return ms > 0 ? ms : 1;
 }
 
+int64_t queue_grace_us(const struct queue *q, struct queue_now now)
+{
+    return mono_add_ms(now.mono, queue_retry_ms(q, 0) * 2).us;
+}
+
 // A wall time on the mono scale. 0 ("at once") is far in the past.
 int64_t queue_us_of(struct wall t, struct queue_now now)
 {
@@ -655,7 +660,8 @@ static void start_timer(struct queue *q, struct queue_message *m,
                         const struct queue_message_new *new, struct queue_now now)
 {
     int64_t warn_after_ms = q->conf->retry.warn_after_ms, at = m->expires_us;
-    bool warns = new->warn_at.us || warn_after_ms > 0;
+    bool is_over = wall_reached(new->expires_at, now.wall); // a warning would come too late
+    bool warns = !is_over && (new->warn_at.us || warn_after_ms > 0);
     int64_t from = queue_us_of(new->accepted_at, now), start = queue_us_of(new->not_before, now);
     from = start > from ? start : from;
     if (warns && !(m->flags & QUEUE_NULL_SENDER)) {
@@ -693,6 +699,8 @@ int queue_add(struct queue *q, const struct queue_message_new *new, struct queue
     m->flags = new->flags & 0x1f;
     m->size = new->size < UINT32_MAX ? (uint32_t) new->size : UINT32_MAX;
     m->expires_us = queue_us_of(new->expires_at, now);
+    if (new->spared && m->expires_us < queue_grace_us(q, now))
+        m->expires_us = queue_grace_us(q, now);
     if (new->stored.message)
         stale_count = drop_stale(q, new->stored.bytes, now, stale);
     if (new->stored.message && q->stored_bytes + new->stored.bytes <= q->stored_bytes_max)

@@ -130,6 +130,7 @@ struct queue_message_new {
     struct wall not_before; // 0: at once
     struct wall warn_at;    // 0: by retry.warn_after
     struct wall expires_at;
+    bool spared;    // found at a start: whatever expires_at says, there is time for an attempt
     uint64_t size;  // bytes, for rates
     uint32_t flags; // QUEUE_NULL_SENDER ...
     struct queue_stored stored;
@@ -386,7 +387,8 @@ struct queue_filter {
 
 // Leases matching recipients that are not in flight, one message at a time, for an operator's
 // action: write the outcomes, then queue_settle() with QUEUE_HELD, QUEUE_RELEASED, QUEUE_RETRIED or
-// QUEUE_DONE. Start with *cursor = 0; NULL at the end; each call looks at no more than
+// QUEUE_DONE. What is released or retried is not given up before there was time for an attempt: two first intervals
+// of the schedule. Start with *cursor = 0; NULL at the end; each call looks at no more than
 // QUEUE_SCAN_MAX messages and may return *out_batch = NULL with true: call again. Settle before the
 // next call or not, as you like.
 #define QUEUE_SCAN_MAX 1000

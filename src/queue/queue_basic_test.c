@@ -390,6 +390,29 @@ static void holds_and_releases(void **state)
     }
 }
 
+// Nor by a crash before it was tried: a start gives it the same time again, but not for ever.
+static void releases_are_no_failures_after_a_crash(void **state)
+{
+    (void)state;
+    struct world_site *site = world_site(&w, "site");
+    world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 5});
+    world_next_claim(&w, &(struct queue_filter){.by = QUEUE_SELECT_ALL}, QUEUE_HELD);
+    world_run(&w, 6LL * 24 * HOUR_MS);
+    site->reply = WORLD_DEFER;
+    world_next_claim(&w, &(struct queue_filter){.held_only = true}, QUEUE_RELEASED);
+    for (int i = 0; i < 3; i++) {
+        world_crash(&w, HOUR_MS, false);
+        world_run(&w, 1000);
+        assert_number("expired", w.expired, 0);
+        assert_number("warned of what is over", w.warned, 0);
+    }
+    assert_number("tried", w.sent_count > 0, 1);
+    world_run(&w, 9 * MINUTE_MS); // retry.first is 5m
+    assert_number("not yet", w.expired, 0);
+    world_run(&w, MINUTE_MS);
+    assert_number("tried in vain", w.expired, 5);
+}
+
 static void holds_one_recipient_of_many(void **state)
 {
     (void)state;
@@ -780,6 +803,7 @@ int main(void)
         WORLD_TEST(scheduled_mail_lives_from_when_it_is_due),
         WORLD_TEST(a_time_once_reached_stays_reached),
         WORLD_TEST(holds_and_releases),
+        WORLD_TEST(releases_are_no_failures_after_a_crash),
         WORLD_TEST(holds_one_recipient_of_many),
         WORLD_TEST(holds_keep_the_schedule),
         WORLD_TEST(suspends_beside_operators_holds),

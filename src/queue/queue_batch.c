@@ -109,14 +109,14 @@ static void put_back(struct queue *q, struct queue_bundle *b)
         wait_until(q, b, b->due_us);
 }
 
-// A held message may be past its lifetime: it gets one more interval, so that releasing is not
-// failing.
+// A held message may be past its lifetime: it gets time for an attempt, so that releasing is not failing. That need
+// not be kept: a start gives it again (`spared`).
 static void give_grace(struct queue *q, struct queue_message *m, struct queue_now now)
 {
-    int64_t until = mono_add_ms(now.mono, queue_retry_ms(q, 0) * 2).us;
-    if (m->expires_us >= until)
+    int64_t until_us = queue_grace_us(q, now);
+    if (m->expires_us >= until_us)
         return;
-    m->expires_us = until;
+    m->expires_us = until_us;
     queue_timers_remove(q, &q->workers[queue_message_worker(q, m->id)].messages, m);
 }
 

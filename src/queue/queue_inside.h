@@ -273,6 +273,8 @@ static inline void queue_kick(struct queue *q, uint32_t worker)
 uint64_t queue_random(struct queue *q);
 // min(first * factor^times, max), in milliseconds, without jitter.
 int64_t queue_retry_ms(const struct queue *q, uint32_t times);
+// What is released or found at a start is not given up before then.
+int64_t queue_grace_us(const struct queue *q, struct queue_now now);
 int64_t queue_us_of(struct wall t, struct queue_now now);
 bool queue_is_suspended(const struct queue *q, uint32_t account);
 struct wall queue_wall_of(int64_t us, struct queue_now now);

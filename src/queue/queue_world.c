@@ -802,6 +802,7 @@ static void add_back(struct world *w, struct world_recipient **all, uint32_t cou
                                   .accepted_at = r->accepted_at,
                                   .not_before = r->not_before,
                                   .expires_at = r->expires_at,
+                                  .spared = true,
                                   .size = r->size,
                                   .flags = r->singly ? QUEUE_SINGLY : 0,
                                   .recipients = list,

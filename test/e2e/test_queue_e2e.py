@@ -533,6 +533,64 @@ def test_a_restored_backup_is_on_hold(make_relay, receiver_, tmp_path):
         restored.wait_state(one, "delivered")
 
 
+# ---- held for longer than it lives
+
+SHORT_LIFE = {"retry": {"first": "4s", "factor": 1, "max": "4s", "lifetime": "4s", "warn_after": "none"}}
+
+
+def held_by_an_operator(make_relay, folder):
+    """A relay with a message that is past its lifetime, the message, and what lets it go."""
+    relay = sending_relay(make_relay, SHORT_LIFE)
+    relay.cli("queue", "hold", "--all")
+    ident = send(relay, "bob@example.org")
+    time.sleep(4.5)
+    return relay, ident, lambda: relay.cli("queue", "release", "--all")
+
+
+def held_with_its_account(make_relay, folder):
+    relay = sending_relay(make_relay, SHORT_LIFE)
+    relay.cli("queue", "hold", "--all")
+    ident = send(relay, "bob@example.org")
+    relay.cli("account", "suspend", "trusted")
+    relay.cli("queue", "release", "--all")
+    time.sleep(4.5)
+    return relay, ident, lambda: relay.cli("account", "activate", "trusted")
+
+
+def held_as_a_restored_backup(make_relay, folder):
+    relay = sending_relay(make_relay, SHORT_LIFE)
+    relay.cli("queue", "hold", "--all")
+    ident = send(relay, "bob@example.org")
+    relay.cli("backup", folder / "backup")
+    relay.stop()
+    restored = make_relay(SHORT_LIFE, start=False, name="restored")
+    restored.run("restore", folder / "backup")
+    time.sleep(4.5)
+    return restored.start(), ident, lambda: restored.cli("queue", "release", "--all")
+
+
+@pytest.mark.parametrize("held", [held_by_an_operator, held_with_its_account, held_as_a_restored_backup])
+def test_released_after_its_lifetime_and_a_crash(make_relay, receiver_, tmp_path, held):
+    """Releasing is not failing: the release gives it time for an attempt, and so does the start that a crash leads to."""
+    relay, ident, release = held(make_relay, tmp_path)
+    receiver_.script("connect", Delay(60), times=1)
+    release()
+    relay.wait_state(ident, "queued")
+    relay.kill()
+    relay.start()
+    relay.wait_state(ident, "delivered")
+    assert recipients_of(receiver_) == ["bob@example.org"]
+
+
+def test_its_account_is_activated_while_nothing_runs(make_relay, receiver_, tmp_path):
+    """Nobody could have noted then that its mail needs time."""
+    relay, ident, _ = held_with_its_account(make_relay, tmp_path)
+    relay.stop()
+    relay.cli("account", "activate", "trusted")  # on the files
+    relay.start()
+    relay.wait_state(ident, "delivered")
+
+
 # ---- events
 
 def test_events_are_in_order_and_agree(relay, receiver_, dns, make_receiver):
