@@ -47,7 +47,7 @@ static struct bytes line_without(struct bytes before, struct bytes after)
     return bytes_skip(line, after.len);
 }
 
-static void text_lines(void **state)
+static void f_text_lines(void **state)
 {
     static const struct {
         const char *name;
@@ -76,7 +76,7 @@ static void text_lines(void **state)
                  BYTES("error=\"in use by another\" nothing=\"\""));
 }
 
-static void json_lines(void **state)
+static void f_json_lines(void **state)
 {
     log_setup(LOG_INFO, LOG_JSON);
     log_info("x", LOG_STR("v", BYTES("a\"\n\xff")), LOG_INT("n", INT64_MIN));
@@ -187,8 +187,8 @@ static void held_lines(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup_teardown(text_lines, setup, teardown),
-    cmocka_unit_test_setup_teardown(json_lines, setup, teardown),
+    cmocka_unit_test_setup_teardown(f_text_lines, setup, teardown),
+    cmocka_unit_test_setup_teardown(f_json_lines, setup, teardown),
     cmocka_unit_test_setup_teardown(levels, setup, teardown),
     cmocka_unit_test_setup_teardown(long_values_and_lines_are_bounded, setup, teardown),
     cmocka_unit_test(held_lines),

@@ -62,7 +62,7 @@ static void test_texts(void **state)
     free(longest);
 }
 
-static void test_contents(void **state)
+static void test_m_contents(void **state)
 {
     (void)state;
     static const size_t SIZES[] = {0, 1, 4096, 300000};
@@ -88,7 +88,7 @@ static void test_contents(void **state)
     assert_number("descriptors left open", open_fds(), before);
 }
 
-static void test_contents_too_large(void **state)
+static void test_m_contents_too_large(void **state)
 {
     (void)state;
     struct channel_message m;
@@ -100,7 +100,7 @@ static void test_contents_too_large(void **state)
     assert_number("descriptors left open", open_fds(), before);
 }
 
-static void test_malformed(void **state)
+static void test_m_malformed(void **state)
 {
     (void)state;
     struct channel_message m;
@@ -133,7 +133,7 @@ static void send_descriptors(const char *bytes, size_t len, int fd, size_t count
 }
 
 // Whoever has been taken over sends what no channel_send() would: nothing stays open.
-static void test_descriptors_nobody_asked_for(void **state)
+static void test_m_descriptors_nobody_asked_for(void **state)
 {
     (void)state;
     struct channel_message m;
@@ -153,7 +153,7 @@ static void test_descriptors_nobody_asked_for(void **state)
 }
 
 // A descriptor that the process has no number for is lost, and that is told.
-static void test_no_room_for_a_descriptor(void **state)
+static void test_m_no_room_for_a_descriptor(void **state)
 {
     (void)state;
     struct channel_message m;
@@ -184,11 +184,11 @@ static void test_gone(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_texts, setup, teardown),
-    cmocka_unit_test_setup_teardown(test_contents, setup, teardown),
-    cmocka_unit_test_setup_teardown(test_contents_too_large, setup, teardown),
-    cmocka_unit_test_setup_teardown(test_malformed, setup, teardown),
-    cmocka_unit_test_setup_teardown(test_descriptors_nobody_asked_for, setup, teardown),
-    cmocka_unit_test_setup_teardown(test_no_room_for_a_descriptor, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_m_contents, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_m_contents_too_large, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_m_malformed, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_m_descriptors_nobody_asked_for, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_m_no_room_for_a_descriptor, setup, teardown),
     cmocka_unit_test_setup_teardown(test_gone, setup, teardown),
 };
 

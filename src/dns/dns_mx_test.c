@@ -201,7 +201,7 @@ static void check_outcomes(const struct row *list, size_t count, enum dns_mx_kin
     buf_done(&text);
 }
 
-static void outcomes(void **state)
+static void h_outcomes(void **state)
 {
     check_outcomes(rows, COUNT_OF(rows), DNS_BY_MX);
 }
@@ -277,7 +277,7 @@ static void tells_of_hosts_without_room(void **state)
     }
 }
 
-static void bounded(void **state)
+static void h_bounded(void **state)
 {
     struct dns_mx *mx = look_up(DNS_TEST_MANY, 5000, NULL);
     assert_int_equal(mx->outcome, DNS_MX_FOUND);
@@ -390,12 +390,12 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(outcomes),
+        cmocka_unit_test(h_outcomes),
         cmocka_unit_test(hosts),
         cmocka_unit_test(ends_at_the_deadline),
         cmocka_unit_test(tells_of_missing_hosts),
         cmocka_unit_test(tells_of_hosts_without_room),
-        cmocka_unit_test(bounded),
+        cmocka_unit_test(h_bounded),
         cmocka_unit_test(leaves_out_the_same),
         cmocka_unit_test(copies_are_shuffled),
         cmocka_unit_test(cancelled),

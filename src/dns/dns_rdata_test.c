@@ -52,7 +52,7 @@ static const struct row rows[] = {
 
 // Every record is parsed from a copy of exactly its size, so that a sanitizer sees a byte read
 // behind it.
-static void parses(void **state)
+static void h_parses(void **state)
 {
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct arena arena = {0};
@@ -77,7 +77,7 @@ static void parses(void **state)
 }
 
 // Whatever is cut off an MX record, no shorter one is taken for whole.
-static void cut_anywhere(void **state)
+static void h_cut_anywhere(void **state)
 {
     struct bytes whole = BYTES("\0\x0a\3mx1\7example\3org\0");
     for (size_t n = 0; n <= whole.len; n++) {
@@ -92,7 +92,7 @@ static void cut_anywhere(void **state)
     }
 }
 
-static void limits(void **state)
+static void h_limits(void **state)
 {
     struct arena arena = {0};
     struct dns_record record;
@@ -126,7 +126,7 @@ struct name_row {
     bool want;
 };
 
-static void names(void **state)
+static void h_names(void **state)
 {
     static const struct name_row names[] = {
         {"example.org", true},
@@ -165,10 +165,10 @@ static void names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parses),
-        cmocka_unit_test(cut_anywhere),
-        cmocka_unit_test(limits),
-        cmocka_unit_test(names),
+        cmocka_unit_test(h_parses),
+        cmocka_unit_test(h_cut_anywhere),
+        cmocka_unit_test(h_limits),
+        cmocka_unit_test(h_names),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);

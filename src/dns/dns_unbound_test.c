@@ -96,7 +96,7 @@ struct row {
     const char *first;
 };
 
-static void answers(void **state)
+static void h_answers(void **state)
 {
     static const struct row rows[] = {
         {"ok.test", DNS_MX, DNS_OK, 1, "10 mx.ok.test"},
@@ -133,7 +133,7 @@ static void answers(void **state)
 
 // Whether libunbound or we refuse them: no record comes out of them, and a good one beside them
 // may.
-static void malformed_records(void **state)
+static void h_malformed_records(void **state)
 {
     struct question q;
     start_question(&q, "short.test", DNS_MX, 15000);
@@ -150,7 +150,7 @@ static void malformed_records(void **state)
 }
 
 // Silence, junk and replies to another question delay nobody else, and end at the deadline.
-static void hostile_servers(void **state)
+static void h_hostile_servers(void **state)
 {
     static const char *const names[] = {"silent.test", "junk.test", "wrongid.test"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
@@ -278,7 +278,7 @@ static void whole_chain(void **state)
 }
 
 // An anchor for "test.", which our server can't live up to: its answers are forgeries.
-static void forged_answers(void **state)
+static void h_forged_answers(void **state)
 {
     teardown(NULL);
     char path[] = "/tmp/dns_unbound_test.XXXXXX", text[64];
@@ -375,14 +375,14 @@ static int stop_server(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(answers, setup, teardown),
-        cmocka_unit_test_setup_teardown(malformed_records, setup, teardown),
-        cmocka_unit_test_setup_teardown(hostile_servers, setup, teardown),
+        cmocka_unit_test_setup_teardown(h_answers, setup, teardown),
+        cmocka_unit_test_setup_teardown(h_malformed_records, setup, teardown),
+        cmocka_unit_test_setup_teardown(h_hostile_servers, setup, teardown),
         cmocka_unit_test_setup_teardown(cancelled, setup, teardown),
         cmocka_unit_test_setup_teardown(recovers, setup, teardown),
         cmocka_unit_test_setup_teardown(no_descriptors, setup, teardown),
         cmocka_unit_test_setup_teardown(whole_chain, setup, teardown),
-        cmocka_unit_test_setup_teardown(forged_answers, setup, teardown),
+        cmocka_unit_test_setup_teardown(h_forged_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(many_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(silent_flood, setup, teardown),
         cmocka_unit_test(bad_configuration),

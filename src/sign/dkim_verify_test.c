@@ -192,7 +192,7 @@ static void test_tags_that_pass(void **state)
 // ---- what does not ------------------------------------------------------------------------------
 
 // The signature is good but for this one thing.
-static void test_signature_faults(void **state)
+static void test_j_signature_faults(void **state)
 {
     static const struct {
         const char *from, *to;
@@ -264,7 +264,7 @@ static void test_signature_faults(void **state)
 }
 
 // The message is changed behind the signature.
-static void test_message_faults(void **state)
+static void test_j_message_faults(void **state)
 {
     static const struct {
         const char *from, *to; // in the header
@@ -307,7 +307,7 @@ static void test_message_faults(void **state)
 }
 
 // The key record, and DNS.
-static void test_key_faults(void **state)
+static void test_j_key_faults(void **state)
 {
     char rsa_of[3000], other_of[3000];
     const char *p = strstr(keys.rsa_record, "p=");
@@ -408,7 +408,7 @@ static void test_key_faults(void **state)
     buf_done(&header);
 }
 
-static void test_weak_key(void **state)
+static void test_j_weak_key(void **state)
 {
     struct making m = {keys.small, DKIM_RELAXED, DKIM_RELAXED, UINT64_MAX, NULL, NULL};
     struct buf header = {0};
@@ -422,7 +422,7 @@ static void test_weak_key(void **state)
 }
 
 // t=s: i= must be of the very domain.
-static void test_strict_key(void **state)
+static void test_j_strict_key(void **state)
 {
     static const struct {
         const char *i;
@@ -448,7 +448,7 @@ static void test_strict_key(void **state)
     }
 }
 
-static void test_length(void **state)
+static void test_j_length(void **state)
 {
     static const struct {
         const char *l, *more;
@@ -484,7 +484,7 @@ static void test_length(void **state)
 }
 
 // Several signatures, more than are judged; each is for itself.
-static void test_several(void **state)
+static void test_j_several(void **state)
 {
     struct making good = {keys.rsa, DKIM_RELAXED, DKIM_SIMPLE, UINT64_MAX, NULL, NULL};
     struct making bad = {keys.ed25519, DKIM_SIMPLE, DKIM_RELAXED, UINT64_MAX, "v=1", "v=7"};
@@ -541,11 +541,16 @@ static void test_u_labels(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_passes),           cmocka_unit_test(test_tags_that_pass),
-    cmocka_unit_test(test_signature_faults), cmocka_unit_test(test_message_faults),
-    cmocka_unit_test(test_key_faults),       cmocka_unit_test(test_weak_key),
-    cmocka_unit_test(test_strict_key),       cmocka_unit_test(test_length),
-    cmocka_unit_test(test_several),          cmocka_unit_test(test_no_signature),
+    cmocka_unit_test(test_passes),
+    cmocka_unit_test(test_tags_that_pass),
+    cmocka_unit_test(test_j_signature_faults),
+    cmocka_unit_test(test_j_message_faults),
+    cmocka_unit_test(test_j_key_faults),
+    cmocka_unit_test(test_j_weak_key),
+    cmocka_unit_test(test_j_strict_key),
+    cmocka_unit_test(test_j_length),
+    cmocka_unit_test(test_j_several),
+    cmocka_unit_test(test_no_signature),
     cmocka_unit_test(test_u_labels),
 };
 

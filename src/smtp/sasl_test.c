@@ -12,7 +12,7 @@
 
 #define NONCE BYTES("%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0") // the server's part in RFC 7677 section 3
 
-static void test_plain(void **state)
+static void test_e_plain(void **state)
 {
     static const struct {
         struct bytes message;
@@ -90,7 +90,7 @@ static void test_scram_example(void **state)
 }
 
 // The same exchange with one thing changed.
-static void test_scram_refusals(void **state)
+static void test_e_scram_refusals(void **state)
 {
     static const struct {
         const char *name, *first, *final;
@@ -161,7 +161,7 @@ static void test_scram_client_example(void **state)
     buf_done(&out);
 }
 
-static void test_scram_client_refusals(void **state)
+static void test_e_scram_client_refusals(void **state)
 {
     static const struct {
         const char *name, *first, *final;
@@ -254,7 +254,7 @@ static void test_plus_examples(void **state)
 }
 
 // RFC 5802 section 6: what flag goes with what mechanism, and what was offered.
-static void test_binding_flags(void **state)
+static void test_e_binding_flags(void **state)
 {
     static const struct {
         enum sasl_mechanism mechanism;
@@ -290,7 +290,7 @@ static void test_binding_flags(void **state)
     }
 }
 
-static void test_external(void **state)
+static void test_e_external(void **state)
 {
     static const struct {
         struct bytes message;
@@ -353,7 +353,7 @@ static bool exchange(enum sasl_mechanism mechanism, struct bytes login, struct b
     return in;
 }
 
-static void test_both_sides(void **state)
+static void test_e_both_sides(void **state)
 {
     for (int m = 0; m < SASL_EXTERNAL; m++) { // which has no client
         assert_true(
@@ -368,7 +368,7 @@ static void test_both_sides(void **state)
         exchange(SASL_SCRAM_SHA_256_PLUS, BYTES("user"), BYTES("elsewhere"), BYTES("elsewhere")));
 }
 
-static void test_keys(void **state)
+static void test_e_keys(void **state)
 {
     struct sasl_scram_key key = rfc_key(), back, fake, again, other;
     struct buf text = {0};
@@ -413,16 +413,16 @@ int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_e_plain),
         cmocka_unit_test(test_scram_example),
-        cmocka_unit_test(test_scram_refusals),
+        cmocka_unit_test(test_e_scram_refusals),
         cmocka_unit_test(test_scram_client_example),
-        cmocka_unit_test(test_scram_client_refusals),
+        cmocka_unit_test(test_e_scram_client_refusals),
         cmocka_unit_test(test_plus_examples),
-        cmocka_unit_test(test_binding_flags),
-        cmocka_unit_test(test_external),
-        cmocka_unit_test(test_both_sides),
-        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_e_binding_flags),
+        cmocka_unit_test(test_e_external),
+        cmocka_unit_test(test_e_both_sides),
+        cmocka_unit_test(test_e_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

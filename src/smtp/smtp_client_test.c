@@ -877,7 +877,7 @@ static void test_time_outs_of_tls(void **state)
 }
 
 // A reply of one byte a minute does not put the deadline off.
-static void test_slow_reply(void **state)
+static void test_g_slow_reply(void **state)
 {
     static const struct row row = {.name = "slow", .content = ""};
     struct fixture f;
@@ -959,7 +959,7 @@ static void test_caps(void **state)
 }
 
 // An early refusal of content ends the session; it never counts as the answer to the whole.
-static void test_early_replies(void **state)
+static void test_g_early_replies(void **state)
 {
     static const char big[100000] = {[0 ... 99998] = 'x'};
     static const struct {
@@ -1084,10 +1084,10 @@ int main(void)
         cmocka_unit_test(test_told),
         cmocka_unit_test(test_time_outs),
         cmocka_unit_test(test_time_outs_of_tls),
-        cmocka_unit_test(test_slow_reply),
+        cmocka_unit_test(test_g_slow_reply),
         cmocka_unit_test(test_quit),
         cmocka_unit_test(test_caps),
-        cmocka_unit_test(test_early_replies),
+        cmocka_unit_test(test_g_early_replies),
         cmocka_unit_test(test_hangup_after_dot),
         cmocka_unit_test(test_content_in_advance),
         cmocka_unit_test(test_original_recipients_in_ascii),

@@ -410,7 +410,7 @@ static void run_session(unsigned session)
     testkit_done(&t);
 }
 
-static void test_random_sessions(void **state)
+static void test_c_random_sessions(void **state)
 {
     for (unsigned session = 0; session < SESSIONS; session++)
         run_session(session);
@@ -419,6 +419,6 @@ static void test_random_sessions(void **state)
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_sessions)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_c_random_sessions)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

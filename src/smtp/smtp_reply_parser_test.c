@@ -93,7 +93,7 @@ static void fill(struct buf *b, const char *line, int times)
         buf_add_cstr(b, line);
 }
 
-static void test_limits(void **state)
+static void test_g_limits(void **state)
 {
     static const struct {
         const char *line;
@@ -144,7 +144,7 @@ int main(void)
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_g_limits),
         cmocka_unit_test(test_text_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,7 +34,7 @@ static void test_rows(void **state)
     }
 }
 
-static void test_length_and_escapes(void **state)
+static void test_f_length_and_escapes(void **state)
 {
     char nasty[1000];
     memset(nasty, '\r', sizeof nasty);
@@ -79,7 +79,7 @@ int main(int argc, char **argv)
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_length_and_escapes),
+        cmocka_unit_test(test_f_length_and_escapes),
         cmocka_unit_test(test_document),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

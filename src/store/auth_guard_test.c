@@ -59,7 +59,7 @@ static void play(const char *name, const struct attempt *attempts, size_t count)
         play(__func__, attempts, COUNT_OF(attempts));                                              \
     } while (0)
 
-static void test_address_is_blocked_and_let_go(void **state)
+static void test_e_address_is_blocked_and_let_go(void **state)
 {
     PLAY({0, "192.0.2.1", "a", '-', GO}, {1, "192.0.2.1", "b", '-', GO},
          {2, "192.0.2.1", "c", '-', GO}, {3, "192.0.2.1", "d", '+', BLOCKED},
@@ -68,7 +68,7 @@ static void test_address_is_blocked_and_let_go(void **state)
          {903, "192.0.2.1", "a", '-', GO}, {904, "192.0.2.1", "a", '-', GO}); // counts afresh
 }
 
-static void test_window_slides(void **state)
+static void test_e_window_slides(void **state)
 {
     PLAY({0, "192.0.2.1", "a", '-', GO}, {300, "192.0.2.1", "b", '-', GO},
          {661, "192.0.2.1", "c", '-', GO}, // the first is out of the window
@@ -76,28 +76,28 @@ static void test_window_slides(void **state)
          {664, "192.0.2.1", "f", '+', BLOCKED});
 }
 
-static void test_success_does_not_wash_the_address(void **state)
+static void test_e_success_does_not_wash_the_address(void **state)
 {
     PLAY({0, "192.0.2.1", "victim1", '-', GO}, {1, "192.0.2.1", "own", '+', GO},
          {2, "192.0.2.1", "victim2", '-', GO}, {3, "192.0.2.1", "own", '+', GO},
          {4, "192.0.2.1", "victim3", '-', GO}, {5, "192.0.2.1", "own", '+', BLOCKED});
 }
 
-static void test_ipv6_counts_by_64(void **state)
+static void test_e_ipv6_counts_by_64(void **state)
 {
     PLAY({0, "2001:db8::1", "a", '-', GO}, {1, "2001:db8::2:0:0:1", "b", '-', GO},
          {2, "2001:db8::ffff:0:0:1", "c", '-', GO}, {3, "2001:db8::9", "d", '+', BLOCKED},
          {3, "2001:db8:0:1::9", "d", '+', GO});
 }
 
-static void test_mapped_ipv4_is_ipv4(void **state)
+static void test_e_mapped_ipv4_is_ipv4(void **state)
 {
     PLAY({0, "::ffff:192.0.2.1", "a", '-', GO}, {1, "192.0.2.1", "b", '-', GO},
          {2, "::ffff:192.0.2.1", "c", '-', GO}, {3, "192.0.2.1", "d", '+', BLOCKED},
          {3, "::ffff:192.0.2.9", "d", '+', GO});
 }
 
-static void test_owner_is_not_locked_out(void **state)
+static void test_e_owner_is_not_locked_out(void **state)
 {
     PLAY({0, "192.0.2.1", "joe", '+', GO}, // the owner, from home
          {1, "198.51.100.1", "joe", '-', GO}, {2, "198.51.100.2", "joe", '-', GO},
@@ -107,14 +107,14 @@ static void test_owner_is_not_locked_out(void **state)
          {902, "198.51.100.5", "joe", '-', LOCKED}, {904, "198.51.100.6", "joe", '-', GO});
 }
 
-static void test_unknown_logins_are_counted_alike(void **state)
+static void test_e_unknown_logins_are_counted_alike(void **state)
 {
     PLAY({0, "198.51.100.1", "no such", '-', GO}, {1, "198.51.100.2", "no such", '-', GO},
          {2, "198.51.100.3", "no such", '-', GO}, {3, "198.51.100.4", "no such", '-', LOCKED},
          {3, "198.51.100.4", "", '-', GO});
 }
 
-static void test_until(void **state)
+static void test_e_until(void **state)
 {
     struct auth_guard *guard = auth_guard_new(limits);
     struct auth_guard_who w = who("192.0.2.1", "a");
@@ -127,7 +127,7 @@ static void test_until(void **state)
 }
 
 // However many try, memory is bounded, and who is being guessed at right now is not forgotten.
-static void test_bounded(void **state)
+static void test_e_bounded(void **state)
 {
     struct auth_guard *guard = auth_guard_new(limits);
     struct auth_guard_who target = who("192.0.2.1", "joe");
@@ -151,15 +151,15 @@ static void test_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest all[] = {
-        cmocka_unit_test(test_address_is_blocked_and_let_go),
-        cmocka_unit_test(test_window_slides),
-        cmocka_unit_test(test_success_does_not_wash_the_address),
-        cmocka_unit_test(test_ipv6_counts_by_64),
-        cmocka_unit_test(test_mapped_ipv4_is_ipv4),
-        cmocka_unit_test(test_owner_is_not_locked_out),
-        cmocka_unit_test(test_unknown_logins_are_counted_alike),
-        cmocka_unit_test(test_until),
-        cmocka_unit_test(test_bounded),
+        cmocka_unit_test(test_e_address_is_blocked_and_let_go),
+        cmocka_unit_test(test_e_window_slides),
+        cmocka_unit_test(test_e_success_does_not_wash_the_address),
+        cmocka_unit_test(test_e_ipv6_counts_by_64),
+        cmocka_unit_test(test_e_mapped_ipv4_is_ipv4),
+        cmocka_unit_test(test_e_owner_is_not_locked_out),
+        cmocka_unit_test(test_e_unknown_logins_are_counted_alike),
+        cmocka_unit_test(test_e_until),
+        cmocka_unit_test(test_e_bounded),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(all, NULL, NULL);

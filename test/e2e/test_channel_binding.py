@@ -79,7 +79,7 @@ def test_server_end_point(world, listener, login):
     ("y,,", "SCRAM-SHA-256", 535),  # the offer of PLUS was taken out of what the client saw
     ("n,,", "SCRAM-SHA-256", 235),  # it does not know PLUS
     ("n,,", PLUS, 501), ("y,,", PLUS, 501), ("p=tls-server-end-point,,", "SCRAM-SHA-256", 501)])
-def test_what_does_not_fit(world, header, mechanism, code):
+def test_e_what_does_not_fit(world, header, mechanism, code):
     with world.open("submission", tls=True) as raw:
         answer = log_in(raw, header, hashlib.sha256(b"of another certificate").digest() if header[0] == "p" else b"", mechanism)
         assert answer.code == code, answer

@@ -513,7 +513,7 @@ def test_tls_by_route(make_relay, make_receiver, dns, authority, stranger, tls, 
 
 
 @pytest.mark.parametrize("how", ["454", "hangs up", "plain text", "no TLS"])
-def test_broken_starttls(make_relay, make_receiver, dns, authority, how):
+def test_d_broken_starttls(make_relay, make_receiver, dns, authority, how):
     """STARTTLS that is offered but fails, and again after retry.first: spoken to without, and not tried again for a while."""
     pair = authority.issue("mx1.example.org", stem="mx-broken")
     receiver = make_receiver(tls=pair.server_context())

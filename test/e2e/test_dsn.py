@@ -337,7 +337,7 @@ def hostile_round(make_relay, dns, box, evil):
     server.close()
 
 
-def test_a_megabyte_of_words(make_relay, dns, box):
+def test_g_megabyte_of_words(make_relay, dns, box):
     """A reply without end is no reply: the session is given up, and the report stays short."""
     hostile_round(make_relay, dns, box, b"550 5.1.1 " + b"w" * (1 << 20) + b"\r\n")
 

@@ -401,7 +401,7 @@ def channel_of(relay):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: takes a descriptor from another process")
-def test_guard_outlives_a_relay_that_lies(relay_, receiver_):
+def test_m_guard_outlives_a_relay_that_lies(relay_, receiver_):
     """Answers to what was not asked, and descriptors that nobody wants, from a relay that somebody has taken over."""
     enum = re.search(r"enum channel_kind \{(.*?)\};", (TOP / "src" / "daemon" / "channel.h").read_text(), re.S)[1]
     kinds = [None, *re.findall(r"\bCHANNEL_\w+", enum)]  # from 1 on

@@ -239,6 +239,26 @@ def test_check_holds_features_to_account(check, tmp_path, named, fails):
     assert (fails or "") in found[0].reason
 
 
+def cases_of(name):
+    """What the name of a test says of its case: of a file of pytest the names of all, of another the last part."""
+    if name.endswith(".py"):
+        return re.findall(r"^def (test_\w+)", (TOP / "test" / "e2e" / name.partition(":")[2]).read_text(), re.M)
+    return [re.split("/|::", name)[-1]]
+
+
+def test_attacks_carry_their_letters():
+    """What docs/INVARIANTS.md names against attacks is in docs/FEATURES.md, too, and each case has the letter of a row that names it."""
+    rows = {}
+    for letter, names in re.findall(r"^\| ([A-N]) \|[^|]*\|([^|]*)\|$", (TOP / "docs" / "INVARIANTS.md").read_text(), re.M):
+        for name in re.findall(r"`([^`]+)`", names):
+            rows.setdefault(name, set()).add(letter.lower())
+    assert set().union(*rows.values()) == set("abcdefghijklmn")
+    features = {name for _, names, _ in tool("check").feature_rows() for name in names}
+    assert not [name for name in rows if not any(name == one or name.startswith((one + "/", one + "::")) for one in features)]
+    assert not [(name, case) for name, letters in rows.items() if not name.startswith("fuzz:") for case in cases_of(name)
+                if not re.match(f"(test_)?[{''.join(letters)}]_", case)]
+
+
 def test_check_names_pytest_cases(check, tmp_path):
     folder = tmp_path / "t"
     folder.mkdir()
