@@ -91,7 +91,6 @@ static const struct row rows[] = {
      {{"554 5.7.1 no service\r\n", ""}},
      "failed: greeting 0 554 5.7.1 no service\n"},
     {"greeting 421", 0, 1, "", {{"421 later\r\n", ""}}, "failed: greeting 0 421 later\n"},
-    {"greeting nonsense", 0, 1, "", {{"HTTP/1.1 200 OK\r\n", ""}}, "failed: greeting -1\n"},
     {"ehlo 421", 0, 1, "", {HELLO, {"421 4.3.2 bye\r\n", ""}}, "failed: EHLO 0 421 4.3.2 bye\n"},
 
     {"pipelined",
@@ -130,15 +129,6 @@ static const struct row rows[] = {
      "x\r\n",
      {HELLO, {PIPE, GROUP2}, {"550 m\r\n503 r0\r\n503 r1\r\n503 d\r\n", ""}},
      OPENED "0: MAIL FROM 0 550 m\n1: MAIL FROM 0 550 m\ndone 1\n"},
-    {"mail refused, yet 354",
-     NEVER_BDAT,
-     2,
-     "x\r\n",
-     {HELLO,
-      {PIPE, GROUP2},
-      {"550 m\r\n503 r0\r\n503 r1\r\n354 d\r\n", ".\r\n"},
-      {"554 none\r\n", ""}},
-     OPENED "0: MAIL FROM 0 550 m\n1: MAIL FROM 0 550 m\ndone 1\n"},
     {"all recipients refused, not pipelined; then rset",
      TWICE,
      1,
@@ -162,15 +152,6 @@ static const struct row rows[] = {
       {"421 4.7.0 enough\r\n", ""}},
      OPENED "0: RCPT TO 0 550 r\ndone 1\n0: RSET 0 421 4.7.0 enough\ndone 0\nfailed: RSET 0 421 "
             "4.7.0 enough\n"},
-    {"all recipients refused, pipelined, 354",
-     NEVER_BDAT,
-     2,
-     "secret\r\n",
-     {HELLO,
-      {PIPE, GROUP2},
-      {"250 m\r\n550 r0\r\n550 r1\r\n354 go\r\n", ".\r\n"},
-      {"250 took nothing\r\n", ""}},
-     OPENED "0: RCPT TO 0 550 r0\n1: RCPT TO 0 550 r1\ndone 1\n"},
     {"all recipients refused, pipelined, data refused; again with rset",
      NEVER_BDAT | TWICE,
      1,
@@ -188,88 +169,6 @@ static const struct row rows[] = {
      "x\r\n",
      {HELLO, {PIPE, GROUP2}, {"250 m\r\n250 r0\r\n450 r1\r\n451 d\r\n", ""}},
      OPENED "1: RCPT TO 0 450 r1\n0: DATA 0 451 d\ndone 1\n"},
-    {"250 to data",
-     NEVER_BDAT,
-     1,
-     "x\r\n",
-     {HELLO,
-      {"250 mx\r\n", "MAIL FROM:<a@b.c>\r\n"},
-      {"250 m\r\n", "RCPT TO:<r0@d.e>\r\n"},
-      {"250 r\r\n", "DATA\r\n"},
-      {"250 what\r\n", ""}},
-     OPENED "0: DATA -1 250 what\ndone 0\nfailed: DATA -1 250 what\n"},
-    {"354 to mail",
-     NEVER_BDAT,
-     1,
-     "x\r\n",
-     {HELLO, {"250 mx\r\n", "MAIL FROM:<a@b.c>\r\n"}, {"354 m\r\n", ""}},
-     OPENED "0: MAIL FROM -1 354 m\ndone 0\nfailed: MAIL FROM -1 354 m\n"},
-    {"421 at rcpt",
-     NEVER_BDAT,
-     2,
-     "x\r\n",
-     {HELLO, {PIPE, GROUP2}, {"250 m\r\n250 r0\r\n421 4.7.0 enough\r\n", ""}},
-     OPENED "0: RCPT TO 0 421 4.7.0 enough\n1: RCPT TO 0 421 4.7.0 enough\ndone 0\nfailed: RCPT TO "
-            "0 421 4.7.0 enough\n"},
-    {"421 while idle",
-     0,
-     0,
-     "x\r\n",
-     {HELLO, {"250 mx\r\n", ""}, {"421 bye\r\n", ""}},
-     OPENED "failed: idle 0 421 bye\n"},
-    {"250 while idle",
-     0,
-     0,
-     "x\r\n",
-     {HELLO, {"250 mx\r\n", ""}, {"250 hello\r\n", ""}},
-     OPENED "failed: idle -1 250 hello\n"},
-    {"reply before its command",
-     NEVER_BDAT | WHOLE_ONLY,
-     1,
-     "x\r\n",
-     {HELLO,
-      {"250 mx\r\n", "MAIL FROM:<a@b.c>\r\n"},
-      {"250 m\r\n250 r\r\n", "RCPT TO:<r0@d.e>\r\n"}},
-     OPENED "0: RCPT TO -1 250 r\ndone 0\nfailed: RCPT TO -1 250 r\n"},
-    {"a smuggled reply for the next message",
-     NEVER_BDAT | WHOLE_ONLY | TWICE,
-     1,
-     "x\r\n",
-     {HELLO,
-      {PIPE, "MAIL FROM:<a@b.c>\r\nRCPT TO:<r0@d.e>\r\nDATA\r\n"},
-      {"250 m\r\n250 r\r\n354 go\r\n", "x\r\n.\r\n"},
-      {"250 ok\r\n250 m\r\n", "MAIL FROM:<a@b.c>\r\nRCPT TO:<r0@d.e>\r\nDATA\r\n"}},
-     OPENED "0: end of content 0 250 ok\ndone 1\n0: MAIL FROM -1 250 m\ndone 0\nfailed: MAIL FROM "
-            "-1 250 m\n"},
-    {"no content for nobody in LMTP",
-     LMTP | NEVER_BDAT,
-     1,
-     "x\r\n",
-     {{"220 mx\r\n", "LHLO relay.example\r\n"},
-      {PIPE, "MAIL FROM:<a@b.c>\r\nRCPT TO:<r0@d.e>\r\nDATA\r\n"},
-      {"250 m\r\n550 r0\r\n354 go\r\n", ""}},
-     OPENED "0: RCPT TO 0 550 r0\ndone 0\nfailed: DATA -1 354 go\n"},
-    {"two replies to the end",
-     NEVER_BDAT,
-     1,
-     "x\r\n",
-     {HELLO,
-      {PIPE, "MAIL FROM:<a@b.c>\r\nRCPT TO:<r0@d.e>\r\nDATA\r\n"},
-      {"250 m\r\n250 r\r\n354 go\r\n", "x\r\n.\r\n"},
-      {"250 ok\r\n250 smuggled\r\n", ""}},
-     OPENED "0: end of content 0 250 ok\ndone 1\nfailed: idle -1 250 smuggled\n"},
-    {"code changes within a reply",
-     0,
-     1,
-     "x\r\n",
-     {HELLO, {"250-mx\r\n550 no\r\n", ""}},
-     "failed: EHLO -1\n"},
-    {"enhanced code of another class",
-     NEVER_BDAT,
-     1,
-     "x\r\n",
-     {HELLO, {"250 mx\r\n", "MAIL FROM:<a@b.c>\r\n"}, {"550 4.1.1 odd\r\n", ""}},
-     OPENED "0: MAIL FROM 0 550 4.1.1 odd\ndone 1\n"},
 
     {"all parameters",
      UTF8 | BODY_8BIT | NEVER_BDAT,
@@ -408,41 +307,7 @@ static const struct row rows[] = {
       {"220 go\r\n", "[tls]EHLO relay.example\r\n"},
       {"250 mx\r\n", ""}},
      OPENED},
-    {"bytes behind the 220",
-     TLS_IF | WHOLE_ONLY,
-     0,
-     "",
-     {HELLO, {"250-mx\r\n250 STARTTLS\r\n", "STARTTLS\r\n"}, {"220 go\r\n250 mx\r\n", ""}},
-     "failed: STARTTLS -1\n"},
-    {"starttls refused, opportunistic",
-     TLS_IF,
-     0,
-     "",
-     {HELLO, {"250-mx\r\n250 STARTTLS\r\n", "STARTTLS\r\n"}, {"454 not now\r\n", ""}},
-     "failed: STARTTLS 0 454 not now\n"},
     {"starttls not offered, opportunistic", TLS_IF, 0, "", {HELLO, {"250 mx\r\n", ""}}, OPENED},
-    {"starttls refused, required",
-     TLS_REQUIRED,
-     0,
-     "",
-     {HELLO, {"250-mx\r\n250 STARTTLS\r\n", "STARTTLS\r\n"}, {"454 4.7.0 not now\r\n", ""}},
-     "failed: STARTTLS 0 454 4.7.0 not now\n"},
-    {"starttls not offered, required",
-     TLS_REQUIRED,
-     0,
-     "",
-     {HELLO, {"250 mx\r\n", ""}},
-     "failed: STARTTLS -13\n"},
-    {"capabilities from before tls are forgotten",
-     TLS_IF | WHOLE_ONLY | NEVER_BDAT,
-     1,
-     "x\r\n",
-     {HELLO,
-      {"250-mx\r\n250-PIPELINING\r\n250 STARTTLS\r\n", "STARTTLS\r\n"},
-      {"220 go\r\n", "[tls]EHLO relay.example\r\n"},
-      {"250 mx\r\n", "MAIL FROM:<a@b.c>\r\n"},
-      {"550 m\r\n", ""}},
-     OPENED "0: MAIL FROM 0 550 m\ndone 1\n"},
 
     {"auth plain",
      TLS_ACTIVE | LOGIN,
@@ -494,12 +359,6 @@ static const struct row rows[] = {
      "",
      {HELLO, {"250-mx\r\n250 AUTH PLAIN\r\n", AUTH_LINE}, {"535 5.7.8 no\r\n", ""}},
      "failed: AUTH 0 535 5.7.8 no\n"},
-    {"auth asks on and on",
-     TLS_ACTIVE | LOGIN,
-     0,
-     "",
-     {HELLO, {"250-mx\r\n250 AUTH PLAIN\r\n", AUTH_LINE}, {"334 \r\n", ""}},
-     "failed: AUTH -1\n"},
     {"auth in the clear",
      LOGIN,
      0,
@@ -518,6 +377,155 @@ static const struct row rows[] = {
      "",
      {HELLO, {"250-mx\r\n250 AUTH NTLM\r\n", ""}},
      "failed: AUTH -5\n"},
+};
+
+// What a server, or who stands between, may try around STARTTLS.
+static const struct row starttls_rows[] = {
+    {"bytes behind the 220",
+     TLS_IF | WHOLE_ONLY,
+     0,
+     "",
+     {HELLO, {"250-mx\r\n250 STARTTLS\r\n", "STARTTLS\r\n"}, {"220 go\r\n250 mx\r\n", ""}},
+     "failed: STARTTLS -1\n"},
+    {"starttls refused, opportunistic",
+     TLS_IF,
+     0,
+     "",
+     {HELLO, {"250-mx\r\n250 STARTTLS\r\n", "STARTTLS\r\n"}, {"454 not now\r\n", ""}},
+     "failed: STARTTLS 0 454 not now\n"},
+    {"starttls refused, required",
+     TLS_REQUIRED,
+     0,
+     "",
+     {HELLO, {"250-mx\r\n250 STARTTLS\r\n", "STARTTLS\r\n"}, {"454 4.7.0 not now\r\n", ""}},
+     "failed: STARTTLS 0 454 4.7.0 not now\n"},
+    {"starttls not offered, required",
+     TLS_REQUIRED,
+     0,
+     "",
+     {HELLO, {"250 mx\r\n", ""}},
+     "failed: STARTTLS -13\n"},
+    {"capabilities from before tls are forgotten",
+     TLS_IF | WHOLE_ONLY | NEVER_BDAT,
+     1,
+     "x\r\n",
+     {HELLO,
+      {"250-mx\r\n250-PIPELINING\r\n250 STARTTLS\r\n", "STARTTLS\r\n"},
+      {"220 go\r\n", "[tls]EHLO relay.example\r\n"},
+      {"250 mx\r\n", "MAIL FROM:<a@b.c>\r\n"},
+      {"550 m\r\n", ""}},
+     OPENED "0: MAIL FROM 0 550 m\ndone 1\n"},
+};
+
+// Servers that say what they should not, or when they should not.
+static const struct row hostile_rows[] = {
+    {"greeting nonsense", 0, 1, "", {{"HTTP/1.1 200 OK\r\n", ""}}, "failed: greeting -1\n"},
+    {"mail refused, yet 354",
+     NEVER_BDAT,
+     2,
+     "x\r\n",
+     {HELLO,
+      {PIPE, GROUP2},
+      {"550 m\r\n503 r0\r\n503 r1\r\n354 d\r\n", ".\r\n"},
+      {"554 none\r\n", ""}},
+     OPENED "0: MAIL FROM 0 550 m\n1: MAIL FROM 0 550 m\ndone 1\n"},
+    {"all recipients refused, pipelined, 354",
+     NEVER_BDAT,
+     2,
+     "secret\r\n",
+     {HELLO,
+      {PIPE, GROUP2},
+      {"250 m\r\n550 r0\r\n550 r1\r\n354 go\r\n", ".\r\n"},
+      {"250 took nothing\r\n", ""}},
+     OPENED "0: RCPT TO 0 550 r0\n1: RCPT TO 0 550 r1\ndone 1\n"},
+    {"250 to data",
+     NEVER_BDAT,
+     1,
+     "x\r\n",
+     {HELLO,
+      {"250 mx\r\n", "MAIL FROM:<a@b.c>\r\n"},
+      {"250 m\r\n", "RCPT TO:<r0@d.e>\r\n"},
+      {"250 r\r\n", "DATA\r\n"},
+      {"250 what\r\n", ""}},
+     OPENED "0: DATA -1 250 what\ndone 0\nfailed: DATA -1 250 what\n"},
+    {"354 to mail",
+     NEVER_BDAT,
+     1,
+     "x\r\n",
+     {HELLO, {"250 mx\r\n", "MAIL FROM:<a@b.c>\r\n"}, {"354 m\r\n", ""}},
+     OPENED "0: MAIL FROM -1 354 m\ndone 0\nfailed: MAIL FROM -1 354 m\n"},
+    {"421 at rcpt",
+     NEVER_BDAT,
+     2,
+     "x\r\n",
+     {HELLO, {PIPE, GROUP2}, {"250 m\r\n250 r0\r\n421 4.7.0 enough\r\n", ""}},
+     OPENED "0: RCPT TO 0 421 4.7.0 enough\n1: RCPT TO 0 421 4.7.0 enough\ndone 0\nfailed: RCPT TO "
+            "0 421 4.7.0 enough\n"},
+    {"421 while idle",
+     0,
+     0,
+     "x\r\n",
+     {HELLO, {"250 mx\r\n", ""}, {"421 bye\r\n", ""}},
+     OPENED "failed: idle 0 421 bye\n"},
+    {"250 while idle",
+     0,
+     0,
+     "x\r\n",
+     {HELLO, {"250 mx\r\n", ""}, {"250 hello\r\n", ""}},
+     OPENED "failed: idle -1 250 hello\n"},
+    {"reply before its command",
+     NEVER_BDAT | WHOLE_ONLY,
+     1,
+     "x\r\n",
+     {HELLO,
+      {"250 mx\r\n", "MAIL FROM:<a@b.c>\r\n"},
+      {"250 m\r\n250 r\r\n", "RCPT TO:<r0@d.e>\r\n"}},
+     OPENED "0: RCPT TO -1 250 r\ndone 0\nfailed: RCPT TO -1 250 r\n"},
+    {"a smuggled reply for the next message",
+     NEVER_BDAT | WHOLE_ONLY | TWICE,
+     1,
+     "x\r\n",
+     {HELLO,
+      {PIPE, "MAIL FROM:<a@b.c>\r\nRCPT TO:<r0@d.e>\r\nDATA\r\n"},
+      {"250 m\r\n250 r\r\n354 go\r\n", "x\r\n.\r\n"},
+      {"250 ok\r\n250 m\r\n", "MAIL FROM:<a@b.c>\r\nRCPT TO:<r0@d.e>\r\nDATA\r\n"}},
+     OPENED "0: end of content 0 250 ok\ndone 1\n0: MAIL FROM -1 250 m\ndone 0\nfailed: MAIL FROM "
+            "-1 250 m\n"},
+    {"no content for nobody in LMTP",
+     LMTP | NEVER_BDAT,
+     1,
+     "x\r\n",
+     {{"220 mx\r\n", "LHLO relay.example\r\n"},
+      {PIPE, "MAIL FROM:<a@b.c>\r\nRCPT TO:<r0@d.e>\r\nDATA\r\n"},
+      {"250 m\r\n550 r0\r\n354 go\r\n", ""}},
+     OPENED "0: RCPT TO 0 550 r0\ndone 0\nfailed: DATA -1 354 go\n"},
+    {"two replies to the end",
+     NEVER_BDAT,
+     1,
+     "x\r\n",
+     {HELLO,
+      {PIPE, "MAIL FROM:<a@b.c>\r\nRCPT TO:<r0@d.e>\r\nDATA\r\n"},
+      {"250 m\r\n250 r\r\n354 go\r\n", "x\r\n.\r\n"},
+      {"250 ok\r\n250 smuggled\r\n", ""}},
+     OPENED "0: end of content 0 250 ok\ndone 1\nfailed: idle -1 250 smuggled\n"},
+    {"code changes within a reply",
+     0,
+     1,
+     "x\r\n",
+     {HELLO, {"250-mx\r\n550 no\r\n", ""}},
+     "failed: EHLO -1\n"},
+    {"enhanced code of another class",
+     NEVER_BDAT,
+     1,
+     "x\r\n",
+     {HELLO, {"250 mx\r\n", "MAIL FROM:<a@b.c>\r\n"}, {"550 4.1.1 odd\r\n", ""}},
+     OPENED "0: MAIL FROM 0 550 4.1.1 odd\ndone 1\n"},
+    {"auth asks on and on",
+     TLS_ACTIVE | LOGIN,
+     0,
+     "",
+     {HELLO, {"250-mx\r\n250 AUTH PLAIN\r\n", AUTH_LINE}, {"334 \r\n", ""}},
+     "failed: AUTH -1\n"},
 };
 
 struct fixture {
@@ -810,11 +818,26 @@ static void test_told(void **state)
     }
 }
 
+static void run_all(const struct row *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (unsigned cuts = 0; cuts < (list[i].setup & WHOLE_ONLY ? 1u : 5u); cuts++)
+            run(&list[i], cuts);
+}
+
 static void test_rows(void **state)
 {
-    for (size_t i = 0; i < COUNT_OF(rows); i++)
-        for (unsigned cuts = 0; cuts < (rows[i].setup & WHOLE_ONLY ? 1u : 5u); cuts++)
-            run(&rows[i], cuts);
+    run_all(rows, COUNT_OF(rows));
+}
+
+static void test_d_starttls(void **state)
+{
+    run_all(starttls_rows, COUNT_OF(starttls_rows));
+}
+
+static void test_g_hostile_servers(void **state)
+{
+    run_all(hostile_rows, COUNT_OF(hostile_rows));
 }
 
 // ---- time-outs of RFC 5321 4.5.3.2, in minutes
@@ -958,6 +981,40 @@ static void test_caps(void **state)
     buf_done(&got);
 }
 
+// An EHLO reply of a hundred thousand keywords, as lines or in one line, is no reply.
+static void test_g_many_keywords(void **state)
+{
+    static const struct row row = {.name = "keywords", .content = ""};
+    static const struct {
+        const char *keyword, *end;
+        int times;
+        const char *want;
+    } cases[] = {
+        {"250-KEYWORD\r\n", "250 mx\r\n", 99, "ready\n"},
+        {"250-KEYWORD\r\n", "250 mx\r\n", 100000, "failed: EHLO -1\n"},
+        {" KEYWORD", "\r\n", 200, "ready\n"},
+        {" KEYWORD", "\r\n", 100000, "failed: EHLO -1\n"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct fixture f;
+        struct buf ehlo = {0}, got = {0};
+        if (cases[i].keyword[0] == ' ')
+            buf_add_cstr(&ehlo, "250 AUTH");
+        for (int k = 0; k < cases[i].times; k++)
+            buf_add_cstr(&ehlo, cases[i].keyword);
+        buf_add_cstr(&ehlo, cases[i].end);
+        open_session(&f, &row, buf_cstr(&ehlo), &got);
+        assert_string_equal(buf_cstr(&f.log), cases[i].want);
+        assert_int_equal(smtp_client_wants(f.client),
+                         i % 2 ? SMTP_CLIENT_CLOSE : SMTP_CLIENT_INPUT);
+        smtp_client_free(f.client);
+        buf_done(&f.log);
+        buf_done(&f.told);
+        buf_done(&ehlo);
+        buf_done(&got);
+    }
+}
+
 // An early refusal of content ends the session; it never counts as the answer to the whole.
 static void test_g_early_replies(void **state)
 {
@@ -1081,12 +1138,15 @@ int main(void)
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_d_starttls),
+        cmocka_unit_test(test_g_hostile_servers),
         cmocka_unit_test(test_told),
         cmocka_unit_test(test_time_outs),
         cmocka_unit_test(test_time_outs_of_tls),
         cmocka_unit_test(test_g_slow_reply),
         cmocka_unit_test(test_quit),
         cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_g_many_keywords),
         cmocka_unit_test(test_g_early_replies),
         cmocka_unit_test(test_hangup_after_dot),
         cmocka_unit_test(test_content_in_advance),
