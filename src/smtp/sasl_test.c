@@ -89,6 +89,9 @@ static void test_scram_example(void **state)
     buf_done(&out);
 }
 
+#define X16 "xxxxxxxxxxxxxxxx"
+#define X128 X16 X16 X16 X16 X16 X16 X16 X16
+
 // The same exchange with one thing changed.
 static void test_e_scram_refusals(void **state)
 {
@@ -105,8 +108,13 @@ static void test_e_scram_refusals(void **state)
         {"short proof", CLIENT_FIRST, CLIENT_NO_PROOF ",p=AAAA", true, SASL_FIND_KEY,
          SASL_MALFORMED},
         {"no proof", CLIENT_FIRST, CLIENT_NO_PROOF, true, SASL_FIND_KEY, SASL_MALFORMED},
-        {"other nonce", CLIENT_FIRST, "c=biws,r=rOprNGfwEbeRWgbNEkqO,p=" PROOF, true, SASL_FIND_KEY,
+        {"the client's part of the nonce alone", CLIENT_FIRST,
+         "c=biws,r=rOprNGfwEbeRWgbNEkqO,p=" PROOF, true, SASL_FIND_KEY, SASL_MALFORMED},
+        {"more behind the nonce", CLIENT_FIRST, CLIENT_NO_PROOF "x,p=" PROOF, true, SASL_FIND_KEY,
          SASL_MALFORMED},
+        {"nonce of another exchange", CLIENT_FIRST,
+         "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k1,p=" PROOF, true,
+         SASL_FIND_KEY, SASL_MALFORMED},
         {"other channel binding", CLIENT_FIRST,
          "c=eSws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=" PROOF, true,
          SASL_FIND_KEY, SASL_UNBOUND},
@@ -117,6 +125,9 @@ static void test_e_scram_refusals(void **state)
         {"no nonce", "n,,n=user", NULL, true, SASL_MALFORMED, 0},
         {"empty nonce", "n,,n=user,r=", NULL, true, SASL_MALFORMED, 0},
         {"nonce with a blank", "n,,n=user,r=a b", NULL, true, SASL_MALFORMED, 0},
+        {"nonce with DEL", "n,,n=user,r=a\x7f", NULL, true, SASL_MALFORMED, 0},
+        {"nonce without end", "n,,n=user,r=" X128 X128 "x", NULL, true, SASL_MALFORMED, 0},
+        {"as long as a nonce may be", "n,,n=user,r=" X128 X128, NULL, true, SASL_FIND_KEY, 0},
         {"extension", "n,,m=x,n=user,r=abc", NULL, true, SASL_MALFORMED, 0},
         {"empty login", "n,,n=,r=abc", NULL, true, SASL_MALFORMED, 0},
         {"bad escape in the login", "n,,n=us=er,r=abc", NULL, true, SASL_MALFORMED, 0},
@@ -170,7 +181,14 @@ static void test_e_scram_client_refusals(void **state)
         {"nonce not ours", "r=xOprNGfwEbeRWgbNEkqO%hv,s=AAAA,i=4096", NULL, E_SYNTAX},
         {"nothing added", "r=rOprNGfwEbeRWgbNEkqO,s=AAAA,i=4096", NULL, E_SYNTAX},
         {"too few rounds", "r=rOprNGfwEbeRWgbNEkqOx,s=AAAA,i=1", NULL, E_LIMIT},
+        {"one round too few", "r=rOprNGfwEbeRWgbNEkqOx,s=AAAA,i=4095", NULL, E_LIMIT},
+        {"one round too many", "r=rOprNGfwEbeRWgbNEkqOx,s=AAAA,i=600001", NULL, E_LIMIT},
         {"too many rounds", "r=rOprNGfwEbeRWgbNEkqOx,s=AAAA,i=4000000000", NULL, E_LIMIT},
+        {"4096 modulo 2^32", "r=rOprNGfwEbeRWgbNEkqOx,s=AAAA,i=4294971392", NULL, E_LIMIT},
+        {"4096 modulo 2^64", "r=rOprNGfwEbeRWgbNEkqOx,s=AAAA,i=18446744073709555712", NULL,
+         E_LIMIT},
+        {"rounds below zero", "r=rOprNGfwEbeRWgbNEkqOx,s=AAAA,i=-4096", NULL, E_SYNTAX},
+        {"nonce without end", "r=rOprNGfwEbeRWgbNEkqO" X128 X128 ",s=AAAA,i=4096", NULL, E_SYNTAX},
         {"no salt", "r=rOprNGfwEbeRWgbNEkqOx,s=,i=4096", NULL, E_SYNTAX},
         {"garbage", "e=other-error", NULL, E_SYNTAX},
         {"server that does not know the password", SERVER_FIRST,
