@@ -52,6 +52,8 @@ static const struct dns_test_rule zone[] = {
     {"zero.example", DNS_A, DNS_OK, {"0.0.0.0"}, 3600, 0},
     {"malformed.example", DNS_MX, DNS_OK, {"junk", "10 b.example"}, 3600, 0},
     {"alljunk.example", DNS_MX, DNS_OK, {"junk"}, 3600, 0},
+    {"literal.example", DNS_MX, DNS_OK, {"10 192.0.2.1", "20 b.example"}, 3600, 0},
+    {"onlyliteral.example", DNS_MX, DNS_OK, {"10 192.0.2.1"}, 3600, 0},
     {"crowd.example", // 16 addresses each
      DNS_MX,
      DNS_OK,
@@ -162,6 +164,8 @@ static const struct row rows[] = {
     {"void.example", DNS_MX_NO_ADDRESS, "", 0},
     {"malformed.example", DNS_MX_FOUND, "10 b.example 192.0.2.2", 0},
     {"alljunk.example", DNS_MX_TEMPORARY, "", 0},
+    {"literal.example", DNS_MX_FOUND, "20 b.example 192.0.2.2", 0}, // its first MX is no host
+    {"onlyliteral.example", DNS_MX_NO_ADDRESS, "", 0},
     {"[192.0.2.44]", DNS_MX_FOUND, "0 192.0.2.44 192.0.2.44", 0},
     {"[IPv6:2001:DB8::9]", DNS_MX_FOUND, "0 2001:db8::9 2001:db8::9", 0},
     {"[IPv6:::ffff:192.0.2.1]", DNS_MX_FOUND, "0 192.0.2.1 192.0.2.1", 0},
@@ -277,6 +281,7 @@ static void tells_of_hosts_without_room(void **state)
     }
 }
 
+// A thousand MX records, each host with many addresses.
 static void h_bounded(void **state)
 {
     struct dns_mx *mx = look_up(DNS_TEST_MANY, 5000, NULL);

@@ -46,7 +46,8 @@ static const struct row rows[] = {
     {"TXT short", DNS_TXT, BYTES("\5abc"), E_SYNTAX, NULL, NULL, 0},
     {"CNAME", DNS_CNAME, BYTES("\1a\1b\0"), OK, "a.b", NULL, 0},
     {"TLSA", DNS_TLSA, BYTES("\3\1\1\xaa\xbb"), OK, NULL, "\xaa\xbb", 3},
-    {"TLSA short", DNS_TLSA, BYTES("\3\1\1"), E_SYNTAX, NULL, NULL, 0},
+    {"TLSA empty", DNS_TLSA, BYTES(""), E_SYNTAX, NULL, NULL, 0},
+    {"TLSA without data", DNS_TLSA, BYTES("\3\1\1"), E_SYNTAX, NULL, NULL, 0},
     {"other type", (enum dns_type)99, BYTES("x"), E_SYNTAX, NULL, NULL, 0},
 };
 
@@ -76,20 +77,32 @@ static void h_parses(void **state)
     }
 }
 
-// Whatever is cut off an MX record, no shorter one is taken for whole.
+// Whatever is cut off a record, RDLENGTH 0 included, no shorter one is taken for whole.
 static void h_cut_anywhere(void **state)
 {
-    struct bytes whole = BYTES("\0\x0a\3mx1\7example\3org\0");
-    for (size_t n = 0; n <= whole.len; n++) {
-        struct arena arena = {0};
-        struct dns_record record;
-        char *exact = malloc(n + 1);
-        memcpy(exact, whole.at, n);
-        int err = dns_rdata_parse(DNS_MX, bytes_of(exact, n), &arena, &record);
-        assert_int_equal(err, n == whole.len ? OK : E_SYNTAX);
-        free(exact);
-        arena_done(&arena);
-    }
+    static const struct {
+        enum dns_type type;
+        struct bytes whole;
+    } cases[] = {
+        {DNS_MX, BYTES("\0\x0a\3mx1\7example\3org\0")},
+        {DNS_CNAME, BYTES("\3www\7example\0")},
+        {DNS_TXT, BYTES("\5v=abc")},
+        {DNS_TLSA, BYTES("\3\1\1\xaa")},
+        {DNS_A, BYTES("\xc0\0\2\1")},
+        {DNS_AAAA, BYTES("\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\1")},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        for (size_t n = 0; n <= cases[i].whole.len; n++) {
+            struct arena arena = {0};
+            struct dns_record record;
+            char *exact = malloc(n + (n == 0));
+            memcpy(exact, cases[i].whole.at, n);
+            int err = dns_rdata_parse(cases[i].type, bytes_of(exact, n), &arena, &record);
+            if (err != (n == cases[i].whole.len ? OK : E_SYNTAX))
+                fail_msg("type %d, %zu bytes: %d", cases[i].type, n, err);
+            free(exact);
+            arena_done(&arena);
+        }
 }
 
 static void h_limits(void **state)

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -95,6 +96,22 @@ static void add_big(struct buf *out, bool is_tcp)
     }
 }
 
+// From chain000 to chain030, one CNAME a reply.
+static void add_chain(struct buf *out, unsigned type, const char *name)
+{
+    unsigned long next = strtoul(name + 5, NULL, 10) + 1;
+    char rdata[32];
+    if (next > 30)
+        add_ok(out, type, true);
+    else
+        add_record(out, DNS_CNAME,
+                   bytes_of(rdata, 1 + (size_t)snprintf(rdata, sizeof rdata,
+                                                        "\x08"
+                                                        "chain%03lu"
+                                                        "\4test",
+                                                        next)));
+}
+
 // RFC 1035 section 4.1.1; false: say nothing.
 static bool build_reply(const struct question *q, bool is_tcp, struct buf *out)
 {
@@ -123,6 +140,8 @@ static bool build_reply(const struct question *q, bool is_tcp, struct buf *out)
         add_record(out, DNS_CNAME, BYTES("\2ok\4test\0"));
     else if (!strcmp(name, "loop"))
         add_record(out, DNS_CNAME, BYTES("\4loop\4test\0"));
+    else if (!strncmp(name, "chain", 5))
+        add_chain(out, q->type, name);
     else if (!strcmp(name, "big") && q->type == DNS_MX)
         add_big(out, is_tcp);
     else if (!strcmp(name, "null") && q->type == DNS_MX)

@@ -9,6 +9,7 @@
 //     silent    no reply                              junk      bytes that are no reply
 //     wrongid   a reply to another question           cname     CNAME ok.test
 //     loop      CNAME to itself                       big       1,000 MX; over UDP only the TC bit
+//     chainNNN  CNAME to the next number              chain030  as "ok" does: the end
 //     short     MX records with RDLENGTH 0, 1 and 2   mixed     one short MX, one good
 //     null      MX "0 ."
 // Anything else answers as "ok" does to A and AAAA and has no data for other types.

@@ -110,6 +110,8 @@ static void h_answers(void **state)
         {"refused.test", DNS_MX, DNS_SERVFAIL, 0, ""},
         {"cname.test", DNS_MX, DNS_OK, 1, "10 mx.ok.test"},
         {"loop.test", DNS_MX, DNS_SERVFAIL, 0, ""},
+        {"chain025.test", DNS_MX, DNS_OK, 1, "10 mx.ok.test"},
+        {"chain000.test", DNS_MX, DNS_SERVFAIL, 0, ""}, // too long: may pass, so it is waited for
         {"null.test", DNS_MX, DNS_OK, 1, "0 "},
         {"big.test", DNS_MX, DNS_OK, DNS_RECORDS_MAX,
          NULL}, // truncated over UDP: asked again over TCP
