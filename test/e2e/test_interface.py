@@ -521,15 +521,30 @@ def test_more_than_a_page(slow_relay, receiver_):
     assert slow_relay.cli_list("queue", "list") == []
 
 
-def suppressed_page(relay, count):
-    """(status, object) of a page of the suppression list."""
+def posted(relay, path, text):
+    """(status, object) of a POST at the control socket."""
     connection = http.client.HTTPConnection("control", timeout=PATIENCE_S)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(f"{relay.config['state']}/control.sock")
     with contextlib.closing(connection):
-        connection.request("POST", "/v1/suppress", json.dumps({"op": "suppress.list", "args": {"max": count}}))
+        connection.request("POST", path, text)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
+
+
+def suppressed_page(relay, count):
+    return posted(relay, "/v1/suppress", json.dumps({"op": "suppress.list", "args": {"max": count}}))
+
+
+def test_i_deep_json(relay_):
+    """A hundred thousand arrays within each other are no request; ten are."""
+    pid = relay_.relay_pid()
+    for depth, wanted in ((10, 200), (100000, 400)):
+        nested = "[" * depth + "]" * depth
+        status, answer = posted(relay_, "/v1/suppress", '{"op": "suppress.list", "args": {"max": 1}, "x": %s}' % nested)
+        assert status == wanted, answer
+    assert answer["error"].startswith("the body is not a JSON object")
+    assert relay_.relay_pid() == pid
 
 
 def test_an_answer_that_is_too_large(relay_):
