@@ -107,7 +107,7 @@ struct spool {
     atomic_uint id_counter;
     atomic_int expected;
     atomic_bool accepting, blocked;
-    atomic_bool on_hold; // a restored backup
+    atomic_bool on_hold;         // a restored backup
     atomic_llong flush_since_us; // monotonic, of the one that runs; 0: none does
     atomic_ullong watermark; // segment number << 32 | offset in blocks: all before it is flushed
     atomic_ullong copied[SPOOL_FOLLOWERS];
