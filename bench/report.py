@@ -121,15 +121,14 @@ def met_of(check, rounds):
 def result_of(name, rounds):
     """The case's entry of build/bench.json."""
     case = CASES[name]
-    checks = [{"what": check.what, "measured": tidy(value), "op": check.op, "value": tidy(limit), "met": met_of(check, rounds)}
-              for check in case.checks for value, limit, _ in [judge(check, rounds)]]
-    met = False if any(c["met"] is False for c in checks) else None if any(c["met"] is None for c in checks) else True
+    verdicts = [met_of(check, rounds) for check in case.checks]
+    met = False if False in verdicts else None if None in verdicts else True
     ratio = median(rounds, share("posthaste", "postfix"))
     costs = {cost: median(rounds, key(cost)) for cost in COSTS}
     return {"id": name, "unit": case.unit,
             "rounds": [{k: tidy(v) for k, v in r.items()} for r in rounds],
             "posthaste": span(r.get("posthaste") for r in rounds), "postfix": span(r.get("postfix") for r in rounds),
-            "ratio": tidy(ratio), "target": {key: checks[0][key] for key in ("op", "value")}, "checks": checks, "met": met,
+            "ratio": tidy(ratio), "target": {"op": case.checks[0].op, "value": tidy(judge(case.checks[0], rounds)[1])}, "met": met,
             **{cost: tidy(value) for cost, value in costs.items()}}
 
 

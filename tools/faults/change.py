@@ -14,7 +14,9 @@ PAUSE_S = 3.0
 
 def gentle_load(trial, number):
     """Sessions that log how they were turned away; a few are slow, in the middle of a message at any time."""
-    return [trial.load(f"g{number}a", 1000000, 20, 4096), trial.load(f"g{number}b", 1000000, 4, 400000, "--rate", 30)]
+    loads = [trial.load(f"g{number}a", 1000000, 20, 4096), trial.load(f"g{number}b", 1000000, 4, 400000, "--rate", 30)]
+    lab.wait_until(trial.books.accepted_at, 60, "mail is taken", every=0.05)
+    return loads
 
 
 def check_gentle(trial, reports):
