@@ -125,7 +125,7 @@ static struct bytes peer_of(struct request *r)
 static enum MHD_Result act(struct request *r)
 {
     struct unsubscribe *u = r->owner;
-    char link[sizeof r->token.id + sizeof r->token.recipient];
+    char link[sizeof r->token.id + sizeof r->token.recipient]; // what the rate is of
     memcpy(link, &r->token.id, sizeof r->token.id);
     memcpy(link + sizeof r->token.id, &r->token.recipient, sizeof r->token.recipient);
     r->stream_only =
@@ -135,8 +135,8 @@ static enum MHD_Result act(struct request *r)
     struct mono now = {(int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000};
     if (atomic_load(&u->stopping))
         return answer(r->connection, MHD_HTTP_SERVICE_UNAVAILABLE, UNSUBSCRIBE_PAGE_LATER, NULL);
-    if (!rate_groups_take(&u->rates, bytes_of(link, sizeof link), UNSUBSCRIBE_RATE,
-                          now)) // it stands there already
+    // One that came too often stands there already.
+    if (!rate_groups_take(&u->rates, bytes_of(link, sizeof link), UNSUBSCRIBE_RATE, now))
         return answer(r->connection, MHD_HTTP_TOO_MANY_REQUESTS, UNSUBSCRIBE_PAGE_LATER, NULL);
     r->from = peer_of(r);
     atomic_fetch_add(&u->waiting, 1);

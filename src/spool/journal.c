@@ -737,7 +737,8 @@ static uint32_t segments_kept_from(const struct journal *j, const struct spool_f
 }
 
 // When an outcome has to wait for room, what makes room goes first. Copies are placed with the states as of
-// then, so they may pass by, but not one that is tried again, which the states have already. False if the first is internal already, or there is none.
+// then, so they may pass by, but not one that is tried again, which the states have already. False if the first is
+// internal already, or there is none.
 static bool bring_internal_forward(struct list *frames)
 {
     list_each(link, frames)

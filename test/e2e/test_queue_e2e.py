@@ -538,19 +538,21 @@ def test_a_restored_backup_is_on_hold(make_relay, receiver_, tmp_path):
 SHORT_LIFE = {"retry": {"first": "4s", "factor": 1, "max": "4s", "lifetime": "4s", "warn_after": "none"}}
 
 
-def held_by_an_operator(make_relay, folder):
-    """A relay with a message that is past its lifetime, the message, and what lets it go."""
+def relay_with_one_held(make_relay):
     relay = sending_relay(make_relay, SHORT_LIFE)
     relay.cli("queue", "hold", "--all")
-    ident = send(relay, "bob@example.org")
+    return relay, send(relay, "bob@example.org")
+
+
+def held_by_an_operator(make_relay, folder):
+    """A relay with a message that is past its lifetime, the message, and what lets it go."""
+    relay, ident = relay_with_one_held(make_relay)
     time.sleep(4.5)
     return relay, ident, lambda: relay.cli("queue", "release", "--all")
 
 
 def held_with_its_account(make_relay, folder):
-    relay = sending_relay(make_relay, SHORT_LIFE)
-    relay.cli("queue", "hold", "--all")
-    ident = send(relay, "bob@example.org")
+    relay, ident = relay_with_one_held(make_relay)
     relay.cli("account", "suspend", "trusted")
     relay.cli("queue", "release", "--all")
     time.sleep(4.5)
@@ -558,9 +560,7 @@ def held_with_its_account(make_relay, folder):
 
 
 def held_as_a_restored_backup(make_relay, folder):
-    relay = sending_relay(make_relay, SHORT_LIFE)
-    relay.cli("queue", "hold", "--all")
-    ident = send(relay, "bob@example.org")
+    relay, ident = relay_with_one_held(make_relay)
     relay.cli("backup", folder / "backup")
     relay.stop()
     restored = make_relay(SHORT_LIFE, start=False, name="restored")
