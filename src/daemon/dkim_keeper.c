@@ -35,6 +35,7 @@ struct dkim_keeper {
     struct sys_timer timer;
     struct sys_job job;
     struct list waiters;
+    int64_t checked; // the last key whose record was asked for
     bool running, again, again_dns, ask_dns, stopped;
     void (*on_stopped)(void *ctx);
     void *stopped_ctx;
@@ -52,8 +53,11 @@ static void begin_round(struct dkim_keeper *k);
 static void add_due(void *ctx, const struct store_dkim_due *due)
 {
     struct dkim_keeper *k = ctx;
-    if (k->count == KEEPER_ROUND_MAX || (due->what == STORE_DKIM_CHECK && !k->ask_dns))
+    if (due->what == STORE_DKIM_CHECK && !k->ask_dns)
         return;
+    if (due->what == STORE_DKIM_CHECK)
+        k->checked = due->number;
+    CHECK(k->count < KEEPER_ROUND_MAX);
     struct work *w = &k->works[k->count++];
     w->keeper = k;
     w->due = *due;
@@ -74,6 +78,9 @@ static void look(struct sys_job *job)
         .made_before = {conf->dkim.rotate_after_ms ? k->now.us - conf->dkim.rotate_after_ms * 1000
                                                    : INT64_MIN},
         .old_before = {k->now.us - conf->dkim.grace_ms * 1000},
+        .pairs = conf->domains.dkim == CONF_DKIM_CNAME,
+        .checked = k->checked,
+        .each_max = KEEPER_KIND_MAX,
     };
     int err = store_dkim_look(k->options.store, &query, add_due, k);
     if (err)

@@ -7,14 +7,17 @@
 // A key that is `new` becomes `active` when its record is seen; the one before it is `old` for dkim.grace.
 //
 // Owner:    the relay, one. Thread: the main loop, which needs a line to the signer (daemon/signer.h).
-// Limits:   KEEPER_ROUND_MAX things to do in one round; the rest in the next.
+// Limits:   KEEPER_KIND_MAX things of one kind to do in a round; the rest in the next, which asks the DNS about the
+//           keys behind those asked about before: keys that nobody ever publishes keep no other waiting.
 #pragma once
 
 #include "conf/conf_snapshot.h"
 #include "dns/dns.h"
 #include "store/store.h"
 
-#define KEEPER_ROUND_MAX 500
+#define KEEPER_KIND_MAX 500
+#define KEEPER_ROUND_MAX                                                                           \
+    (4 * KEEPER_KIND_MAX) // records to look for, removals, new keys of two algorithms
 #define KEEPER_DNS_MS 15000
 
 struct dkim_keeper_options {

@@ -91,9 +91,10 @@ static int by_name(const void *a, const void *b)
 }
 
 // "ph1e:new ph1r:active ", by name
-static void expect(const char *want)
+static void expect_of(const char *domain, const char *want)
 {
     struct json_object *keys, *args = json_tokener_parse("{\"account\":\"acme\"}");
+    json_object_object_add(args, "domain", json_object_new_string(domain));
     struct store_op operation = {"dkim.list", args, BYTES("test"), sim_wall(), NULL};
     struct store_answer answer;
     struct buf error = {0}, got = {0};
@@ -116,6 +117,11 @@ static void expect(const char *want)
     json_object_put(answer.result);
     json_object_put(args);
     buf_done(&got);
+}
+
+static void expect(const char *want)
+{
+    expect_of("a.test", want);
 }
 
 static void publish(const char *selector, const char *record)
@@ -318,6 +324,32 @@ static void test_dns_fails(void **state)
     expect("ph1e:active ph1r:active ");
 }
 
+// More keys than a round looks for, and none of them ever published: the one that is has its turn.
+static void test_unpublished(void **state)
+{
+    (void)state;
+    char args[512];
+    for (int i = 0; i < KEEPER_KIND_MAX; i++) {
+        snprintf(args, sizeof args,
+                 "{'account':'acme','domain':'d%d.test','token':'abcdefghijklmnop','trust':true}",
+                 i);
+        apply("domain.add", args);
+        for (int k = 0; k < 2; k++) {
+            snprintf(args, sizeof args,
+                     "{'account':'acme','domain':'d%d.test','algorithm':'%s','record':"
+                     "'v=DKIM1; p=1','sealed':'00'}",
+                     i, k ? "ed25519" : "rsa");
+            apply("dkim.add", args);
+        }
+    }
+    in_a_turn(start_keeper, MINUTE_MS);
+    publish("ph1e", buf_cstr(&records[1]));
+    publish("ph1r", buf_cstr(&records[0]));
+    for (int i = 0; i < 3; i++)
+        in_a_turn(run_round, MINUTE_MS);
+    expect_of("a.test", "ph1e:active ph1r:active ");
+}
+
 // Stopped while it waits for the signer or the DNS: at its end soon, and nobody waits for ever.
 static void test_stop(void **state)
 {
@@ -370,6 +402,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_life, begin, end),
         cmocka_unit_test_setup_teardown(test_no_keys_made, begin, end),
         cmocka_unit_test_setup_teardown(test_dns_fails, begin, end),
+        cmocka_unit_test_setup_teardown(test_unpublished, begin, end),
         cmocka_unit_test_setup_teardown(test_stop, begin, end),
         cmocka_unit_test_setup_teardown(test_stop_at_the_dns, begin, end),
     };

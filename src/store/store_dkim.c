@@ -4,8 +4,6 @@
 // before it is `old`: it stays published for what it has signed.
 #include "store/store_dkim.h"
 
-#include <stdio.h>
-
 #include "base/check.h"
 #include "store/store_ops.h"
 
@@ -432,17 +430,19 @@ int store_op_dkim_list(struct store_call *call)
 
 struct looking {
     struct store *store;
+    const struct store_dkim_query *query;
     void (*each)(void *ctx, const struct store_dkim_due *due);
     void *ctx;
 };
 
-static int look_keys(const struct looking *l, enum store_dkim_what what, const char *where,
-                     int64_t before)
+#define WHERE_NEW "WHERE k.state = 'new' ORDER BY k.number <= ?1, k.number LIMIT ?2"
+#define WHERE_OVER "WHERE k.state = 'old' AND k.old_at < ?1 ORDER BY k.number LIMIT ?2"
+
+static int look_keys(const struct looking *l, enum store_dkim_what what, const char *sql,
+                     int64_t than)
 {
     sqlite3_stmt *stmt;
-    char sql[512];
-    snprintf(sql, sizeof sql, KEY_SELECT "WHERE %s", where);
-    int err = store_db_start(l->store, &stmt, sql, "i", before);
+    int err = store_db_start(l->store, &stmt, sql, "ii", than, (int64_t)l->query->each_max);
     if (err)
         return err;
     while ((err = store_db_step(stmt)) == 1) {
@@ -461,17 +461,19 @@ static int look_keys(const struct looking *l, enum store_dkim_what what, const c
 #define IS_SERVED                                                                                  \
     "NOT EXISTS (SELECT 1 FROM dkim_key k WHERE k.account IS o.account AND k.domain = o.domain "   \
     "AND k.algorithm = ?1 AND (k.state = 'new' OR (k.state = 'active' AND k.active_at >= ?2 AND "  \
-    "k.rotate_at IS NULL)))"
+    "k.rotate_at IS NULL) OR (k.state = 'old' AND ?4)))"
 
-static int look_missing(const struct looking *l, const struct store_dkim_query *q, bool ed25519)
+static int look_missing(const struct looking *l, bool ed25519)
 {
+    const struct store_dkim_query *q = l->query;
     sqlite3_stmt *stmt;
     int err = store_db_start(
         l->store, &stmt,
         "SELECT o.name, o.domain FROM (SELECT d.account AS account, a.name AS name, d.name AS "
         "domain FROM domain d JOIN account a ON a.number = d.account "
-        "UNION ALL SELECT NULL, '', ?3 WHERE ?3 != '') AS o WHERE " IS_SERVED,
-        "tit", ed25519 ? BYTES("ed25519") : BYTES("rsa"), q->made_before.us, q->service_domain);
+        "UNION ALL SELECT NULL, '', ?3 WHERE ?3 != '') AS o WHERE " IS_SERVED " LIMIT ?5",
+        "titii", ed25519 ? BYTES("ed25519") : BYTES("rsa"), q->made_before.us, q->service_domain,
+        (int64_t)q->pairs, (int64_t)q->each_max);
     if (err)
         return err;
     while ((err = store_db_step(stmt)) == 1) {
@@ -488,16 +490,15 @@ static int look_missing(const struct looking *l, const struct store_dkim_query *
 int store_dkim_look(struct store *store, const struct store_dkim_query *query,
                     void (*each)(void *ctx, const struct store_dkim_due *due), void *ctx)
 {
-    const struct looking l = {store, each, ctx};
+    const struct looking l = {store, query, each, ctx};
     store_db_lock(store);
-    int err = look_keys(&l, STORE_DKIM_CHECK, "k.state = 'new' AND ?1 = 0", 0);
+    int err = look_keys(&l, STORE_DKIM_CHECK, KEY_SELECT WHERE_NEW, query->checked);
     if (!err)
-        err = look_keys(&l, STORE_DKIM_REMOVE, "k.state = 'old' AND k.old_at < ?1",
-                        query->old_before.us);
+        err = look_keys(&l, STORE_DKIM_REMOVE, KEY_SELECT WHERE_OVER, query->old_before.us);
     if (!err && query->rsa)
-        err = look_missing(&l, query, false);
+        err = look_missing(&l, false);
     if (!err && query->ed25519)
-        err = look_missing(&l, query, true);
+        err = look_missing(&l, true);
     store_db_unlock(store);
     return err;
 }

@@ -17,7 +17,7 @@ struct store_dkim_due {
     enum store_dkim_what what;
     struct bytes account, domain;  // account empty: the service's own
     bool ed25519;                  // MAKE
-    int64_t number;                // CHECK, REMOVE
+    int64_t number;                // CHECK, REMOVE: rises from one to the next
     struct bytes selector, record; // CHECK
 };
 
@@ -26,8 +26,11 @@ struct store_dkim_query {
     struct bytes service_domain; // is to have keys, too; empty: none
     struct wall made_before;     // keys that sign since before then are too old
     struct wall old_before;      // keys that are old since before then have had their grace time
+    bool pairs;                  // names are fixed: the next key waits until the old one is removed
+    int64_t checked;             // CHECK begins behind this number and goes round
+    size_t each_max;             // of one kind and algorithm
 };
 
-// Calls each(ctx, due) for all; slices are borrowed for the call. As store_apply() in all else. E_IO, E_DAMAGED.
+// Calls each(ctx, due) for each that is due, up to query->each_max of a kind: none keeps another out; slices are borrowed for the call. As store_apply() in all else. E_IO, E_DAMAGED.
 int store_dkim_look(struct store *store, const struct store_dkim_query *query,
                     void (*each)(void *ctx, const struct store_dkim_due *due), void *ctx) MUST_USE;

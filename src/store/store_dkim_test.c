@@ -194,17 +194,28 @@ static void note(void *ctx, const struct store_dkim_due *due)
                BYTES_FMT(due->selector));
 }
 
-static void assert_due(bool ed25519, const char *service, const char *want)
+static struct store_dkim_query usual(void)
+{
+    return (struct store_dkim_query){.rsa = true,
+                                     .made_before = {now - 100 * DAY_US},
+                                     .old_before = {now - 7 * DAY_US},
+                                     .each_max = 100};
+}
+
+static void assert_answer(const struct store_dkim_query *query, const char *want)
 {
     struct buf got = {0};
-    struct store_dkim_query query = {.rsa = true,
-                                     .ed25519 = ed25519,
-                                     .service_domain = bytes_cstr(service),
-                                     .made_before = {now - 100 * DAY_US},
-                                     .old_before = {now - 7 * DAY_US}};
-    assert_int_equal(store_dkim_look(store, &query, note, &got), OK);
+    assert_int_equal(store_dkim_look(store, query, note, &got), OK);
     assert_string_equal(buf_cstr(&got), want);
     buf_done(&got);
+}
+
+static void assert_due(bool ed25519, const char *service, const char *want)
+{
+    struct store_dkim_query query = usual();
+    query.ed25519 = ed25519;
+    query.service_domain = bytes_cstr(service);
+    assert_answer(&query, want);
 }
 
 static void test_due(void **state)
@@ -230,6 +241,47 @@ static void test_due(void **state)
     assert_due(false, "", "make acme a.org r ;");
     apply("account.close", "{'account':'acme'}", &shown);
     assert_due(true, "", "");
+    buf_done(&shown);
+}
+
+// Each kind has its own share of a round, and the keys that wait for their records are gone through in turn.
+static void test_shares(void **state)
+{
+    (void)state;
+    struct buf shown = {0};
+    struct store_dkim_query query = usual();
+    play(begin, COUNT_OF(begin)); // acme and beta with a.org
+    apply("dkim.add", ADD(ACME, "rsa", "p=1", ""), &shown);
+    apply("dkim.add", ADD("'account':'beta',", "rsa", "p=2", ""), &shown);
+    apply("dkim.add", ADD("", "rsa", "p=3", ""), &shown);
+    query.ed25519 = true;
+    query.each_max = 1;
+    assert_answer(&query, "check acme a.org ph1r;make acme a.org e ;");
+    query.checked = 1;
+    assert_answer(&query, "check beta a.org ph2r;make acme a.org e ;");
+    query.each_max = 3;
+    assert_answer(&query, "check beta a.org ph2r;check  a.org ph3r;check acme a.org ph1r;"
+                          "make acme a.org e ;make beta a.org e ;");
+    buf_done(&shown);
+}
+
+// Of a pair of names, the next is made when the old one is removed: until then it would be made for nothing.
+static void test_pair_waits(void **state)
+{
+    (void)state;
+    struct buf shown = {0};
+    struct store_dkim_query query = usual();
+    play(begin, 3);
+    apply("dkim.add", ADD(ACME, "rsa", "p=1", ",'fixed':true"), &shown);
+    apply("dkim.seen", "{'number':1}", &shown);
+    apply("dkim.add", ADD(ACME, "rsa", "p=2", ",'fixed':true"), &shown);
+    apply("dkim.seen", "{'number':2}", &shown);
+    apply("dkim.rotate", "{'account':'acme','domain':'a.org'}", &shown);
+    assert_answer(&query, "make acme a.org r ;");
+    query.pairs = true;
+    assert_answer(&query, "");
+    apply("dkim.remove", "{'number':1}", &shown);
+    assert_answer(&query, "make acme a.org r ;");
     buf_done(&shown);
 }
 
@@ -272,6 +324,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_own_key, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pairs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_due, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_shares, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pair_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_directory, setup, teardown),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
