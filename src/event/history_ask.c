@@ -294,10 +294,14 @@ int history_envelope(struct history *h, struct message_id id,
     struct question q;
     question_init(&q, h);
     const struct history_known *k = question_message(&q, id);
+    int err = k ? OK : E_NOT_FOUND;
     if (k)
         found(ctx, k->record.envelope);
+    for (size_t i = 0; i < q.days.count && !k; i++)
+        if (q.failed[i]) // only days that were asked
+            err = E_AGAIN;
     question_done(&q);
-    return k ? OK : E_NOT_FOUND;
+    return err;
 }
 
 // ---- all events ------------------------------------------------------------------------------------------

@@ -434,14 +434,23 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+#define DAY_PATH 160
+
+// The file of the day of `at`, or a neighbour of it.
+static void path_of_day(struct wall at, const char *ending, char out[DAY_PATH])
+{
+    char day[16];
+    time_t seconds = (time_t)(at.us / SECOND);
+    strftime(day, sizeof day, "%Y%m%d", gmtime(&seconds));
+    snprintf(out, DAY_PATH, "%s/events/%s%s", state_path, day, ending);
+}
+
 // Somebody else keeps this day's file for himself.
 static sqlite3 *lock_day(struct wall at)
 {
-    char day[16], path[160];
-    time_t seconds = (time_t)(at.us / SECOND);
+    char path[DAY_PATH];
     sqlite3 *db;
-    strftime(day, sizeof day, "%Y%m%d", gmtime(&seconds));
-    snprintf(path, sizeof path, "%s/events/%s.db", state_path, day);
+    path_of_day(at, ".db", path);
     assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
     sqlite3_busy_timeout(db, 5000);
     assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
@@ -492,6 +501,26 @@ static void test_nobody_waits_for_one_that_fails(void **state)
     assert_int_equal(rename(to, from), 0);
     wait_for_all();
     log_capture(NULL, NULL);
+}
+
+// Not to be read now is not the same as not there.
+static void test_a_day_that_can_not_be_read(void **state)
+{
+    (void)state;
+    char path[DAY_PATH], away[100];
+    uint32_t recipients = 0;
+    struct wall before = wall_add_ms(midnight, -10);
+    struct message_id id = accept(1, before, 1), other = accept(2, midnight, 1);
+    wait_for_all();
+    path_of_day(before, ".db", path);
+    snprintf(away, sizeof away, "%s/away", state_path);
+    assert_int_equal(rename(path, away), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(history_envelope(history, id, on_envelope, &recipients), E_AGAIN);
+    assert_int_equal(history_envelope(history, other, on_envelope, &recipients), OK);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(rename(away, path), 0);
+    assert_int_equal(history_envelope(history, id, on_envelope, &recipients), OK);
 }
 
 // A request that was cut at the end of the service may still ask.
@@ -1000,10 +1029,8 @@ static void test_damaged_day(void **state)
     (void)state;
     struct telling *t = mem_new(sizeof *t);
     accept(1, midnight, 1);
-    char day[16], path[160];
-    time_t yesterday = (time_t)(midnight.us / SECOND) - 86400 * 3;
-    strftime(day, sizeof day, "%Y%m%d.db", gmtime(&yesterday));
-    snprintf(path, sizeof path, "%s/events/%s", state_path, day);
+    char path[DAY_PATH];
+    path_of_day(wall_add_ms(midnight, -3 * DAY_MS), ".db", path);
     FILE *f = fopen(path, "we");
     assert_non_null(f);
     fputs("this is not a database, but it is long enough to be looked at as if it were one", f);
@@ -1022,10 +1049,8 @@ static void test_damaged_today(void **state)
     struct message_id id = accept(1, midnight, 1);
     wait_for_all();
     close_all();
-    char day[16], path[160];
-    time_t today = (time_t)(midnight.us / SECOND);
-    strftime(day, sizeof day, "%Y%m%d", gmtime(&today));
-    snprintf(path, sizeof path, "%s/events/%s.db", state_path, day);
+    char path[DAY_PATH];
+    path_of_day(midnight, ".db", path);
     FILE *f = fopen(path, "r+e");
     assert_non_null(f);
     fputs("no database", f);
@@ -1036,7 +1061,7 @@ static void test_damaged_today(void **state)
     wait_for_all();
     assert_int_equal(history_show(history, id, &reader), OK);
     assert_number("events", t->count, 1);
-    snprintf(path, sizeof path, "%s/events/%s.damaged1", state_path, day);
+    path_of_day(midnight, ".damaged1", path);
     assert_int_equal(access(path, F_OK), 0);
     log_capture(NULL, NULL);
     free(t);
@@ -1060,23 +1085,21 @@ static void test_damaged_past_day(void **state)
     struct telling *t = mem_new(sizeof *t);
     struct history_reader reader = {t, on_message, on_event};
     struct wall before = wall_add_ms(midnight, -10);
-    char day[16], path[160];
-    time_t seconds = (time_t)(before.us / SECOND);
-    strftime(day, sizeof day, "%Y%m%d", gmtime(&seconds));
+    char path[DAY_PATH];
     close_all();
     open_small();
     struct message_id id = accept(1, before, 2), other = accept(2, midnight, 2);
     uint64_t first = find_oldest();
     happen(id, 1, midnight, RECIPIENT_DELIVERED, SPOOL_EVENT_DELIVERED);
     wait_for_all();
-    snprintf(path, sizeof path, "%s/events/%s.db", state_path, day);
+    path_of_day(before, ".db", path);
     FILE *f = fopen(path, "r+e");
     assert_non_null(f);
     fputs("no database", f);
     fclose(f);
     log_capture(swallow, NULL);
     assert_int_equal(history_show(history, id, &reader), E_NOT_FOUND);
-    snprintf(path, sizeof path, "%s/events/%s.damaged1", state_path, day);
+    path_of_day(before, ".damaged1", path);
     for (int i = 0; i < 10000 && access(path, F_OK) != 0; i++)
         usleep(1000);
     assert_int_equal(access(path, F_OK), 0);
@@ -1121,12 +1144,10 @@ static int64_t number_of(const char *path, const char *sql)
 static void test_damaged_index(void **state)
 {
     (void)state;
-    char day[16], path[160];
+    char path[DAY_PATH];
     struct telling *t = mem_new(sizeof *t);
     struct history_filter filter = {.recipient = BYTES("r1.1@example.net")};
-    time_t today = (time_t)(midnight.us / SECOND);
-    strftime(day, sizeof day, "%Y%m%d", gmtime(&today));
-    snprintf(path, sizeof path, "%s/events/%s.db", state_path, day);
+    path_of_day(midnight, ".db", path);
     accept(1, midnight, 1);
     wait_for_all();
     assert_number("left", number_of(path, "UPDATE notes SET data = x'' RETURNING 7"), 7);
@@ -1158,6 +1179,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_waiting_ends, setup, teardown),
     cmocka_unit_test_setup_teardown(test_nobody_waits_for_one_that_lags, setup, teardown),
     cmocka_unit_test_setup_teardown(test_nobody_waits_for_one_that_fails, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_a_day_that_can_not_be_read, setup, teardown),
     cmocka_unit_test_setup_teardown(test_asked_after_the_stop, setup, teardown),
     cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
     cmocka_unit_test_setup_teardown(test_other_spool, setup, teardown),

@@ -166,20 +166,19 @@ static bool find_token(struct returns *r, const struct bounce_mail *mail, struct
 }
 
 // A message that is a moment old may not have been copied yet: the history is waited for, once for all recipients. If
-// that was in vain the report is to come again: whom it is about would be unknown for ever.
+// that was in vain, or a day can't be read, the report is to come again: whom it is about would be unknown for ever.
 static void find_envelope(struct returns *r, struct message_id id)
 {
     struct history *h = r->intake->options.history;
     r->envelope_found = NULL;
-    if (!h || history_envelope(h, id, copy_envelope, r) != E_NOT_FOUND)
-        return;
-    if (!r->waited) {
+    int err = h ? history_envelope(h, id, copy_envelope, r) : OK;
+    if (err == E_NOT_FOUND && !r->waited) {
         r->waited = true;
         r->lags = history_wait(h) != OK;
         if (!r->lags)
-            (void)!history_envelope(h, id, copy_envelope, r);
+            err = history_envelope(h, id, copy_envelope, r);
     }
-    r->undecided |= r->lags;
+    r->undecided |= err == E_AGAIN || (err && r->lags);
 }
 
 static void understand(struct sys_job *job)
