@@ -469,6 +469,60 @@ static void test_recycled_records_never_revive(void **state)
     in_world(recycle);
 }
 
+// ---- headers ------------------------------------------------------------------------------------
+
+static bool is_aside(const char *name)
+{
+    struct disk *disk;
+    struct disk_file *file;
+    assert_int_equal(disk_open(ROOT, &disk), OK);
+    int err = disk_file_open(disk, name, DISK_READ, &file);
+    if (!err)
+        disk_file_close(file);
+    disk_close(disk);
+    return err == OK;
+}
+
+static void lose_headers(void *ctx)
+{
+    make_image(false);
+    memset(image, 'x', SEGMENT_DATA_AT);
+    write_image(SEGMENT);
+    assert_int_equal(open_journal(), OK);
+    assert_int_equal(told_count, 0);
+    assert_int_equal(j->counts.damaged, 1);
+    char name[64];
+    snprintf(name, sizeof name, "damaged/segment-00000000-%u", j->epoch);
+    assert_true(is_aside(name));
+    journal_close(j);
+}
+
+// Power was cut while a used file got its new header: what stands behind it is of its life before.
+static void tear_headers(void *ctx)
+{
+    struct disk_file *file;
+    struct iovec iov = {image, SEGMENT};
+    make_image(false);
+    memset(image, 'x', SEGMENT_DATA_AT);
+    assert_int_equal(open_journal(), OK);
+    assert_int_equal(disk_file_open(j->disk, "segments/00000007", DISK_WRITE | DISK_CREATE, &file),
+                     OK);
+    assert_int_equal(disk_pwritev(file, &iov, 1, 0), OK);
+    disk_file_close(file);
+    journal_close(j);
+    assert_int_equal(open_journal(), OK);
+    assert_int_equal(told_count, 3);
+    assert_int_equal(j->counts.damaged, 0);
+    journal_close(j);
+}
+
+// Both copies of the newest segment's header: there is none that would miss it, yet it has mail in it.
+static void test_a_newest_header_is_missed(void **state)
+{
+    in_world(lose_headers);
+    in_world(tear_headers);
+}
+
 // ---- versions -----------------------------------------------------------------------------------
 
 static char logged[4096];
@@ -540,6 +594,7 @@ int main(void)
         cmocka_unit_test(test_truncation_costs_what_it_cuts),
         cmocka_unit_test(test_frames_are_atomic),
         cmocka_unit_test(test_recycled_records_never_revive),
+        cmocka_unit_test(test_a_newest_header_is_missed),
         cmocka_unit_test(test_newer_version_is_refused),
         cmocka_unit_test(test_version_1_is_read),
     };

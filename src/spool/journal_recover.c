@@ -285,6 +285,24 @@ static void put_unused(struct recovering *r)
         release(r->j, r->unused[i]);
 }
 
+// A segment's first batch is written when its header has been flushed. Records newer than all that are known, under a
+// header that can't be read: it is the header that is damaged.
+static bool has_newer(const struct recovering *r, const struct segment *s)
+{
+    char head[RECORD_HEAD_BYTES];
+    size_t got = 0;
+    uint64_t known = r->newest.last_sequence;
+    if (r->found_count && r->found[0]->head.last_sequence > known)
+        known = r->found[0]->head.last_sequence;
+    int err = disk_pread(s->file, head, sizeof head, SEGMENT_DATA_AT, &got);
+    if (!err && (got < sizeof head || record_head_peek(head) <= known))
+        return false;
+    r->j->counts.damaged++;
+    log_error("spool segment's header is damaged: what it has is set aside",
+              LOG_INT("file", s->slot));
+    return true;
+}
+
 // A header that can't be read belongs to a segment begun when the power went, unless one is
 // missing.
 static void put_unreadable(struct recovering *r)
@@ -293,7 +311,7 @@ static void put_unreadable(struct recovering *r)
         struct segment *s = r->unreadable[i];
         char from[SEGMENT_NAME_BYTES], to[64];
         r->j->next_number++;
-        if (!r->missing) {
+        if (!r->missing && !has_newer(r, s)) {
             release(r->j, s);
             continue;
         }

@@ -54,6 +54,11 @@ int record_head_parse(const char in[RECORD_HEAD_BYTES], uint64_t seed, struct re
     return OK;
 }
 
+uint64_t record_head_peek(const char in[RECORD_HEAD_BYTES])
+{
+    return le32_get(in) == RECORD_MAGIC ? le64_get(in + 8) : 0;
+}
+
 bool record_is_sound(const struct record_head *head, struct bytes meta, struct bytes content)
 {
     return record_hash(meta) == head->meta_hash &&

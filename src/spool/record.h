@@ -59,6 +59,8 @@ void record_head_format(const struct record_head *head, uint64_t seed, char out[
 // E_DAMAGED: not a head of this segment.
 int record_head_parse(const char in[RECORD_HEAD_BYTES], uint64_t seed,
                       struct record_head *out) MUST_USE;
+// The sequence number that stands in a head of whatever segment, unproved; 0: this is no head.
+uint64_t record_head_peek(const char in[RECORD_HEAD_BYTES]);
 uint64_t record_hash(struct bytes data);
 // True if both parts match their hashes; empty content is not checked.
 bool record_is_sound(const struct record_head *head, struct bytes meta, struct bytes content);
