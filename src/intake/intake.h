@@ -70,5 +70,6 @@ void intake_open_gate(struct intake *in, const struct conf_listener *listener, i
 // Stops accepting; sessions without a transaction get 421, others after theirs.
 void intake_stop(struct intake *in);
 bool intake_is_idle(const struct intake *in);
-// Ends all sessions now (the end of the grace time).
+// Ends all sessions now (the end of the grace time), but for those that wait for the flush of a message: they end with
+// its answer.
 void intake_abort(struct intake *in);

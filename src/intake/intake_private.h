@@ -86,5 +86,7 @@ void transaction_on_body(struct session *s, struct bytes piece);
 void transaction_on_body_end(struct session *s, const struct smtp_content_facts *facts);
 // The reverse-path of the transaction that is open; or empty.
 struct bytes transaction_sender(const struct session *s);
+// Its content is complete and on its way into the spool: whatever comes, it is to hear what became of it.
+bool transaction_is_committing(const struct session *s);
 // The session drops it, or is gone; what is being made durable goes on without it.
 void transaction_drop(struct session *s);

@@ -13,6 +13,7 @@
 #include "dns/dns.h"
 #include "intake/snapshot_test.h"
 #include "sim.h"
+#include "sim_disk.h"
 #include "sim_dns.h"
 #include "store/store.h"
 #include "store/store_test.h"
@@ -136,6 +137,12 @@ static void stop(struct sys_task *task)
     intake_stop(intake);
 }
 
+static void abort_all(struct sys_task *task)
+{
+    (void)task;
+    intake_abort(intake);
+}
+
 static bool is_idle(void *ctx)
 {
     (void)ctx;
@@ -253,6 +260,10 @@ static void assert_hears(struct client *c, const char *what)
     "From: a@slow.test\r\nSubject: x\r\nMIME-Version: 1.0\r\n"                                     \
     "Content-Type: application/octet-stream; name=\"picture.exe\"\r\n\r\nx\r\n.\r\n"
 
+#define GOOD_MESSAGE                                                                               \
+    "MAIL FROM:<c@any.test>\r\nRCPT TO:<d@any.test>\r\nDATA\r\n"                                   \
+    "From: c@any.test\r\nSubject: x\r\n\r\nx\r\n.\r\n"
+
 // ---- tests ---------------------------------------------------------------------------------------------------
 
 // The stop comes while the message waits for its decision: the refusal ends the session.
@@ -274,13 +285,37 @@ static void refuses_while_it_stops(void **state)
     buf_done(&c.heard);
 }
 
+// The grace time of a stop is over while the message is being flushed: told 421, the client would send it again.
+static void is_told_what_is_kept(void **state)
+{
+    (void)state;
+    struct client c = {.task.run = come,
+                       .says = "EHLO client.test\r\n" GOOD_MESSAGE "MAIL FROM:<c@any.test>\r\n"};
+    struct client idle = {.task.run = come, .says = "EHLO client.test\r\n"};
+    struct sys_task last = {.run = stop}, end = {.run = abort_all};
+    sim_disk_sync_us(sim_disk_find("/spool"), 5000000, 5000000);
+    sys_post(clients, &c.task);
+    sys_post(clients, &idle.task);
+    assert_hears(&c, "\r\n354 ");
+    sim_run_ms(500);
+    sys_post(worker, &last);
+    sys_post(worker, &end);
+    assert_hears(&idle, "\r\n421 4.3.2 ");
+    assert_true(bytes_search(buf_bytes(&c.heard), BYTES("421")) < 0);
+    assert_int_equal(atomic_load(&counters.messages_accepted), 0);
+    assert_hears(&c, "\r\n250 2.0.0 ");
+    assert_hears(&c, "\r\n421 4.3.2 ");
+    assert_true(sim_run_until(has_ended, &c, PATIENCE_MS));
+    assert_int_equal(atomic_load(&counters.messages_accepted), 1);
+    buf_done(&c.heard);
+    buf_done(&idle.heard);
+}
+
 // What the client sent behind it (RFC 2920) is another message.
 static void a_refused_message_takes_no_other_along(void **state)
 {
     (void)state;
-    struct client c = {.task.run = come,
-                       .says = MESSAGE "MAIL FROM:<c@any.test>\r\nRCPT TO:<d@any.test>\r\nDATA\r\n"
-                                       "From: c@any.test\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n"};
+    struct client c = {.task.run = come, .says = MESSAGE GOOD_MESSAGE "QUIT\r\n"};
     sys_post(clients, &c.task);
     assert_hears(&c, "\r\n550 5.6.0 ");
     assert_hears(&c, "\r\n250 2.0.0 ");
@@ -293,6 +328,7 @@ static void a_refused_message_takes_no_other_along(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(refuses_while_it_stops, setup, teardown),
+    cmocka_unit_test_setup_teardown(is_told_what_is_kept, setup, teardown),
     cmocka_unit_test_setup_teardown(a_refused_message_takes_no_other_along, setup, teardown),
 };
 

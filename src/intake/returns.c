@@ -48,6 +48,11 @@ static void returns_free(struct returns *r)
     free(r);
 }
 
+bool returns_is_committing(const struct session *s)
+{
+    return s->returns && s->returns->working;
+}
+
 void returns_drop(struct session *s)
 {
     struct returns *r = s->returns;

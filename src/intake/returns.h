@@ -24,5 +24,7 @@ struct session;
 
 // The handlers of such a session; ctx is the session.
 extern const struct smtp_server_handlers RETURNS_HANDLERS;
+// As transaction_is_committing().
+bool returns_is_committing(const struct session *s);
 // The session is gone.
 void returns_drop(struct session *s);

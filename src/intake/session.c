@@ -761,6 +761,8 @@ void intake_abort(struct intake *in)
     list_each(link, &in->sessions)
     {
         struct session *s = list_get(link, struct session, link);
+        if (transaction_is_committing(s) || returns_is_committing(s))
+            continue; // a 421 would make it send again what is kept; it ends with its answer
         smtp_server_close(s->server, SMTP_REPLY_SHUTDOWN, BYTES_NONE);
         pump(s);
     }

@@ -90,6 +90,11 @@ static void transaction_free(struct transaction *t)
     free(t);
 }
 
+bool transaction_is_committing(const struct session *s)
+{
+    return s->current && s->current->committing;
+}
+
 void transaction_drop(struct session *s)
 {
     struct transaction *t = s->current;
