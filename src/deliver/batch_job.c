@@ -100,7 +100,7 @@ static void job_finish(struct batch_job *job)
     stored_message_unref(job->message);
     list_remove(&job->item.link);
     if (d->judging-- == DELIVER_JUDGING_MAX)
-        deliver_later(d); // it had stopped asking for work
+        deliver_later(d); // it had stopped asking for these
     free(job->last);
     free(job);
 }

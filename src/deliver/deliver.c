@@ -100,9 +100,11 @@ static void look(struct deliver *d)
         return;
     }
     struct queue_work *work = mem_new(sizeof *work);
-    for (int i = 0; i < DELIVER_TURN_WORK && d->judging < DELIVER_JUDGING_MAX; i++) {
+    for (int i = 0; i < DELIVER_TURN_WORK; i++) {
         uint64_t kicks = 0;
-        queue_next(d->options.port->queue, d->options.worker, acceptance_now(), work, &kicks);
+        bool judges = d->judging < DELIVER_JUDGING_MAX; // else a job that ends kicks
+        queue_next(d->options.port->queue, d->options.worker, judges, acceptance_now(), work,
+                   &kicks);
         d->options.port->kick(d->options.port->kick_ctx, kicks);
         if (work->kind == QUEUE_IDLE) {
             if (work->until.us != MONO_NEVER.us)
@@ -115,8 +117,7 @@ static void look(struct deliver *d)
         do_work(d, work);
     }
     free(work);
-    if (d->judging < DELIVER_JUDGING_MAX) // else the next job that ends kicks
-        deliver_kick(d);                  // more to do, after others had their turn
+    deliver_kick(d); // more to do, after others had their turn
 }
 
 static void on_kick(struct sys_task *task)

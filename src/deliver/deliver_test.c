@@ -17,6 +17,7 @@
 #include "intake/snapshot_test.h"
 #include "mail/mail_address.h"
 #include "sim.h"
+#include "sim_disk.h"
 #include "sim_dns.h"
 #include "sim_site.h"
 
@@ -35,6 +36,7 @@ static struct conf_snapshot *snapshot, *older; // older: NULL until a reload
 static struct sys_addr self;
 static struct sim_site *site;     // NULL: none
 static char root[64], told[8192]; // what the log says of recipients and lanes
+static uint64_t stored_bytes_max = 1 << 20;
 
 static void keep_lines(void *ctx, struct bytes line)
 {
@@ -196,8 +198,10 @@ static int setup(void **state)
     sim_start(7);
     fill_dns();
     snapshot = make_snapshot(1);
-    struct queue_options options = {
-        .workers = workers_count, .stored_bytes_max = 1 << 20, .seed = 1, .conf = snapshot->conf};
+    struct queue_options options = {.workers = workers_count,
+                                    .stored_bytes_max = stored_bytes_max,
+                                    .seed = 1,
+                                    .conf = snapshot->conf};
     port = (struct intake_port){.queue = queue_new(&options), .kick = kick};
     host = sim_host_new("relay", &self);
     bool ok = sim_host_call(host, start_in_host, &err);
@@ -282,6 +286,7 @@ static int teardown(void **state)
 struct mail {
     struct sys_task task;
     const char *to;
+    int64_t lifetime_ms; // 0: a day
     struct message_id id;
     bool accepted;
 };
@@ -304,7 +309,7 @@ static void begin(struct sys_task *task)
           mail_domain_route(address.domain, &domain) == OK);
     e->id = mail->id = spool_next_id(spool, sys_wall());
     e->accepted_at = sys_wall();
-    e->expires_at = wall_add_ms(sys_wall(), 86400000);
+    e->expires_at = wall_add_ms(sys_wall(), mail->lifetime_ms ? mail->lifetime_ms : 86400000);
     e->recipients_count = 1; // from the null sender: nobody is to be told
     e->recipients = arena_new(&m->arena, sizeof *e->recipients);
     e->recipients[0] = (struct recipient){.number = 1,
@@ -773,6 +778,59 @@ static void keeps_logins_apart_within_a_reload(void **state)
     assert_sent("apikey:one", one);
 }
 
+// ---- much at once ------------------------------------------------------------------------------------------------
+
+static int setup_keeping_some(void **state)
+{
+    stored_bytes_max = 4 << 20; // of all that is sent below a fifth
+    return setup(state);
+}
+
+static int teardown_keeping_some(void **state)
+{
+    stored_bytes_max = 1 << 20;
+    return teardown(state);
+}
+
+static bool are_gone(void *ctx)
+{
+    struct mail *mail = ctx;
+    for (; mail->to; mail++)
+        if (!is_gone(mail))
+            return false;
+    return true;
+}
+
+// The lifetime of all mail for a dead site ends at once, and each message has to be read from a slow disk. Mail of
+// many other domains leaves as quickly as ever.
+static void a_flood_of_expiries_delays_no_other_mail(void **state)
+{
+    (void)state;
+    static struct mail dead[1001], fresh[101];
+    static char to[100][32];
+    for (int i = 0; i < 1000; i++) {
+        dead[i] = (struct mail){.to = "a@down.test", .lifetime_ms = HOUR_MS};
+        send(&dead[i]);
+    }
+    sim_run_ms(HOUR_MS - 1000);
+    sim_disk_read_us(sim_disk_find("/spool"), 100000);
+    start_tenants_site();
+    sim_run_ms(2000);
+    for (int i = 0; i < 100; i++) {
+        snprintf(to[i], sizeof to[i], "b@d%d.one.test", i);
+        fresh[i] = (struct mail){.to = to[i]};
+        send(&fresh[i]);
+    }
+    bool gone = sim_run_until(are_gone, fresh, 1000);
+    uint64_t expired = atomic_load(&counters.recipients[VERDICT_EXPIRED]);
+    if (!gone || expired > 500)
+        fail_msg("%s, %llu of the others have expired", gone ? "gone" : "some wait",
+                 (unsigned long long)expired);
+    sim_disk_read_us(sim_disk_find("/spool"), 0);
+    assert_true(sim_run_until(are_gone, dead, PATIENCE_MS));
+    assert_number("expired", atomic_load(&counters.recipients[VERDICT_EXPIRED]), 1000);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(fails_what_can_never_arrive, setup, teardown),
     cmocka_unit_test_setup_teardown(waits_for_what_may_come_back, setup, teardown),
@@ -788,6 +846,8 @@ static const struct CMUnitTest tests[] = {
                                     teardown_two_workers),
     cmocka_unit_test_setup_teardown(keeps_logins_apart_within_a_reload, setup_two_workers,
                                     teardown_two_workers),
+    cmocka_unit_test_setup_teardown(a_flood_of_expiries_delays_no_other_mail, setup_keeping_some,
+                                    teardown_keeping_some),
 };
 
 RUN_TESTS(tests)

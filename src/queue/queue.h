@@ -312,9 +312,10 @@ struct queue_work {
 };
 
 // The next thing for `worker` to do. Call until it says QUEUE_IDLE; then again at `until` or when
-// kicked. Each call does a bounded amount of work.
-void queue_next(struct queue *q, uint32_t worker, struct queue_now now, struct queue_work *out,
-                uint64_t *kicks);
+// kicked. Each call does a bounded amount of work. judges: false, neither EXPIRE, WARN, FAIL nor REROUTE, nor is
+// `until` about these: the worker has enough of them to judge, and asks again when it has less.
+void queue_next(struct queue *q, uint32_t worker, bool judges, struct queue_now now,
+                struct queue_work *out, uint64_t *kicks);
 
 struct queue_resolution {
     // Name: "SOURCE->SITE" (route/route_site.h), equal for all domains whose mail may go over the same connections: with

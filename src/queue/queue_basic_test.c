@@ -605,7 +605,7 @@ static struct queue_domain *turns_refused(uint64_t *kicks)
     struct queue_domain *d = NULL;
     for (uint32_t worker = 0; worker < 2; worker++)
         do {
-            queue_next(w.queue, worker, w.now, &work, kicks);
+            queue_next(w.queue, worker, true, w.now, &work, kicks);
             if (work.kind == QUEUE_RESOLVE)
                 d = work.domain;
             if (work.kind == QUEUE_CONNECT)

@@ -878,7 +878,7 @@ static void resolve_all(struct queue *q, const struct queue_resolution to[2], st
     static struct queue_work work;
     uint64_t kicks = 0;
     for (size_t n = 0;;) {
-        queue_next(q, 0, now, &work, &kicks);
+        queue_next(q, 0, true, now, &work, &kicks);
         if (work.kind == QUEUE_RESOLVE)
             queue_resolved(q, work.domain, &to[n++ % 2], now, &kicks);
         else if (work.kind == QUEUE_IDLE && work.until.us > now.mono.us)
@@ -977,7 +977,7 @@ static void a_lane_follows_its_domains(void **state)
     static struct queue_work work;
     for (size_t i = 0; i < COUNT_OF(steps); i++) {
         for (;;) {
-            queue_next(q, 0, now, &work, &kicks);
+            queue_next(q, 0, true, now, &work, &kicks);
             if (work.kind == QUEUE_IDLE && work.until.us > now.mono.us)
                 break;
             if (work.kind != QUEUE_RESOLVE)
@@ -1004,6 +1004,68 @@ static void a_lane_follows_its_domains(void **state)
         assert_number("rule after a reload", row.rule, steps[i].want);
         queue_resolve_again(q, 0, now, &kicks);
     }
+    queue_free(q);
+    conf_free(conf);
+}
+
+// Does what a worker does that has enough to judge, until it idles. Returns the connections that were asked for.
+static uint32_t work_without_judging(struct queue *q, struct queue_now now)
+{
+    static struct queue_work work;
+    struct queue_failure none = {550, BYTES("5.1.2"), BYTES("no such domain")};
+    uint64_t kicks = 0;
+    uint32_t connects = 0;
+    for (uint32_t calls = 0;; calls++) {
+        assert_true(calls < 1000); // nor does it ask for ever
+        queue_next(q, 0, false, now, &work, &kicks);
+        if (work.kind == QUEUE_IDLE && work.until.us > now.mono.us)
+            return connects;
+        if (work.kind == QUEUE_RESOLVE && strcmp(work.name, "dead.example") == 0)
+            queue_unresolved(q, work.domain, QUEUE_UNRESOLVED_FAIL, &none, now, &kicks);
+        else if (work.kind == QUEUE_RESOLVE)
+            queue_resolved(
+                q, work.domain,
+                &(struct queue_resolution){.lane = bytes_cstr(work.name), .ttl_ms = HOUR_MS}, now,
+                &kicks);
+        else if (work.kind == QUEUE_CONNECT)
+            queue_connect_failed(q, &work.connection, BYTES("refused"), now, &kicks), connects++;
+        else
+            assert_true(work.kind == QUEUE_IDLE || work.kind == QUEUE_SAVE);
+    }
+}
+
+// A worker with its hands full of mail whose lifetime is over, or whose domain is none, goes on with all the rest.
+static void a_flood_to_judge_stops_nothing_else(void **state)
+{
+    (void)state;
+    enum { FLOOD = 10000, LIVE = 100 };
+    struct conf *conf;
+    struct queue *q = queue_of("hostname: test.example\n", &conf);
+    struct queue_now now = {{1000000000}, {1800000000000000}};
+    for (uint64_t i = 0; i < FLOOD; i++)
+        add_one(q, i, i % 2 ? "dead.example" : "late.example", now);
+    assert_number("late.example", work_without_judging(q, now), 1);
+    now = (struct queue_now){mono_add_ms(now.mono, DAY_MS), wall_add_ms(now.wall, DAY_MS)};
+    for (uint64_t i = 0; i < LIVE; i++) {
+        char domain[40];
+        snprintf(domain, sizeof(domain), "live%llu.example", (unsigned long long)i);
+        add_one(q, FLOOD + i, domain, now);
+    }
+    assert_number("late.example again, and the others", work_without_judging(q, now), LIVE + 1);
+    static struct queue_work work;
+    uint64_t kicks = 0, expired = 0, failed = 0;
+    for (;;) {
+        queue_next(q, 0, true, now, &work, &kicks);
+        if (work.kind == QUEUE_IDLE && work.until.us > now.mono.us)
+            break;
+        expired += work.kind == QUEUE_EXPIRE;
+        failed += work.kind == QUEUE_FAIL;
+        if (work.batch)
+            queue_settle_all(q, work.batch, (struct queue_result){.outcome = QUEUE_DONE}, now,
+                             &kicks);
+    }
+    assert_number("in the end it is judged", expired + failed, FLOOD);
+    assert_true(expired >= FLOOD / 2 && failed > 0);
     queue_free(q);
     conf_free(conf);
 }
@@ -1101,6 +1163,7 @@ int main(void)
         cmocka_unit_test(a_domains_rule_closes_connections),
         cmocka_unit_test(a_resolution_costs_no_look_at_the_others),
         cmocka_unit_test(a_lane_follows_its_domains),
+        cmocka_unit_test(a_flood_to_judge_stops_nothing_else),
         cmocka_unit_test(a_million_messages_fit),
         cmocka_unit_test(recipients_of_one_domain_cost_four_bytes),
     };

@@ -57,7 +57,7 @@ static void *run_worker(void *arg)
     end.mono.us += 20000000;
     while (atomic_load(&delivered) < MESSAGES && now().mono.us < end.mono.us) {
         uint64_t kicks = 0;
-        queue_next(queue, worker, now(), work, &kicks);
+        queue_next(queue, worker, true, now(), work, &kicks);
         if (work->kind == QUEUE_RESOLVE)
             resolve(work);
         else if (work->kind == QUEUE_CONNECT) {

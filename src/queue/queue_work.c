@@ -4,7 +4,8 @@
 //
 // How it works: each kind of work has a step function that either has something to hand out or has
 // not; queue_next() asks them in turn, beginning behind the one that last had something, so that no
-// kind starves another (a flood of expiries does not stop connections).
+// kind starves another. What is to be judged has to be read first: a worker that has enough of it is asked for
+// the rest only, at full speed (a flood of expiries does not stop connections).
 #include "queue/queue_inside.h"
 
 #include <stdio.h>
@@ -195,14 +196,15 @@ static enum step step_notes(struct queue *q, struct queue_worker *w, struct queu
 static const struct {
     enum step (*run)(struct queue *q, struct queue_worker *w, struct queue_now now,
                      struct queue_work *out);
-} STEPS[] = {{step_messages}, {step_domains}, {step_resolve},
-             {step_drain},    {step_lanes},   {step_notes}};
+    bool judges; // hands out what is to be judged
+} STEPS[] = {{step_messages, true}, {step_domains, false}, {step_resolve, false},
+             {step_drain, true},    {step_lanes, false},   {step_notes, false}};
 
-static struct mono next_time(const struct queue *q, const struct queue_worker *w)
+static struct mono next_time(const struct queue *q, const struct queue_worker *w, bool judges)
 {
     const struct heap *heaps[] = {&w->domains, &w->lanes};
     struct mono until = MONO_NEVER;
-    const struct queue_message *m = queue_timers_first(q, &w->messages);
+    const struct queue_message *m = judges ? queue_timers_first(q, &w->messages) : NULL;
     if (m)
         until.us = m->timer_us;
     for (size_t i = 0; i < COUNT_OF(heaps); i++) {
@@ -226,8 +228,8 @@ static void clear_work(struct queue_work *out)
     out->enhanced[0] = out->text[0] = out->name[0] = out->note.name[0] = '\0';
 }
 
-void queue_next(struct queue *q, uint32_t worker, struct queue_now now, struct queue_work *out,
-                uint64_t *kicks)
+void queue_next(struct queue *q, uint32_t worker, bool judges, struct queue_now now,
+                struct queue_work *out, uint64_t *kicks)
 {
     CHECK(worker < q->workers_count);
     clear_work(out);
@@ -236,7 +238,8 @@ void queue_next(struct queue *q, uint32_t worker, struct queue_now now, struct q
     struct queue_worker *w = &q->workers[worker];
     uint32_t quiet = 0, done = 0;
     while (quiet < COUNT_OF(STEPS) && done < STEPS_MAX && out->kind == QUEUE_IDLE) {
-        enum step step = STEPS[w->step].run(q, w, now, out);
+        bool skips = STEPS[w->step].judges && !judges;
+        enum step step = skips ? STEP_NOTHING : STEPS[w->step].run(q, w, now, out);
         if (step != STEP_WORK)
             out->kind = QUEUE_IDLE;
         quiet = step == STEP_NOTHING ? quiet + 1 : 0;
@@ -244,6 +247,6 @@ void queue_next(struct queue *q, uint32_t worker, struct queue_now now, struct q
         w->step = (w->step + 1) % COUNT_OF(STEPS);
     }
     if (out->kind == QUEUE_IDLE)
-        out->until = quiet < COUNT_OF(STEPS) ? now.mono : next_time(q, w);
+        out->until = quiet < COUNT_OF(STEPS) ? now.mono : next_time(q, w, judges);
     queue_unlock(q, kicks, NULL);
 }

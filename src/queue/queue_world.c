@@ -548,7 +548,7 @@ static struct mono work_off(struct world *w)
         until = MONO_NEVER;
         for (uint32_t i = 0; i < w->options.workers; i++) {
             uint64_t kicks = 0;
-            queue_next(w->queue, i, w->now, &work, &kicks);
+            queue_next(w->queue, i, true, w->now, &work, &kicks);
             busy = busy || work.kind != QUEUE_IDLE || work.until.us <= w->now.mono.us;
             if (work.kind == QUEUE_IDLE)
                 until = mono_min(until, work.until);

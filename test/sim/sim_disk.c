@@ -97,6 +97,11 @@ void sim_disk_sync_us(struct sim_disk *d, uint32_t min, uint32_t max)
     d->sync_us_max = max;
 }
 
+void sim_disk_read_us(struct sim_disk *d, uint32_t us)
+{
+    d->read_us = us;
+}
+
 uint64_t sim_disk_count(const struct sim_disk *d, enum sim_disk_op op)
 {
     return d->counts[op];
@@ -382,6 +387,7 @@ int disk_pread(struct disk_file *f, void *out, size_t n, uint64_t offset, size_t
 {
     int err = strike(f->d, SIM_DISK_READ);
     spend(1, 200);
+    sim_spend_us(f->d->read_us);
     *out_n = 0;
     if (err)
         return err;
@@ -394,7 +400,7 @@ int disk_pread(struct disk_file *f, void *out, size_t n, uint64_t offset, size_t
 int disk_pread_nowait(struct disk_file *f, void *out, size_t n, uint64_t offset, size_t *out_n)
 {
     *out_n = 0;
-    if (sim_chance(DICE_DISK, 1, 10))
+    if (f->d->read_us || sim_chance(DICE_DISK, 1, 10))
         return E_AGAIN;
     return disk_pread(f, out, n, offset, out_n);
 }

@@ -41,6 +41,8 @@ void sim_disk_sync_drops(struct sim_disk *d, bool drops);
 void sim_disk_capacity(struct sim_disk *d, uint64_t bytes, uint64_t inodes);
 // Time a sync takes, chosen between the two.
 void sim_disk_sync_us(struct sim_disk *d, uint32_t min, uint32_t max);
+// Time that each read takes, as nothing is in the cache. Default: 0, it is there, mostly.
+void sim_disk_read_us(struct sim_disk *d, uint32_t us);
 // Flips bits of one byte, on the platter and in the cache. E_NOT_FOUND.
 int sim_disk_flip(struct sim_disk *d, const char *name, uint64_t offset, uint8_t mask) MUST_USE;
 // Flips a bit in one of the bytes that are not zero, from an offset on. False if there is none.

@@ -24,7 +24,7 @@ struct sim_disk {
     struct list inodes, dirs, files, handles;
     bool locked, sync_drops;
     uint64_t capacity_pages, inodes_max, used_pages, inode_count;
-    uint32_t sync_us_min, sync_us_max;
+    uint32_t sync_us_min, sync_us_max, read_us;
     struct fault faults[SIM_DISK_OPS];
     uint64_t counts[SIM_DISK_OPS], struck;
 };
