@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "bounce/returned.h"
 
+// NULL, too, for one whose address is not known any more.
 static const struct recipient *recipient_number(const struct envelope *e, uint32_t number)
 {
-    return e && number >= 1 && number <= e->recipients_count ? &e->recipients[number - 1] : NULL;
+    bool there = e && number >= 1 && number <= e->recipients_count;
+    return there && e->recipients[number - 1].address.len ? &e->recipients[number - 1] : NULL;
 }
 
 static enum feedback_kind kind_of_action(enum dsn_action action)

@@ -19,8 +19,9 @@
 struct returned {
     struct return_token token;
     const struct bounce_mail *mail;
-    const struct envelope *envelope; // of the message; NULL: it is not known any more
-    struct bytes from;               // who handed it over
+    const struct envelope
+        *envelope; // of the message, as history_envelope() has it; NULL: it is not known any more
+    struct bytes from; // who handed it over
     struct wall at;
 };
 

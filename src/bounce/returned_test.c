@@ -81,6 +81,12 @@ static void test_several(void **state)
           "3 three@example.org bounce hard, 4 four@other.example bounce hard");
     check("beyond the message", &FOUR, SEVERAL + 9, &mail, "");
     check("forgotten", NULL, SEVERAL + 1, &mail, "");
+    struct recipient known[] = {{.number = 1}, recipients[1], recipients[2], {.number = 4}};
+    struct envelope some = {.recipients = known, .recipients_count = 4};
+    check("some forgotten", &some, SEVERAL + 2, &mail, "3 three@example.org bounce hard");
+    check("the lowest forgotten", &some, SEVERAL + 1, &mail, "");
+    rows[0] = delayed("three@example.org");
+    check("he is forgotten", &some, 4, &mail, "4  bounce hard");
     mail.count = 0;
     check("nobody named", &FOUR, SEVERAL + 1, &mail, "");
 }

@@ -84,11 +84,13 @@ static bool action_of(enum verdict_kind kind, enum dsn_action *out)
     }
 }
 
-// What follows from a bad address needs no more than this record.
-static void name_bad_address(const struct report *r, uint32_t i, struct spool_outcome *outcome)
+// What follows from a bad address needs no more than this record; nor does what comes back of mail that has waited
+// (scheduled, held), as the day of its acceptance may be gone from the history when it does.
+static void name_address(const struct report *r, uint32_t i, struct spool_outcome *outcome)
 {
     const struct envelope *e = r->message->envelope;
-    if (outcome->state != RECIPIENT_FAILED || !outcome->class.hard)
+    bool bad = outcome->state == RECIPIENT_FAILED && outcome->class.hard;
+    if (!bad && wall_ms_between(e->accepted_at, r->at) <= REPORT_NAMED_AFTER_MS)
         return;
     const struct recipient *to = report_recipient(e, r->batch->recipients[i].number);
     outcome->account = e->account;
@@ -125,7 +127,7 @@ static void add_outcome(struct report *r, struct spool_frame *frame, uint32_t i)
         .actor = r->facts.actor,
         .reason = r->facts.reason,
     };
-    name_bad_address(r, i, &outcome);
+    name_address(r, i, &outcome);
     spool_frame_add_outcome(frame, &outcome);
 }
 

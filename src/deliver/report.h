@@ -16,6 +16,8 @@
 #include "intake/acceptance.h"
 
 #define REPORT_FRAME_RECIPIENTS 60
+#define REPORT_NAMED_AFTER_MS                                                                      \
+    3600000 // since its acceptance: from then on outcomes name whom they are about
 
 // Where the attempt went, or who returned the mail and why; slices are borrowed for the call.
 struct report_facts {

@@ -16,6 +16,8 @@
 #define PATIENCE_MS 60000
 #define RECORDS_MAX 2000
 #define MANY 130
+#define ACCOUNT 7
+#define ADDRESS "r%u@d%u.example"
 
 static const char CONFIG[] = "hostname: relay.example\nspool: /x/spool\nstate: /x/state\n"
                              "retry: {first: 1m, factor: 2, max: 1h, lifetime: 1d}\n";
@@ -77,6 +79,7 @@ struct row {
     uint32_t queued;        // recipients of the message that stay
     enum recipient_state state;
     size_t header_bytes; // 0: few; else with long answers
+    int64_t age_ms;      // since it was accepted
 };
 
 struct seen {
@@ -85,6 +88,7 @@ struct seen {
     enum recipient_state state;
     uint32_t attempts;
     bool original; // of the message reported on
+    bool named;    // says whose mail it was, and to whom
 };
 
 struct trial {
@@ -113,7 +117,8 @@ static struct stored_message *make(const struct row *row)
     struct stored_message *m = stored_message_new();
     struct envelope *e = m->envelope;
     e->id = spool_next_id(world.spool, sys_wall());
-    e->accepted_at = sys_wall();
+    e->account = ACCOUNT;
+    e->accepted_at = wall_add_ms(sys_wall(), -row->age_ms);
     e->expires_at = wall_add_ms(sys_wall(), 86400000);
     e->reverse_path = row->null_sender ? BYTES_NONE : BYTES("sender@origin.example");
     e->origin = row->bounce ? ORIGIN_BOUNCE : ORIGIN_SMTP;
@@ -122,7 +127,7 @@ static struct stored_message *make(const struct row *row)
     for (uint32_t i = 0; i < row->recipients; i++)
         e->recipients[i] =
             (struct recipient){.number = i + 1,
-                               .address = arena_printf(&m->arena, "r%u@d%u.example", i + 1, i % 3),
+                               .address = arena_printf(&m->arena, ADDRESS, i + 1, i % 3),
                                .domain = arena_printf(&m->arena, "d%u.example", i % 3),
                                .notify = row->notify};
     m->header = row->header_bytes ? long_header(&m->arena, row->header_bytes)
@@ -173,6 +178,13 @@ static void begin(struct sys_task *task)
     free(keys);
 }
 
+static bool is_address(struct bytes address, uint32_t recipient)
+{
+    char want[64];
+    snprintf(want, sizeof want, ADDRESS, recipient, (recipient - 1) % 3);
+    return bytes_eq(address, bytes_cstr(want));
+}
+
 // All that the journal says by now.
 static void read_journal(struct sys_task *task)
 {
@@ -190,6 +202,8 @@ static void read_journal(struct sys_task *task)
                           .event = outcome ? r.outcome.event : SPOOL_EVENT_ACCEPTED,
                           .state = outcome ? r.outcome.state : RECIPIENT_QUEUED,
                           .attempts = outcome ? r.outcome.attempts : 0,
+                          .named = outcome && r.outcome.account == ACCOUNT &&
+                                   is_address(r.outcome.address, r.outcome.recipient),
                           .original = message_id_eq(id, t->message->envelope->id)};
     }
     spool_reader_close(reader);
@@ -256,6 +270,10 @@ static const struct row ROWS[] = {
     {"a header of which not all can be returned", REPORT_FRAME_RECIPIENTS, VERDICT_FAILED,
      VERDICT_DELIVERED, 0, false, false, 1, 0, RECIPIENT_FAILED, STORED_INLINE_MAX},
     {"untried", 3, VERDICT_UNTRIED, VERDICT_UNTRIED, 0, false, false, 0, 3, RECIPIENT_QUEUED},
+    {"delivered within the hour", 3, VERDICT_DELIVERED, VERDICT_DELIVERED, 0, false, false, 0, 0,
+     RECIPIENT_DELIVERED, 0, REPORT_NAMED_AFTER_MS / 2},
+    {"delivered later", 3, VERDICT_DELIVERED, VERDICT_RELAYED, 0, false, false, 0, 0,
+     RECIPIENT_DELIVERED, 0, 2 * REPORT_NAMED_AFTER_MS},
 };
 
 // Each recipient has its outcome, and each notification stands right behind what it tells of.
@@ -272,6 +290,7 @@ static void check_journal(const struct row *row, const struct trial *t)
         } else if (s->original && s->type == SPOOL_RECORD_OUTCOME &&
                    (warned || s->event != SPOOL_EVENT_DSN)) {
             bool first = outcomes++ % 2 == 0 && row->kind != row->other;
+            assert_number(row->name, s->named, row->age_ms > REPORT_NAMED_AFTER_MS);
             if (row->kind == row->other || first)
                 assert_number(row->name, s->state, row->state);
         } else if (s->original && s->event == SPOOL_EVENT_DSN) {

@@ -81,8 +81,9 @@ int history_show_next(struct history_asking *a, struct message_id id,
                       const struct history_reader *reader) MUST_USE;
 void history_end(struct history_asking *a);
 
-// The envelope of a message that was accepted, borrowed for the call. E_NOT_FOUND. E_AGAIN: a day that may have it can't
-// be read now.
+// The envelope of a message that was accepted, borrowed for the call; where the day of its acceptance is gone, what its
+// outcomes say of whom it went to: account and recipients, each at its number, those not known without an address.
+// E_NOT_FOUND. E_AGAIN: a day that may have it can't be read now.
 int history_envelope(struct history *h, struct message_id id,
                      void (*found)(void *ctx, const struct envelope *envelope), void *ctx) MUST_USE;
 

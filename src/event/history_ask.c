@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "event/history_private.h"
+#include "mail/mail_address.h"
 
 #define DAY_MS ((int64_t)86400 * 1000)
 
@@ -171,7 +172,7 @@ static void tell_acceptance(struct question *q, const struct history_known *k)
 
 static struct bytes address_of(const struct history_known *k, uint32_t recipient)
 {
-    bool known = k && recipient >= 1 && recipient <= k->record.envelope->recipients_count;
+    bool known = recipient >= 1 && recipient <= k->record.envelope->recipients_count;
     return known ? k->record.envelope->recipients[recipient - 1].address : BYTES_NONE;
 }
 
@@ -185,7 +186,7 @@ static void tell_outcome(struct question *q, const struct spool_record *record)
                 .type = o->event,
                 .id = o->id,
                 .recipient = o->recipient,
-                .address = address_of(k, o->recipient),
+                .address = k ? address_of(k, o->recipient) : o->address,
                 .state = o->state,
                 .attempts = o->attempts,
                 .next_attempt_at = o->next_attempt_at,
@@ -288,19 +289,83 @@ int history_show(struct history *h, struct message_id id, const struct history_r
     return err;
 }
 
+// ---- whom a report is about ------------------------------------------------------------------------------
+
+#define NAMED_MAX 50000 // limits.recipients at most
+
+// What the outcomes of a message that is forgotten say of whom it went to.
+struct named {
+    struct envelope envelope;
+    struct buf rows; // of struct recipient, by number; without an address: not known
+    struct arena arena;
+};
+
+static struct bytes domain_of(struct bytes text, struct arena *arena)
+{
+    struct mail_address address;
+    struct buf domain = {0};
+    if (mail_address_parse(text, &address) || mail_domain_route(address.domain, &domain))
+        buf_clear(&domain);
+    struct bytes copy = arena_dup(arena, buf_bytes(&domain));
+    buf_done(&domain);
+    return copy;
+}
+
+static bool on_named(void *ctx, struct spool_record *record)
+{
+    static const struct recipient UNKNOWN = {0};
+    struct named *n = ctx;
+    const struct spool_outcome *o = &record->outcome;
+    if (record->type != SPOOL_RECORD_OUTCOME || spool_record_decode(record, NULL) ||
+        !o->address.len || o->recipient > NAMED_MAX)
+        return true;
+    while (n->rows.len <= o->recipient * sizeof UNKNOWN) // and one row more, see find_named()
+        buf_add(&n->rows, bytes_of(&UNKNOWN, sizeof UNKNOWN));
+    struct recipient *r = (struct recipient *)(void *)n->rows.at + o->recipient - 1;
+    n->envelope.account = o->account;
+    if (r->number) // by an earlier outcome
+        return true;
+    r->number = o->recipient;
+    r->address = arena_dup(&n->arena, o->address);
+    r->domain = domain_of(r->address, &n->arena);
+    return true;
+}
+
+// There may have been others beyond the last that is named: so the envelope has a row more than it is known to have, and
+// nobody is taken for its only recipient.
+static int find_named(struct question *q, struct message_id id, struct named *out)
+{
+    struct history_rows rows = {on_named, out};
+    struct wall day_before = wall_add_ms(message_id_time(id), -DAY_MS);
+    int err = OK;
+    for (size_t i = question_first_day(q, day_before); i < q->days.count && !err; i++) {
+        struct history_view *view = question_view(q, i);
+        if (view)
+            err = question_read(q, i, history_view_of(view, id, &rows));
+    }
+    out->envelope.id = id;
+    out->envelope.recipients = (struct recipient *)(void *)out->rows.at;
+    out->envelope.recipients_count = (uint32_t)(out->rows.len / sizeof(struct recipient));
+    return err ? E_AGAIN : out->rows.len ? OK : E_NOT_FOUND;
+}
+
 int history_envelope(struct history *h, struct message_id id,
                      void (*found)(void *ctx, const struct envelope *envelope), void *ctx)
 {
     struct question q;
+    struct named named = {0};
     question_init(&q, h);
     const struct history_known *k = question_message(&q, id);
-    int err = k ? OK : E_NOT_FOUND;
-    if (k)
-        found(ctx, k->record.envelope);
+    const struct envelope *e = k ? k->record.envelope : NULL;
+    int err = k ? OK : find_named(&q, id, &named);
     for (size_t i = 0; i < q.days.count && !k; i++)
         if (q.failed[i]) // only days that were asked
             err = E_AGAIN;
+    if (!err)
+        found(ctx, e ? e : &named.envelope);
     question_done(&q);
+    buf_done(&named.rows);
+    arena_done(&named.arena);
     return err;
 }
 

@@ -996,6 +996,72 @@ static void test_forgetting(void **state)
     free(t);
 }
 
+struct named {
+    uint32_t account, count;
+    char text[256];
+};
+
+static void on_named(void *ctx, const struct envelope *e)
+{
+    struct named *n = ctx;
+    *n = (struct named){.account = e->account, .count = e->recipients_count};
+    for (uint32_t i = 0; i < e->recipients_count; i++) {
+        const struct recipient *r = &e->recipients[i];
+        size_t used = strlen(n->text);
+        snprintf(n->text + used, sizeof n->text - used, "%u %.*s %.*s;", r->number,
+                 BYTES_FMT(r->address), BYTES_FMT(r->domain));
+    }
+}
+
+static void happen_by_name(struct message_id id, uint32_t recipient, enum recipient_state state,
+                           struct bytes address)
+{
+    struct spool_outcome o = {.id = id,
+                              .recipient = recipient,
+                              .state = state,
+                              .event = state == RECIPIENT_DELIVERED ? SPOOL_EVENT_DELIVERED
+                                                                    : SPOOL_EVENT_DEFERRED,
+                              .at = {time(NULL) * SECOND},
+                              .account = 7,
+                              .address = address};
+    struct spool_frame *f = spool_frame_new(SPOOL_OUTCOME);
+    spool_frame_add_outcome(f, &o);
+    commit(f);
+}
+
+// Mail that waits for longer than the history is kept outlives its acceptance there. What became of it says whom it went
+// to, so that what comes back is known; it never says that nobody else got it.
+static void test_outlived_acceptance(void **state)
+{
+    (void)state;
+    struct wall long_ago = wall_add_ms(midnight, -KEEP_MS - 3 * DAY_MS);
+    struct message_id id = accept(1, long_ago, 3), other = accept(2, long_ago, 2);
+    struct named named;
+    char path[DAY_PATH];
+    path_of_day(long_ago, ".db", path);
+    wait_for_all();
+    close_all();
+    open_all();
+    accept(3, midnight, 1); // the writer has started, so it has looked
+    wait_for_all();
+    assert_int_equal(access(path, F_OK), -1);
+    happen(other, 1, midnight, RECIPIENT_DELIVERED, SPOOL_EVENT_DELIVERED);
+    happen_by_name(id, 2, RECIPIENT_QUEUED, BYTES("two@Example.NET"));
+    happen_by_name(id, 1, RECIPIENT_DELIVERED, BYTES("one@example.net"));
+    happen_by_name(id, 2, RECIPIENT_DELIVERED, BYTES("two@Example.NET"));
+    wait_for_all();
+    assert_int_equal(history_envelope(history, id, on_named, &named), OK);
+    assert_number("account", named.account, 7);
+    assert_number("recipients", named.count, 3);
+    assert_string_equal(named.text,
+                        "1 one@example.net example.net;2 two@Example.NET example.net;0  ;");
+    assert_int_equal(history_envelope(history, other, on_named, &named), E_NOT_FOUND);
+    struct telling *t = mem_new(sizeof *t);
+    read_all(100, t);
+    assert_string_equal(t->at[t->count - 1].address, "two@Example.NET");
+    free(t);
+}
+
 static void test_forgetting_by_size(void **state)
 {
     (void)state;
@@ -1191,6 +1257,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_search_after_a_restart, setup, teardown),
     cmocka_unit_test_setup_teardown(test_blocks, setup, teardown),
     cmocka_unit_test_setup_teardown(test_forgetting, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_outlived_acceptance, setup, teardown),
     cmocka_unit_test_setup_teardown(test_forgetting_by_size, setup, teardown),
     cmocka_unit_test_setup_teardown(test_damaged_day, setup, teardown),
     cmocka_unit_test_setup_teardown(test_damaged_today, setup, teardown),

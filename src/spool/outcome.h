@@ -73,8 +73,8 @@ struct spool_outcome {
     struct bytes enhanced;
     struct bytes text;         // the remote's words, or ours
     struct bounce_class class; // what they mean; BOUNCE_NONE: nobody looked
-    // Of a failure whose class says that the address is bad: whose mail it was, and to whom; else empty. So what
-    // follows from it (suppression) needs nothing but this record.
+    // Of a failure whose class says that the address is bad, and of mail that has waited for long: whose it was, and
+    // to whom; else empty. So what follows from it (suppression) needs nothing but this record.
     uint32_t account; // number; 0: none
     struct bytes address;
     struct bytes actor;        // operator actions: by whom
