@@ -21,10 +21,9 @@ struct auth_pending {
     enum auth_question question;
     struct auth_guard_who who;
     struct buf login, password;
-    bool proven, cancelled;
+    bool proven, suspended, cancelled;
     enum auth_result result;
-    uint32_t account;
-    void (*done)(void *ctx, enum auth_result result, uint32_t account);
+    void (*done)(void *ctx, enum auth_result result);
     void *ctx;
 };
 
@@ -53,7 +52,7 @@ static void on_home(struct sys_task *task)
 {
     struct auth_pending *p = container_of(task, struct auth_pending, task);
     if (!p->cancelled)
-        p->done(p->ctx, p->result, p->account);
+        p->done(p->ctx, p->result);
     conf_snapshot_release(p->snapshot);
     if (p->password.at)
         OPENSSL_cleanse(p->password.at, p->password.cap);
@@ -90,20 +89,23 @@ static bool is_blocked(const struct auth_pending *p)
 
 // Attempts may run side by side. What began before too many failed is told nothing once they have: so no more guesses
 // are judged than are allowed, however many began at once.
-static void judge(struct auth_pending *p, bool right, uint32_t account)
+static void judge(struct auth_pending *p, bool right, bool active)
 {
     if (is_blocked(p)) {
         answer(p, AUTH_TOO_MANY);
         return;
     }
+    if (right && !active) {
+        answer(p, AUTH_SUSPENDED);
+        return;
+    }
     count(p, right);
-    p->account = account;
     answer(p, right ? AUTH_RIGHT : AUTH_WRONG);
 }
 
 static void on_checked(void *ctx, const struct store_check_result *result)
 {
-    judge(ctx, result->right, result->account);
+    judge(ctx, result->right, result->active);
 }
 
 static void check_password(struct auth_pending *p)
@@ -118,7 +120,7 @@ static void on_auth_loop(struct sys_task *task)
 {
     struct auth_pending *p = container_of(task, struct auth_pending, task);
     if (p->question == AUTH_PROVED)
-        judge(p, p->proven, 0);
+        judge(p, p->proven, !p->suspended);
     else if (is_blocked(p))
         answer(p, AUTH_TOO_MANY);
     else if (p->question == AUTH_PASSWORD)
@@ -138,6 +140,7 @@ struct auth_pending *auth_ask(struct auth *a, const struct auth_request *request
     p->snapshot = conf_snapshot_hold(snapshot);
     p->question = request->question;
     p->proven = request->proven;
+    p->suspended = request->suspended;
     p->done = request->done;
     p->ctx = request->ctx;
     buf_add(&p->login, request->login);

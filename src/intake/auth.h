@@ -16,14 +16,15 @@
 enum auth_result {
     AUTH_RIGHT,
     AUTH_WRONG,
+    AUTH_SUSPENDED,   // right, but its account may not come in: no guess, so nothing was counted
     AUTH_TOO_MANY,    // 454: blocked for a while, whatever the password
     AUTH_UNAVAILABLE, // 454: too busy; nothing was counted
 };
 enum auth_question {
     AUTH_PASSWORD, // is it right?
     AUTH_MAY_TRY,  // may this login be tried from there at all? RIGHT: yes (SCRAM, before the key)
-    AUTH_PROVED, // `proven` says whether the client's proof is right: counted, RIGHT or WRONG comes back. Ask before
-    // the client can tell which
+    AUTH_PROVED, // `proven` says whether the client's proof is right, `suspended` that its account is not active:
+    // counted, RIGHT, WRONG or SUSPENDED comes back. Ask before the client can tell which
 };
 
 struct auth;
@@ -32,9 +33,8 @@ struct auth_request {
     enum auth_question question;
     const struct sys_addr *peer;
     struct bytes login, password; // copied
-    bool proven;
-    void (*done)(void *ctx, enum auth_result result,
-                 uint32_t account); // account: for RIGHT passwords
+    bool proven, suspended;       // of AUTH_PROVED
+    void (*done)(void *ctx, enum auth_result result);
     void *ctx;
 };
 

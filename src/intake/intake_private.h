@@ -49,9 +49,9 @@ struct session {
     bool told;              // by XCLIENT who it is: the certificate is the proxy's
     struct mono deaf_since; // the client does not take what it was sent; 0: it does
     enum net_admission admission;
-    uint32_t account;            // number; 0: none
-    struct buf login;            // of the account; empty: none
-    struct auth_pending *auth;   // NULL: none
+    struct buf login;          // of the account; empty: none
+    uint64_t login_mark;       // of the credential that it logged in with: store_directory_login()
+    struct auth_pending *auth; // NULL: none
     struct transaction *current; // NULL: none
     struct returns *returns;     // the same at a listener with role: bounces
 };

@@ -51,20 +51,23 @@ static void session_free(struct session *s)
 
 // ---- logins ----------------------------------------------------------------------------------------------
 
-static void on_auth_done(void *ctx, enum auth_result result, uint32_t account)
+static void on_auth_done(void *ctx, enum auth_result result)
 {
     struct session *s = ctx;
     struct intake_counters *counters = s->gate->intake->options.counters;
     s->auth = NULL;
     switch (result) {
     case AUTH_RIGHT:
-        s->account = account;
         intake_count(&counters->logins, 1);
         session_answer(s, SMTP_REPLY_AUTH_OK, BYTES_NONE);
         return;
     case AUTH_WRONG:
         intake_count(&counters->logins_failed, 1);
         session_answer(s, SMTP_REPLY_AUTH_BAD, BYTES_NONE);
+        return;
+    case AUTH_SUSPENDED:
+        intake_count(&counters->logins_failed, 1);
+        session_answer(s, SMTP_REPLY_ACCOUNT_SUSPENDED, BYTES_NONE);
         return;
     case AUTH_TOO_MANY:
         session_answer(s, SMTP_REPLY_AUTH_TOO_MANY, BYTES_NONE);
@@ -75,20 +78,21 @@ static void on_auth_done(void *ctx, enum auth_result result, uint32_t account)
     }
 }
 
+// As the accounts are now: whoever proves to have its password has logged in with this one.
 static const struct store_credential *find_credential(struct session *s)
 {
     const struct store_credential *c =
         store_directory_credential(s->gate->intake->snapshot->accounts, buf_bytes(&s->login));
-    return c && store_account_is_active(c->account) ? c : NULL;
+    s->login_mark = c ? c->mark : 0;
+    return c;
 }
 
 // SCRAM, first step: the login may be tried, so the exchange goes on with its key or a made-up one.
-static void on_may_try(void *ctx, enum auth_result result, uint32_t account)
+static void on_may_try(void *ctx, enum auth_result result)
 {
-    (void)account;
     struct session *s = ctx;
     if (result != AUTH_RIGHT) {
-        on_auth_done(s, result, 0);
+        on_auth_done(s, result);
         return;
     }
     s->auth = NULL;
@@ -97,13 +101,19 @@ static void on_may_try(void *ctx, enum auth_result result, uint32_t account)
     session_resume(s);
 }
 
-// SCRAM, last step: the proof was right or not, and counts as such.
-static void on_proof_counted(void *ctx, enum auth_result result, uint32_t account)
+// The credential whose key the client was asked about; NULL: it is gone, or was changed since.
+static const struct store_credential *asked_credential(const struct session *s,
+                                                       const struct conf_snapshot *snapshot)
 {
-    (void)account;
+    return store_directory_login(snapshot->accounts, buf_bytes(&s->login), s->login_mark);
+}
+
+// SCRAM, last step: the proof was right or not, and counts as such.
+static void on_proof_counted(void *ctx, enum auth_result result)
+{
     struct session *s = ctx;
-    const struct store_credential *c = find_credential(s);
-    on_auth_done(s, result == AUTH_RIGHT && !c ? AUTH_WRONG : result, c ? c->account->number : 0);
+    const struct store_credential *c = asked_credential(s, s->gate->intake->snapshot);
+    on_auth_done(s, result == AUTH_RIGHT && !c ? AUTH_WRONG : result);
 }
 
 static void check_certificate(struct session *s, struct bytes wanted);
@@ -112,6 +122,7 @@ static void on_auth(void *ctx, const struct smtp_auth *auth)
 {
     struct session *s = ctx;
     struct intake *in = s->gate->intake;
+    const struct store_credential *c;
     buf_clear(&s->login);
     buf_add(&s->login, auth->login);
     struct auth_request request = {.peer = net_conn_peer(s->conn),
@@ -121,6 +132,7 @@ static void on_auth(void *ctx, const struct smtp_auth *auth)
                                    .ctx = s};
     switch (auth->kind) {
     case SMTP_AUTH_PASSWORD:
+        (void)find_credential(s);
         request.question = AUTH_PASSWORD;
         request.done = on_auth_done;
         break;
@@ -132,7 +144,9 @@ static void on_auth(void *ctx, const struct smtp_auth *auth)
         request.done = on_may_try;
         break;
     case SMTP_AUTH_PROOF:
+        c = asked_credential(s, in->snapshot);
         request.question = AUTH_PROVED;
+        request.suspended = c && !store_account_is_active(c->account);
         request.done = on_proof_counted;
         break;
     }
@@ -199,8 +213,9 @@ static void check_certificate(struct session *s, struct bytes wanted)
     if (right) {
         buf_clear(&s->login);
         buf_add(&s->login, c->login);
+        s->login_mark = c->mark;
     }
-    on_auth_done(s, right ? AUTH_RIGHT : AUTH_WRONG, right ? c->account->number : 0);
+    on_auth_done(s, right ? AUTH_RIGHT : AUTH_WRONG);
 }
 
 // An address that is not known is none. False: it is no address.
@@ -251,13 +266,10 @@ static bool take_login(struct session *s, struct bytes login)
 {
     if (s->gate->conf->is_local)
         return take_user(s, login);
-    s->account = 0;
     buf_clear(&s->login);
     buf_add(&s->login, login);
-    const struct store_credential *c = login.len ? find_credential(s) : NULL;
-    if (c)
-        s->account = c->account->number;
-    return c || !login.len;
+    const struct store_credential *c = find_credential(s);
+    return !login.len || (c && store_account_is_active(c->account));
 }
 
 void session_on_xclient(void *ctx, const struct smtp_xclient *x)
@@ -274,7 +286,8 @@ void session_on_xclient(void *ctx, const struct smtp_xclient *x)
     } else {
         tell_client(s, &peer, &local);
         if (s->admission == NET_ADMITTED)
-            smtp_server_answer_xclient(s->server, rights_of(s), s->account != 0);
+            smtp_server_answer_xclient(s->server, rights_of(s),
+                                       login.len && !s->gate->conf->is_local);
         else
             smtp_server_answer(s->server, SMTP_REPLY_TOO_MANY_CONNECTIONS, BYTES_NONE);
         session_resume(s);

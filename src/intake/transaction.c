@@ -155,9 +155,11 @@ static bool find_account(struct session *s, struct conf_snapshot *snapshot,
     *out_credential = has_login ? buf_bytes(&s->login) : known ? known->login : BYTES_NONE;
     *out_refusal = SMTP_REPLY_AUTH_REQUIRED;
     if (has_login)
-        *out = store_directory_account_number(snapshot->accounts, s->account);
-    else if (known)
+        known = store_directory_login(snapshot->accounts, buf_bytes(&s->login), s->login_mark);
+    if (known)
         *out = known->account;
+    else if (has_login)
+        return false; // what is removed counts no more
     else if (s->gate->conf->auth == CONF_AUTH_REQUIRED)
         return false; // it was known when the session began
     else if (s->gate->conf->account.len)

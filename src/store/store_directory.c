@@ -181,6 +181,7 @@ static int take_credential(struct store_directory *dir, sqlite3_stmt *stmt)
     c->account = store_directory_account_number(dir, (uint32_t)sqlite3_column_int64(stmt, 1));
     if (!c->account)
         return E_DAMAGED;
+    c->mark = map_hash(verifier);
     enum store_proof proof = store_proof_of(c->login);
     if (proof != STORE_PROOF_NONE && bytes_eq(verifier, c->login))
         return take_proof(dir, proof, c);
@@ -319,6 +320,15 @@ const struct store_credential *store_directory_credential(const struct store_dir
                                                           struct bytes login)
 {
     return map_find(&dir->credentials, login);
+}
+
+const struct store_credential *store_directory_login(const struct store_directory *dir,
+                                                     struct bytes login, uint64_t mark)
+{
+    const struct store_credential *c = map_find(&dir->credentials, login);
+    if (!c || c->mark != mark)
+        c = map_find(&dir->proofs, login);
+    return c && c->mark == mark ? c : NULL;
 }
 
 const struct store_credential *store_directory_network(const struct store_directory *dir,

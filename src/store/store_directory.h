@@ -34,7 +34,8 @@ struct store_credential {
     struct bytes crypt;                 // a person's password: yescrypt; empty for a generated one
     uint8_t sha256[32];                 // of a generated one
     const struct sasl_scram_key *scram; // NULL: this one can't do SCRAM
-};                                      // of those without a password login and account only
+    uint64_t mark; // another one after a change of its password; of this process only
+};                 // of those without a password login, account and mark only
 
 enum store_domain_state { STORE_DOMAIN_FOREIGN, STORE_DOMAIN_UNVERIFIED, STORE_DOMAIN_VERIFIED };
 
@@ -47,6 +48,9 @@ void store_directory_free(struct store_directory *dir); // NULL is fine
 // By the login as the client sent it; compared byte by byte. NULL if there is none.
 const struct store_credential *store_directory_credential(const struct store_directory *dir,
                                                           struct bytes login);
+// That login, with or without a password, if it is still the one that had this mark; NULL: removed, or changed.
+const struct store_credential *store_directory_login(const struct store_directory *dir,
+                                                     struct bytes login, uint64_t mark);
 // Credentials without a password (store_proof.h), NULL if there is none: of the smallest network that has the address
 // (4 or 16 bytes, network order; mapped ones are IPv4); of a certificate or its key; of a name in a certificate.
 const struct store_credential *store_directory_network(const struct store_directory *dir,

@@ -150,8 +150,7 @@ struct store_check {
     struct store_checker *checker;
     struct verifier verifier;
     struct buf password;
-    uint32_t account; // of the credential, if it may log in
-    bool right;
+    bool right, active;
     void (*done)(void *ctx, const struct store_check_result *result);
     void *ctx;
 };
@@ -165,8 +164,7 @@ static void check_run(struct sys_job *job)
 static void check_done(struct sys_job *job)
 {
     struct store_check *c = container_of(job, struct store_check, job);
-    struct store_check_result result = {.right = c->right && c->account};
-    result.account = result.right ? c->account : 0;
+    struct store_check_result result = {.right = c->right, .active = c->active};
     c->checker->running--;
     if (c->done)
         c->done(c->ctx, &result);
@@ -192,8 +190,7 @@ int store_check_start(struct store_checker *checker, const struct store_director
                               .done = done,
                               .ctx = ctx};
     verifier_init(&c->verifier, credential);
-    if (credential && store_account_is_active(credential->account))
-        c->account = credential->account->number;
+    c->active = credential && store_account_is_active(credential->account);
     buf_add(&c->password, bytes_first(password, SASL_PASSWORD_MAX + 1));
     checker->running++;
     sys_offload(&c->job);

@@ -43,13 +43,11 @@ struct store_checker {
 struct store_check;
 
 // Checks on an offload thread; done() is called in a later turn of the calling loop, with what the
-// directory said at the start (account: NULL when wrong, or the account is not active: suspended or
-// closed ones fail as a wrong password does). Copies what it needs, so directory and password may
-// go away; the account's number is given. E_FULL beyond STORE_CHECKS_MAX: answer 454 and count
-// nothing.
+// directory said at the start. Copies what it needs, so directory and password may go away. E_FULL
+// beyond STORE_CHECKS_MAX: answer 454 and count nothing.
 struct store_check_result {
     bool right;
-    uint32_t account; // its number; 0 when wrong
+    bool active; // its account is: else it may not come in, though the password may be right
 };
 int store_check_start(struct store_checker *checker, const struct store_directory *dir,
                       struct bytes login, struct bytes password,

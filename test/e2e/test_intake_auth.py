@@ -210,10 +210,42 @@ def test_e_suspended_account(world):
         world.relay.cli("account", "suspend", "alice")
         answer = raw.expect("MAIL FROM:<alice@client.test>", 550)
         assert answer.enhanced == "5.7.1" and "suspended" in answer.text
-        assert attempt(world, world.source(), "alice", PASSWORD).code == 535
+        for _ in range(6):  # its program goes on trying: no guesses, and nobody else there is shut out
+            answer = attempt(world, source, "alice", PASSWORD)
+            assert (answer.code, answer.enhanced) == (550, "5.7.1") and "suspended" in answer.text
+            with Raw(world.relay.listener("plain"), source=source) as other:
+                other.ehlo()
+                assert Scram(other, "alice").finish(PASSWORD).code == 550
+        assert attempt(world, world.source(), "alice", "wrong").code == 535
+        assert attempt(world, source, "dave", PASSWORD).code == 235
         world.relay.cli("account", "activate", "alice")
         raw.expect("MAIL FROM:<alice@client.test>", 250)
     assert attempt(world, source, "alice", PASSWORD).code == 235
+
+
+def test_e_removed_login(world):
+    """A login that is removed, or gets another password, counts no more at once, in sessions that are open, too."""
+    def add(password):
+        world.relay.cli("credential", "add", "dave", "--login", "thief", "--password-stdin", stdin=password + "\n")
+
+    def log_in(raw, password, scram):
+        raw.ehlo()
+        return (Scram(raw, "thief").finish(password) if scram else raw.plain("thief", password)).code
+    add(PASSWORD)
+    with Raw(world.relay.listener("plain"), source=world.source()) as one, Raw(world.relay.listener("plain"), source=world.source()) as two:
+        assert log_in(one, PASSWORD, False) == 235 and log_in(two, PASSWORD, True) == 235
+        for raw in (one, two):
+            raw.expect("MAIL FROM:<x@dave.test>", 250)
+            raw.expect("RSET", 250)
+        world.relay.cli("credential", "remove", "dave", "--login", "thief")
+        for raw in (one, two):
+            assert raw.ask("MAIL FROM:<x@dave.test>").code == 530
+        add("another password")
+        for raw in (one, two):
+            assert raw.ask("MAIL FROM:<x@dave.test>").code == 530
+    with Raw(world.relay.listener("plain"), source=world.source()) as raw:
+        assert log_in(raw, "another password", True) == 235
+        raw.expect("MAIL FROM:<x@dave.test>", 250)
 
 
 @pytest.mark.parametrize("words", [

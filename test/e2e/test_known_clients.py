@@ -169,6 +169,16 @@ def test_unknown_certificates(world, shown):
         wait_until(lambda: f"certificate=certificate:{fingerprint(world.stranger)}" in world.relay.log(), 10)
 
 
+def test_removed_certificate_counts_no_more(world):
+    """Nor does one who has logged in with it."""
+    world.relay.cli("credential", "add", "carol", "--certificate", str(world.stranger.certificate))
+    with session(world, "ask", world.stranger) as raw:
+        assert raw.ask("AUTH EXTERNAL =").code == 235
+        send(world, raw, "carol@carol.test")
+        world.relay.cli("credential", "remove", "carol", "--certificate", str(world.stranger.certificate))
+        assert raw.ask("MAIL FROM:<carol@carol.test>").code == 530
+
+
 def test_external_as_somebody_else(world):
     with session(world, "ask", world.robot) as raw:
         assert raw.ask("AUTH EXTERNAL " + base64.b64encode(b"carol").decode()).code == 535
