@@ -161,8 +161,11 @@ static bool greet(struct local_session *s, struct local_answer *out)
 struct local_session *local_submit_open(struct bytes socket_path, struct local_answer *out)
 {
     int fd = local_submit_connect(socket_path, out);
-    if (fd == -1)
-        return NULL;
+    return fd == -1 ? NULL : local_submit_begin(fd, out);
+}
+
+struct local_session *local_submit_begin(int fd, struct local_answer *out)
+{
     struct local_session *s = mem_new(sizeof *s);
     s->fd = fd;
     smtp_reply_parser_init(&s->parser);

@@ -35,6 +35,8 @@ struct local_session;
 
 // Connects and greets. NULL: `out` says why.
 struct local_session *local_submit_open(struct bytes socket, struct local_answer *out);
+// The same on a connection that local_submit_connect() has made; it is the session's from now on.
+struct local_session *local_submit_begin(int fd, struct local_answer *out);
 // What the service calls its host; valid until close.
 struct bytes local_submit_hostname(const struct local_session *s);
 // The service's own process says for whom it speaks (the pickup directory).

@@ -7,12 +7,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/inotify.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "intake/local_input.h"
 #include "intake/local_submit.h"
@@ -38,6 +41,8 @@ struct pickup {
     bool again;  // something has come since it began
     bool posted; // its next turn is on its way
     atomic_bool stopping;
+    pthread_mutex_t line_mutex;
+    int line;         // a second descriptor of the connection under way; -1: none
     bool has_taken;   // in this pass: the removals are to be made durable
     bool is_stuck;    // a file that was taken could not be removed
     uint64_t waiting; // in this pass
@@ -121,11 +126,38 @@ static bool read_message(struct local_input *in, struct local_session *s, struct
     return true;
 }
 
-static bool submit(struct pickup *p, int fd, uint32_t uid, struct local_answer *out)
+// Whoever stops us ends the connection: at a stop nobody may be left to take it, and a blocked read would wait for long.
+static void end_line(struct pickup *p)
 {
-    struct local_session *s = local_submit_open(buf_bytes(&p->socket), out);
-    if (!s)
-        return false;
+    pthread_mutex_lock(&p->line_mutex);
+    if (p->line != -1)
+        (void)shutdown(p->line, SHUT_RDWR);
+    pthread_mutex_unlock(&p->line_mutex);
+}
+
+static void set_line(struct pickup *p, int fd)
+{
+    pthread_mutex_lock(&p->line_mutex);
+    if (p->line != -1)
+        close(p->line);
+    p->line = fd;
+    pthread_mutex_unlock(&p->line_mutex);
+}
+
+static struct local_session *connect_to_service(struct pickup *p, struct local_answer *out)
+{
+    int fd = local_submit_connect(buf_bytes(&p->socket), out);
+    if (fd == -1)
+        return NULL;
+    set_line(p, fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    if (atomic_load(&p->stopping))
+        end_line(p);
+    return local_submit_begin(fd, out);
+}
+
+static void send_file(struct pickup *p, struct local_session *s, int fd, uint32_t uid,
+                      struct local_answer *out)
+{
     struct local_input in;
     struct mail_local m = {0};
     struct arena arena = {0};
@@ -137,12 +169,21 @@ static bool submit(struct pickup *p, int fd, uint32_t uid, struct local_answer *
                                     .header = buf_bytes(&m.out),
                                     .next = next_piece,
                                     .ctx = &in};
-    ok = ok && local_submit_send(s, &message, out);
-    local_submit_close(s);
+    if (ok)
+        (void)local_submit_send(s, &message, out);
     local_input_done(&in);
     buf_done(&m.out);
     arena_done(&arena);
-    return ok;
+}
+
+static void submit(struct pickup *p, int fd, uint32_t uid, struct local_answer *out)
+{
+    struct local_session *s = connect_to_service(p, out);
+    if (s) {
+        send_file(p, s, fd, uid, out);
+        local_submit_close(s);
+    }
+    set_line(p, -1);
 }
 
 // Why the file can't be a message; NULL: it may be one.
@@ -221,7 +262,7 @@ static bool take(struct pickup *p, const char *name)
     if (why) {
         set_aside(p, name, st.st_uid, why);
     } else {
-        (void)submit(p, fd, st.st_uid, &answer);
+        submit(p, fd, st.st_uid, &answer);
         settle(p, name, &st, &answer);
     }
     close(fd);
@@ -365,6 +406,7 @@ static void pickup_free(struct pickup *p)
             close(fds[i]);
     if (p->pass)
         closedir(p->pass);
+    pthread_mutex_destroy(&p->line_mutex);
     buf_done(&p->directory);
     buf_done(&p->socket);
     free(p);
@@ -373,7 +415,8 @@ static void pickup_free(struct pickup *p)
 struct pickup *pickup_start(const struct pickup_options *options)
 {
     struct pickup *p = mem_new(sizeof *p);
-    p->folder = p->bad = p->events = -1;
+    p->folder = p->bad = p->events = p->line = -1;
+    CHECK(pthread_mutex_init(&p->line_mutex, NULL) == 0);
     p->message_size_max = options->message_size_max;
     p->counters = options->counters;
     buf_add(&p->directory, options->directory);
@@ -397,6 +440,7 @@ void pickup_stop(struct pickup *p)
     if (!p)
         return;
     atomic_store(&p->stopping, true);
+    end_line(p);
     sys_loop_stop(p->loop);
     pickup_free(p);
 }

@@ -36,5 +36,5 @@ struct pickup_options {
 struct pickup;
 // NULL: there is no such directory that could be read; logged.
 struct pickup *pickup_start(const struct pickup_options *options);
-// Ends after the file at hand. NULL is fine.
+// Ends with the file at hand, whose connection is cut: for when the service takes no more. NULL is fine.
 void pickup_stop(struct pickup *p);

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 
 import pytest
 from lib.process import wait_until
@@ -350,6 +351,18 @@ def test_while_the_service_is_down(world):
     got = world.receiver.wait_for(b"kept-meanwhile", 60)
     assert got.recipients == ["bob@example.org"] and b"X-Receiver: decoy" in got.data and got.data.count(b"z\r\n") == 700000
     gone(left[0].name)
+
+
+def test_a_stop_waits_for_no_file(world):
+    """Files that come while it stops wait for the next start; what has connected in vain is cut."""
+    for n in range(300):
+        drop(f"stop{n}", f"From: a@ops.test\nTo: bob@example.org\nSubject: stop-{n}-\n\nx\n")
+    began = time.monotonic()
+    assert world.relay.stop() == 0
+    assert time.monotonic() - began < 15 and "killing it" not in world.relay.log()
+    world.relay.start()
+    wait_until(lambda: len({one for t in world.receiver.transactions for one in re.findall(rb"Subject: stop-(\d+)-", t.data)}) == 300, 60,
+               "all of them")
 
 
 def test_a_crash_costs_no_file(world):
