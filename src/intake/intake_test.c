@@ -71,7 +71,8 @@ static struct conf_snapshot *make_snapshot(void)
         "listeners:\n"
         "  - {name: in, address: \"192.0.2.10:25\", tls: none, auth: optional,\n"
         "     trusted: [10.0.0.0/8], account: acme}\n"
-        "routes:\n  - {match: {}, via: discard}\n";
+        "routes:\n  - {match: {recipient: '*.silent.test'}, via: mx}\n"
+        "  - {match: {}, via: discard}\n";
     return test_snapshot_parse(bytes_cstr(TEXT), NULL, 1, make_accounts());
 }
 
@@ -311,6 +312,25 @@ static void is_told_what_is_kept(void **state)
     buf_done(&idle.heard);
 }
 
+// A message to many domains about which DNS is silent: the first few are waited for, or it would take two seconds each.
+static void waits_for_few_silent_domains(void **state)
+{
+    (void)state;
+    struct buf says = {0};
+    sim_dns_mood_all(SIM_DNS_SILENT);
+    buf_add_cstr(&says, "EHLO client.test\r\nMAIL FROM:<a@any.test>\r\n");
+    for (int i = 0; i < 90; i++)
+        buf_printf(&says, "RCPT TO:<x@d%d.silent.test>\r\n", i);
+    buf_add_cstr(&says, "DATA\r\nFrom: a@any.test\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n");
+    struct client c = {.task.run = come, .says = buf_cstr(&says), .awaits = "\r\n354 "};
+    sys_post(clients, &c.task);
+    if (!sim_run_until(hears, &c, 15000))
+        fail_msg("still asking after:\n%s", buf_cstr(&c.heard));
+    assert_true(sim_run_until(has_ended, &c, PATIENCE_MS));
+    buf_done(&c.heard);
+    buf_done(&says);
+}
+
 // What the client sent behind it (RFC 2920) is another message.
 static void a_refused_message_takes_no_other_along(void **state)
 {
@@ -328,6 +348,7 @@ static void a_refused_message_takes_no_other_along(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(refuses_while_it_stops, setup, teardown),
+    cmocka_unit_test_setup_teardown(waits_for_few_silent_domains, setup, teardown),
     cmocka_unit_test_setup_teardown(is_told_what_is_kept, setup, teardown),
     cmocka_unit_test_setup_teardown(a_refused_message_takes_no_other_along, setup, teardown),
 };

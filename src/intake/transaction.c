@@ -16,6 +16,7 @@
 #include "store/suppress.h"
 
 #define NOT_KEPT_QUIET_MS 2000 // without a failure, before it is said to be over
+#define UNANSWERED_MAX 5 // domains waited for in vain, then a message's others are not asked about
 
 struct transaction {
     struct list link; // in intake->transactions
@@ -35,6 +36,8 @@ struct transaction {
     // a RCPT that waits for DNS
     struct dns_ask ask;
     bool asking;
+    struct mono ask_until;
+    uint32_t unanswered; // domains that were waited for in vain
     struct recipient pending;
     uint32_t pending_route;
     struct inspection *inspection; // NULL: the account wants none
@@ -409,6 +412,7 @@ static void on_domain_known(struct dns_ask *ask, struct dns_mx *mx)
     t->asking = false;
     enum dns_verdict verdict = dns_verdict_of(mx);
     dns_mx_free(mx);
+    t->unanswered += mono_reached(t->ask_until, sys_mono());
     if (verdict == DNS_NO_DOMAIN)
         refuse_recipient(t, SMTP_REPLY_UNKNOWN_DOMAIN, t->pending.domain);
     else if (verdict == DNS_NULL_MX)
@@ -417,14 +421,19 @@ static void on_domain_known(struct dns_ask *ask, struct dns_mx *mx)
         accept_recipient(t, &t->pending, t->pending_route);
 }
 
+// What can't be told now is accepted, and told when it is delivered: a thousand such domains must not take as many waits.
 static void ask_domain(struct transaction *t, const struct recipient *r, uint32_t route)
 {
+    if (t->unanswered >= UNANSWERED_MAX) {
+        accept_recipient(t, r, route);
+        return;
+    }
     t->pending = *r;
     t->pending_route = route;
     t->ask.done = on_domain_known;
     t->asking = true;
-    dns_cache_ask(t->intake->options.dns, &t->ask, r->domain, DNS_BY_MX,
-                  mono_add_ms(sys_mono(), DNS_VERDICT_BUDGET_MS));
+    t->ask_until = mono_add_ms(sys_mono(), DNS_VERDICT_BUDGET_MS);
+    dns_cache_ask(t->intake->options.dns, &t->ask, r->domain, DNS_BY_MX, t->ask_until);
 }
 
 // RFC 3461 section 4.2: bounces, the next hop and whoever looks for it are told the name that the sender knows.
