@@ -84,11 +84,24 @@ static void on_mail(void *ctx, const struct smtp_mail *mail)
     session_answer(s, SMTP_REPLY_MAIL_OK, BYTES_NONE);
 }
 
-// Law 9: a place is for who has a token; strangers could keep all of them by saying MAIL.
+static uint32_t places_of(const struct intake *in, struct bytes client)
+{
+    uint32_t count = 0;
+    list_each(link, &in->returns)
+    {
+        const struct session *s = list_get(link, struct returns, link)->session;
+        count += s && bytes_eq(session_place(s), client);
+    }
+    return count;
+}
+
+// Law 9: a place is for who has a token, as strangers could keep all of them by saying MAIL; and who has got one, with
+// any mail of ours, keeps a few of them at most.
 static bool take_place(struct session *s)
 {
     struct intake *in = s->gate->intake;
-    if (in->returns_count >= RETURNS_MAX)
+    if (in->returns_count >= RETURNS_MAX ||
+        (!s->trusted && places_of(in, session_place(s)) >= RETURNS_CLIENT_MAX))
         return false;
     struct returns *r = mem_new(sizeof *r);
     char client[SYS_ADDR_TEXT];

@@ -10,13 +10,15 @@
 // Owner:  the session, from the first such recipient to the end of content; then it ends by itself, with or without
 //         the session.
 // Thread: the worker's.
-// Limits: RETURNS_MAX that have a recipient, at a time and worker (then 421), RETURNS_RECIPIENTS_MAX each,
+// Limits: RETURNS_MAX that have a recipient, at a time and worker, RETURNS_CLIENT_MAX of them of one client that is
+//         not trusted (then 421), RETURNS_RECIPIENTS_MAX each,
 //         conf->bounce.rate a minute and address.
 #pragma once
 
 #include "smtp/smtp_server.h"
 
 #define RETURNS_MAX 64
+#define RETURNS_CLIENT_MAX 8
 #define RETURNS_KEPT_BYTES ((size_t)256 << 10)
 #define RETURNS_RECIPIENTS_MAX 20
 
