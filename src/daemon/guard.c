@@ -56,6 +56,7 @@ struct setup {
     struct conf *conf;
     struct conf_host host;
     struct buf text, certificate;
+    struct guard_files files;
     struct buf restart; // "http.address, workers": what the text has otherwise than the start
     uint32_t key;       // the number of the certificate's
     struct timespec certificate_changed, key_changed;
@@ -89,6 +90,7 @@ static void setup_done(struct setup *s)
     conf_free(s->conf);
     buf_done(&s->text);
     buf_done(&s->certificate);
+    guard_files_done(&s->files);
     buf_done(&s->restart);
     *s = (struct setup){0};
 }
@@ -243,8 +245,8 @@ static int wait_for_predecessor(const struct conf *conf)
     return err;
 }
 
-// Reads file and certificates and opens the sockets: g->next, if all of that works. Errors have been shown; `errors` has
-// those of the file, of the certificate and of the listeners.
+// Reads the file and those that it names, and opens the sockets: g->next, if all of that works. Errors have been shown;
+// `errors` has those of the file, of the certificate and of the listeners.
 static int load(struct guard *g, struct buf *errors)
 {
     struct setup *s = &g->next;
@@ -265,6 +267,8 @@ static int load(struct guard *g, struct buf *errors)
             log_setup(s->conf->log.level, s->conf->log.format);
         err = load_certificate(g, s, errors);
     }
+    if (!err)
+        guard_files_read(&s->files, s->conf);
     if (!err && !g->good.conf)
         err = wait_for_predecessor(s->conf);
     if (!err)
@@ -313,7 +317,7 @@ static int send_all(struct guard *g, const struct setup *s)
         err = channel_send_contents(g->channel, CHANNEL_CERTIFICATE, bytes_cstr(key),
                                     buf_bytes(&s->certificate));
     if (!err)
-        err = guard_files_send(g->channel, s->conf);
+        err = guard_files_send(g->channel, &s->files);
     if (!err)
         err = send_roles(g, s);
     if (!err)
@@ -515,6 +519,8 @@ static void leave_guard(struct guard *g, const struct passwd *user)
     if (g->channel != -1)
         close(g->channel);
     guard_sockets_close(&g->sockets);
+    guard_files_done(&g->good.files); // with passwords; the relay is sent its own
+    guard_files_done(&g->next.files);
     drop_privileges(user);
 }
 

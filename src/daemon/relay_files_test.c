@@ -37,7 +37,8 @@ static void put(const char *name, const char *text)
     close(fd);
 }
 
-// What the guard sends is read by its path, as often as wanted, and nothing else is.
+// What the guard sends is read by its path, as often as wanted, and nothing else is; as the guard has read it, whatever
+// has become of the file since.
 static void test_files(void **state)
 {
     (void)state;
@@ -48,18 +49,25 @@ static void test_files(void **state)
                 "tls: none\n    recipients: users\n"
                 "  - match: {recipient: c.example}\n    via: discard\n    recipients: "
                 "none\n"
+                "  - match: {recipient: d.example}\n    via: discard\n    recipients: "
+                ".\n"
                 "  - match: {recipient: '*'}\n    via: mx\n");
+    struct guard_files kept = {0};
     put("users", "x@a.example\n");
+    guard_files_read(&kept, conf);
+    put("users", "no address\n");
+    put("none", "");
     int ends[2];
     assert_int_equal(channel_pair(ends), OK);
-    assert_int_equal(guard_files_send(ends[0], conf), OK);
+    assert_int_equal(guard_files_send(ends[0], &kept), OK);
+    guard_files_done(&kept);
     assert_int_equal(channel_send(ends[0], CHANNEL_COMMIT, BYTES_NONE, -1), OK);
     struct relay_files files = {0};
     struct channel_message m;
     int sent = 0;
     for (; channel_receive(ends[1], &m) == OK && m.kind == CHANNEL_FILE; sent++)
         relay_files_take(&files, &m);
-    assert_int_equal(sent, 1); // each once; what is not there not at all
+    assert_int_equal(sent, 2); // each once; what is not there not at all
     struct route_files reader = relay_files_reader(&files);
     for (int i = 0; i < 2; i++) {
         struct buf text = {0};
@@ -69,6 +77,7 @@ static void test_files(void **state)
     }
     struct buf none = {0};
     assert_int_equal(reader.read(reader.ctx, conf->routes[2].recipients.at, &none), E_NOT_FOUND);
+    assert_int_equal(reader.read(reader.ctx, conf->routes[3].recipients.at, &none), E_IO);
     assert_int_equal(reader.read(reader.ctx, "/etc/passwd", &none), E_NOT_FOUND);
     struct channel_message denied = {.kind = CHANNEL_FILE, .fd = -1, .text = "/secret"};
     relay_files_take(&files, &denied);
@@ -122,8 +131,10 @@ static int teardown(void **state)
 {
     (void)state;
     char path[100];
-    snprintf(path, sizeof path, "%s/users", folder);
-    unlink(path);
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, i ? "users" : "none");
+        unlink(path);
+    }
     return rmdir(folder);
 }
 

@@ -245,6 +245,26 @@ def test_refused_reload_leaves_what_last_worked(make_relay, receiver_, pair):
         socket.create_connection(trusted, timeout=60)
 
 
+@pytest.mark.parametrize("reloaded", [True, False], ids=["reload refused", "no reload"])
+def test_files_stay_what_last_worked(make_relay, receiver_, reloaded):
+    """A relay that dies after a file was spoiled that the configuration names is followed by one that serves."""
+    relay = make_relay(start=False)
+    table, rules = relay.folder / "recipients", relay.folder / "rules"
+    table.write_text("bob@example.org\n")
+    rules.write_text("rules:\n  - {name: house, reason: moved, words: gone fishing}\n")
+    via = f"smtp://{receiver_.address}:{receiver_.port}"
+    relay.write_config({"routes": [{"match": {"recipient": "example.org"}, "recipients": str(table), "via": via}], "bounce": {"rules": str(rules)}})
+    relay.start()
+    relay.add_account("alice", domains=["client.test"])
+    table.write_text("no address\n")
+    rules.unlink()
+    if reloaded:
+        relay.reload()
+        assert "reload refused" in relay.log()
+    kill_relay(relay)
+    relay.wait_state(send(relay), "delivered")
+
+
 def test_a_refused_certificate_is_tried_once(make_relay, pair):
     """Another path in the file, or other files at the old one: refused once, and read again when they change again."""
     relay = make_relay(start=False)
