@@ -56,9 +56,16 @@ static void at_turn_end(struct net_conn *c)
 
 // ---- the end ----------------------------------------------------------------------------------
 
+// Does the peer read nothing of what TLS answers it, or far too little?
+static bool is_deaf(const struct net_conn *c)
+{
+    return c->tls &&
+           net_tls_output(c->tls)->len + sys_stream_pending(c->stream) >= NET_CONN_DEAF_HIGH;
+}
+
 static bool has_room(const struct net_conn *c)
 {
-    return c->in.len < NET_CONN_IN_HIGH &&
+    return c->in.len < NET_CONN_IN_HIGH && !is_deaf(c) &&
            !(c->shaking && net_tls_unread(c->tls) >= NET_CONN_IN_HIGH);
 }
 
@@ -278,7 +285,9 @@ static void tell_drained(struct net_conn *c)
 
 static void on_stream_drained(void *ctx)
 {
-    tell_drained(ctx);
+    struct net_conn *c = ctx;
+    update_reading(c);
+    tell_drained(c);
 }
 
 static void wrote(struct net_conn *c)
@@ -452,6 +461,7 @@ static void on_turn_end(struct sys_turn_end *end)
         return;
     }
     flush(c);
+    update_reading(c); // the kernel may have taken all at once
     tell_drained(c);
 }
 

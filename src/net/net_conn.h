@@ -9,7 +9,8 @@
 // Thread:   the loop it was made on.
 // Limits:   NET_CONN_IN_HIGH bytes of unconsumed input, or of what waits for a handshake's signature, stop the
 //           reading (at most one read beyond it is held); NET_CONN_OUT_HIGH bytes of output make
-//           net_conn_is_full() true: the owner then waits for on_drained.
+//           net_conn_is_full() true: the owner then waits for on_drained. Under TLS NET_CONN_DEAF_HIGH bytes of
+//           output stop the reading, too: TLS answers of itself, and the peer does not read it.
 // Never:    calls back from inside a net_conn_* call, or after net_conn_close().
 #pragma once
 
@@ -19,6 +20,7 @@
 
 #define NET_CONN_IN_HIGH 16384
 #define NET_CONN_OUT_HIGH 65536
+#define NET_CONN_DEAF_HIGH (4 * NET_CONN_OUT_HIGH) // no owner that heeds the above comes near it
 
 struct net_conn;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <netinet/in.h>
+#include <openssl/ssl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,6 +32,7 @@ enum mode {
     REFUSED,
     BRIM,  // just not full, before it is encrypted
     FLOOD, // the client sends without end behind its ClientHello, and nobody makes the signature
+    DEAF,  // the client, a plain socket, has KeyUpdates answered and reads nothing
 };
 
 #define BULK 1000000
@@ -148,6 +150,10 @@ static size_t server_data(struct side *side, struct bytes data)
     ptrdiff_t end = bytes_search(data, BYTES("\r\n"));
     if (t->mode == BRIM)
         return data.len;
+    if (t->mode == DEAF) {
+        count_bytes(side, data);
+        return data.len;
+    }
     if (t->mode == STALL) {
         if (!t->may_consume)
             return 0;
@@ -292,7 +298,7 @@ static void on_accept(void *ctx, struct sys_stream *s)
     struct test *t = ctx;
     t->server.conn = net_conn_accept(s, &events, &t->server);
     if (t->mode == IMPLICIT || t->mode == FLUSH_TLS || t->mode == JUNK || t->mode == LEAVE ||
-        t->mode == BRIM || t->mode == FLOOD)
+        t->mode == BRIM || t->mode == FLOOD || t->mode == DEAF)
         net_conn_start_tls_server(t->server.conn, t->tls_server);
     if (t->mode == LEAVE) // the client's first flight is all that is on its way
         close_side(&t->client, false);
@@ -575,6 +581,70 @@ static void holds_little_in_a_handshake(void **state)
     assert_int_equal(t.server.tls_err, E_TLS);
 }
 
+static void begin_server(void *ctx)
+{
+    struct test *t = ctx;
+    t->listener = sys_listener_open(t->fd, on_accept, t);
+    t->client.closed = true;
+}
+
+static int connect_plain(const struct sys_addr *to)
+{
+    struct sockaddr_storage sockaddr;
+    socklen_t len = sys_addr_to_sockaddr(to, &sockaddr);
+    struct timeval patience = {.tv_usec = 500000};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), bytes = 32768;
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&sockaddr, len), 0);
+    return fd;
+}
+
+// As many demands as are borne, and the plaintext that they need; false: it isn't taken from us any more.
+static bool demand_answers(SSL *ssl)
+{
+    static const char plain[NET_TLS_MESSAGES_BYTES];
+    for (int i = 0; i < NET_TLS_MESSAGES_MAX; i++)
+        if (SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED) != 1 || SSL_do_handshake(ssl) != 1)
+            return false;
+    return SSL_write(ssl, plain, sizeof plain) == sizeof plain;
+}
+
+static size_t pending, got;
+static void look_at_server(void *ctx)
+{
+    struct test *t = ctx;
+    CHECK(!t->server.closed);
+    pending = net_conn_pending(t->server.conn);
+    got = t->server.got;
+}
+
+// What TLS answers of itself does not gather in memory while the peer reads nothing; when it does, the reading goes on.
+static void d_answers_that_nobody_reads(void **state)
+{
+    struct test t;
+    int bytes = 32768, rounds = 0;
+    prepare(&t, DEAF);
+    assert_int_equal(setsockopt(t.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes), 0);
+    test_on_loop(t.loop, begin_server, &t);
+    int fd = connect_plain(&t.addr);
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    SSL *ssl = SSL_new(context);
+    assert_true(SSL_set_fd(ssl, fd) == 1 && SSL_connect(ssl) == 1);
+    while (rounds < 1000 && demand_answers(ssl))
+        rounds++;
+    test_on_loop(t.loop, look_at_server, &t);
+    assert_in_range(pending, 1, NET_CONN_DEAF_HIGH + 65536);
+    assert_in_range(rounds, 1, 999);
+    char drop[65536];
+    for (size_t before = got; got == before; test_on_loop(t.loop, look_at_server, &t))
+        assert_true(recv(fd, drop, sizeof drop, 0) > 0);
+    SSL_free(ssl);
+    SSL_CTX_free(context);
+    close(fd);
+    stop(&t);
+}
+
 static void deadline(void **state)
 {
     struct test t;
@@ -620,6 +690,7 @@ int main(void)
         cmocka_unit_test(leaves_in_handshake),
         cmocka_unit_test(holds_little),
         cmocka_unit_test(holds_little_in_a_handshake),
+        cmocka_unit_test(d_answers_that_nobody_reads),
         cmocka_unit_test(deadline),
         cmocka_unit_test(refused),
     };

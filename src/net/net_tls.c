@@ -21,7 +21,10 @@ struct net_tls {
     SSL *ssl;
     struct chain in, out;
     uint32_t in_read; // bytes of in.first that were read
-    int err;          // sticky: E_TLS after a fatal error
+    // Since the handshake, or the last NET_TLS_MESSAGES_BYTES:
+    uint32_t messages;
+    size_t plain_bytes;
+    int err; // sticky: E_TLS after a fatal error
     bool is_client, checks_names, must_verify;
     bool impossible; // what was asked for can't be proven by any certificate
     bool shut;
@@ -56,6 +59,8 @@ static int bio_read(BIO *bio, char *out, int max)
     struct net_tls *t = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
     struct chunk *chunk = t->in.first;
+    if (t->err != OK)
+        return -1;
     if (!chunk) {
         BIO_set_retry_read(bio);
         return -1;
@@ -235,6 +240,33 @@ struct net_tls *net_tls_new_client(struct net_tls_client *client,
     return t;
 }
 
+// Called by OpenSSL for each message, either way. Many ask for an answer (a KeyUpdate, RFC 8446 section 4.6.3; an alert
+// to who wants to renegotiate, RFC 5246 section 7.2.2), and a peer may send them without end and read no answer.
+static void count_message(int is_ours, int version, int type, const void *message, size_t n,
+                          SSL *ssl, void *ctx)
+{
+    struct net_tls *t = ctx;
+    if (is_ours || type != SSL3_RT_HANDSHAKE || t->err != OK ||
+        ++t->messages <= NET_TLS_MESSAGES_MAX)
+        return;
+    set_reason(t, "too many handshake messages in mid-session");
+    t->err = E_TLS; // no more is read
+}
+
+static void begin_session(struct net_tls *t)
+{
+    SSL_clear_mode(t->ssl, SSL_MODE_ASYNC);
+    SSL_set_msg_callback(t->ssl, count_message);
+    SSL_set_msg_callback_arg(t->ssl, t);
+}
+
+static void count_plain(struct net_tls *t, size_t n)
+{
+    t->plain_bytes += n;
+    if (t->plain_bytes >= NET_TLS_MESSAGES_BYTES)
+        t->plain_bytes = t->messages = 0;
+}
+
 // One step of the handshake: 1, or what SSL_get_error() says of it.
 static int step(struct net_tls *t)
 {
@@ -313,7 +345,7 @@ int net_tls_handshake(struct net_tls *t)
         return E_AGAIN; // for the signature, or a place among those that wait for one
     switch (step(t)) {
     case SSL_ERROR_NONE:
-        SSL_clear_mode(t->ssl, SSL_MODE_ASYNC);
+        begin_session(t);
         return OK;
     case SSL_ERROR_WANT_READ:
     case SSL_ERROR_WANT_ASYNC:
@@ -339,8 +371,10 @@ int net_tls_read(struct net_tls *t, void *out, size_t n, size_t *out_n)
         return t->err;
     ERR_clear_error();
     int rc = SSL_read_ex(t->ssl, out, n, out_n);
-    if (rc == 1)
+    if (rc == 1) {
+        count_plain(t, *out_n);
         return OK;
+    }
     switch (SSL_get_error(t->ssl, rc)) {
     case SSL_ERROR_WANT_READ:
         return E_AGAIN;

@@ -10,7 +10,8 @@
 // Owner:    a session keeps what it needs of its context: the context may be freed (reload) at any
 //           time.
 // Limits:   NET_TLS_REASON bytes of reason; NET_TLS_SESSIONS_MAX sessions kept for resumption, the
-//           least recently used go first.
+//           least recently used go first; NET_TLS_MESSAGES_MAX handshake messages (tickets, KeyUpdates, wishes to
+//           renegotiate) of the peer after the handshake, anew with each NET_TLS_MESSAGES_BYTES of plaintext.
 // Fails:    E_TLS with a reason in words; E_CLOSED after the peer's close_notify; E_AGAIN: feed
 //           more.
 #pragma once
@@ -22,6 +23,8 @@
 #define NET_TLS_REASON 256
 #define NET_TLS_SESSIONS_MAX 512
 #define NET_TLS_NAMES_MAX 8
+#define NET_TLS_MESSAGES_MAX 32
+#define NET_TLS_MESSAGES_BYTES 65536 // so that they cost no more than what the peer has to say
 
 struct net_tls;
 struct net_tls_server;

@@ -556,6 +556,114 @@ static void refuses_bad_files(void **state)
     net_tls_server_free(server);
 }
 
+// ---- handshake messages after the handshake -----------------------------------------------------
+
+// A peer that does what ours never does: OpenSSL's own.
+struct hostile {
+    SSL *ssl;
+    BIO *in, *out;
+};
+
+static struct hostile hostile_new(SSL_CTX *context, bool is_client, int version)
+{
+    struct hostile h = {SSL_new(context), BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem())};
+    BIO_set_mem_eof_return(h.in, -1);
+    SSL_set_bio(h.ssl, h.in, h.out);
+    SSL_set_max_proto_version(h.ssl, version);
+    SSL_clear_options(h.ssl, SSL_OP_NO_RENEGOTIATION);
+    (is_client ? SSL_set_connect_state : SSL_set_accept_state)(h.ssl);
+    return h;
+}
+
+static void say(struct hostile *h, struct net_tls *t)
+{
+    char *bytes;
+    long n = BIO_get_mem_data(h->out, &bytes);
+    net_tls_feed(t, bytes_of(bytes, (size_t)n));
+    (void)BIO_reset(h->out);
+}
+
+static void shake_with(struct hostile *h, struct net_tls *t)
+{
+    int err;
+    do {
+        SSL_do_handshake(h->ssl);
+        say(h, t);
+        err = net_tls_handshake(t);
+        assert_true(err == OK || err == E_AGAIN);
+        for (const struct chunk *c = net_tls_output(t)->first; c; c = c->next)
+            assert_int_equal(BIO_write(h->in, c->data, (int)c->len), c->len);
+        chain_done(net_tls_output(t));
+    } while (err != OK || !SSL_is_init_finished(h->ssl));
+}
+
+// Has it send a handshake message that wants an answer.
+static void demand(SSL *ssl)
+{
+    if (SSL_version(ssl) == TLS1_3_VERSION)
+        assert_int_equal(SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+    else
+        assert_int_equal(SSL_renegotiate(ssl), 1); // HelloRequest
+    assert_int_equal(SSL_do_handshake(ssl), 1);
+}
+
+// Demands up to `most` times, each with n bytes of plaintext behind it; returns how often it went well.
+static int demand_often(struct hostile *h, struct net_tls *t, int most, size_t n, int *out_err)
+{
+    static char plain[65536], got[65536];
+    for (int i = 0; i < most; i++) {
+        demand(h->ssl);
+        if (n)
+            assert_int_equal(SSL_write(h->ssl, plain, (int)n), n);
+        say(h, t);
+        size_t len = read_all(t, got, sizeof got, out_err);
+        if (*out_err == E_TLS)
+            return i;
+        assert_int_equal(len, n);
+    }
+    return most;
+}
+
+// RFC 8446 4.6.3, RFC 5246 7.2.2: a peer may ask for an answer to each, and read none of them.
+static void d_demands_without_end(void **state)
+{
+    static const struct {
+        int version;
+        bool is_client;
+        size_t plain; // behind each
+        bool passes;
+    } rows[] = {
+        {TLS1_3_VERSION, true, 0, false},    {TLS1_3_VERSION, false, 0, false},
+        {TLS1_2_VERSION, false, 0, false},   {TLS1_3_VERSION, true, 1, false},
+        {TLS1_2_VERSION, false, 100, false}, {TLS1_3_VERSION, true, 8000, true},
+        {TLS1_3_VERSION, false, 8000, true}, {TLS1_2_VERSION, false, 8000, true},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct net_tls_server *server = test_server(&good);
+        struct net_tls_client *client = net_tls_client_new(NULL);
+        struct hostile h = hostile_new(rows[i].is_client ? client->context : server->context,
+                                       rows[i].is_client, rows[i].version);
+        struct net_tls *t = rows[i].is_client ? net_tls_new_server(server)
+                                              : client_for(client, &right_name, false, NULL);
+        SSL_CTX_set_app_data(client->context, NULL); // the hostile one's sessions are not ours
+        shake_with(&h, t);
+        int err, count = demand_often(&h, t, 1000, rows[i].plain, &err);
+        if (rows[i].passes) {
+            assert_int_equal(count, 1000);
+        } else {
+            struct net_tls_result result;
+            net_tls_get_result(t, &result);
+            assert_in_range(count, NET_TLS_MESSAGES_MAX - 4, NET_TLS_MESSAGES_MAX);
+            assert_string_equal(result.reason, "too many handshake messages in mid-session");
+            assert_in_range(net_tls_output(t)->len, 1, 64 * (NET_TLS_MESSAGES_MAX + 1));
+        }
+        SSL_free(h.ssl);
+        net_tls_free(t);
+        net_tls_client_free(client);
+        net_tls_server_free(server);
+    }
+}
+
 // DESIGN: an idle TLS session must cost little; measured over the server's side alone.
 #define IDLE 200
 static void idle_session_is_small(void **state)
@@ -690,6 +798,7 @@ int main(void)
         cmocka_unit_test(certificates_of_clients),
         cmocka_unit_test(sessions_are_bounded),
         cmocka_unit_test(d_refuses_other_protocols),
+        cmocka_unit_test(d_demands_without_end),
         cmocka_unit_test(refuses_old_versions),
         cmocka_unit_test(survives_junk),
         cmocka_unit_test(refuses_bad_files),
