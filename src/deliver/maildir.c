@@ -100,20 +100,29 @@ static int write_piece(struct maildir_delivery *d)
     return OK;
 }
 
-static int finish_file(struct maildir_delivery *d)
+// Where new/ can't be opened it could not be flushed: the message would be there, and come again at each retry.
+static int move_to_new(const struct maildir_delivery *d)
 {
     char from[sizeof d->folder + sizeof d->name + 8], to[sizeof from],
         new_folder[sizeof d->folder + 8];
     snprintf(from, sizeof from, "%s/tmp/%s", d->folder, d->name);
     snprintf(to, sizeof to, "%s/new/%s", d->folder, d->name);
     snprintf(new_folder, sizeof new_folder, "%s/new", d->folder);
+    int folder = open(new_folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder == -1)
+        return err_from_errno(errno);
+    int err = rename(from, to) == -1 ? err_from_errno(errno) : fsync(folder) == -1 ? E_IO : OK;
+    close(folder);
+    return err;
+}
+
+static int finish_file(struct maildir_delivery *d)
+{
     int err = fsync(d->fd) == -1 ? E_IO : OK;
     if (close(d->fd) == -1 && !err)
         err = E_IO;
     d->fd = -1;
-    if (!err && rename(from, to) == -1)
-        err = err_from_errno(errno);
-    return err ? err : sync_folder(new_folder);
+    return err ? err : move_to_new(d);
 }
 
 // Nobody else cleans up: the next try may go to another folder, or never be made.

@@ -256,6 +256,28 @@ static void test_failures_leave_nothing(void **state)
     buf_done(&body);
 }
 
+// A folder that can be written to and not be read: nothing is delivered that would be delivered again.
+static void test_unreadable_folder(void **state)
+{
+    (void)state;
+    char path[1024], command[320];
+    struct trial first = {.body = BYTES("text\r\n")}, t = {.body = BYTES("text\r\n")};
+    if (geteuid() != 0)
+        skip();
+    run(&first, "bob@example.org", "example.org");
+    snprintf(
+        command, sizeof command,
+        "chown -R 65534 %s && rm %s/example.org/bob/new/* && chmod 0300 %s/example.org/bob/new",
+        root, root, root);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(seteuid(65534), 0);
+    run(&t, "bob@example.org", "example.org");
+    assert_int_equal(seteuid(0), 0);
+    assert_int_equal(t.verdict.kind, VERDICT_DEFERRED);
+    assert_int_equal(files_in("example.org/bob/new", path), 0);
+    assert_int_equal(files_in("example.org/bob/tmp", path), 0);
+}
+
 static void test_no_such_folder_name(void **state)
 {
     (void)state;
@@ -274,6 +296,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_delivers_a_large_one, setup, teardown),
     cmocka_unit_test_setup_teardown(test_new_folders_are_flushed, setup, teardown),
     cmocka_unit_test_setup_teardown(test_failures_leave_nothing, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_unreadable_folder, setup, teardown),
     cmocka_unit_test_setup_teardown(test_no_such_folder_name, setup, teardown),
 };
 
