@@ -586,11 +586,13 @@ static bool is_clean_transaction(const struct smtp_transaction *t)
 }
 
 // May the content leave before the first reply? Not where the connection may well be at its end, gone stale or closed
-// after one message: content that was sent may have been taken, and what is then sent again is there twice.
+// after one message: content that was sent may have been taken, and what is then sent again is there twice. Nor behind a
+// RSET, which may be refused while the rest is taken.
 static bool may_be_eager(const struct smtp_client *c, const struct smtp_transaction *t)
 {
     return c->caps.pipelining && !c->config->no_pipelining && t->size <= BDAT_EAGER_MAX &&
-           c->transactions != 1 && mono_ms_between(c->waiting_since, c->now) < BDAT_EAGER_IDLE_MS;
+           !c->needs_rset && c->transactions != 1 &&
+           mono_ms_between(c->waiting_since, c->now) < BDAT_EAGER_IDLE_MS;
 }
 
 static bool wants_bdat(const struct smtp_client *c, const struct smtp_transaction *t)
