@@ -361,6 +361,8 @@ static void act_finish(struct act *a)
 {
     struct api_request *r = a->request;
     struct json_object *o = json_object_new_object();
+    a->changed -= a->reporter.put_off;
+    a->err = a->reporter.put_off ? E_FULL : a->err;
     api_work_end(&a->work);
     if (a->stopped)
         r->outcome = STORE_AUDIT_STOPPED;

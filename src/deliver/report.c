@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // How it works: a report counts the frames it has committed; when the last one is flushed it settles the
-// batch. A frame with a notification goes through acceptance, which also queues the notification; where the spool does
-// not take it, the outcomes are committed without it.
+// batch. A frame with a notification goes through acceptance, which also queues the notification; where that is too much
+// for any frame, the outcomes are committed without it, and where there is no room just now, nobody has heard of them.
 #include "deliver/report.h"
 
 #include <stdatomic.h>
@@ -23,6 +23,7 @@ struct report {
     struct wall at, retry_at;
     uint32_t frames; // not flushed yet
     bool unrecorded; // some of it will not be
+    bool *put_off;   // by recipient: there was no room to tell its sender; NULL: none
     struct arena arena;
     struct report_facts facts;
     struct verdict verdicts[];
@@ -293,13 +294,22 @@ static void add_dsn_events(struct report *r, struct spool_frame *frame, const st
 
 // ---- frames ----------------------------------------------------------------------------------------------
 
+// What an operator could not return stays as it was; the rest is due again at its time.
+static enum queue_outcome outcome_of(const struct report *r, uint32_t i)
+{
+    enum verdict_kind kind = r->verdicts[i].kind;
+    if (!r->put_off || !r->put_off[i])
+        return ROWS[kind].outcome;
+    return kind == VERDICT_RETURNED ? QUEUE_KEPT : QUEUE_DEFERRED;
+}
+
 static void settle(struct report *r)
 {
     struct queue_batch *batch = r->batch;
     struct queue_result *results = mem_new(batch->count * sizeof *results);
     for (uint32_t i = 0; i < batch->count; i++)
-        results[i] = (struct queue_result){.outcome = ROWS[r->verdicts[i].kind].outcome,
-                                           .next_attempt_at = r->retry_at};
+        results[i] =
+            (struct queue_result){.outcome = outcome_of(r, i), .next_attempt_at = r->retry_at};
     uint64_t kicks = 0;
     struct intake_port *port = r->reporter->port;
     queue_settle(port->queue, batch, results, acceptance_now(), &kicks);
@@ -336,6 +346,18 @@ struct range {
 
 static void commit_range(struct range *range, bool may_tell);
 
+// The disk is full: what is said of these recipients is forgotten, and will be found again.
+static void put_off(struct range *range)
+{
+    struct report *r = range->report;
+    if (!r->put_off)
+        r->put_off = arena_new(&r->arena, r->batch->count * sizeof *r->put_off);
+    for (uint32_t i = range->from; i < range->to; i++) {
+        r->put_off[i] = r->verdicts[i].kind != VERDICT_UNTRIED;
+        r->reporter->put_off += r->put_off[i];
+    }
+}
+
 static void on_flushed(void *ctx, int err)
 {
     struct range *range = ctx;
@@ -346,6 +368,13 @@ static void on_flushed(void *ctx, int err)
     }
     char id[MESSAGE_ID_CHARS + 1];
     message_id_format(r->batch->id, id);
+    if (err == E_FULL && range->tells) {
+        log_warn("no room to tell the sender: it stays queued, as if nothing had come of it",
+                 LOG_CSTR("id", id));
+        put_off(range);
+        frame_done(r);
+        return;
+    }
     if (err != E_CLOSED && range->tells) { // what happened is recorded, though nobody is told of it
         log_error("notification not recorded", LOG_CSTR("id", id), LOG_ERR(err));
         commit_range(range, false);
@@ -365,18 +394,27 @@ static bool frame_has_records(const struct report *r, uint32_t from, uint32_t to
     return false;
 }
 
+// What another server has must be recorded, or it would get it again.
+static bool has_delivered(const struct range *range)
+{
+    for (uint32_t i = range->from; i < range->to; i++)
+        if (ROWS[range->report->verdicts[i].kind].event == SPOOL_EVENT_DELIVERED)
+            return true;
+    return false;
+}
+
 static void commit_range(struct range *range, bool may_tell)
 {
     struct report *r = range->report;
     struct intake_port *port = r->reporter->port;
-    struct spool_frame *frame = spool_frame_new(SPOOL_OUTCOME);
     struct notice *notice = NULL;
-    for (uint32_t i = range->from; i < range->to; i++) {
-        add_outcome(r, frame, i);
-        if (may_tell)
-            notice_add(r, &notice, i);
-    }
+    for (uint32_t i = range->from; may_tell && i < range->to; i++)
+        notice_add(r, &notice, i);
     struct stored_message *m = notice ? make_notification(r, notice) : NULL;
+    struct spool_frame *frame =
+        spool_frame_new(m && !has_delivered(range) ? SPOOL_REPORT : SPOOL_OUTCOME);
+    for (uint32_t i = range->from; i < range->to; i++)
+        add_outcome(r, frame, i);
     range->tells = m;
     if (m) {
         add_dsn_events(r, frame, notice, m->envelope->id);

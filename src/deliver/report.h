@@ -5,7 +5,8 @@
 // One frame holds the outcomes of up to REPORT_FRAME_RECIPIENTS recipients and the notification about those of
 // them that the sender is to hear of, so that a failure is never recorded without its report (law 2), unless the spool
 // cannot take that. The queue is settled with the same verdicts once the frame is flushed (law 8); what could not be
-// recorded (the spool is stopping) stays leased.
+// recorded (the spool is stopping) stays leased. Where the disk is full a frame with a notification, and with no
+// recipient that was delivered, is forgotten: these stay queued, deferred, or as they were where an operator returned them.
 //
 // Thread: the worker's.
 #pragma once
@@ -36,6 +37,7 @@ struct reporter {
     struct report_counters *counters;     // or NULL
     const struct conf_snapshot *snapshot; // current; its owner replaces it on a reload
     uint32_t open;                        // reports whose frames are not flushed yet
+    uint32_t put_off; // recipients that nothing was recorded of, for want of room
 };
 
 // Takes over the batch. `message` must be the batch's (a reference is taken; its envelope gives addresses and

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/test_base.h"
 #include "route/route.h"
+#include "sim_disk.h"
 #include "sim_spool.h"
 #include "spool/spool_reader.h"
 
@@ -95,6 +96,7 @@ struct trial {
     struct sys_task task;
     const struct row *row;
     struct stored_message *message;
+    bool full; // it comes when there is no room any more
     bool reported, done;
     clock_t took; // of the processor, by report_batch()
     struct seen seen[RECORDS_MAX];
@@ -161,10 +163,35 @@ static void report_all(struct trial *t)
     t->reported = true;
 }
 
+// ---- a full disk -----------------------------------------------------------------------------------------------
+
+static const struct row LARGE = {.recipients = 1, .header_bytes = 60000}, SMALL = {.recipients = 1};
+static uint32_t fillers_refused;
+
+// Mail, and then reports about nobody's, until there is no room even for these.
+static void on_filler(void *ctx, int err)
+{
+    struct trial *t = ctx;
+    fillers_refused += err == E_FULL;
+    if (err == E_FULL && fillers_refused > 100) {
+        report_all(t);
+        return;
+    }
+    struct spool_frame *frame = spool_frame_new(fillers_refused ? SPOOL_REPORT : SPOOL_INTAKE);
+    struct stored_message *m = make(fillers_refused ? &SMALL : &LARGE);
+    spool_frame_add_message(frame, m);
+    stored_message_unref(m);
+    spool_commit(world.spool, frame, on_filler, t);
+}
+
 static void on_accepted(void *ctx, int err)
 {
+    struct trial *t = ctx;
     CHECK(err == OK);
-    report_all(ctx);
+    if (t->full)
+        on_filler(t, OK);
+    else
+        report_all(t);
 }
 
 static void begin(struct sys_task *task)
@@ -387,6 +414,53 @@ static void test_refused_notification(void **state)
     assert_int_equal(teardown(state), 0);
 }
 
+static struct trial *trial_on_full_disk(const struct row *row)
+{
+    struct sim_disk *d = sim_disk_find(SIM_SPOOL_DIRECTORY);
+    struct trial *t = mem_new(sizeof *t);
+    sim_run_ms(2000); // segments are made ahead
+    sim_disk_capacity(d, sim_disk_used_bytes(d) + 65536, 100000);
+    t->row = row;
+    t->full = true;
+    t->task.run = begin;
+    fillers_refused = 0;
+    sys_post(world.client, &t->task);
+    assert_true(sim_run_until(is_reported, t, 10 * PATIENCE_MS));
+    return t;
+}
+
+// No room for a notification: nothing is recorded of what it would tell of, and those recipients stay queued. What was
+// delivered is recorded.
+static void test_no_room_for_a_notification(void **state)
+{
+    static const struct row rows[] = {
+        {"expired", 3, VERDICT_EXPIRED, VERDICT_EXPIRED, .queued = 3},
+        {"warned", 3, VERDICT_WARNED, VERDICT_WARNED, .queued = 3},
+        {"returned", 3, VERDICT_RETURNED, VERDICT_RETURNED, .queued = 3},
+        {"failed", 3, VERDICT_FAILED, VERDICT_DEFERRED, .queued = 3},
+        {"failed, NEVER", 3, VERDICT_FAILED, VERDICT_FAILED, NOTIFY_NEVER},
+        {"one was delivered", 2, VERDICT_FAILED, VERDICT_DELIVERED, .notifications = 1},
+        {"delivered", 3, VERDICT_DELIVERED, VERDICT_DELIVERED},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        const struct row *row = &rows[i];
+        assert_int_equal(setup_with(SPOOL_SEGMENT_BYTES_MIN), 0);
+        struct trial *t = trial_on_full_disk(row);
+        assert_number(row->name, queued(t->message->envelope->id), row->queued);
+        assert_number(row->name, reporter.put_off, row->queued);
+        t->task.run = read_journal;
+        sys_post(world.client, &t->task);
+        assert_true(sim_run_until(is_done, t, PATIENCE_MS));
+        size_t outcomes = 0;
+        for (size_t n = 0; n < t->count; n++)
+            outcomes += t->seen[n].original && t->seen[n].type == SPOOL_RECORD_OUTCOME &&
+                        t->seen[n].event != SPOOL_EVENT_DSN;
+        assert_number(row->name, outcomes, row->queued ? 0 : row->recipients);
+        free(t);
+        assert_int_equal(teardown(state), 0);
+    }
+}
+
 static clock_t time_of(uint32_t recipients)
 {
     struct row row = {
@@ -416,6 +490,7 @@ static void test_linear(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_report),
     cmocka_unit_test(test_refused_notification),
+    cmocka_unit_test(test_no_room_for_a_notification),
     cmocka_unit_test(test_log),
     cmocka_unit_test(test_linear),
 };

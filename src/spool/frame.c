@@ -148,7 +148,7 @@ static bool frame_has_message(const struct spool_frame *f, struct message_id id)
 void spool_frame_add_outcome(struct spool_frame *f, const struct spool_outcome *o)
 {
     // A refused intake frame is forgotten whole: it must not have said anything of another message.
-    CHECK(f->kind == SPOOL_OUTCOME || frame_has_message(f, o->id));
+    CHECK(f->kind != SPOOL_INTAKE || frame_has_message(f, o->id));
     CHECK(o->state < RECIPIENT_STATES && o->event < SPOOL_EVENTS && o->recipient > 0);
     struct frame_record *r = add_record(f, RECORD_OUTCOME);
     if (!r)

@@ -708,9 +708,20 @@ static int batch_end(struct journal *j, struct list *frames, struct list *done)
     return OK;
 }
 
-static bool intake_is_welcome(const struct journal *j)
+// Free segments that f must leave: intake the reserve, outcomes the last one, which compaction needs to free
+// others. It does not begin before those that are tried again are through. What brings a message makes the live bytes
+// more, which no compaction gets back: it leaves another one to those outcomes that only take messages away.
+static uint32_t segments_kept_from(const struct journal *j, const struct spool_frame *f)
 {
-    return j->can_create || j->free_count >= j->reserve;
+    if (f->internal || f->retried)
+        return 0;
+    return f->kind == SPOOL_INTAKE ? j->reserve : f->kind == SPOOL_REPORT ? 2 : 1;
+}
+
+// Even where the open segment has room for it, that is not for f.
+static bool lacks_room(const struct journal *j, const struct spool_frame *f)
+{
+    return !j->can_create && j->free_count < segments_kept_from(j, f);
 }
 
 static void refuse(struct spool_frame *f, int err, struct list *done)
@@ -726,14 +737,7 @@ static int verdict(const struct journal *j, const struct spool_frame *f)
         return f->err;
     if (!fits_any(j, f))
         return E_LIMIT;
-    return f->kind == SPOOL_INTAKE && !intake_is_welcome(j) ? E_FULL : OK;
-}
-
-// Free segments that f must leave: intake the reserve, outcomes the last one, which compaction needs to free
-// others. It does not begin before those that are tried again are through.
-static uint32_t segments_kept_from(const struct journal *j, const struct spool_frame *f)
-{
-    return f->kind == SPOOL_INTAKE ? j->reserve : f->internal || f->retried ? 0 : 1;
+    return f->kind != SPOOL_OUTCOME && lacks_room(j, f) ? E_FULL : OK;
 }
 
 // When an outcome has to wait for room, what makes room goes first. Copies are placed with the states as of
@@ -758,8 +762,7 @@ static bool bring_internal_forward(struct list *frames)
 // The last segment is compaction's alone: what it copies must not lack the room.
 static bool must_wait(const struct journal *j, const struct spool_frame *f)
 {
-    return f->kind == SPOOL_OUTCOME && !f->internal && !f->retried && !j->can_create &&
-           j->free_count == 0;
+    return f->kind == SPOOL_OUTCOME && lacks_room(j, f);
 }
 
 // A copy has the states that the outcomes before it gave: in a batch that is cut short it could outlive an outcome, and
@@ -770,7 +773,7 @@ static bool comes_too_early(const struct journal *j, const struct spool_frame *f
 }
 
 // Makes room for the first of frames: ends the batch, or if that is empty, opens another segment.
-// Intake that gets none is refused.
+// Intake and reports that get none are refused.
 static int make_room(struct journal *j, struct list *frames, struct list *done)
 {
     struct spool_frame *f = list_get(list_first(frames), struct spool_frame, link);
@@ -779,7 +782,8 @@ static int make_room(struct journal *j, struct list *frames, struct list *done)
     int err = roll(j, segments_kept_from(j, f));
     if (!err) {
         batch_begin(j);
-    } else if (f->kind == SPOOL_INTAKE) {
+    } else if (f->kind == SPOOL_INTAKE ||
+               (f->kind == SPOOL_REPORT && !f->retried && err == E_FULL)) {
         list_remove(&f->link);
         refuse(f, err == E_FULL ? E_FULL : E_IO, done);
         if (err == E_FULL)

@@ -152,6 +152,7 @@ struct message_id spool_next_id(struct spool *spool, struct wall now);
 enum spool_kind {
     SPOOL_INTAKE,  // refused when it would touch the reserve or when its flush fails
     SPOOL_OUTCOME, // outcomes and operator actions: kept and retried until flushed
+    SPOOL_REPORT,  // outcomes with a message about them: as these, but refused where room is short
 };
 
 struct spool_frame;
@@ -174,7 +175,8 @@ void spool_frame_set_expected(struct spool_frame *frame);
 // `done(ctx, err)` runs on the loop that asked, once the frame is flushed or refused. The frame is
 // the spool's from now on. E_FULL (intake: the reserve would be touched), E_IO (write or flush
 // failed; the frame is forgotten and will not come back), E_LIMIT, E_CLOSED (stopping).
-// SPOOL_OUTCOME gets only OK, E_LIMIT or E_CLOSED; a message added to it is retried with it.
+// SPOOL_OUTCOME gets only OK, E_LIMIT or E_CLOSED; a message added to it is retried with it. SPOOL_REPORT the same, or
+// E_FULL: the reserve that is left is for outcomes alone.
 void spool_commit(struct spool *spool, struct spool_frame *frame, void (*done)(void *ctx, int err),
                   void *ctx);
 

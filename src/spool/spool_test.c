@@ -904,6 +904,62 @@ static void test_full_disk(void **state)
     log_capture(NULL, NULL);
 }
 
+static uint32_t fill_disk(void)
+{
+    uint32_t accepted = 0;
+    sim_disk_capacity(sim_disk_find(ROOT), 24 * SEGMENT, 10000);
+    sim_run_ms(2000);
+    while (spool_accepting(spool) && commit(accept_frame(accepted + 1, 3000)) == OK)
+        assert_true(++accepted < 5000);
+    return accepted;
+}
+
+// Message n is late, which another one says.
+static struct spool_frame *warn_frame(uint32_t n, uint32_t told_by)
+{
+    struct spool_frame *f = spool_frame_new(SPOOL_REPORT);
+    struct spool_outcome o = test_outcome(n, 1, RECIPIENT_QUEUED);
+    struct stored_message *m = test_message(told_by, 3000);
+    spool_frame_add_outcome(f, &o);
+    spool_frame_add_message(f, m);
+    stored_message_unref(m);
+    return f;
+}
+
+// Nothing is delivered for long, and mail about that comes to what has filled the disk: it is refused before there is no
+// room to say what was delivered after all. That makes room for it again.
+static void reports_of_a_world(uint64_t seed)
+{
+    enum { TOLD_BY = 10000 };
+    uint32_t told = 0, refused = 0;
+    begin(seed);
+    uint32_t accepted = fill_disk();
+    for (uint32_t tries = 0; tries < 300; tries++) {
+        int err = commit(warn_frame(1 + tries % accepted, TOLD_BY + told));
+        assert_true(err == OK || err == E_FULL);
+        told += err == OK;
+        refused += err == E_FULL;
+    }
+    assert_true(told > 0 && refused > 200);
+    assert_false(spool_outcomes_blocked(spool));
+    for (uint32_t n = 1; n <= accepted; n++) {
+        assert_int_equal(commit(settle_frame(n)), OK);
+        told += commit(warn_frame(n + 1, TOLD_BY + told)) == OK; // there are always more
+    }
+    sim_run_ms(5000);
+    assert_true(spool_accepting(spool));
+    assert_int_equal(commit(warn_frame(TOLD_BY, TOLD_BY + told)), OK);
+    end();
+}
+
+static void test_full_disk_and_reports(void **state)
+{
+    log_capture(swallow, NULL);
+    for (uint64_t seed = 1; seed <= 10; seed++)
+        reports_of_a_world(seed);
+    log_capture(NULL, NULL);
+}
+
 // No descriptors, a quota: there is room, and yet no segment can be made. It is tried now and then.
 static void test_making_fails_though_there_is_room(void **state)
 {
@@ -967,6 +1023,7 @@ int main(void)
         cmocka_unit_test(test_freed_segments_are_kept_for_the_pace),
         cmocka_unit_test(test_backup_is_one_cut_and_on_hold),
         cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_full_disk_and_reports),
         cmocka_unit_test(test_making_fails_though_there_is_room),
         cmocka_unit_test(test_reserve_is_not_for_intake),
         cmocka_unit_test(test_a_long_queue_is_told_later),
