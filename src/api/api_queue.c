@@ -536,8 +536,7 @@ static void on_act(struct sys_task *task)
     set_rules(a);
     // What ends mail is not for mail to come, least of all for the notifications that it makes.
     if (a->action == ACTION_BOUNCE || a->action == ACTION_DELETE)
-        a->filter.made_before =
-            message_id_serial(spool_next_id(port_of(a)->spool, acceptance_now().wall));
+        a->filter.made_before = spool_next_id(port_of(a)->spool, acceptance_now().wall);
     if (a->selected && !next_search(a))
         a->no_more = true;
     act_go_on(a);

@@ -83,6 +83,19 @@ struct wall message_id_time(struct message_id id)
     return (struct wall){ms * 1000};
 }
 
+static uint64_t epoch_of(struct message_id id)
+{
+    return low_bits(id.high, 12) << 8 | id.low >> COUNTER_BITS;
+}
+
+bool message_id_is_before(struct message_id id, struct message_id mark)
+{
+    if (epoch_of(id) != epoch_of(mark))
+        return epoch_of(id) < epoch_of(mark);
+    return low_bits(id.low - mark.low, COUNTER_BITS) > MESSAGE_ID_AHEAD_MAX ||
+           wall_ms_between(message_id_time(id), message_id_time(mark)) > MESSAGE_ID_ROUND_MS;
+}
+
 int message_id_cmp(struct message_id a, struct message_id b)
 {
     if (a.high != b.high)

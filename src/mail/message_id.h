@@ -28,10 +28,11 @@ static inline bool message_id_eq(struct message_id a, struct message_id b)
 {
     return a.high == b.high && a.low == b.low;
 }
-// Epoch and counter: of two ids of one node the younger one has the greater, whatever the clock did.
-static inline uint64_t message_id_serial(struct message_id id)
-{
-    return (id.high & 0xfff) << 36 | id.low;
-}
+// Was the id made before `mark`, by the same node? Epoch and counter say so, whatever the clock did. As the counter
+// begins again after 2^28 ids, one that is ahead, by at most MESSAGE_ID_AHEAD_MAX, is a later one only where it isn't
+// older than MESSAGE_ID_ROUND_MS: nobody makes so many ids in that time. The mark itself is no older than that.
+#define MESSAGE_ID_AHEAD_MAX (1u << 26)
+#define MESSAGE_ID_ROUND_MS 3600000
+bool message_id_is_before(struct message_id id, struct message_id mark);
 // Orders by time, then node, epoch, counter.
 int message_id_cmp(struct message_id a, struct message_id b);

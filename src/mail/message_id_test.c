@@ -55,24 +55,40 @@ static void text_order_is_id_order(void **state)
     }
 }
 
-static void serials_grow_whatever_the_clock_does(void **state)
+static void order_of_making_is_known_whatever_the_clock_does(void **state)
 {
+    enum { ROUND = 1u << 28, DAY_S = 86400, NOW_S = 1800000000 };
     static const struct {
-        int64_t us;
-        uint32_t epoch, counter;
-    } rows[] = {{1800000000000000, 1, 0},
-                {1800000000000000, 1, 1},
-                {1700000000000000, 1, (1u << 28) - 1},
-                {1750000000000000, 2, 0},
-                {1600000000000000, 255, 7},
-                {1600000000000000, 256, 0},
-                {1900000000000000, (1u << 20) - 1, 0}};
-    for (size_t i = 0; i + 1 < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct message_id a =
-            message_id_make((struct wall){rows[i].us}, 5, rows[i].epoch, rows[i].counter);
-        struct message_id b = message_id_make((struct wall){rows[i + 1].us}, 5, rows[i + 1].epoch,
-                                              rows[i + 1].counter);
-        assert_true(message_id_serial(a) < message_id_serial(b));
+        const char *name;
+        int64_t id_s;
+        uint32_t id_epoch, id_counter;
+        int64_t mark_s;
+        uint32_t mark_epoch, mark_counter;
+        bool before;
+    } rows[] = {
+        {"itself", NOW_S, 1, 7, NOW_S, 1, 7, false},
+        {"the one before", NOW_S, 1, 6, NOW_S, 1, 7, true},
+        {"the one after", NOW_S, 1, 8, NOW_S, 1, 7, false},
+        {"before, clock set back", NOW_S, 1, 6, NOW_S - 1000 * DAY_S, 1, 7, true},
+        {"after, clock set back a little", NOW_S - 3500, 1, 8, NOW_S, 1, 7, false},
+        {"long before", NOW_S - DAY_S, 1, 0, NOW_S, 1, ROUND - 1, true},
+        {"before the counter's end", NOW_S, 1, ROUND - 1, NOW_S, 1, ROUND, true},
+        {"after the counter's end", NOW_S, 1, ROUND, NOW_S, 1, ROUND - 1, false},
+        {"half a round before", NOW_S - DAY_S, 1, ROUND / 2, NOW_S, 1, ROUND, true},
+        {"most of a round before", NOW_S - DAY_S, 1, 1000, NOW_S, 1, ROUND, true},
+        {"a round before", NOW_S - DAY_S, 1, 7, NOW_S, 1, ROUND + 7, true},
+        {"rounds before", NOW_S - 5 * DAY_S, 1, 1000, NOW_S, 1, 3 * ROUND, true},
+        {"a start before", NOW_S, 1, ROUND - 1, NOW_S, 2, 0, true},
+        {"a start after", NOW_S, 2, 0, NOW_S, 1, 7, false},
+        {"starts before, clock set back", NOW_S, 255, 7, NOW_S - DAY_S, 256, 0, true},
+        {"the last start", NOW_S, 1, 0, NOW_S, (1u << 20) - 1, 0, true},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct message_id id = message_id_make((struct wall){rows[i].id_s * 1000000}, 5,
+                                               rows[i].id_epoch, rows[i].id_counter);
+        struct message_id mark = message_id_make((struct wall){rows[i].mark_s * 1000000}, 5,
+                                                 rows[i].mark_epoch, rows[i].mark_counter);
+        assert_number(rows[i].name, message_id_is_before(id, mark), rows[i].before);
     }
 }
 
@@ -106,7 +122,7 @@ static void refuses_what_is_no_id(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(parts_stand_where_they_belong),
     cmocka_unit_test(text_order_is_id_order),
-    cmocka_unit_test(serials_grow_whatever_the_clock_does),
+    cmocka_unit_test(order_of_making_is_known_whatever_the_clock_does),
     cmocka_unit_test(refuses_what_is_no_id),
 };
 RUN_TESTS(tests)

@@ -382,8 +382,8 @@ struct queue_filter {
     uint64_t *covered;
     // With held_only: these are claimed, too, for QUEUE_EXEMPTED; but for the hold of a restored backup.
     bool through;
-    bool suspended_only;  // held for its account's sake only
-    uint64_t made_before; // message_id_serial() is less; 0: whenever
+    bool suspended_only;           // held for its account's sake only
+    struct message_id made_before; // message_id_is_before() this; zero: whenever
 };
 
 // Leases matching recipients that are not in flight, one message at a time, for an operator's

@@ -413,6 +413,26 @@ static void releases_are_no_failures_after_a_crash(void **state)
     assert_number("tried in vain", w.expired, 5);
 }
 
+// Ids are counted in 28 bits: what has waited since before the counter began again is older all the same.
+static void ends_what_came_before(void **state)
+{
+    (void)state;
+    static const uint32_t LAST[] = {6, (1u << 28) - 1, 1u << 28}; // id before the action's
+    for (size_t i = 0; i < sizeof(LAST) / sizeof(LAST[0]); i++) {
+        begin_again(CONF);
+        w.next_id = LAST[i] - 3;
+        for (int n = 0; n < 3; n++)
+            world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 1});
+        struct queue_filter f = {.by = QUEUE_SELECT_ALL,
+                                 .made_before = message_id_make(w.now.wall, 1, 1, ++w.next_id)};
+        world_add(&w, &(struct world_mail){.domain = "a.site", .recipients = 5});
+        while (world_next_claim(&w, &f, QUEUE_DONE))
+            ;
+        assert_number("left", counts().messages, 1);
+        assert_number("of whom", counts().recipients[QUEUE_STATE_QUEUED], 5);
+    }
+}
+
 static void holds_one_recipient_of_many(void **state)
 {
     (void)state;
@@ -804,6 +824,7 @@ int main(void)
         WORLD_TEST(a_time_once_reached_stays_reached),
         WORLD_TEST(holds_and_releases),
         WORLD_TEST(releases_are_no_failures_after_a_crash),
+        WORLD_TEST(ends_what_came_before),
         WORLD_TEST(holds_one_recipient_of_many),
         WORLD_TEST(holds_keep_the_schedule),
         WORLD_TEST(suspends_beside_operators_holds),

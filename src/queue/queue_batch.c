@@ -314,7 +314,7 @@ bool queue_filter_matches(const struct queue_filter *f, const struct queue_bundl
     if ((f->held_only && !by_operator) || (f->unheld_only && by_operator) ||
         (f->suspended_only && !suspended))
         return false;
-    if (f->made_before && message_id_serial(m->id) >= f->made_before)
+    if (f->made_before.high && !message_id_is_before(m->id, f->made_before))
         return false;
     switch (f->by) {
     case QUEUE_SELECT_ALL:
