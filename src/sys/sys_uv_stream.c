@@ -251,6 +251,18 @@ static void drop_first(struct chain *chain, size_t n)
     chain->len -= n;
 }
 
+// A turn's output has chunks of its own: one each for some tens of octets would add up while nobody reads them.
+static void gather(struct chain *to, struct chain *from)
+{
+    if (!to->last || from->len > CHUNK_BYTES - to->last->len) {
+        chain_move(to, from);
+        return;
+    }
+    for (const struct chunk *chunk = from->first; chunk; chunk = chunk->next)
+        chain_add(to, bytes_of(chunk->data, chunk->len));
+    chain_done(from);
+}
+
 void sys_stream_write_chain(struct sys_stream *s, struct chain *from)
 {
     CHECK(!s->closing && !s->shutdown_asked);
@@ -264,7 +276,7 @@ void sys_stream_write_chain(struct sys_stream *s, struct chain *from)
         return;
     }
     drop_first(from, n);
-    chain_move(&s->out, from);
+    gather(&s->out, from); // no chunk of `out` is in flight
     start_flight(s);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -397,6 +398,80 @@ static void drains_and_flushes(void **state)
     sys_loop_stop(client.loop);
 }
 
+// Until the kernel takes no more.
+static void write_full(void *ctx)
+{
+    struct side *side = ctx;
+    static char part[65536];
+    while (sys_stream_pending(side->stream) == 0)
+        sys_stream_write(side->stream, bytes_of(part, sizeof part));
+}
+
+#define REPLIES 2000
+#define REPLY_BYTES 40
+static char replies[REPLIES * REPLY_BYTES + 1];
+static size_t reply_count;
+static void write_reply(void *ctx)
+{
+    struct chain chain = {0};
+    char *reply = replies + reply_count * REPLY_BYTES;
+    snprintf(reply, REPLY_BYTES + 1, "250 2.0.0 reply %022zu\r\n", reply_count++);
+    chain_add(&chain, bytes_of(reply, REPLY_BYTES));
+    sys_stream_write_chain(((struct side *)ctx)->stream, &chain);
+}
+
+static void check_replies(int fd)
+{
+    static char got[32 << 20];
+    size_t len = 0;
+    for (ssize_t n; (n = read(fd, got + len, sizeof got - len)) > 0;)
+        len += (size_t)n;
+    assert_in_range(len, sizeof replies, sizeof got - 1);
+    assert_memory_equal(got + len - (sizeof replies - 1), replies, sizeof replies - 1);
+}
+
+static size_t pending_now;
+static void look_at_pending(void *ctx)
+{
+    pending_now = sys_stream_pending(((struct side *)ctx)->stream);
+}
+
+// 0: the sanitizers don't say.
+static size_t heap_bytes(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return 0;
+#else
+    return mallinfo2().uordblks;
+#endif
+}
+
+// A peer that reads nothing, and is written to a little in each turn: what waits takes the memory of its bytes.
+static void gathers_what_waits(void **state)
+{
+    struct side client;
+    int listener = listen_on("127.0.0.1:0", &client.to);
+    struct sys_addr to = client.to;
+    start_side(&client, HOLD);
+    client.to = to;
+    test_on_loop(client.loop, start_connect, &client);
+    int fd = accept_blocking(listener);
+    assert_true(test_wait(&client.event));
+    size_t before = heap_bytes();
+    test_on_loop(client.loop, write_full, &client);
+    for (int i = 0; i < REPLIES; i++)
+        test_on_loop(client.loop, write_reply, &client);
+    test_on_loop(client.loop, look_at_pending, &client);
+    assert_in_range(pending_now, REPLIES, 65536 + REPLIES * REPLY_BYTES);
+    if (before > 0)
+        assert_in_range(heap_bytes() - before, pending_now, 4 * pending_now + 65536);
+    shutdown(fd, SHUT_WR);
+    check_replies(fd);
+    close(fd);
+    close(listener);
+    sys_loop_stop(client.loop);
+}
+
 // The client has sent more than we read: our last words must arrive all the same, not a reset.
 static void last_words_arrive(void **state)
 {
@@ -652,6 +727,7 @@ int main(void)
         cmocka_unit_test(no_callback_after_close),
         cmocka_unit_test(told_of_reset),
         cmocka_unit_test(drains_and_flushes),
+        cmocka_unit_test(gathers_what_waits),
         cmocka_unit_test(last_words_arrive),
         cmocka_unit_test(reply_before_reset),
         cmocka_unit_test(reply_before_failed_write),
