@@ -245,8 +245,8 @@ void queue_limit_connection(struct queue *q, struct queue_connection *c,
                             const struct queue_remote *remote);
 // It took no more than `max` recipients in one transaction: nor will it be given more.
 void queue_limit_recipients(struct queue *q, struct queue_connection *c, uint32_t max);
-// No host of the site could be used. The slot is free, the lane backs off by the retry schedule;
-// nothing is recorded per recipient. `text` explains (bounded, escaped by whoever shows it).
+// No host of the site could be used. The slot is free; the lane backs off by the retry schedule, or, while others of its
+// connections stand, opens no more than these for the first interval. Nothing is recorded per recipient. `text` explains (bounded, escaped by whoever shows it).
 void queue_connect_failed(struct queue *q, struct queue_connection *c, struct bytes text,
                           struct queue_now now, uint64_t *kicks);
 // The hosts that came with QUEUE_CONNECT are not to be used: of an older table, until their domains are resolved again.
@@ -258,7 +258,7 @@ void queue_connect_later(struct queue *q, struct queue_connection *c, struct que
 // as its server counts it so long.
 void queue_leaving(struct queue *q, struct queue_connection *c, uint64_t *kicks);
 // The connection is gone; its slot is free. `failed`: the site broke it (421, reset, time-out)
-// before a transaction had gone through, so that the next one waits for the retry schedule.
+// before a transaction had gone through: as queue_connect_failed().
 void queue_disconnected(struct queue *q, struct queue_connection *c, bool failed, struct bytes text,
                         struct queue_now now, uint64_t *kicks);
 

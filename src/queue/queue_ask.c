@@ -111,11 +111,17 @@ static void why_ready(struct queue *q, const struct queue_bundle *b, struct queu
     if (why_lane(q, l, share, now, out))
         return;
     uint32_t open = queue_lane_connections(l), above = 0;
-    uint64_t max = queue_share_limit(l->limits->connections, share);
+    uint64_t max = queue_lane_connections_max(l, share, now);
     char setting[64], remote[QUEUE_TEXT_MAX];
     setting_of(l, "connections", setting);
     if (queue_remote_binds(l, b, open >= max, remote)) {
         say(out, QUEUE_LIMIT_REMOTE, (struct wall){0}, open < max ? "" : setting, "%s", remote);
+        return;
+    }
+    if (open >= max && l->ceiling_us > now.mono.us && l->ceiling == max) {
+        say(out, QUEUE_LIMIT_LANE_CONNECTIONS, queue_wall_of(l->ceiling_us, now), "",
+            "the site of %s lets no more than %u connections stand just now, and all are in use",
+            l->name, l->ceiling);
         return;
     }
     if (open < max && list_is_linked(&l->slot_wait)) {

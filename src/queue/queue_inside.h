@@ -190,12 +190,15 @@ struct queue_lane {
     struct list work, note_work;
     uint32_t domains_count;
     uint32_t connecting[QUEUE_PROOFS], idle[QUEUE_PROOFS], woken[QUEUE_PROOFS];
-    uint32_t busy, busy_low, failures, batches;  // batches: out, of this lane
-    uint32_t breaks;                             // connections that failed, or broke, so far
-    uint32_t used_up;                            // busy ones that were told to close
-    uint64_t deferred;                           // recipients, by answers over it so far
-    struct queue_remote remote;                  // of the server spoken to last
-    int64_t backoff_us;                          // no new connection before
+    uint32_t busy, busy_low, failures, batches; // batches: out, of this lane
+    uint32_t breaks;                            // connections that failed, or broke, so far
+    uint32_t used_up;                           // busy ones that were told to close
+    uint64_t deferred;                          // recipients, by answers over it so far
+    struct queue_remote remote;                 // of the server spoken to last
+    int64_t backoff_us;                         // no new connection before
+    int64_t
+        ceiling_us; // until then no more connections than `ceiling`: what its site has let stand
+    uint32_t ceiling;
     int64_t last_us[SHARES];                     // when the last message went; 0: none
     int64_t bytes_us[SHARES];                    // no message before
     int64_t rested_us;                           // until when its last message counts, by its note
@@ -351,6 +354,9 @@ void queue_lane_touch(struct queue *q, struct queue_lane *l);
 // Matches all of its names and domains anew: another configuration.
 void queue_lane_set_limits(struct queue *q, struct queue_lane *l);
 uint32_t queue_lane_connections(const struct queue_lane *l); // slots in use
+// How many the share may have: by the lane's rule, and by what its site has just let stand. UINT64_MAX: any number.
+uint64_t queue_lane_connections_max(const struct queue_lane *l, enum share share,
+                                    struct queue_now now);
 // How many of a limit (0: none, returns UINT64_MAX) this share of the mail may use.
 uint64_t queue_share_limit(uint64_t limit, enum share share);
 // When the share may send its next message; *out_limit (may be NULL) names the binding limit, or

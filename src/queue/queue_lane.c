@@ -10,8 +10,10 @@
 // Shaping: queue_lane_when() is the earliest time at which all rates allow one more message. For
 // mail that is not transactional every limit is smaller by QUEUE_TRANSACTIONAL_PERCENT (at least
 // one, if the limit is more than one). New connections: one until the site has answered, then never
-// more under way than stand; and one of those that all lanes share must be free (queue_slot.c). Hour
-// and day limits also need tokens, which durable notes have counted ahead (queue_note.c).
+// more under way than stand; and one of those that all lanes share must be free (queue_slot.c). Where one
+// fails while others stand, the site has as many as it wants: these are a *ceiling* for the first interval of the
+// retry schedule. With none standing the lane backs off. Hour and day limits also need tokens, which durable notes
+// have counted ahead (queue_note.c).
 #include "queue/queue_inside.h"
 
 #include <stdio.h>
@@ -482,6 +484,22 @@ static uint32_t ready_of(const struct queue_lane *l, int proof, enum share share
     return share == SHARE_ALL ? ready[MAIL_TRANSACTIONAL] : ready[MAIL_PERSONAL] + ready[MAIL_BULK];
 }
 
+// Those that are open; of these so many as are `used_up` are about to be closed.
+static uint32_t standing(const struct queue_lane *l)
+{
+    uint32_t n = l->busy;
+    for (int p = 0; p < QUEUE_PROOFS; p++)
+        n += l->idle[p];
+    return n;
+}
+
+uint64_t queue_lane_connections_max(const struct queue_lane *l, enum share share,
+                                    struct queue_now now)
+{
+    uint32_t ceiling = l->ceiling_us > now.mono.us ? l->ceiling : 0;
+    return queue_share_limit(queue_tighter(l->limits->connections, ceiling), share);
+}
+
 bool queue_lane_has_ready(const struct queue_lane *l)
 {
     for (int p = 0; p < QUEUE_PROOFS; p++)
@@ -495,13 +513,16 @@ struct outlook {
     bool may[SHARES];              // the share may send a message now
     uint64_t usable[QUEUE_PROOFS]; // bundles that may go now, by the proof they need
     uint64_t usable_all;
-    int64_t at_us; // when more may go; INT64_MAX: by an event only
+    uint64_t connections_max; // for what may be sent now
+    int64_t at_us;            // when more may go; INT64_MAX: by an event only
 };
 
 static struct outlook look(struct queue *q, struct queue_lane *l, struct queue_now now)
 {
     struct outlook o = {.at_us = INT64_MAX};
-    uint64_t low_max = queue_share_limit(l->limits->connections, SHARE_LOW);
+    uint64_t low_max = queue_lane_connections_max(l, SHARE_LOW, now);
+    if (l->ceiling_us > now.mono.us)
+        o.at_us = l->ceiling_us;
     for (int s = 0; s < SHARES; s++) {
         uint64_t ready = 0;
         for (int p = 0; p < QUEUE_PROOFS; p++)
@@ -517,6 +538,8 @@ static struct outlook look(struct queue *q, struct queue_lane *l, struct queue_n
             o.usable[p] += ready_of(l, p, s);
         o.usable_all += o.may[s] ? ready : 0;
     }
+    o.connections_max =
+        queue_lane_connections_max(l, o.may[SHARE_ALL] ? SHARE_ALL : SHARE_LOW, now);
     return o;
 }
 
@@ -562,12 +585,6 @@ static int wanted_proof(const struct queue_lane *l, const struct outlook *o)
     return -1;
 }
 
-static bool has_slot(const struct queue_lane *l, const struct outlook *o, uint32_t connections)
-{
-    enum share share = o->may[SHARE_ALL] ? SHARE_ALL : SHARE_LOW;
-    return connections < queue_share_limit(l->limits->connections, share);
-}
-
 // More connections than a limit allows that was higher when they were opened (law 7). count: of the lane, without those
 // that were told to close.
 static bool has_surplus(const struct queue *q, const struct queue_lane *l, uint32_t count)
@@ -606,17 +623,14 @@ bool queue_lane_decide(struct queue *q, struct queue_lane *l, struct queue_now n
         wake_at(q, l, o.at_us);
         return false;
     }
-    uint32_t connecting = 0, all = queue_lane_connections(l);
-    for (int p = 0; p < QUEUE_PROOFS; p++)
-        connecting += l->connecting[p];
-    uint32_t standing = all - connecting;
+    uint32_t all = queue_lane_connections(l), stand = standing(l), connecting = all - stand;
     wake_at(q, l, o.at_us);
     if (l->backoff_us > now.mono.us) {
         queue_slot_leave(q, l);
         wake_at(q, l, l->backoff_us < o.at_us ? l->backoff_us : o.at_us);
-    } else if (connecting >= (standing ? standing : 1) || (l->failures && all > 0)) {
+    } else if (connecting >= (stand ? stand : 1) || (l->failures && all > 0)) {
         queue_slot_leave(q, l); // the answer of those under way comes first
-    } else if (!has_slot(l, &o, all)) {
+    } else if (all >= o.connections_max) {
         queue_slot_leave(q, l);
         return wake_idle(l, &o, true, out);
     } else if (queue_slot_take(q, l, o.may[SHARE_ALL])) {
@@ -678,7 +692,6 @@ static void give_back_slot(struct queue *q, struct queue_connection *c)
 // fail together count as one failure.
 static void back_off(struct queue *q, struct queue_lane *l, struct bytes text, struct queue_now now)
 {
-    l->breaks++;
     if (l->backoff_us > now.mono.us)
         return;
     int64_t ms = queue_retry_ms(q, l->failures);
@@ -690,6 +703,20 @@ static void back_off(struct queue *q, struct queue_lane *l, struct bytes text, s
     queue_note_want(q, l);
 }
 
+// A connection could not be opened, or was broken. It is not counted any more.
+static void note_failure(struct queue *q, struct queue_lane *l, struct bytes text,
+                         struct queue_now now)
+{
+    uint32_t stand = standing(l);
+    l->breaks++;
+    if (stand == l->used_up) {
+        back_off(q, l, text, now);
+        return;
+    }
+    l->ceiling = stand;
+    l->ceiling_us = mono_add_ms(now.mono, queue_retry_ms(q, 0)).us;
+}
+
 void queue_connected(struct queue *q, struct queue_connection *c, enum queue_proof proof,
                      struct queue_now now, uint64_t *kicks)
 {
@@ -699,6 +726,8 @@ void queue_connected(struct queue *q, struct queue_connection *c, enum queue_pro
     uncount(q, c);
     c->proof = proof;
     set_idle(q, c);
+    uint32_t stand = standing(c->lane);
+    c->lane->ceiling = c->lane->ceiling < stand ? stand : c->lane->ceiling; // it was under way
     queue_lane_touch(q, c->lane);
     queue_unlock(q, kicks, NULL);
 }
@@ -708,8 +737,9 @@ void queue_connect_failed(struct queue *q, struct queue_connection *c, struct by
 {
     queue_lock(q);
     CHECK(c->state == CONNECTION_CONNECTING);
-    back_off(q, c->lane, text, now);
+    struct queue_lane *l = c->lane;
     give_back_slot(q, c);
+    note_failure(q, l, text, now);
     queue_unlock(q, kicks, NULL);
 }
 
@@ -748,9 +778,10 @@ void queue_disconnected(struct queue *q, struct queue_connection *c, bool failed
                         struct queue_now now, uint64_t *kicks)
 {
     queue_lock(q);
-    if (failed)
-        back_off(q, c->lane, text, now);
+    struct queue_lane *l = c->lane;
     give_back_slot(q, c);
+    if (failed)
+        note_failure(q, l, text, now);
     queue_unlock(q, kicks, NULL);
 }
 
@@ -814,7 +845,8 @@ static bool is_in_the_way(const struct queue_lane *l, enum queue_proof proof,
 {
     for (int p = (int)proof + 1; p < QUEUE_PROOFS; p++)
         if (o->usable[p] > 0)
-            return !has_slot(l, o, queue_lane_connections(l) + 1); // it is not counted just now
+            return queue_lane_connections(l) + 1 >=
+                   o->connections_max; // its own is not counted now
     return false;
 }
 

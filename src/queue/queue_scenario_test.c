@@ -111,6 +111,54 @@ static void comes_back_with_one_probe(void **state)
     world_done(&w);
 }
 
+// A site that lets five connections stand gets five, over which the mail goes on, and is seldom asked for more.
+static void a_sites_limit_is_no_reason_to_rest(void **state)
+{
+    (void)state;
+    enum { STAND = 5 };
+    struct world w;
+    struct world_site *site = start(&w, "retry: {first: 5m, factor: 2, max: 4h}\n");
+    site->stand_max = STAND;
+    site->transaction_ms = SECOND_MS;
+    add(&w, 10000, 1, MAIL_BULK);
+    world_run(&w, SECOND_MS);
+    for (int minute = 0; w.done < 10000; minute++) {
+        uint64_t sent = site->messages;
+        world_run(&w, MINUTE_MS);
+        if (w.done < 10000 && site->messages - sent < 60 * (STAND - 1) * 9 / 10)
+            fail_msg("%llu in minute %d", (unsigned long long)(site->messages - sent), minute);
+        if (site->refused > (uint64_t)(STAND + 3) * (minute / 5 + 1))
+            fail_msg("%llu refused by minute %d", (unsigned long long)site->refused, minute);
+    }
+    world_done(&w);
+}
+
+// ... and gets more once it takes them.
+static void a_ceiling_is_lifted(void **state)
+{
+    (void)state;
+    struct world w;
+    struct world_site *site = start(&w, "retry: {first: 5m, factor: 2, max: 4h}\n");
+    site->stand_max = 3;
+    site->transaction_ms = SECOND_MS;
+    for (int i = 0; i < 5000; i++)
+        world_add(&w, &(struct world_mail){.domain = "d.site", .recipients = 1});
+    world_run(&w, MINUTE_MS);
+    assert_number("its limit", site->stand, 3);
+    struct message_id last =
+        world_add(&w, &(struct world_mail){.domain = "d.site", .recipients = 1});
+    world_turn(&w);
+    struct queue_reason reason;
+    assert_int_equal(queue_why(w.queue, last, 0, w.now, &reason), OK);
+    assert_int_equal(reason.limit, QUEUE_LIMIT_LANE_CONNECTIONS);
+    assert_non_null(strstr(reason.text, "no more than 3 connections"));
+    assert_in_range(wall_ms_between(w.now.wall, reason.until), 1, 5 * MINUTE_MS);
+    site->stand_max = 0;
+    world_run(&w, 4 * MINUTE_MS + SECOND_MS);
+    assert_number("ours", site->stand, 20);
+    world_done(&w);
+}
+
 // 100,000 due messages of account A do not keep B's one waiting.
 static void accounts_take_turns(void **state)
 {
@@ -1134,6 +1182,8 @@ int main(void)
         cmocka_unit_test(refusing_site_costs_one_connection_an_interval),
         cmocka_unit_test(backs_off_from_broken_sessions),
         cmocka_unit_test(comes_back_with_one_probe),
+        cmocka_unit_test(a_sites_limit_is_no_reason_to_rest),
+        cmocka_unit_test(a_ceiling_is_lifted),
         cmocka_unit_test(accounts_take_turns),
         cmocka_unit_test(many_accounts_share_evenly),
         cmocka_unit_test(transactional_never_waits_behind_bulk),

@@ -312,6 +312,7 @@ static void hang_up(struct world *w, struct connection *c, bool failed)
     uint64_t kicks = 0;
     list_remove(&c->idle);
     c->lane->connections--;
+    c->site->stand--;
     queue_disconnected(w->queue, &c->c, failed, BYTES("421 go away"), w->now, &kicks);
     if (failed)
         c->lane->refused_at_us = w->now.mono.us;
@@ -402,12 +403,15 @@ static void start_connection(struct world *w, uint32_t worker, const struct queu
 static void connected(struct world *w, struct connection *c)
 {
     uint64_t kicks = 0;
-    if (!c->site->refuses) {
+    struct world_site *site = c->site;
+    if (!site->refuses && (!site->stand_max || site->stand < site->stand_max)) {
+        site->stand++;
         queue_connected(w->queue, &c->c, c->c.proof, w->now, &kicks);
-        queue_limit_connection(w->queue, &c->c, &c->site->remote);
+        queue_limit_connection(w->queue, &c->c, &site->remote);
         take(w, c);
         return;
     }
+    site->refused++;
     queue_connect_failed(w->queue, &c->c, BYTES(WORLD_REFUSED), w->now, &kicks);
     c->lane->connections--;
     c->lane->refused_at_us = w->now.mono.us;
@@ -876,6 +880,8 @@ void world_crash(struct world *w, int64_t down_ms, bool clean)
 {
     drop_events(w, clean);
     drop_lanes(w);
+    for (size_t i = 0; i < w->sites_count; i++)
+        w->sites[i].stand = 0;
     struct queue_note note;
     uint64_t saved = 0;
     while (clean && queue_save_next(w->queue, &saved, w->now, &note))

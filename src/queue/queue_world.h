@@ -22,13 +22,14 @@ struct world;
 struct world_site {
     const char
         *name; // of the lane; a domain belongs to the site that is named like its part behind "."
-    bool refuses;      // connections
-    uint32_t puts_off; // so many connections, before it is tried
+    bool refuses;       // connections
+    uint64_t stand_max; // connections, more are refused; 0: no limit
+    uint32_t puts_off;  // so many connections, before it is tried
     enum world_reply reply;
     int64_t connect_ms, transaction_ms;
     struct queue_remote remote; // what it says that it takes, and must be held to
     // counted
-    uint64_t connects, messages, recipients, connections_most;
+    uint64_t connects, refused, stand, messages, recipients, connections_most;
 };
 
 struct world_recipient;
