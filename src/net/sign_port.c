@@ -33,7 +33,7 @@ static void send_waiting(void)
     while (own.port && !own.lost && !list_is_empty(&own.waiting) &&
            own.under_way_count < SIGN_UNDER_WAY_MAX) {
         struct sign_request *r = first_of(&own.waiting);
-        if (!own.port->send(own.port->ctx, r, false))
+        if (!own.port->send(own.port->ctx, r, r->with_key))
             return;
         list_remove(&r->link);
         list_push_back(&own.under_way, &r->link);
@@ -48,6 +48,7 @@ bool sign_ask(struct sign_request *r)
         return false;
     r->id = ++own.last_id;
     r->tries = 1;
+    r->with_key = false;
     list_push_back(&own.waiting, &r->link);
     send_waiting();
     if (own.under_way_count || own.lost)
@@ -75,6 +76,22 @@ static void end(struct sign_request *r, struct bytes answer)
     r->done(r, answer);
 }
 
+// Sends a request again, with its key, or has it wait before all others for the room; false: nothing will make any.
+static bool send_key(struct sign_request *r)
+{
+    if (!r->sealed.len || r->sealed.len > SIGN_SEALED_MAX || !own.port)
+        return false;
+    r->with_key = true;
+    if (own.port->send(own.port->ctx, r, true))
+        return true;
+    if (own.under_way_count == 1)
+        return false;
+    own.under_way_count--;
+    list_remove(&r->link);
+    list_push_front(&own.waiting, &r->link);
+    return true;
+}
+
 void sign_port_answer(uint64_t id, enum sign_state state, struct bytes answer)
 {
     begin();
@@ -83,8 +100,7 @@ void sign_port_answer(uint64_t id, enum sign_state state, struct bytes answer)
         struct sign_request *r = list_get(link, struct sign_request, link);
         if (r->id != id)
             continue;
-        if (state == SIGN_NO_KEY && r->sealed.len && own.port &&
-            own.port->send(own.port->ctx, r, true))
+        if (state == SIGN_NO_KEY && send_key(r))
             return;
         own.under_way_count--;
         end(r, state == SIGN_DONE ? answer : BYTES_NONE);

@@ -39,6 +39,7 @@ struct sign_request {
     struct list link;
     uint64_t id;
     uint8_t tries;
+    bool with_key; // the signer has asked for it
 };
 
 // Asks. False: nobody signs here, done() won't be called.

@@ -97,6 +97,33 @@ static void test_key_goes_along(void **state)
     assert_string_equal(a.got, "s");
 }
 
+// A line that is full when the signer asks for a key: the request goes with it, before others, when there is room.
+static void test_key_waits_for_room(void **state)
+{
+    (void)state;
+    struct asker a, b, c, d;
+    ask(&a, BYTES("sealed"));
+    ask(&b, BYTES_NONE);
+    sent_max = 2;
+    ask(&c, BYTES_NONE);
+    sign_port_answer(sent[0].id, SIGN_NO_KEY, BYTES_NONE);
+    assert_int_equal(a.done, 0);
+    sent_max = 3;
+    sign_port_answer(sent[1].id, SIGN_DONE, BYTES("b"));
+    assert_int_equal(sent_count, 3);
+    assert_true(sent[2].request == &a.request && sent[2].id == sent[0].id && sent[2].with_key);
+    sent_max = 4;
+    sign_port_answer(sent[2].id, SIGN_DONE, BYTES("a"));
+    assert_string_equal(a.got, "a");
+    assert_true(sent_count == 4 && sent[3].request == &c.request && !sent[3].with_key);
+    sign_port_answer(sent[3].id, SIGN_DONE, BYTES("c"));
+    sent_max = 5;
+    ask(&d, BYTES("sealed")); // nothing else is under way: nothing will make room
+    sign_port_answer(sent[4].id, SIGN_NO_KEY, BYTES_NONE);
+    assert_int_equal(d.done, 1);
+    assert_string_equal(d.got, "");
+}
+
 static void test_many_wait(void **state)
 {
     (void)state;
@@ -171,6 +198,7 @@ int main(void)
         cmocka_unit_test_setup(test_answer, setup),
         cmocka_unit_test_setup(test_refused, setup),
         cmocka_unit_test_setup(test_key_goes_along, setup),
+        cmocka_unit_test_setup(test_key_waits_for_room, setup),
         cmocka_unit_test_setup(test_many_wait, setup),
         cmocka_unit_test_setup(test_lost, setup),
         cmocka_unit_test_setup(test_full, setup),
