@@ -92,21 +92,28 @@ static bool send_key(struct sign_request *r)
     return true;
 }
 
-void sign_port_answer(uint64_t id, enum sign_state state, struct bytes answer)
+static struct sign_request *find_under_way(uint64_t id)
 {
-    begin();
     list_each(link, &own.under_way)
     {
         struct sign_request *r = list_get(link, struct sign_request, link);
-        if (r->id != id)
-            continue;
-        if (state == SIGN_NO_KEY && send_key(r))
-            return;
+        if (r->id == id)
+            return r;
+    }
+    return NULL; // its asker is gone
+}
+
+void sign_port_answer(uint64_t id, enum sign_state state, struct bytes answer)
+{
+    begin();
+    struct sign_request *r = find_under_way(id);
+    if (r && state == SIGN_NO_KEY && send_key(r))
+        return;
+    if (r) {
         own.under_way_count--;
         end(r, state == SIGN_DONE ? answer : BYTES_NONE);
-        send_waiting();
-        return;
     }
+    send_waiting(); // there is room in the line, whoever the answer was for
 }
 
 // ---- the line ------------------------------------------------------------------------------------------

@@ -68,5 +68,5 @@ void sign_port_use(const struct sign_port *port);
 // The line is broken: what is under way is sent again over the next one, what is asked meanwhile waits for it.
 void sign_port_lost(void);
 void sign_port_found(void);
-// An answer. An id that nobody waits for any more is ignored.
+// An answer; of an id that nobody waits for any more, only that it made room.
 void sign_port_answer(uint64_t id, enum sign_state state, struct bytes answer);

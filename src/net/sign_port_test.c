@@ -182,6 +182,24 @@ static void test_full(void **state)
     assert_string_equal(b.got, "b");
 }
 
+// An answer makes room, also one that nobody waits for any more.
+static void test_full_of_forgotten(void **state)
+{
+    (void)state;
+    struct asker a, b;
+    sent_max = 1;
+    ask(&a, BYTES_NONE);
+    assert_true(ask(&b, BYTES_NONE));
+    sign_forget(&a.request);
+    assert_int_equal(sent_count, 1);
+    sent_max = 2;
+    sign_port_answer(sent[0].id, SIGN_DONE, BYTES("a"));
+    assert_int_equal(sent_count, 2);
+    sign_port_answer(sent[1].id, SIGN_DONE, BYTES("b"));
+    assert_true(a.done == 0 && b.done == 1);
+    assert_string_equal(b.got, "b");
+}
+
 static void test_made(void **state)
 {
     (void)state;
@@ -202,6 +220,7 @@ int main(void)
         cmocka_unit_test_setup(test_many_wait, setup),
         cmocka_unit_test_setup(test_lost, setup),
         cmocka_unit_test_setup(test_full, setup),
+        cmocka_unit_test_setup(test_full_of_forgotten, setup),
         cmocka_unit_test(test_made),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
