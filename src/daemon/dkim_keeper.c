@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // How it works. A round: LOOK (on the pool, from the store: the list of what is to be done), WORK (on the main loop:
-// the signer and the DNS are asked for all of it at once), APPLY (on the pool: each as an operation of the store).
+// the DNS is asked for all of it at once, the signer for one key after the other), APPLY (on the pool: each as an
+// operation of the store).
 #include "daemon/dkim_keeper.h"
 
 #include <json-c/json.h>
@@ -43,6 +44,7 @@ struct dkim_keeper {
     struct arena arena;
     struct work *works;
     size_t count, pending;
+    size_t next_make; // of the works: where to look for the next key to make
     struct wall now;
 };
 
@@ -190,6 +192,8 @@ static void work_done(struct work *w)
     sys_offload(&k->job);
 }
 
+static void make_next(struct dkim_keeper *k);
+
 static void on_made(struct sign_request *r, struct bytes answer)
 {
     struct work *w = container_of(r, struct work, make);
@@ -201,7 +205,26 @@ static void on_made(struct sign_request *r, struct bytes answer)
     } else {
         log_warn("no DKIM key made: is there a master key?", LOG_STR("domain", w->due.domain));
     }
+    make_next(w->keeper);
     work_done(w);
+}
+
+// One at a time: a key for RSA keeps a thread of the signer for a tenth of a second and more, and handshakes wait for
+// them all.
+static void make_next(struct dkim_keeper *k)
+{
+    while (k->next_make < k->count && !k->stopped) {
+        struct work *w = &k->works[k->next_make++];
+        if (w->due.what != STORE_DKIM_MAKE)
+            continue;
+        w->make = (struct sign_request){.kind = w->due.ed25519 ? SIGN_MAKE_ED25519 : SIGN_MAKE_RSA,
+                                        .done = on_made};
+        w->pending = sign_ask(&w->make);
+        if (!w->pending)
+            continue;
+        k->pending++;
+        return;
+    }
 }
 
 // Whether the record publishes the key.
@@ -226,23 +249,17 @@ static void on_record(struct dns_query *query, const struct dns_answer *answer)
 
 static void start(struct dkim_keeper *k, struct work *w)
 {
-    k->pending++;
-    w->pending = true;
-    if (w->due.what == STORE_DKIM_MAKE) {
-        w->make = (struct sign_request){.kind = w->due.ed25519 ? SIGN_MAKE_ED25519 : SIGN_MAKE_RSA,
-                                        .done = on_made};
-        if (!sign_ask(&w->make))
-            work_done(w);
-    } else if (w->due.what == STORE_DKIM_CHECK) {
+    if (w->due.what == STORE_DKIM_CHECK) {
         struct buf name = {0};
+        k->pending++;
+        w->pending = true;
         dkim_key_name(w->due.selector, w->due.domain, &name);
         w->query.done = on_record;
         dns_ask(k->options.dns, &w->query, buf_bytes(&name), DNS_TXT,
                 mono_add_ms(sys_mono(), KEEPER_DNS_MS));
         buf_done(&name);
-    } else {
+    } else if (w->due.what == STORE_DKIM_REMOVE) {
         w->done = true;
-        work_done(w);
     }
 }
 
@@ -253,6 +270,7 @@ static void on_looked(struct sys_job *job)
     k->pending = 1; // this function
     for (size_t i = 0; i < k->count && !k->stopped; i++)
         start(k, &k->works[i]);
+    make_next(k);
     work_done(&all);
 }
 
@@ -265,7 +283,7 @@ static void begin_round(struct dkim_keeper *k)
     k->ask_dns = k->again_dns;
     k->again_dns = false;
     k->now = sys_wall();
-    k->count = 0;
+    k->count = k->next_make = 0;
     k->works = mem_new(KEEPER_ROUND_MAX * sizeof *k->works);
     k->round = conf_snapshot_hold(k->snapshot);
     list_each(link, &k->waiters) list_get(link, struct waiter, link)->begun = true;

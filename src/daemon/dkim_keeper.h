@@ -2,9 +2,10 @@
 //
 // dkim_keeper - sees to DKIM's keys: made where they are missing or too old, used once they are published, removed
 //
-// It goes round every dkim.check_every, and when asked to: looks into the store, has keys made by the signer, asks
-// the DNS for the records of new keys, and applies what came out as operations of the store, audited like anybody's.
-// A key that is `new` becomes `active` when its record is seen; the one before it is `old` for dkim.grace.
+// It goes round every dkim.check_every, and when asked to: looks into the store, has keys made by the signer, one after
+// the other, asks the DNS for the records of new keys, and applies what came out as operations of the store, audited
+// like anybody's. A key that is `new` becomes `active` when its record is seen; the one before it is `old` for
+// dkim.grace.
 //
 // Owner:    the relay, one. Thread: the main loop, which needs a line to the signer (daemon/signer.h).
 // Limits:   KEEPER_KIND_MAX things of one kind to do in a round; the rest in the next, which asks the DNS about the

@@ -3,6 +3,7 @@
 // The signer process itself, spoken to as a worker does.
 #include "daemon/guard_signer.h"
 
+#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 
 #include "base/test_base.h"
 #include "daemon/sign_wire.h"
+#include "daemon/signer_process.h"
 #include "net/net_test_certs.h"
 #include "net/tls_certificate.h"
 
@@ -87,6 +89,20 @@ static ssize_t hear(int line, struct sign_wire_answer *out)
     return recv(line, out, sizeof *out, 0);
 }
 
+// One more than cores, up to the limit.
+static void expect_threads(pid_t pid)
+{
+    char path[64];
+    long want = sysconf(_SC_NPROCESSORS_ONLN) + 1, count = -2; // . and ..
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *tasks = opendir(path);
+    assert_non_null(tasks);
+    while (readdir(tasks))
+        count++;
+    closedir(tasks);
+    assert_int_equal(count, want < SIGNER_THREADS_MAX ? want : SIGNER_THREADS_MAX);
+}
+
 static void test_process(void **state)
 {
     (void)state;
@@ -119,6 +135,7 @@ static void test_process(void **state)
         assert_true(hear(b, &answer) > 0);
         assert_int_equal(answer.state, answer.id == 7 ? SIGN_DONE : SIGN_NO_KEY);
     }
+    expect_threads(s.pid);
     say(b, 9, 0, SIGN_MAKE_RSA, 0);
     assert_true(hear(b, &answer) > 0 && answer.state == SIGN_DONE);
     close(b);

@@ -134,9 +134,10 @@ static void *serve(void *arg)
 
 // ---- life ----------------------------------------------------------------------------------------------
 
+// Beside the first thread as many as cores: one is to be free while a key is made (daemon/dkim_keeper.c).
 static void start_threads(struct signer_process *p, long cores)
 {
-    for (long i = 1; i < cores && i < SIGNER_THREADS_MAX; i++) {
+    for (long i = 0; i < cores && i + 1 < SIGNER_THREADS_MAX; i++) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, serve, p) == 0)
             pthread_detach(thread);

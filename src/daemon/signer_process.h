@@ -2,9 +2,9 @@
 //
 // signer_process - the process that has the private keys, and does nothing but sign
 //
-// A child of the guard, with a thread for each core. It gets certificates' keys and the lines of the relay's workers
-// over its channel to the guard, DKIM's keys sealed with the requests. It opens no file and no socket, and is shut in
-// so that it can't (daemon/sandbox.h). It ends with the guard.
+// A child of the guard, with a thread for each core and one more. It gets certificates' keys and the lines of the
+// relay's workers over its channel to the guard, DKIM's keys sealed with the requests. It opens no file and no socket,
+// and is shut in so that it can't (daemon/sandbox.h). It ends with the guard.
 #pragma once
 
 #include "daemon/key_seal.h"
