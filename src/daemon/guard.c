@@ -179,6 +179,7 @@ static int load_certificate(struct guard *g, struct setup *s, struct buf *errors
     if (err)
         buf_printf(errors, "error: tls.certificate or tls.key cannot be read: %s\n", err_text(err));
     if (!err && s->certificate.len) {
+        guard_signer_hold(&g->signer, g->good.key);
         err = guard_signer_add(&g->signer, buf_bytes(&s->certificate), buf_bytes(&key), &s->key,
                                reason);
         if (err) {

@@ -98,6 +98,18 @@ static uint32_t keep(struct guard_signer *s, EVP_PKEY *key)
     return k->number;
 }
 
+void guard_signer_hold(struct guard_signer *s, uint32_t number)
+{
+    for (size_t i = 0; number && i < GUARD_SIGNER_KEYS; i++) {
+        struct guard_key *k = &s->keys[i];
+        if (k->number != number || !k->key)
+            continue;
+        k->used = ++s->uses;
+        if (s->channel != -1)
+            send_key(s, k);
+    }
+}
+
 int guard_signer_add(struct guard_signer *s, struct bytes certificate_pem, struct bytes key_pem,
                      uint32_t *out_number, char out_reason[NET_TLS_REASON])
 {

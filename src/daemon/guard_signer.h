@@ -33,6 +33,8 @@ void guard_signer_init(struct guard_signer *s);
 // E_TLS with a reason in words.
 int guard_signer_add(struct guard_signer *s, struct bytes certificate_pem, struct bytes key_pem,
                      uint32_t *out_number, char out_reason[NET_TLS_REASON]) MUST_USE;
+// Of the numbers given, the one in use (0: none): its key now counts as the one added last.
+void guard_signer_hold(struct guard_signer *s, uint32_t number);
 // Starts the process, with the master key of that file. `prepare(ctx)` runs in it first: gives up what is the guard's
 // alone, and its privileges. E_IO.
 int guard_signer_start(struct guard_signer *s, const char *master_file, void (*prepare)(void *ctx),

@@ -159,6 +159,44 @@ static void test_process(void **state)
     buf_done(&key);
 }
 
+static uint32_t add_another(struct guard_signer *s)
+{
+    char reason[NET_TLS_REASON];
+    uint32_t number;
+    struct buf cert = {0}, key = {0};
+    assert_int_equal(tls_certificate_make(BYTES("mx.example"), &cert, &key), OK);
+    assert_int_equal(guard_signer_add(s, buf_bytes(&cert), buf_bytes(&key), &number, reason), OK);
+    buf_done(&cert);
+    buf_done(&key);
+    return number;
+}
+
+// The key in use stays, with the process that runs and with the next one, however many are tried and refused.
+static void test_key_in_use(void **state)
+{
+    (void)state;
+    struct guard_signer s;
+    struct sign_wire_answer answer;
+    guard_signer_init(&s);
+    guard_signer_hold(&s, 0); // there is none yet
+    assert_int_equal(guard_signer_start(&s, master, nothing, NULL), OK);
+    uint32_t used = add_another(&s);
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < GUARD_SIGNER_KEYS; i++) {
+            guard_signer_hold(&s, used);
+            add_another(&s);
+        }
+        int line = line_to(&s);
+        say(line, 1, used, SIGN_ECDSA, 32);
+        assert_true(hear(line, &answer) > 0 && answer.state == SIGN_DONE);
+        close(line);
+        guard_signer_stop(&s);
+        assert_int_equal(guard_signer_start(&s, master, nothing, NULL), OK);
+    }
+    guard_signer_stop(&s);
+    guard_signer_done(&s);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -180,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_process),
+        cmocka_unit_test(test_key_in_use),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -80,16 +80,19 @@ void sign_keys_free(struct sign_keys *keys)
     free(keys);
 }
 
-// Takes the key over. Another thread may have kept the same meanwhile.
+// Takes the key over. Another thread may have kept the same meanwhile; or the guard holds on to it.
 static void keep(struct sign_keys *keys, uint64_t number, EVP_PKEY *key, bool tls)
 {
     struct list *head = tls ? &keys->tls : &keys->open;
     size_t *count = tls ? &keys->tls_count : &keys->open_count;
     pthread_mutex_lock(&keys->lock);
-    if (map_find(&keys->by_number, name_of(&number))) {
+    struct sign_key *k = map_find(&keys->by_number, name_of(&number));
+    if (k) {
         EVP_PKEY_free(key);
+        list_remove(&k->link);
+        list_push_back(head, &k->link);
     } else {
-        struct sign_key *k = mem_new(sizeof *k);
+        k = mem_new(sizeof *k);
         k->number = number;
         k->key = key;
         if (*count == (tls ? SIGN_KEYS_TLS : SIGN_KEYS_OPEN))

@@ -23,7 +23,7 @@ struct sign_keys;
 // Takes the master key, and wipes it there; one that is not set opens nothing.
 struct sign_keys *sign_keys_new(struct key_master *master);
 void sign_keys_free(struct sign_keys *keys);
-// A certificate's key, in DER, under its number. E_SYNTAX.
+// A certificate's key, in DER, under its number; one that is there already counts as used now. E_SYNTAX.
 int sign_keys_add(struct sign_keys *keys, uint64_t number, struct bytes der) MUST_USE;
 // Answers one request of the relay, whatever it is; the bytes of the answer, 0: none.
 size_t sign_keys_answer(struct sign_keys *keys, struct bytes request, struct sign_wire_answer *out);

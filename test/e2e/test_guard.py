@@ -245,6 +245,22 @@ def test_refused_reload_leaves_what_last_worked(make_relay, receiver_, pair):
         socket.create_connection(trusted, timeout=60)
 
 
+@pytest.mark.parametrize("signer_dies", [True, False])
+def test_refused_reloads_leave_the_key(make_relay, signer_dies):
+    """Each brings a key of its own where we sign our certificate ourselves; the one in use is there after any number of them."""
+    relay = make_relay({"tls": {"certificate": None, "key": None, "self_signed": True}})
+    relay.authority = None  # nobody's certificate
+    for _ in range(17):
+        relay.reload({"bounce": {"rules": "/nonexistent"}})
+    assert relay.log().count("reload refused") == 17
+    if signer_dies:
+        signer, = relay.children()["signer"]
+        os.kill(signer, signal.SIGKILL)
+        wait_for(lambda: relay.children()["signer"] not in ([signer], []))
+    with relay.client() as client:  # over STARTTLS
+        assert client.noop()[0] == 250
+
+
 @pytest.mark.parametrize("reloaded", [True, False], ids=["reload refused", "no reload"])
 def test_files_stay_what_last_worked(make_relay, receiver_, reloaded):
     """A relay that dies after a file was spoiled that the configuration names is followed by one that serves."""
