@@ -49,6 +49,7 @@
     "the installed program does not start, or refuses the configuration; the service's log says "  \
     "more, and the running program goes on"
 
+#define RELAY_UNTOLD "the relay cannot be told, and goes on as it is"
 #define RELOAD_REFUSED "running; the last reload was refused, the log says why"
 
 // What the relay gets beside the sockets. `conf` NULL: there is none.
@@ -392,6 +393,7 @@ static void reload(struct guard *g, const char *why, const char *by)
     } else if (send_all(g, &g->next) != OK) {
         log_error("the relay does not take the new configuration");
         drop_next(g);
+        tell_reloaded(g, false, BYTES(RELAY_UNTOLD));
         guard_notify_ready(RELOAD_REFUSED);
     }
     buf_done(&errors);
@@ -609,6 +611,14 @@ static void start_hook(struct guard *g)
 
 // ---- upgrade -------------------------------------------------------------------------------------------
 
+static void refuse_upgrade(struct guard *g, const char *why)
+{
+    log_error("upgrade refused, the running program goes on",
+              LOG_CSTR("program", g->next_program.program));
+    if (channel_send(g->channel, CHANNEL_UPGRADE_REFUSED, bytes_cstr(why), -1) != OK)
+        log_error("the relay does not listen");
+}
+
 // The relay ends first: it is the only one that may write in the spool. Whoever connects meanwhile waits in the
 // backlog of the sockets that stay open.
 static void upgrade(struct guard *g)
@@ -616,11 +626,7 @@ static void upgrade(struct guard *g)
     if (g->stopping || g->upgrading)
         return;
     if (!guard_upgrade_agrees(&g->next_program)) {
-        log_error("upgrade refused, the running program goes on",
-                  LOG_CSTR("program", g->next_program.program));
-        if (channel_send(g->channel, CHANNEL_UPGRADE_REFUSED, bytes_cstr(UPGRADE_REFUSED), -1) !=
-            OK)
-            log_error("the relay does not listen");
+        refuse_upgrade(g, UPGRADE_REFUSED);
         return;
     }
     log_info("upgrading", LOG_CSTR("program", g->next_program.program),
@@ -628,8 +634,11 @@ static void upgrade(struct guard *g)
     guard_notify_reloading();
     char grace[16];
     snprintf(grace, sizeof grace, "%d", UPGRADE_GRACE_MS);
-    if (channel_send(g->channel, CHANNEL_STOP, bytes_cstr(grace), -1) != OK)
+    if (channel_send(g->channel, CHANNEL_STOP, bytes_cstr(grace), -1) != OK) {
+        refuse_upgrade(g, RELAY_UNTOLD);
+        guard_notify_ready("running");
         return;
+    }
     g->upgrading = true;
     g->stop_at_ms = now_ms() + UPGRADE_GRACE_MS + UPGRADE_KILL_MS;
 }

@@ -61,7 +61,7 @@ def test_guard_restarts_the_relay(relay_, receiver_):
 
 @contextlib.contextmanager
 def failing_once(pid, call, which):
-    """The which-th of these system calls of the process fails. Gives what tells how many did."""
+    """The which-th (N, or N+ for the later ones, too) of these system calls of the process fails. Gives what tells how many did."""
     tracer = subprocess.Popen(["strace", "-p", str(pid), "-e", f"trace={call}", "-e", "signal=none",
                                "-e", f"inject={call}:error=EMFILE:when={which}"], stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
     lines = []
@@ -83,6 +83,21 @@ def test_a_relay_that_cannot_be_told_is_killed(relay_, receiver_):
     assert sum("(INJECTED)" in line for line in calls) == 1 and len(calls) >= 4, calls
     wait_for(lambda: len(relay_.children()["relay"]) == 1)
     assert relay_.relay_pid() != first
+    relay_.wait_state(send(relay_), "delivered")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("strace"), reason="needs root and strace")
+@pytest.mark.parametrize("call,which,command,code", [("memfd_create", "1+", ["config", "reload"], 78), ("sendmsg", "1", ["upgrade"], 65)],
+                         ids=["reload", "upgrade"])
+def test_who_asked_hears_that_the_relay_cannot_be_told(relay_, receiver_, call, which, command, code):
+    """At once, and whoever asks next is served."""
+    first = relay_.relay_pid()
+    with failing_once(relay_.ready["pid"], call, which) as calls:
+        refused = relay_.run(*command, check=False, timeout=30)
+    assert any("(INJECTED)" in line for line in calls), calls
+    assert refused.returncode == code and "the relay cannot be told" in refused.stderr, refused
+    assert relay_.relay_pid() == first
+    relay_.run(*command)
     relay_.wait_state(send(relay_), "delivered")
 
 
