@@ -42,6 +42,10 @@ static inline struct mono mono_min(struct mono a, struct mono b)
 {
     return a.us < b.us ? a : b;
 }
+static inline struct wall wall_min(struct wall a, struct wall b)
+{
+    return a.us < b.us ? a : b;
+}
 
 // RFC 3339 in UTC with milliseconds: 2026-11-22T05:57:00.123Z
 void wall_format(struct wall t, struct buf *out);

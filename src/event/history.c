@@ -26,7 +26,7 @@
 
 #define GATHER_MS 200 // after something new, before it is copied, unless somebody asks
 #define ROWS_A_TURN 10000
-#define RETENTION_MS 3600000
+#define RETENTION_MS 3600000 // between two looks for days that are too old
 #define FILES_MAX 4096
 #define DAY_US ((int64_t)86400 * 1000000)
 
@@ -120,11 +120,29 @@ static void forget_day(const struct history *h, const char *day, const char *why
     log_info("history of a day deleted", LOG_CSTR("day", day), LOG_CSTR("because", why));
 }
 
+static struct wall end_of_day(const char *day)
+{
+    int64_t date = strtoll(day, NULL, 10);
+    int64_t days = clock_days((int)(date / 10000), (int)(date / 100 % 100), (int)(date % 100));
+    return (struct wall){(days + 1) * DAY_US};
+}
+
+// The wall clock may be wrong for a while, as at a start before it is set. So days are forgotten by a time that begins at
+// the newest day there is and comes up to the wall clock by a day a look.
+static struct wall trusted_time(struct history *h, const struct history_days *days)
+{
+    struct wall known = h->trusted.us ? wall_add_ms(h->trusted, DAY_US / 1000)
+                        : days->count ? end_of_day(days->at[days->count - 1])
+                                      : sys_wall();
+    h->trusted = wall_min(known, sys_wall());
+    return h->trusted;
+}
+
 static void forget_old_days(struct history *h)
 {
     char oldest[HISTORY_DAY_BYTES];
-    history_day_of(wall_add_ms(sys_wall(), -h->keep_ms), oldest);
     struct history_days days = history_list_days(h);
+    history_day_of(wall_add_ms(trusted_time(h, &days), -h->keep_ms), oldest);
     uint64_t total = 0;
     for (size_t i = 0; i < days.count; i++)
         total += bytes_of_day(h, days.at[i]);

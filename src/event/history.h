@@ -18,8 +18,8 @@
 
 struct history;
 
-// Opens (and makes) the folder and starts to follow the journal. keep_ms: older day files are deleted; bytes_max: the
-// oldest are, until the rest is no larger, but never the last (0: no matter). E_IO, E_DENIED, E_DAMAGED, E_VERSION.
+// Opens (and makes) the folder and starts to follow the journal. keep_ms: older day files are deleted, at most a day's
+// worth an hour where only the wall clock says that they are so old; bytes_max: the oldest are, until the rest is no larger, but never the last (0: no matter). E_IO, E_DENIED, E_DAMAGED, E_VERSION.
 int history_start(struct bytes state_folder, struct spool *spool, int64_t keep_ms,
                   uint64_t bytes_max, struct history **out) MUST_USE;
 // Copies what is flushed, then ends. Before spool_close(). Questions are answered all the same, from what is copied.

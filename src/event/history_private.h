@@ -31,6 +31,7 @@ struct history {
     _Atomic uint64_t position;        // of the journal: all before it is copied, or nothing to copy
     _Atomic uint64_t missed;          // a wait for this position was in vain
     struct sys_timer retention;
+    struct wall trusted; // no earlier than it is: days are forgotten by this; zero: not looked yet
     struct sys_task start, stop, ask;
     atomic_bool asked; // somebody waits: no gathering
     // A question has found a day's file damaged; one day at a time, it is found again.

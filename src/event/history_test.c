@@ -996,6 +996,33 @@ static void test_forgetting(void **state)
     free(t);
 }
 
+// A start whose clock is ahead by a year takes one more day from the history at most, not all of it: here it is the
+// records that are of a year ago.
+static void test_a_clock_ahead_forgets_little(void **state)
+{
+    (void)state;
+    enum { DAYS = 3 };
+    char path[DAYS][DAY_PATH], older[DAY_PATH], name[16];
+    struct wall past = wall_add_ms(midnight, -365 * DAY_MS);
+    for (int i = 0; i < DAYS; i++) {
+        struct wall at = wall_add_ms(past, i * DAY_MS);
+        path_of_day(at, ".db", path[i]);
+        accept((uint32_t)i + 1, at, 1);
+        wait_for_all();
+    }
+    path_of_day(wall_add_ms(past, -KEEP_MS), ".db", older);
+    snprintf(name, sizeof name, "%s", strrchr(older, '/') + 1);
+    touch(name);
+    close_all();
+    open_all();
+    happen(id_of(DAYS, wall_add_ms(past, 2 * DAY_MS)), 1, wall_add_ms(past, 2 * DAY_MS),
+           RECIPIENT_DELIVERED, SPOOL_EVENT_DELIVERED); // the writer has started, so it has looked
+    wait_for_all();
+    for (int i = 0; i < DAYS; i++)
+        assert_number("kept", access(path[i], F_OK), 0);
+    assert_number("too old all the same", is_there(name), false);
+}
+
 struct named {
     uint32_t account, count;
     char text[256];
@@ -1039,6 +1066,7 @@ static void test_outlived_acceptance(void **state)
     struct named named;
     char path[DAY_PATH];
     path_of_day(long_ago, ".db", path);
+    accept(4, midnight, 1);
     wait_for_all();
     close_all();
     open_all();
@@ -1257,6 +1285,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_search_after_a_restart, setup, teardown),
     cmocka_unit_test_setup_teardown(test_blocks, setup, teardown),
     cmocka_unit_test_setup_teardown(test_forgetting, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_a_clock_ahead_forgets_little, setup, teardown),
     cmocka_unit_test_setup_teardown(test_outlived_acceptance, setup, teardown),
     cmocka_unit_test_setup_teardown(test_forgetting_by_size, setup, teardown),
     cmocka_unit_test_setup_teardown(test_damaged_day, setup, teardown),
