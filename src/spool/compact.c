@@ -90,6 +90,8 @@ static void free_empty(struct spool *spool)
         if (s == j->open || !is_empty(s) || s->unread || !spool_may_free(spool, s, live--))
             break;
         tail = s->head.number + 1;
+        if (!spool_is_copied(spool, s))
+            break; // no more than has to be is lost to those who follow
     }
     if (!tail)
         return;

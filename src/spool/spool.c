@@ -353,14 +353,39 @@ static void drop_surplus(struct spool *spool)
         journal_drop_free(j);
 }
 
+bool spool_is_copied(const struct spool *spool, const struct segment *s)
+{
+    for (uint32_t i = 0; i < spool->options.followers; i++)
+        if (atomic_load(&spool->copied[i]) < s->last_sequence)
+            return false;
+    return true;
+}
+
+// For how many ticks there has been something to read, and it has come no further.
+static void watch_history(struct spool *spool)
+{
+    uint64_t copied = atomic_load(&spool->copied[SPOOL_HISTORY]);
+    bool stands = copied < spool->journal->last_sequence && copied == spool->ticked_copied;
+    spool->history_stands = stands ? spool->history_stands + 1 : 0;
+    spool->ticked_copied = copied;
+}
+
+// On a full disk the history may be what can't write. It is worth less than that mail goes out and comes in; the list
+// of suppressed addresses is not.
+static bool history_is_in_the_way(const struct spool *spool, const struct segment *s)
+{
+    bool no_room = spool->short_told || (spool->failing && spool->full);
+    for (uint32_t i = SPOOL_HISTORY + 1; i < spool->options.followers; i++)
+        if (atomic_load(&spool->copied[i]) < s->last_sequence)
+            return false;
+    return no_room && spool->history_stands >= SPOOL_HISTORY_TICKS;
+}
+
 bool spool_may_free(struct spool *spool, const struct segment *s, uint32_t live)
 {
-    bool done = true;
-    for (uint32_t i = 0; i < spool->options.followers; i++)
-        done = done && atomic_load(&spool->copied[i]) >= s->last_sequence;
-    if (done)
+    if (spool_is_copied(spool, s))
         return true;
-    if (live <= spool->options.copied_lag_segments)
+    if (live <= spool->options.copied_lag_segments && !history_is_in_the_way(spool, s))
         return false;
     if (!spool->lag_told)
         log_error("spool frees records that its followers have not read",
@@ -529,6 +554,7 @@ static void on_tick(struct sys_timer *timer)
         return;
     check_space(spool);
     drop_surplus(spool);
+    watch_history(spool);
     spool_publish(spool);
     housekeeping(spool);
     sys_timer_set(&spool->tick, mono_add_ms(sys_mono(), SPOOL_TICK_MS));

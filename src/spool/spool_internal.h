@@ -34,6 +34,7 @@
 // The refusal of a message whose flush failed waits at most this long until it is certain.
 #define SPOOL_WITHHOLD_MS 10000
 #define SPOOL_COPIED_LAG_SEGMENTS 64
+#define SPOOL_HISTORY_TICKS 60 // a full disk waits no longer for a history that stands still
 
 // Makes segment files ahead of need, on the offload pool.
 struct spool_maker {
@@ -93,7 +94,9 @@ struct spool {
     struct mono compact_after;
     bool tail_pending; // a tail record is on its way
     bool lag_told, short_told;
-    uint64_t ticked_number; // of segments, at the last tick
+    uint64_t ticked_copied;  // by the history, at the last tick
+    uint32_t history_stands; // ticks for which it has come no further
+    uint64_t ticked_number;  // of segments, at the last tick
     uint32_t lot; // segments that SPOOL_LOT_TICKS seconds took, one less each second since
     struct spool_watch *watches;
     uint64_t recovered,
@@ -149,8 +152,9 @@ void spool_watch_from(struct spool *spool, struct spool_watch *w, uint64_t seen)
 void compact_consider(struct spool *spool);
 // Frees what a running compaction holds, at the stop.
 void compact_stop(struct spool *spool);
-// True once those who follow the journal are done with the segment, or lag too far behind: `live` segments from s
-// on.
+// True once those who follow the journal are done with the segment.
+bool spool_is_copied(const struct spool *spool, const struct segment *s);
+// The same, or they lag too far behind, `live` segments from s on, or the disk is full and the history does not move.
 bool spool_may_free(struct spool *spool, const struct segment *s, uint32_t live);
 
 // spool_backup.c: begins a backup that was asked for, once nothing is being freed.

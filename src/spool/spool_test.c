@@ -960,6 +960,70 @@ static void test_full_disk_and_reports(void **state)
     log_capture(NULL, NULL);
 }
 
+static void on_copied(void *ctx)
+{
+    spool_copied(spool, SPOOL_SUPPRESSION, UINT64_MAX);
+}
+
+// The history is on the same disk and can't write, so it does not move: after a minute outcomes are recorded all the
+// same, and intake goes on. The suppression list is waited for.
+static void test_full_disk_and_history(void **state)
+{
+    log_capture(swallow, NULL);
+    begin(11);
+    stop_spool();
+    options.followers = SPOOL_FOLLOWERS;
+    start_spool();
+    uint32_t accepted = fill_disk(), settled = 0;
+    struct commit *c = mem_new(accepted * sizeof *c);
+    for (; settled < accepted; settled++) {
+        c[settled].frame = settle_frame(settled + 1);
+        on_client(do_commit, &c[settled]);
+        if (!sim_run_until(is_true, &c[settled].done, 10 * PATIENCE_MS))
+            break;
+    }
+    assert_true(settled < accepted);
+    assert_int_equal(spool->journal->tail, 1);
+    on_client(on_copied, NULL);
+    wait_for(&c[settled].done);
+    while (++settled < accepted) {
+        c[settled].frame = settle_frame(settled + 1);
+        on_client(do_commit, &c[settled]);
+        assert_true(sim_run_until(is_true, &c[settled].done, 10 * PATIENCE_MS));
+    }
+    sim_run_ms(5000);
+    assert_true(spool_accepting(spool));
+    assert_int_equal(commit(accept_frame(6000, 3000)), OK);
+    free(c);
+    end();
+    log_capture(NULL, NULL);
+}
+
+// One that is slow is waited for, on a full disk, too: nothing is freed before it has read it.
+static void test_full_disk_and_slow_history(void **state)
+{
+    struct spool_stats stats;
+    log_capture(swallow, NULL);
+    begin(11);
+    stop_spool();
+    options.followers = 1;
+    start_spool();
+    uint32_t accepted = fill_disk();
+    for (uint32_t n = 1; n <= accepted; n++) {
+        struct commit c = {.frame = settle_frame(n)};
+        spool_get_stats(spool, &stats);
+        on_client(do_commit, &c);
+        sim_run_ms(30000);
+        spool_copied(spool, SPOOL_HISTORY, stats.sequence);
+        wait_for(&c.done);
+    }
+    sim_run_ms(5000);
+    assert_true(spool_accepting(spool));
+    assert_false(spool->lag_told);
+    end();
+    log_capture(NULL, NULL);
+}
+
 // No descriptors, a quota: there is room, and yet no segment can be made. It is tried now and then.
 static void test_making_fails_though_there_is_room(void **state)
 {
@@ -1024,6 +1088,8 @@ int main(void)
         cmocka_unit_test(test_backup_is_one_cut_and_on_hold),
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_full_disk_and_reports),
+        cmocka_unit_test(test_full_disk_and_history),
+        cmocka_unit_test(test_full_disk_and_slow_history),
         cmocka_unit_test(test_making_fails_though_there_is_room),
         cmocka_unit_test(test_reserve_is_not_for_intake),
         cmocka_unit_test(test_a_long_queue_is_told_later),
