@@ -110,6 +110,12 @@ static void close_line(struct signer *s)
     s->batch_len = s->batch_count = 0; // the port asks again
 }
 
+static void refuse_if_long_lost(const struct signer *s)
+{
+    if (mono_ms_between(s->lost_at, sys_mono()) > SIGNER_PATIENCE_MS)
+        sign_port_use(NULL);
+}
+
 // The signer, or before it the guard, has closed it.
 static void on_line_gone(struct signer *s)
 {
@@ -118,9 +124,8 @@ static void on_line_gone(struct signer *s)
         s->lost = true;
         s->lost_at = sys_mono();
         sign_port_lost();
-    } else if (mono_ms_between(s->lost_at, sys_mono()) > SIGNER_PATIENCE_MS) {
-        sign_port_use(NULL);
     }
+    refuse_if_long_lost(s);
     sys_timer_set(&s->again, mono_add_ms(sys_mono(), AGAIN_MS));
 }
 
@@ -129,7 +134,8 @@ static void on_again(struct sys_timer *timer)
 {
     struct signer *s = container_of(timer, struct signer, again);
     if (s->fd == -1) {
-        (void)!open_line(s);
+        if (open_line(s))
+            refuse_if_long_lost(s); // out of descriptors, perhaps
     } else if (s->lost) {
         s->lost = false;
         sign_port_use(&s->port);

@@ -5,6 +5,7 @@
 
 #include <poll.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -149,6 +150,26 @@ static void test_another_line(void **state)
     assert_string_equal(askers[0].got, "a");
 }
 
+// There are no descriptors for another line: what is asked is refused in time all the same, until there is one.
+static void test_no_line(void **state)
+{
+    int *line = *state;
+    char answers[SIGN_WIRE_ANSWERS_MAX];
+    struct rlimit before, low = {0};
+    struct mono asked = sys_mono_now();
+    test_on_loop(loop, ask_one, NULL);
+    hear(*line, 1, "cheap", answers);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    low.rlim_max = before.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    close(*line);
+    assert_true(test_wait(&askers[0].done));
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_in_range(mono_ms_between(asked, sys_mono_now()), SIGNER_PATIENCE_MS, PATIENCE_MS / 2);
+    assert_string_equal(askers[0].got, "");
+    *line = take_line();
+}
+
 static int setup(void **state)
 {
     static int line;
@@ -174,6 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_another_line),
+        cmocka_unit_test(test_no_line),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, setup, teardown);
