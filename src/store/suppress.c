@@ -14,8 +14,9 @@
 #define LOAD_SLICE 10000 // entries a turn
 #define SWEEP_MS 60000   // between two looks for entries whose time is over
 #define SWEEP_SLICE 500
-#define COPY_PAGES 512 // a turn
-#define RETRY_MS 1000  // after a failure
+#define SWEEP_TRUST_MS 3600000 // that the clock may have gone on between two looks
+#define COPY_PAGES 512         // a turn
+#define RETRY_MS 1000          // after a failure
 
 // ---- words -----------------------------------------------------------------------------------------------
 
@@ -398,14 +399,19 @@ static void on_load(struct sys_timer *timer)
              LOG_INT("ms", atomic_load(&s->load_ms)));
 }
 
+// The wall clock may be wrong for a while, as at a start before it is set; what is removed then is gone. So entries are
+// removed by a time that begins at the last change and comes up to the wall clock by an hour a look. Till then questions
+// find them over, by the wall clock.
 static void on_sweep(struct sys_timer *timer)
 {
     struct suppress *s = container_of(timer, struct suppress, sweep);
     uint32_t removed = 0;
     sys_hand_over();
+    if (!s->sweeping)
+        s->trusted = wall_min(wall_add_ms(s->trusted, SWEEP_TRUST_MS), sys_wall());
     int err = suppress_list_begin(s->list);
     if (!err)
-        err = suppress_list_expire(s->list, sys_wall(), SWEEP_SLICE, &removed);
+        err = suppress_list_expire(s->list, s->trusted, SWEEP_SLICE, &removed);
     if (!err)
         err = suppress_list_commit(s->list);
     else
@@ -413,8 +419,8 @@ static void on_sweep(struct sys_timer *timer)
     if (err)
         log_error("expired suppressions not removed", LOG_ERR(err));
     suppress_note_counts(s);
-    sys_timer_set(&s->sweep,
-                  removed == SWEEP_SLICE && !err ? sys_mono() : mono_add_ms(sys_mono(), SWEEP_MS));
+    s->sweeping = removed == SWEEP_SLICE && !err;
+    sys_timer_set(&s->sweep, s->sweeping ? sys_mono() : mono_add_ms(sys_mono(), SWEEP_MS));
 }
 
 // ---- life ------------------------------------------------------------------------------------------------
@@ -457,6 +463,8 @@ int suppress_start(struct suppress *s, struct spool *spool, const struct suppres
     suppress_set_policy(s, policy);
     s->follow.spool = spool;
     int err = suppress_follow_prepare(s);
+    if (!err)
+        err = suppress_list_last_change(s->list, &s->trusted);
     if (err)
         return err;
     s->loop = sys_loop_start("suppress");

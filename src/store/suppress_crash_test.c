@@ -49,6 +49,7 @@ static struct suppress *list;
 static struct sys_loop *client;
 static char folder[64];
 static uint32_t used;
+static int64_t bounce_keep_ms; // 0: for ever
 static int64_t started_us;
 
 static uint32_t number_of(const struct event *e)
@@ -77,7 +78,8 @@ static void open_in_host(void *ctx)
     spool_start(spool);
     spool_copied(spool, SPOOL_HISTORY, UINT64_MAX); // there is none here
     CHECK(suppress_open(bytes_cstr(folder), &list, &error) == OK);
-    CHECK(suppress_start(list, spool, &(struct suppress_policy){.hard_bounces = true}) == OK);
+    struct suppress_policy policy = {.hard_bounces = true, .bounce_keep_ms = bounce_keep_ms};
+    CHECK(suppress_start(list, spool, &policy) == OK);
     client = sys_loop_start("client");
     *(bool *)ctx = true;
 }
@@ -363,6 +365,53 @@ static void test_a_stop_forgets_nothing(void **state)
         stop_and_start(&STOPS[i]);
 }
 
+// ---- a clock that is wrong -----------------------------------------------------------------------------
+
+#define DAY_MS ((int64_t)86400 * 1000)
+#define KEEP_DAYS 90
+
+static void start_again(int64_t clock_ms)
+{
+    assert_true(sim_host_call(host, stop_in_host, NULL));
+    sim_wall_jump_ms(clock_ms);
+    start(true);
+}
+
+// A start whose clock is ahead by a year, for minutes, removes no entry that is over by it; one that is over in truth
+// goes, if only in a day or two where the service had been stopped for so long.
+static void test_a_clock_ahead_removes_nothing(void **state)
+{
+    (void)state;
+    log_capture(swallow, NULL);
+    used = 0;
+    memset(events, 0, sizeof events);
+    sim_start(1);
+    host = sim_host_new("relay", NULL);
+    bounce_keep_ms = KEEP_DAYS * DAY_MS;
+    start(true);
+    keep_event(); // a bounce, of which the entry ends
+    sim_run_ms(10000);
+    assert_false(may_pass(0));
+    start_again(365 * DAY_MS);
+    sim_run_ms(600000);
+    sim_wall_jump_ms(-365 * DAY_MS);
+    sim_run_ms(600000);
+    assert_int_equal(changes_of(0), 1);
+    assert_false(may_pass(0));
+    sim_run_ms((KEEP_DAYS - 1) * DAY_MS);
+    assert_int_equal(changes_of(0), 1);
+    start_again(2 * DAY_MS);
+    sim_run_ms(DAY_MS / 8);
+    assert_int_equal(changes_of(0), 1);
+    sim_run_ms(2 * DAY_MS);
+    assert_int_equal(changes_of(0), -1);
+    assert_true(may_pass(0));
+    bounce_keep_ms = 0;
+    assert_true(sim_host_call(host, stop_in_host, NULL));
+    sim_stop();
+    remove_files();
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -386,6 +435,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_crashes),
         cmocka_unit_test(test_a_stop_forgets_nothing),
+        cmocka_unit_test(test_a_clock_ahead_removes_nothing),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, setup, teardown);

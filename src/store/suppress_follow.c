@@ -113,7 +113,7 @@ static int add_entry(struct suppress *s, const struct suppress_entry *entry)
 {
     struct wall now = sys_wall();
     bool changed, lifted = false;
-    if (entry->expires.us && wall_reached(entry->expires, now))
+    if (entry->expires.us && wall_reached(entry->expires, wall_min(s->trusted, now)))
         return OK;
     int err = suppress_list_was_removed(s->list, entry, entry->since, &lifted);
     if (!err && !lifted)

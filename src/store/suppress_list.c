@@ -82,6 +82,7 @@ static const char *const SQL[SUPPRESS_STATEMENTS] = {
     [SUPPRESS_SELECT_CHANGES] =
         "SELECT at, actor, op, account, stream, reason, detail FROM change WHERE address = ? "
         "ORDER BY sequence DESC LIMIT ?",
+    [SUPPRESS_SELECT_LAST_CHANGE] = "SELECT at FROM change ORDER BY sequence DESC LIMIT 1",
     [SUPPRESS_GET_NUMBER] = "SELECT value FROM number WHERE name = ?",
     [SUPPRESS_SET_NUMBER] = "INSERT OR REPLACE INTO number (name, value) VALUES (?, ?)",
 };
@@ -433,6 +434,17 @@ int suppress_list_expire(struct suppress_list *l, struct wall now, uint32_t max,
         err = expire_one(l, now, out_removed);
     l->counts.expired += *out_removed;
     return err == E_NOT_FOUND ? OK : err;
+}
+
+int suppress_list_last_change(struct suppress_list *l, struct wall *out)
+{
+    int err;
+    sqlite3_stmt *stmt = suppress_list_bind(l, SUPPRESS_SELECT_LAST_CHANGE, &err, "");
+    if (!err)
+        err = store_db_step(stmt);
+    *out = err == 1 ? (struct wall){sqlite3_column_int64(stmt, 0)} : WALL_NEVER;
+    sqlite3_reset(stmt);
+    return err == 1 ? OK : err;
 }
 
 // ---- questions -------------------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ int suppress_list_remove(struct suppress_list *l, const struct suppress_entry *e
 // Removes up to `max` entries whose time is over.
 int suppress_list_expire(struct suppress_list *l, struct wall now, uint32_t max,
                          uint32_t *out_removed) MUST_USE;
+// When anything was changed last, as the clock was then; WALL_NEVER: never.
+int suppress_list_last_change(struct suppress_list *l, struct wall *out) MUST_USE;
 // Has an operator removed such an entry at this time or later? Then an older event does not bring it back.
 int suppress_list_was_removed(struct suppress_list *l, const struct suppress_entry *entry,
                               struct wall since, bool *out) MUST_USE;

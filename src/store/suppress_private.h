@@ -21,6 +21,8 @@ struct suppress {
     struct list changes; // of this turn
     struct sys_turn_end turn_end;
     struct sys_timer load, sweep;
+    struct wall trusted; // no earlier than it is: entries are over by this
+    bool sweeping;       // the last look found more than it could remove
     struct sys_task start, stop;
     struct mono load_began;
     struct spool_follow follow;
