@@ -14,6 +14,7 @@
 static void open_reader(struct spool_follow *f)
 {
     f->owner->open(f);
+    spool_reader_set_follower(f->reader, f->owner->who);
     f->passed = spool_reader_sequence(f->reader);
 }
 

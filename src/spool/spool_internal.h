@@ -114,9 +114,11 @@ struct spool {
     atomic_llong flush_since_us; // monotonic, of the one that runs; 0: none does
     atomic_ullong watermark; // segment number << 32 | offset in blocks: all before it is flushed
     atomic_ullong copied[SPOOL_FOLLOWERS];
-    atomic_ullong
-        unread_at; // where a reader last met what the disk did not give, as a watermark, and since when
-    atomic_llong unread_since;
+    // Where each follower last met what the disk did not give, as a watermark, and since when (monotonic, ms).
+    struct spool_unread {
+        atomic_ullong at;
+        atomic_llong since;
+    } unread[SPOOL_FOLLOWERS];
     atomic_ullong extents, extent_bytes;
     struct spool_atomic_stats {
         atomic_ullong flushes, flush_failures, flush_us, frames, records, written_bytes, segments,

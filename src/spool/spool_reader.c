@@ -19,6 +19,7 @@
 struct spool_reader {
     struct spool *spool;
     struct disk *disk;
+    enum spool_follower who;
     uint64_t after;        // sequence of the last record shown
     uint64_t watermark;    // as last looked at
     uint64_t position;     // all before it is shown
@@ -45,6 +46,12 @@ struct spool_reader *spool_reader_open(struct spool *spool, uint64_t after)
     r->disk = spool->journal->disk;
     r->after = after;
     return r;
+}
+
+void spool_reader_set_follower(struct spool_reader *r, enum spool_follower who)
+{
+    CHECK(who < SPOOL_FOLLOWERS);
+    r->who = who;
 }
 
 void spool_reader_show_copies(struct spool_reader *r, uint64_t below)
@@ -312,12 +319,12 @@ static int check_doubtful(struct spool_reader *r, struct scanned *s)
 // The disk did not give what stands there: is it to be asked again? A reader that is opened anew goes on being patient.
 static bool is_patient(struct spool_reader *r, uint64_t offset)
 {
-    struct spool *spool = r->spool;
+    struct spool_unread *unread = &r->spool->unread[r->who];
     uint64_t place = watermark_of(r->at.number, offset);
     int64_t now = sys_mono().us / 1000;
-    if (atomic_exchange(&spool->unread_at, place) != place)
-        atomic_store(&spool->unread_since, now);
-    if (now - atomic_load(&spool->unread_since) < SPOOL_UNREAD_PATIENCE_MS)
+    if (atomic_exchange(&unread->at, place) != place)
+        atomic_store(&unread->since, now);
+    if (now - atomic_load(&unread->since) < SPOOL_UNREAD_PATIENCE_MS)
         return true;
     log_error("spool segment can't be read, its records are passed over",
               LOG_INT("segment", r->at.number), LOG_INT("offset", offset));

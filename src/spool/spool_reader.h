@@ -47,6 +47,9 @@ struct spool_reader;
 // opens lazily.
 struct spool_reader *spool_reader_open(struct spool *spool, uint64_t after);
 void spool_reader_close(struct spool_reader *r);
+// Who reads (SPOOL_HISTORY, unless it is said). What the disk does not give keeps each of them for an hour; then he passes
+// it over, also with a reader that is opened anew.
+void spool_reader_set_follower(struct spool_reader *r, enum spool_follower who);
 // From now on copies of messages with a sequence number below this are shown too: who lacks the originals learns
 // of all live messages so.
 void spool_reader_show_copies(struct spool_reader *r, uint64_t below);

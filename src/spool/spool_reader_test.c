@@ -93,6 +93,66 @@ static void test_reader_waits_for_the_disk(void **state)
     log_capture(NULL, NULL);
 }
 
+struct polled {
+    struct spool_reader *readers[SPOOL_FOLLOWERS];
+    uint32_t at_end;
+};
+
+static void open_two(void *ctx)
+{
+    struct polled *p = ctx;
+    struct spool_record record;
+    for (uint32_t who = 0; who < SPOOL_FOLLOWERS; who++) {
+        p->readers[who] = spool_reader_open(spool, 0);
+        spool_reader_set_follower(p->readers[who], who);
+        assert_int_equal(spool_reader_next(p->readers[who], &record), OK);
+    }
+    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_READ, 1, UINT64_MAX, E_IO);
+}
+
+static void poll_two(void *ctx)
+{
+    struct polled *p = ctx;
+    struct spool_record record;
+    p->at_end = 0;
+    for (uint32_t who = 0; who < SPOOL_FOLLOWERS; who++) {
+        int err = OK;
+        while (err == OK)
+            err = spool_reader_next(p->readers[who], &record);
+        assert_true(err == E_AGAIN || err == E_IO);
+        p->at_end += err == E_AGAIN;
+    }
+}
+
+static void close_two(void *ctx)
+{
+    struct polled *p = ctx;
+    for (uint32_t who = 0; who < SPOOL_FOLLOWERS; who++)
+        spool_reader_close(p->readers[who]);
+}
+
+// Two who read the same journal come to the same places, not at the same moment: each passes over them in his time.
+static void test_readers_wait_each_for_himself(void **state)
+{
+    struct polled p = {0};
+    log_capture(swallow, NULL);
+    begin(21);
+    for (uint32_t n = 1; n <= 40; n++)
+        assert_int_equal(commit(accept_frame(n, 2000)), OK);
+    on_client(open_two, &p);
+    uint64_t places = spool->journal->live_count, minutes = 0;
+    assert_true(places >= 3);
+    for (; p.at_end < SPOOL_FOLLOWERS && minutes < 60 * (places + 1); minutes++) {
+        on_client(poll_two, &p);
+        sim_run_ms(60000);
+    }
+    assert_int_equal(p.at_end, SPOOL_FOLLOWERS);
+    sim_disk_fail(sim_disk_find(ROOT), SIM_DISK_READ, UINT64_MAX, 1, E_IO);
+    on_client(close_two, &p);
+    end();
+    log_capture(NULL, NULL);
+}
+
 // After a kill in the midst of a batch, followers are shown what recovery has, and nothing else.
 static void test_reader_shows_what_recovery_has(void **state)
 {
@@ -137,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reader_waits_for_the_disk),
+        cmocka_unit_test(test_readers_wait_each_for_himself),
         cmocka_unit_test(test_reader_shows_what_recovery_has),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
