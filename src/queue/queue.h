@@ -227,6 +227,7 @@ struct queue_connection {
     struct queue_lane *lane;    // NULL: no slot
     enum queue_proof proof;     // needed while connecting, proved once connected
     uint32_t messages;          // taken so far
+    struct message_id last;     // of them
     uint8_t state;              // the queue's own
     bool low;                   // the queue's own
     struct queue_remote remote; // queue_limit_connection()

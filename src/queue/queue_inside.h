@@ -190,15 +190,15 @@ struct queue_lane {
     struct list work, note_work;
     uint32_t domains_count;
     uint32_t connecting[QUEUE_PROOFS], idle[QUEUE_PROOFS], woken[QUEUE_PROOFS];
-    uint32_t busy, busy_low, failures, batches; // batches: out, of this lane
-    uint32_t breaks;                            // connections that failed, or broke, so far
-    uint32_t used_up;                           // busy ones that were told to close
-    uint64_t deferred;                          // recipients, by answers over it so far
-    struct queue_remote remote;                 // of the server spoken to last
-    int64_t backoff_us;                         // no new connection before
-    int64_t
-        ceiling_us; // until then no more connections than `ceiling`: what its site has let stand
-    uint32_t ceiling;
+    uint32_t busy, busy_low, failures, batches;  // batches: out, of this lane
+    uint32_t breaks;                             // connections that failed, or broke, so far
+    uint32_t used_up;                            // busy ones that were told to close
+    uint64_t deferred;                           // recipients, by answers over it so far
+    struct queue_remote remote;                  // of the server spoken to last
+    int64_t backoff_us;                          // no new connection before
+    int64_t ceiling_us;                          // no more connections than `ceiling` before
+    uint32_t ceiling;                            // what its site has let stand
+    struct message_id broke;                     // whose session broke last
     int64_t last_us[SHARES];                     // when the last message went; 0: none
     int64_t bytes_us[SHARES];                    // no message before
     int64_t rested_us;                           // until when its last message counts, by its note

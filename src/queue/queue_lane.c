@@ -12,8 +12,9 @@
 // one, if the limit is more than one). New connections: one until the site has answered, then never
 // more under way than stand; and one of those that all lanes share must be free (queue_slot.c). Where one
 // fails while others stand, the site has as many as it wants: these are a *ceiling* for the first interval of the
-// retry schedule. With none standing the lane backs off. Hour and day limits also need tokens, which durable notes
-// have counted ahead (queue_note.c).
+// retry schedule. With none standing the lane backs off, and the message whose session broke last goes behind all
+// others until the site has taken something: it may be that one that the site can't bear. Hour and day limits also need
+// tokens, which durable notes have counted ahead (queue_note.c).
 #include "queue/queue_inside.h"
 
 #include <stdio.h>
@@ -21,6 +22,7 @@
 
 #define PACED_MILLI_MAX 20000 // up to 20 messages a second are spaced evenly, more are counted
 #define SECOND_SLOTS 20
+#define ASIDE_MS 60000 // a message that lets others go first is looked at again
 
 // ---- tables ----
 
@@ -585,6 +587,11 @@ static int wanted_proof(const struct queue_lane *l, const struct outlook *o)
     return -1;
 }
 
+static bool has_slot(const struct outlook *o, uint32_t connections)
+{
+    return connections < o->connections_max;
+}
+
 // More connections than a limit allows that was higher when they were opened (law 7). count: of the lane, without those
 // that were told to close.
 static bool has_surplus(const struct queue *q, const struct queue_lane *l, uint32_t count)
@@ -630,7 +637,7 @@ bool queue_lane_decide(struct queue *q, struct queue_lane *l, struct queue_now n
         wake_at(q, l, l->backoff_us < o.at_us ? l->backoff_us : o.at_us);
     } else if (connecting >= (stand ? stand : 1) || (l->failures && all > 0)) {
         queue_slot_leave(q, l); // the answer of those under way comes first
-    } else if (all >= o.connections_max) {
+    } else if (!has_slot(&o, all)) {
         queue_slot_leave(q, l);
         return wake_idle(l, &o, true, out);
     } else if (queue_slot_take(q, l, o.may[SHARE_ALL])) {
@@ -689,11 +696,13 @@ static void give_back_slot(struct queue *q, struct queue_connection *c)
 }
 
 // Only upwards jitter: never more than one attempt in a retry interval. Several connections that
-// fail together count as one failure.
-static void back_off(struct queue *q, struct queue_lane *l, struct bytes text, struct queue_now now)
+// fail together count as one failure; `again`: so does what has failed the last time.
+static void back_off(struct queue *q, struct queue_lane *l, bool again, struct bytes text,
+                     struct queue_now now)
 {
     if (l->backoff_us > now.mono.us)
         return;
+    l->failures -= again && l->failures;
     int64_t ms = queue_retry_ms(q, l->failures);
     ms += (int64_t)(queue_random(q) % (uint64_t)(ms * QUEUE_JITTER_PERCENT / 100 + 1));
     l->failures++;
@@ -704,13 +713,13 @@ static void back_off(struct queue *q, struct queue_lane *l, struct bytes text, s
 }
 
 // A connection could not be opened, or was broken. It is not counted any more.
-static void note_failure(struct queue *q, struct queue_lane *l, struct bytes text,
+static void note_failure(struct queue *q, struct queue_lane *l, bool again, struct bytes text,
                          struct queue_now now)
 {
     uint32_t stand = standing(l);
     l->breaks++;
     if (stand == l->used_up) {
-        back_off(q, l, text, now);
+        back_off(q, l, again, text, now);
         return;
     }
     l->ceiling = stand;
@@ -739,7 +748,7 @@ void queue_connect_failed(struct queue *q, struct queue_connection *c, struct by
     CHECK(c->state == CONNECTION_CONNECTING);
     struct queue_lane *l = c->lane;
     give_back_slot(q, c);
-    note_failure(q, l, text, now);
+    note_failure(q, l, false, text, now);
     queue_unlock(q, kicks, NULL);
 }
 
@@ -780,8 +789,11 @@ void queue_disconnected(struct queue *q, struct queue_connection *c, bool failed
     queue_lock(q);
     struct queue_lane *l = c->lane;
     give_back_slot(q, c);
-    if (failed)
-        note_failure(q, l, text, now);
+    if (failed) {
+        bool again = c->messages && message_id_eq(c->last, l->broke);
+        note_failure(q, l, again, text, now);
+        l->broke = c->last;
+    }
     queue_unlock(q, kicks, NULL);
 }
 
@@ -845,9 +857,33 @@ static bool is_in_the_way(const struct queue_lane *l, enum queue_proof proof,
 {
     for (int p = (int)proof + 1; p < QUEUE_PROOFS; p++)
         if (o->usable[p] > 0)
-            return queue_lane_connections(l) + 1 >=
-                   o->connections_max; // its own is not counted now
+            return !has_slot(o, queue_lane_connections(l) + 1); // its own is not counted now
     return false;
+}
+
+static bool is_ready_on(const struct queue_bundle *b, const struct queue_lane *l)
+{
+    return b->state == BUNDLE_READY && b->flow->turn->lane == l;
+}
+
+// A lane that is tried again: the message whose session broke last waits for a while, if the connection could carry
+// others.
+static void let_others_go_first(struct queue *q, const struct queue_connection *c,
+                                struct outlook *o, struct queue_now now)
+{
+    struct queue_lane *l = c->lane;
+    struct queue_message *m = l->failures ? queue_message_find(q, l->broke) : NULL;
+    uint64_t usable = 0, own = 0;
+    for (int p = 0; p <= (int)c->proof; p++)
+        usable += o->usable[p];
+    for (const struct queue_bundle *b = m ? m->bundles : NULL; b; b = b->next)
+        own += is_ready_on(b, l);
+    if (own == 0 || usable <= own)
+        return;
+    for (struct queue_bundle *b = m->bundles; b; b = b->next)
+        if (is_ready_on(b, l))
+            queue_bundle_wait(q, b, mono_add_ms(now.mono, ASIDE_MS).us);
+    *o = look(q, l, now);
 }
 
 enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct queue_now now,
@@ -862,6 +898,7 @@ enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct q
     uncount(q, c);
     enum queue_take result;
     struct outlook o = look(q, l, now);
+    let_others_go_first(q, c, &o, now);
     uint32_t messages_max =
         queue_tighter(l->limits->messages_per_connection, c->remote.messages_per_connection);
     struct queue_turn *t = next_turn(l, c->proof, &o);
@@ -879,6 +916,7 @@ enum queue_take queue_take(struct queue *q, struct queue_connection *c, struct q
         spend(q, l, low ? SHARE_LOW : SHARE_ALL, m->size, now);
         set_busy(l, c, low);
         c->messages++;
+        c->last = m->id;
         *out_batch = queue_batch_new(q, m, b, now);
         (*out_batch)->lane = l;
         (*out_batch)->breaks = l->breaks;

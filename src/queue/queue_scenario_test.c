@@ -111,6 +111,28 @@ static void comes_back_with_one_probe(void **state)
     world_done(&w);
 }
 
+// One message over which the site breaks each session keeps others waiting for no longer than a first interval or two,
+// however long it has been doing so, and whatever its class.
+static void a_message_that_breaks_sessions_stops_no_others(void **state)
+{
+    (void)state;
+    static const int64_t alone_ms[] = {MINUTE_MS, 2 * HOUR_MS, DAY_MS};
+    for (uint64_t i = 0; i < 10 * COUNT_OF(alone_ms); i++) {
+        struct world w;
+        world_init(&w, &(struct world_options){.conf = "retry: {first: 5m, factor: 2, max: 4h}\n",
+                                               .seed = i});
+        struct world_site *site = world_site(&w, "site");
+        site->transaction_ms = 100;
+        site->breaks =
+            world_add(&w, &(struct world_mail){.domain = "d.site", .spread = 2, .recipients = 2});
+        world_run(&w, alone_ms[i / 10]);
+        add(&w, 100, 1, MAIL_BULK);
+        world_run(&w, 11 * MINUTE_MS);
+        assert_number("bulk", w.done, 100);
+        world_done(&w);
+    }
+}
+
 // A site that lets five connections stand gets five, over which the mail goes on, and is seldom asked for more.
 static void a_sites_limit_is_no_reason_to_rest(void **state)
 {
@@ -1182,6 +1204,7 @@ int main(void)
         cmocka_unit_test(refusing_site_costs_one_connection_an_interval),
         cmocka_unit_test(backs_off_from_broken_sessions),
         cmocka_unit_test(comes_back_with_one_probe),
+        cmocka_unit_test(a_message_that_breaks_sessions_stops_no_others),
         cmocka_unit_test(a_sites_limit_is_no_reason_to_rest),
         cmocka_unit_test(a_ceiling_is_lifted),
         cmocka_unit_test(accounts_take_turns),

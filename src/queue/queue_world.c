@@ -358,14 +358,16 @@ static void transaction_over(struct world *w, struct connection *c)
 {
     struct queue_batch *b = c->batch;
     c->batch = NULL;
-    bool breaks = c->site->reply == WORLD_BREAK; // known at once; the outcomes when they are saved
+    bool by_this = message_id_eq(b->id, c->site->breaks);
+    // Known at once; the outcomes when they are saved.
+    bool breaks = by_this || c->site->reply == WORLD_BREAK;
     struct event *e = event_add(w, EVENT_SETTLED, w->save_ms);
     e->batch = b;
     e->results = results_new(b, QUEUE_DONE);
     for (uint32_t i = 0; i < b->count; i++)
         e->results[i] = result_of(w, b, breaks ? WORLD_DEFER : c->site->reply);
     if (breaks)
-        hang_up(w, c, true);
+        hang_up(w, c, !by_this || c->c.messages == 1); // what has served is not to blame
     else
         take(w, c);
 }
