@@ -550,8 +550,9 @@ static void finish_transaction(struct connection *c)
     delivery_sent(d);
     if (d->too_many)
         queue_limit_recipients(queue_of(c), &c->slot, d->accepted);
-    // A refusal in good order is service too, and the server can't help what we fail to read.
-    c->went_through = c->went_through || c->reusable || d->render_failed;
+    // A refusal in good order is service too, and so is that of an address, though the session ends with it (some do after
+    // a few of them); the server can't help what we fail to read.
+    c->went_through = c->went_through || c->reusable || d->refused || d->render_failed;
     for (uint32_t i = 0; i < d->batch->count; i++)
         c->went_through = c->went_through || d->verdicts[i].kind <= VERDICT_PASSED;
 }

@@ -285,7 +285,7 @@ static int teardown(void **state)
 
 struct mail {
     struct sys_task task;
-    const char *to;
+    const char *to;      // several are of one domain: "a@site.test b@site.test"
     int64_t lifetime_ms; // 0: a day
     struct message_id id;
     bool accepted;
@@ -298,34 +298,50 @@ static void on_accepted(void *ctx, int err)
     mail->accepted = true;
 }
 
+#define RECIPIENTS_MAX 4 // of one message
+
+// Returns the key of their route.
+static uint32_t add_recipients(struct stored_message *m, struct bytes to)
+{
+    struct envelope *e = m->envelope;
+    struct mail_address address;
+    struct buf domain = {0};
+    struct bytes one;
+    struct route_question question = {0};
+    e->recipients = arena_new(&m->arena, RECIPIENTS_MAX * sizeof *e->recipients);
+    while (to.len && bytes_cut(&to, ' ', &one)) {
+        CHECK(e->recipients_count < RECIPIENTS_MAX);
+        buf_clear(&domain);
+        CHECK(mail_address_parse(one, &address) == OK &&
+              mail_domain_route(address.domain, &domain) == OK);
+        question.recipient = one;
+        question.domain = arena_dup(&m->arena, buf_bytes(&domain));
+        e->recipients[e->recipients_count] = (struct recipient){
+            .number = e->recipients_count + 1, .address = one, .domain = question.domain};
+        e->recipients_count++;
+    }
+    buf_done(&domain);
+    return route_key(snapshot->routes, route_pick(snapshot->routes, &question));
+}
+
 static void begin(struct sys_task *task)
 {
     struct mail *mail = container_of(task, struct mail, task);
     struct stored_message *m = stored_message_new();
-    struct envelope *e = m->envelope;
-    struct mail_address address;
-    struct buf domain = {0};
-    CHECK(mail_address_parse(bytes_cstr(mail->to), &address) == OK &&
-          mail_domain_route(address.domain, &domain) == OK);
+    struct envelope *e = m->envelope; // from the null sender: nobody is to be told
     e->id = mail->id = spool_next_id(spool, sys_wall());
     e->accepted_at = sys_wall();
     e->expires_at = wall_add_ms(sys_wall(), mail->lifetime_ms ? mail->lifetime_ms : 86400000);
-    e->recipients_count = 1; // from the null sender: nobody is to be told
-    e->recipients = arena_new(&m->arena, sizeof *e->recipients);
-    e->recipients[0] = (struct recipient){.number = 1,
-                                          .address = bytes_cstr(mail->to),
-                                          .domain = arena_dup(&m->arena, buf_bytes(&domain))};
+    uint32_t key = add_recipients(m, bytes_cstr(mail->to)), keys[RECIPIENTS_MAX];
+    for (uint32_t i = 0; i < RECIPIENTS_MAX; i++)
+        keys[i] = key;
     m->header = arena_dup(&m->arena, BYTES("Subject: x\r\n\r\n"));
     chain_add(&m->body, BYTES("body\r\n"));
     e->header_bytes = m->header.len;
     e->body_bytes = m->body.len;
-    struct route_question question = {.recipient = e->recipients[0].address,
-                                      .domain = e->recipients[0].domain};
-    uint32_t key = route_key(snapshot->routes, route_pick(snapshot->routes, &question));
     struct spool_frame *frame = spool_frame_new(SPOOL_INTAKE);
     spool_frame_add_message(frame, m);
-    acceptance_commit(&port, frame, m, &key, on_accepted, mail);
-    buf_done(&domain);
+    acceptance_commit(&port, frame, m, keys, on_accepted, mail);
 }
 
 static void send(struct mail *mail)
@@ -623,6 +639,24 @@ static void tries_tls_again_where_it_is_asked_for(void **state)
     assert_gone(&first, 10 * MINUTE_MS, "- >> a@open.test\n");
 }
 
+// A server that leaves after a few unknown recipients has served: its lane does not rest.
+static void a_refusal_is_service(void **state)
+{
+    (void)state;
+    site = sim_site_start(&(struct sim_site_options){.address = "198.51.100.20:25", .strikes = 2});
+    struct mail mixed = {.to = "no1@open.test no2@open.test no3@open.test"},
+                good = {.to = "b@open.test"};
+    send(&mixed);
+    sim_run_ms(5000);
+    assert_number("refused", atomic_load(&counters.recipients[VERDICT_FAILED]), 2);
+    assert_number("deferred", atomic_load(&counters.recipients[VERDICT_DEFERRED]), 1);
+    send(&good);
+    assert_gone(&good, 5000, "- > b@open.test\n");
+    assert_true(sim_run_until(is_gone, &mixed, 2 * MINUTE_MS));
+    sim_run_ms(2 * MINUTE_MS);
+    assert_number("refused alone", atomic_load(&counters.recipients[VERDICT_FAILED]), 3);
+}
+
 // ---- logins ----------------------------------------------------------------------------------------------------
 
 static void set_snapshot(struct sys_task *task)
@@ -841,6 +875,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(goes_without_tls_that_keeps_failing, setup, teardown),
     cmocka_unit_test_setup_teardown(never_goes_without_tls_to_log_in, setup, teardown),
     cmocka_unit_test_setup_teardown(tries_tls_again_where_it_is_asked_for, setup, teardown),
+    cmocka_unit_test_setup_teardown(a_refusal_is_service, setup, teardown),
     cmocka_unit_test_setup_teardown(keeps_logins_apart, setup, teardown),
     cmocka_unit_test_setup_teardown(opens_no_session_without_its_login, setup_two_workers,
                                     teardown_two_workers),

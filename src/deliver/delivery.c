@@ -31,7 +31,9 @@ void delivery_outcome(struct delivery *d, uint32_t rcpt, const struct smtp_outco
     v->tells = tells_relay(d, v);
     if (outcome->reply)
         verdict_classify(v, d->deliver->snapshot->bounces, outcome->reply->text);
-    if (!verdict_is_about_address(outcome->step, d->batch->count == 1, d->lmtp))
+    bool about_address = verdict_is_about_address(outcome->step, d->batch->count == 1, d->lmtp);
+    d->refused = d->refused || (about_address && v->remote && v->kind == VERDICT_FAILED);
+    if (!about_address)
         v->class.hard = false;
 }
 
@@ -367,7 +369,7 @@ void delivery_start(struct delivery *d, struct smtp_client *client, struct queue
     d->phase = DELIVERY_LOADING;
     d->client = client;
     d->batch = batch;
-    d->render_failed = d->too_many = false;
+    d->render_failed = d->too_many = d->refused = false;
     d->accepted = 0;
     d->load.port = d->deliver->options.port;
     d->load.batch = batch;

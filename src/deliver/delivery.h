@@ -43,6 +43,7 @@ struct delivery {
     struct verdict *verdicts;       // as many as the batch has recipients
     uint32_t accepted;              // so many recipients were, by the replies to RCPT
     bool too_many;                  // with DECIDED: the others were too many for the server
+    bool refused;                   // a recipient was, for good, in the server's words about him
     bool render_failed;             // with DECIDED: that is not the server's doing
     // Its own.
     struct batch_load load;

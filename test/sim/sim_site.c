@@ -19,6 +19,7 @@ struct session {
     struct net_conn *conn;
     struct sys_timer greeting;
     bool data, over, secure, deaf;
+    uint32_t strikes;
     char who[128];
 };
 
@@ -52,6 +53,16 @@ static void take_recipient(struct session *s, struct bytes line)
     size_t used = strlen(site->log);
     snprintf(site->log + used, sizeof site->log - used, "%s %s %.*s\n", s->who[0] ? s->who : "-",
              s->secure ? ">>" : ">", (int)(to - from - 1), line.at + from + 1);
+}
+
+static const char *answer_recipient(struct session *s, struct bytes line)
+{
+    if (s->site->options.strikes && bytes_search(line, BYTES("<no")) >= 0) {
+        s->over = s->strikes++ == s->site->options.strikes;
+        return s->over ? "421 4.7.0 too many of these\r\n" : "550 5.1.1 nobody of that name\r\n";
+    }
+    take_recipient(s, line);
+    return "250 2.1.5 fine\r\n";
 }
 
 static const char *answer_starttls(struct session *s)
@@ -94,7 +105,7 @@ static const char *answer(struct session *s, struct bytes line)
     if (bytes_starts(line, BYTES("MAIL")) && o->wants_login && !s->who[0])
         return "530 5.7.0 authentication required\r\n";
     if (bytes_starts(line, BYTES("RCPT")))
-        take_recipient(s, line);
+        return answer_recipient(s, line);
     s->data = bytes_starts(line, BYTES("DATA"));
     s->over = bytes_starts(line, BYTES("QUIT"));
     return s->data ? "354 go on\r\n" : s->over ? "221 2.0.0 bye\r\n" : "250 2.0.0 fine\r\n";

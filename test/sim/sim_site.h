@@ -27,6 +27,7 @@ struct sim_site_options {
     bool wants_tls;      // MAIL gets 530 without it
     bool wants_login;    // AUTH PLAIN before MAIL, which gets 530 without it
     int64_t greeting_ms; // how long it takes to greet
+    uint32_t strikes;    // not 0: so many recipients "no..." get 550, the next one 421
 };
 struct sim_site *sim_site_start(const struct sim_site_options *options);
 void sim_site_stop(struct sim_site *site); // NULL is fine
