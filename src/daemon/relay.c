@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <ifaddrs.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
@@ -344,55 +343,6 @@ static int load_secrets(struct relay *r)
     return err;
 }
 
-// All addresses under which a listener of ours can be reached: mail must not be sent there.
-static void add_self(struct worker_shared *s, const struct sockaddr *sa, uint16_t port)
-{
-    if (!sa || s->selves_count == DELIVER_SELVES_MAX)
-        return;
-    struct sys_addr *self = &s->selves[s->selves_count];
-    *self = (struct sys_addr){.port = port};
-    if (sa->sa_family == AF_INET) {
-        self->kind = SYS_ADDR_IP4;
-        memcpy(self->ip, &((const struct sockaddr_in *)sa)->sin_addr, 4);
-    } else if (sa->sa_family == AF_INET6) {
-        self->kind = SYS_ADDR_IP6;
-        memcpy(self->ip, &((const struct sockaddr_in6 *)sa)->sin6_addr, 16);
-    } else {
-        return;
-    }
-    s->selves_count++;
-}
-
-static bool is_wildcard(const struct sockaddr_storage *sa)
-{
-    static const struct in6_addr any6 = IN6ADDR_ANY_INIT;
-    return sa->ss_family == AF_INET
-               ? ((const struct sockaddr_in *)sa)->sin_addr.s_addr == INADDR_ANY
-               : memcmp(&((const struct sockaddr_in6 *)sa)->sin6_addr, &any6, sizeof any6) == 0;
-}
-
-static void find_selves(struct relay *r)
-{
-    struct ifaddrs *interfaces = NULL;
-    (void)!getifaddrs(&interfaces);
-    for (size_t i = 0; i < r->parts.count; i++) {
-        struct sockaddr_storage sa;
-        socklen_t len = sizeof sa;
-        if (getsockname(r->parts.listeners[i].fd, (struct sockaddr *)&sa, &len) == -1 ||
-            (sa.ss_family != AF_INET && sa.ss_family != AF_INET6))
-            continue;
-        uint16_t port = ntohs(sa.ss_family == AF_INET ? ((struct sockaddr_in *)&sa)->sin_port
-                                                      : ((struct sockaddr_in6 *)&sa)->sin6_port);
-        if (!is_wildcard(&sa)) {
-            add_self(&r->shared, (struct sockaddr *)&sa, port);
-            continue;
-        }
-        for (struct ifaddrs *a = interfaces; a; a = a->ifa_next)
-            add_self(&r->shared, a->ifa_addr, port);
-    }
-    freeifaddrs(interfaces);
-}
-
 static int open_dns(struct relay *r)
 {
     const struct conf *conf = r->snapshot->conf;
@@ -554,7 +504,7 @@ static int start(struct relay *r)
     if (err)
         return err;
     log_setup(r->snapshot->conf->log.level, r->snapshot->conf->log.format);
-    find_selves(r);
+    (void)!getifaddrs(&r->interfaces);
     r->process = sys_process_open();
     if (relay_folders_shut_in(&r->folders, r->snapshot->conf) != OK)
         log_warn("the sandbox could not be set up");

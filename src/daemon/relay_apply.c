@@ -2,6 +2,8 @@
 //
 // How it works: a configuration arrives as parts; at COMMIT all that it needs is prepared, and only when nothing
 // failed is the old one replaced.
+#include <ifaddrs.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -367,10 +369,59 @@ void relay_load_authorities(struct relay *r)
     buf_done(&pem);
 }
 
+// All addresses under which a listener of ours can be reached: mail must not be sent there.
+static void add_self(struct deliver_selves *out, const struct sockaddr *sa, uint16_t port)
+{
+    if (!sa || out->count == DELIVER_SELVES_MAX)
+        return;
+    struct sys_addr *self = &out->at[out->count];
+    *self = (struct sys_addr){.port = port};
+    if (sa->sa_family == AF_INET) {
+        self->kind = SYS_ADDR_IP4;
+        memcpy(self->ip, &((const struct sockaddr_in *)sa)->sin_addr, 4);
+    } else if (sa->sa_family == AF_INET6) {
+        self->kind = SYS_ADDR_IP6;
+        memcpy(self->ip, &((const struct sockaddr_in6 *)sa)->sin6_addr, 16);
+    } else {
+        return;
+    }
+    out->count++;
+}
+
+static bool is_wildcard(const struct sockaddr_storage *sa)
+{
+    static const struct in6_addr any6 = IN6ADDR_ANY_INIT;
+    return sa->ss_family == AF_INET
+               ? ((const struct sockaddr_in *)sa)->sin_addr.s_addr == INADDR_ANY
+               : memcmp(&((const struct sockaddr_in6 *)sa)->sin6_addr, &any6, sizeof any6) == 0;
+}
+
+static void find_selves(const struct relay *r, struct deliver_selves *out)
+{
+    out->count = 0;
+    for (size_t i = 0; i < r->parts.count; i++) {
+        struct sockaddr_storage sa;
+        socklen_t len = sizeof sa;
+        if (getsockname(r->parts.listeners[i].fd, (struct sockaddr *)&sa, &len) == -1 ||
+            (sa.ss_family != AF_INET && sa.ss_family != AF_INET6))
+            continue;
+        uint16_t port = ntohs(sa.ss_family == AF_INET ? ((struct sockaddr_in *)&sa)->sin_port
+                                                      : ((struct sockaddr_in6 *)&sa)->sin6_port);
+        if (!is_wildcard(&sa)) {
+            add_self(out, (struct sockaddr *)&sa, port);
+            continue;
+        }
+        for (const struct ifaddrs *a = r->interfaces; a; a = a->ifa_next)
+            add_self(out, a->ifa_addr, port);
+    }
+}
+
 int relay_make_listeners(struct relay *r, struct worker_listeners *out[WORKERS_MAX])
 {
+    struct deliver_selves selves;
+    find_selves(r, &selves);
     for (uint32_t i = 0; i < r->workers_count; i++) {
-        out[i] = worker_listeners_new(r->parts.listeners, r->parts.count);
+        out[i] = worker_listeners_new(r->parts.listeners, r->parts.count, &selves);
         if (out[i])
             continue;
         while (i-- > 0)

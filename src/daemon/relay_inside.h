@@ -53,6 +53,7 @@ struct relay {
     int channel;
     struct parts parts;
     struct relay_folders folders;
+    struct ifaddrs *interfaces; // of the start: once shut in, it can't ask for them
     struct sys_loop *main, *dns_loop;
     struct conf_part *conf, *routes, *accounts, *bounces, *tls;
     struct net_tls_server *tls_server;
@@ -105,7 +106,7 @@ void relay_set_accounts(struct relay *r, struct store_directory *directory);
 void relay_accounts_changed(void *relay, struct store_directory *directory,
                             void (*done)(void *done_ctx), void *done_ctx);
 void relay_load_authorities(struct relay *r);
-// What the workers need of the listening sockets that have come. E_IO: there are too few descriptors.
+// What the workers need of the listening sockets that have come: where they can be reached, too. E_IO: there are too few descriptors.
 int relay_make_listeners(struct relay *r, struct worker_listeners *out[WORKERS_MAX]) MUST_USE;
 // Takes them over.
 void relay_apply_to_workers(struct relay *r, struct worker_listeners *made[WORKERS_MAX]);

@@ -12,6 +12,7 @@ struct worker {
     uint32_t number;
     struct sys_loop *loop;
     struct intake *intake;
+    struct deliver_selves selves;    // of the listeners that hold
     struct deliver *_Atomic deliver; // set once, then read from any thread
     struct sys_timer drain_timer;
     struct sys_task drain, abort, drained;
@@ -36,13 +37,16 @@ struct worker *worker_start(struct worker_shared *shared, uint32_t number)
 // ---- configuration ---------------------------------------------------------------------------------------
 
 struct worker_listeners {
+    struct deliver_selves selves;
     size_t count;
     struct worker_listener at[];
 };
 
-struct worker_listeners *worker_listeners_new(const struct worker_listener *from, size_t count)
+struct worker_listeners *worker_listeners_new(const struct worker_listener *from, size_t count,
+                                              const struct deliver_selves *selves)
 {
     struct worker_listeners *l = mem_new(sizeof *l + count * sizeof l->at[0]);
+    l->selves = *selves;
     for (; l->count < count; l->count++) {
         l->at[l->count] = from[l->count];
         l->at[l->count].fd = fcntl(from[l->count].fd, F_DUPFD_CLOEXEC, 3);
@@ -99,8 +103,7 @@ static void begin(struct worker *w, struct conf_snapshot *snapshot)
                                   .history = s->history,
                                   .trace = s->trace,
                                   .counters = &s->deliver_counters,
-                                  .selves = s->selves,
-                                  .selves_count = s->selves_count};
+                                  .selves = &w->selves};
     atomic_store(&w->deliver, deliver_new(&out, snapshot));
     deliver_kick(w->deliver);
 }
@@ -133,6 +136,8 @@ static void on_update(struct sys_task *task)
 {
     struct update *u = container_of(task, struct update, task);
     struct worker *w = u->worker;
+    if (u->listeners)
+        w->selves = u->listeners->selves;
     if (!w->intake)
         begin(w, u->snapshot);
     if (u->accounts_only) {

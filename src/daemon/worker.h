@@ -29,8 +29,6 @@ struct worker_shared {
     struct rate_groups returns_rates, refusal_rates;
     struct return_key return_key;
     uint8_t scram_secret[32];
-    struct sys_addr selves[DELIVER_SELVES_MAX];
-    uint32_t selves_count;
     bool cut; // the grace time ended before the workers were idle: they are left as they are
 };
 
@@ -44,9 +42,10 @@ struct worker_listener {
 
 // Starts the loop of worker `number`; it does nothing until the first worker_apply().
 struct worker *worker_start(struct worker_shared *shared, uint32_t number);
-// Dups of the descriptors, for one worker. NULL: the process has no descriptors left.
+// Dups of the descriptors, for one worker, and where they can be reached. NULL: the process has no descriptors left.
 struct worker_listeners;
-struct worker_listeners *worker_listeners_new(const struct worker_listener *from, size_t count);
+struct worker_listeners *worker_listeners_new(const struct worker_listener *from, size_t count,
+                                              const struct deliver_selves *selves);
 void worker_listeners_free(struct worker_listeners *l);
 // Takes over configuration and listeners: all gates are opened anew. `tls` may be NULL; tls_part keeps it alive.
 // References are taken, and the listeners.

@@ -34,6 +34,12 @@ struct deliver_counters {
 struct history; // event/history.h
 struct trace;   // deliver/trace.h
 
+// Addresses and ports that are ours: mail must not be sent there (5.4.6).
+struct deliver_selves {
+    struct sys_addr at[DELIVER_SELVES_MAX];
+    uint32_t count;
+};
+
 struct deliver_options {
     struct intake_port *port;
     uint32_t worker; // its number in the queue
@@ -43,9 +49,7 @@ struct deliver_options {
     struct history *history;                 // asked for the last answers; NULL: nobody to ask
     struct trace *trace;                     // keeps the dialogues; NULL: nobody
     struct deliver_counters *counters;
-    // Addresses and ports that are ours: mail must not be sent there (5.4.6). Borrowed.
-    const struct sys_addr *selves;
-    uint32_t selves_count;
+    const struct deliver_selves *selves; // borrowed; may change between turns. NULL: none
 };
 
 struct deliver;

@@ -34,6 +34,7 @@ static struct intake_port port;
 static struct deliver_counters counters;
 static struct conf_snapshot *snapshot, *older; // older: NULL until a reload
 static struct sys_addr self;
+static struct deliver_selves selves;
 static struct sim_site *site;     // NULL: none
 static char root[64], told[8192]; // what the log says of recipients and lanes
 static uint64_t stored_bytes_max = 1 << 20;
@@ -121,6 +122,7 @@ static void fill_dns(void)
     struct sys_addr nobody, near, near6, site_address;
     CHECK(sys_addr_parse(BYTES("198.51.100.9:25"), &nobody) == OK);
     CHECK(sys_addr_parse(BYTES("192.0.2.10:25"), &self) == OK);
+    selves = (struct deliver_selves){{self}, 1};
     sim_dns_start();
     sim_dns_add_mx("null.test", 0, "");
     sim_dns_add_mx("lost.test", 10, "no-address.test");
@@ -156,12 +158,8 @@ static void fill_dns(void)
 static void make_deliver(struct sys_task *task)
 {
     uint32_t number = workers[0] == sys_loop_self() ? 0 : 1;
-    struct deliver_options options = {.worker = number,
-                                      .port = &port,
-                                      .dns = cache,
-                                      .counters = &counters,
-                                      .selves = &self,
-                                      .selves_count = 1};
+    struct deliver_options options = {
+        .worker = number, .port = &port, .dns = cache, .counters = &counters, .selves = &selves};
     (void)task;
     delivers[number] = deliver_new(&options, snapshot);
 }

@@ -96,8 +96,9 @@ static void tell_target(struct deliver *d, struct queue_domain *domain, const st
 
 static bool is_self(const struct deliver *d, const struct sys_addr *addr)
 {
-    for (uint32_t i = 0; i < d->options.selves_count; i++)
-        if (sys_addr_eq(&d->options.selves[i], addr))
+    const struct deliver_selves *selves = d->options.selves;
+    for (uint32_t i = 0; selves && i < selves->count; i++)
+        if (sys_addr_eq(&selves->at[i], addr))
             return true;
     return false;
 }

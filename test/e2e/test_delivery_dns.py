@@ -230,6 +230,20 @@ def test_h_loop_to_ourselves(make_relay, dns):
     assert last_of(message)["enhanced"] == "5.4.6"
 
 
+@pytest.mark.parametrize("every", [False, True], ids=["one address", "every address"])
+def test_h_loop_to_a_listener_that_a_reload_brought(make_relay, dns, every):
+    needs_port_25()
+    own = "127.0.0.1" if every else network.new_address()
+    relay = sending_relay(make_relay)
+    later = {"name": "later", "address": f"{'*' if every else own}:25", "tls": "none", "auth": "optional", "trusted": ["127.0.0.0/8"], "account": "trusted"}
+    relay.reload({"listeners": [*relay.config["listeners"], later]})
+    assert "reloaded" in relay.log()
+    dns.mx("loop.test", "mx.loop.test")
+    dns.a("mx.loop.test", own)
+    message = relay.wait_state(send(relay, "bob@loop.test"), "failed")
+    assert last_of(message)["enhanced"] == "5.4.6"
+
+
 def test_loop_only_better_hosts_are_used(make_relay, dns, make_receiver):
     """RFC 5321 5.1: hosts of our own preference and worse are left out; better ones are not."""
     needs_port_25()

@@ -102,8 +102,10 @@ static void on_main_start(struct sys_task *task)
     struct relay *r = container_of(task, struct relay, start);
     r->clock.fire = on_clock;
     sys_timer_set(&r->clock, mono_add_ms(sys_mono(), WALL_JUMPS_LOOK_MS));
+    const struct deliver_selves selves = {{machine.address}, 1};
     for (uint32_t i = 0; i < RELAY_WORKERS; i++)
-        worker_apply(r->workers[i], r->snapshot, NULL, NULL, worker_listeners_new(&r->listener, 1));
+        worker_apply(r->workers[i], r->snapshot, NULL, NULL,
+                     worker_listeners_new(&r->listener, 1, &selves));
     spool_tell_rest(r->spool);
     r->up = true;
 }
@@ -151,7 +153,6 @@ static void start_services(struct relay *r)
                                                                   conf->limits.auth_window_ms,
                                                                   conf->limits.auth_block_ms});
     r->shared.limits = net_limits_new(conf->limits.sessions, conf->limits.sessions_per_address);
-    r->shared.selves[r->shared.selves_count++] = machine.address;
     spool_start(r->spool);
     for (uint32_t i = 0; i < RELAY_WORKERS; i++)
         r->workers[i] = worker_start(&r->shared, i);
