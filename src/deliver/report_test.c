@@ -166,19 +166,21 @@ static void report_all(struct trial *t)
 // ---- a full disk -----------------------------------------------------------------------------------------------
 
 static const struct row LARGE = {.recipients = 1, .header_bytes = 60000}, SMALL = {.recipients = 1};
-static uint32_t fillers_refused;
+static uint32_t fillers_refused; // of the last in a row: what compaction frees is filled, too
+static bool full_for_intake;
 
 // Mail, and then reports about nobody's, until there is no room even for these.
 static void on_filler(void *ctx, int err)
 {
     struct trial *t = ctx;
-    fillers_refused += err == E_FULL;
-    if (err == E_FULL && fillers_refused > 100) {
+    fillers_refused = err == E_FULL ? fillers_refused + 1 : 0;
+    full_for_intake |= err == E_FULL;
+    if (fillers_refused > 100) {
         report_all(t);
         return;
     }
-    struct spool_frame *frame = spool_frame_new(fillers_refused ? SPOOL_REPORT : SPOOL_INTAKE);
-    struct stored_message *m = make(fillers_refused ? &SMALL : &LARGE);
+    struct spool_frame *frame = spool_frame_new(full_for_intake ? SPOOL_REPORT : SPOOL_INTAKE);
+    struct stored_message *m = make(full_for_intake ? &SMALL : &LARGE);
     spool_frame_add_message(frame, m);
     stored_message_unref(m);
     spool_commit(world.spool, frame, on_filler, t);
@@ -424,6 +426,7 @@ static struct trial *trial_on_full_disk(const struct row *row)
     t->full = true;
     t->task.run = begin;
     fillers_refused = 0;
+    full_for_intake = false;
     sys_post(world.client, &t->task);
     assert_true(sim_run_until(is_reported, t, 10 * PATIENCE_MS));
     return t;
