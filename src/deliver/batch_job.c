@@ -6,22 +6,16 @@
 #include <stdlib.h>
 
 #include "deliver/deliver_private.h"
-#include "event/history.h"
+#include "deliver/last_answers.h"
 #include "route/route.h"
 
 // ---- judging -------------------------------------------------------------------------------------------
-
-// What the history knows of a recipient's last attempt.
-struct last_answer {
-    uint32_t attempts; // it was that one
-    char text[VERDICT_TEXT_MAX + 1];
-};
 
 struct batch_job {
     struct deliver_item item;
     struct sys_job ask; // the history, on the pool
     struct stored_message *message;
-    struct last_answer *last; // one for each recipient of the batch; NULL: not asked
+    struct last_answers *last; // NULL: not asked
     struct deliver *deliver;
     struct batch_load load;
     enum queue_work_kind kind;
@@ -59,7 +53,7 @@ static struct verdict with_last_answer(const struct batch_job *job, uint32_t i,
                                        enum verdict_kind kind, const char *enhanced,
                                        const char *what)
 {
-    const char *last = job->last && job->last[i].text[0] ? job->last[i].text : job->text;
+    const char *answer = last_answers_text(job->last, i), *last = answer[0] ? answer : job->text;
     char text[VERDICT_TEXT_MAX + 1];
     snprintf(text, sizeof text, "%s%s%.400s", what, last[0] ? "; the last attempt: " : "", last);
     return verdict_make(kind, 0, enhanced, bytes_cstr(text));
@@ -101,7 +95,7 @@ static void job_finish(struct batch_job *job)
     list_remove(&job->item.link);
     if (d->judging-- == DELIVER_JUDGING_MAX)
         deliver_later(d); // it had stopped asking for these
-    free(job->last);
+    last_answers_free(job->last);
     free(job);
 }
 
@@ -116,33 +110,7 @@ static void on_history_message(void *ctx, const struct history_message *message)
 static void on_history_event(void *ctx, const struct history_event *event)
 {
     struct batch_job *job = ctx;
-    if (event->type != SPOOL_EVENT_DEFERRED)
-        return;
-    struct queue_batch *batch = job->load.batch;
-    for (uint32_t i = 0; i < batch->count; i++) {
-        if (batch->recipients[i].number != event->recipient)
-            continue;
-        struct last_answer *last = &job->last[i]; // later ones replace earlier ones
-        last->attempts = event->attempts;
-        snprintf(last->text, sizeof last->text, "%.*s%s", BYTES_FMT(event->mx),
-                 event->mx.len ? ": " : "");
-        size_t used = strlen(last->text);
-        if (event->code)
-            snprintf(last->text + used, sizeof last->text - used, "%u %.*s %.*s", event->code,
-                     BYTES_FMT(event->enhanced), BYTES_FMT(event->text));
-        else
-            snprintf(last->text + used, sizeof last->text - used, "%.*s", BYTES_FMT(event->text));
-        return;
-    }
-}
-
-static bool has_last_answers(const struct batch_job *job)
-{
-    const struct queue_batch *batch = job->load.batch;
-    for (uint32_t i = 0; i < batch->count; i++)
-        if (job->last[i].attempts < batch->recipients[i].attempts)
-            return false;
-    return true;
+    last_answers_note(job->last, event);
 }
 
 // Only a last answer that is a moment old is waited for. What is not found is not told.
@@ -152,7 +120,7 @@ static void ask_history(struct sys_job *ask)
     struct history *h = job->deliver->options.history;
     struct history_reader reader = {job, on_history_message, on_history_event};
     (void)!history_show(h, job->load.batch->id, &reader);
-    if (!has_last_answers(job) && history_wait(h) == OK)
+    if (!last_answers_has_all(job->last) && history_wait(h) == OK)
         (void)!history_show(h, job->load.batch->id, &reader);
 }
 
@@ -173,7 +141,7 @@ static void on_loaded(struct batch_load *load, struct stored_message *message)
     struct batch_job *job = container_of(load, struct batch_job, load);
     job->message = message;
     if (message && wants_last_answer(job)) {
-        job->last = mem_new(load->batch->count * sizeof *job->last);
+        job->last = last_answers_new(load->batch);
         job->ask.kind = SYS_JOB_DISK;
         job->ask.run = ask_history;
         job->ask.done = on_history_asked;
