@@ -149,6 +149,10 @@ static void fill_dns(void)
     sim_dns_add_mx("open-mx.test", 10, "site.test");
     CHECK(sys_addr_parse(BYTES("198.51.100.20:25"), &site_address) == OK);
     sim_dns_add_address("site.test", &site_address);
+    sim_dns_add_mx("ranked.test", 10, "mx.down.test");
+    sim_dns_add_mx("ranked.test", 20, "site.test");
+    sim_dns_add_mx("turned.test", 10, "site.test");
+    sim_dns_add_mx("turned.test", 20, "mx.down.test");
     fill_long_zone(&nobody);
     sim_dns_mood("sick.test", SIM_DNS_SERVFAIL);
     sim_dns_mood("bogus.test", SIM_DNS_BOGUS);
@@ -499,6 +503,31 @@ static void a_site_keeps_its_name(void **state)
     send(&mail);
     sim_run_ms(PATIENCE_MS);
     assert_true(has_lane("default->mx.down.test,mx.sick.test"));
+}
+
+// Whoever names another domain's hosts in another order has a lane of his own: in which order they are tried is that
+// domain's to say (RFC 5321 5.1).
+static void a_stranger_does_not_turn_the_order(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *to;
+        uint64_t attempts; // at mx.down.test, so far
+    } ROWS[] = {
+        {"a@turned.test", 0}, {"b@ranked.test", 1}, {"c@turned.test", 1}, {"d@ranked.test", 2}};
+    struct sys_addr down;
+    assert_int_equal(sys_addr_parse(BYTES("198.51.100.9:25"), &down), OK);
+    site = sim_site_start(&(struct sim_site_options){.address = "198.51.100.20:25"});
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct mail mail = {.to = ROWS[i].to};
+        send(&mail);
+        if (!sim_run_until(is_gone, &mail, 50000))
+            fail_msg("%s waits", mail.to);
+        assert_number(mail.to, sim_attempts_to(&down), ROWS[i].attempts);
+        sim_run_ms(10000); // connections that stand idle are closed
+    }
+    assert_true(has_lane("default->mx.down.test>site.test"));
+    assert_true(has_lane("default->site.test>mx.down.test"));
 }
 
 // Two routes to one server without STARTTLS: what requires it waits, and keeps nobody.
@@ -869,6 +898,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(delivers_into_mailboxes, setup, teardown),
     cmocka_unit_test_setup_teardown(discards, setup, teardown),
     cmocka_unit_test_setup_teardown(a_site_keeps_its_name, setup, teardown),
+    cmocka_unit_test_setup_teardown(a_stranger_does_not_turn_the_order, setup, teardown),
     cmocka_unit_test_setup_teardown(keeps_what_requires_tls_apart, setup, teardown),
     cmocka_unit_test_setup_teardown(goes_without_tls_that_keeps_failing, setup, teardown),
     cmocka_unit_test_setup_teardown(never_goes_without_tls_to_log_in, setup, teardown),

@@ -167,21 +167,27 @@ static void tell_ourselves(struct resolution *r, const struct route *route, cons
 
 static int by_name(const void *left, const void *right)
 {
-    return bytes_cmp(*(const struct bytes *)left, *(const struct bytes *)right);
+    const struct route_site_host *a = left, *b = right;
+    return bytes_cmp(a->name, b->name);
 }
 
-// The names of a domain's hosts: of those that may be used, and of those that may be once their addresses are known
-// again. Returns how many.
-static size_t names_of_site(const struct dns_mx *mx, size_t usable,
-                            struct bytes names[DNS_MX_HOSTS_MAX])
+static struct route_site_host site_host(const struct dns_mx_host *host)
+{
+    return (struct route_site_host){host->name, host->preference};
+}
+
+// A domain's hosts by name: those that may be used, and those that may be once their addresses are known again. Returns
+// how many.
+static size_t hosts_of_site(const struct dns_mx *mx, size_t usable,
+                            struct route_site_host hosts[DNS_MX_HOSTS_MAX])
 {
     size_t count = 0;
     for (size_t i = 0; i < usable; i++)
-        names[count++] = mx->hosts[i].name;
+        hosts[count++] = site_host(&mx->hosts[i]);
     for (size_t i = 0; i < mx->missing_count; i++)
         if (usable == mx->host_count || mx->missing[i].preference < mx->hosts[usable].preference)
-            names[count++] = mx->missing[i].name;
-    qsort(names, count, sizeof *names, by_name); // equal preferences come shuffled
+            hosts[count++] = site_host(&mx->missing[i]);
+    qsort(hosts, count, sizeof *hosts, by_name); // equal preferences come shuffled
     return count;
 }
 
@@ -197,12 +203,12 @@ static void tell_found(struct resolution *r, const struct route *route, const st
     struct target target = {.kind = target_kind_of(route->conf->via.kind)};
     add_hosts(&target, mx, hosts, port);
     struct buf site = {0}, names = {0};
-    struct bytes host_names[DNS_MX_HOSTS_MAX];
-    size_t count = names_of_site(mx, hosts, host_names);
+    struct route_site_host of_site[DNS_MX_HOSTS_MAX];
+    size_t count = hosts_of_site(mx, hosts, of_site);
     for (size_t i = 0; i < count; i++)
-        buf_printf(&names, "%s%.*s", i ? " " : "", BYTES_FMT(host_names[i]));
+        buf_printf(&names, "%s%.*s", i ? " " : "", BYTES_FMT(of_site[i].name));
     if (route->conf->via.kind == CONF_VIA_MX)
-        route_site_of_hosts(host_names, count, port, &site);
+        route_site_of_hosts(of_site, count, port, &site);
     else
         route_site_of_via(&route->conf->via, &site);
     tell_target(d, r->domain, route, &target, &site, buf_bytes(&names), (int64_t)mx->ttl_s * 1000);

@@ -320,7 +320,7 @@ void queue_next(struct queue *q, uint32_t worker, bool judges, struct queue_now 
 
 struct queue_resolution {
     // Name: "SOURCE->SITE" (route/route_site.h), equal for all domains whose mail may go over the same connections: with
-    // one MX set, and routes that ask the same of a connection. For each of them these hosts must do.
+    // MX hosts ranked alike, and routes that ask the same of a connection. For each of them these hosts must do.
     struct bytes lane;
     struct bytes
         hosts; // opaque to the queue, at most QUEUE_HOSTS_MAX; comes back with QUEUE_CONNECT

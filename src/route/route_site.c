@@ -6,9 +6,12 @@
 #include "base/check.h"
 #include "base/map.h"
 
-static int by_name(const void *left, const void *right)
+static int by_rank(const void *left, const void *right)
 {
-    return bytes_cmp(*(const struct bytes *)left, *(const struct bytes *)right);
+    const struct route_site_host *a = left, *b = right;
+    if (a->preference != b->preference)
+        return a->preference < b->preference ? -1 : 1;
+    return bytes_cmp(a->name, b->name);
 }
 
 static struct bytes lower(struct bytes name, char out[256])
@@ -22,53 +25,68 @@ static struct bytes lower(struct bytes name, char out[256])
 }
 
 // FNV-1a: the name lasts (lane notes), so it does not depend on the process's hash key.
-static uint64_t hash_more(uint64_t hash, struct bytes s)
+static uint64_t hash_more(uint64_t hash, struct bytes s, char separator)
 {
     for (size_t i = 0; i < s.len; i++)
         hash = (hash ^ (uint8_t)s.at[i]) * 0x100000001b3u;
-    return (hash ^ ',') * 0x100000001b3u;
+    return (hash ^ (uint8_t)separator) * 0x100000001b3u;
+}
+
+// What stands between the host and the one before.
+static char separator(const struct route_site_host *hosts, size_t i)
+{
+    return i && hosts[i].preference != hosts[i - 1].preference ? '>' : ',';
 }
 
 // The names that fit, then "..." and the hash of all.
-static void add_names(const struct bytes *names, size_t count, struct buf *out)
+static void add_names(const struct route_site_host *hosts, size_t count, struct buf *out)
 {
     size_t total = 0, room = ROUTE_SITE_MAX - 32; // for a hash and a port
     uint64_t hash = 0xcbf29ce484222325u;
     for (size_t i = 0; i < count; i++) {
-        total += names[i].len + 1;
-        hash = hash_more(hash, names[i]);
+        total += hosts[i].name.len + 1;
+        hash = hash_more(hash, hosts[i].name, separator(hosts, i));
     }
     bool fits = total <= room + 1;
     size_t used = 0;
     for (size_t i = 0; i < count; i++) {
-        if (!fits && used + names[i].len + 1 > room)
+        if (!fits && used + hosts[i].name.len + 1 > room)
             break;
         if (i)
-            buf_add_byte(out, ',');
-        buf_add(out, names[i]);
-        used += names[i].len + 1;
+            buf_add_byte(out, (uint8_t)separator(hosts, i));
+        buf_add(out, hosts[i].name);
+        used += hosts[i].name.len + 1;
     }
     if (!fits)
         buf_printf(out, "...%016llx", (unsigned long long)hash);
 }
 
-void route_site_of_hosts(const struct bytes *hosts, size_t count, uint16_t port, struct buf *out)
+static bool has_name(const struct route_site_host *hosts, size_t count, struct bytes name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (bytes_eq(hosts[i].name, name))
+            return true;
+    return false;
+}
+
+void route_site_of_hosts(const struct route_site_host *hosts, size_t count, uint16_t port,
+                         struct buf *out)
 {
     CHECK(count > 0);
-    struct bytes *names = mem_new(count * sizeof(*names));
+    struct route_site_host *ranked = mem_new(count * sizeof(*ranked));
     char(*text)[256] = mem_new(count * sizeof(*text));
     for (size_t i = 0; i < count; i++)
-        names[i] = lower(hosts[i], text[i]);
-    qsort(names, count, sizeof(*names), by_name);
-    size_t kept = 1;
-    for (size_t i = 1; i < count; i++)
-        if (!bytes_eq(names[i], names[kept - 1]))
-            names[kept++] = names[i];
-    add_names(names, kept, out);
+        ranked[i] = (struct route_site_host){lower(hosts[i].name, text[i]), hosts[i].preference};
+    qsort(ranked, count, sizeof(*ranked), by_rank);
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!has_name(ranked, kept, ranked[i].name)) // it counts where it is best
+            ranked[kept++] = ranked[i];
+    add_names(ranked, kept, out);
     if (port != 25)
         buf_printf(out, ":%u", port);
     free(text);
-    free(names);
+    free(ranked);
 }
 
 static void add_host(const char *kind, const struct conf_via *via, struct buf *out)
@@ -82,7 +100,7 @@ static void add_path(const char *kind, const struct conf_via *via, struct buf *o
         buf_printf(out, "%s:%.*s", kind, BYTES_FMT(via->path));
         return;
     }
-    uint64_t hash = hash_more(0xcbf29ce484222325u, via->path);
+    uint64_t hash = hash_more(0xcbf29ce484222325u, via->path, ',');
     buf_printf(out, "%s:%.*s...%016llx", kind, ROUTE_SITE_MAX - 64, via->path.at,
                (unsigned long long)hash);
 }

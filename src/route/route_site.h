@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// route_site - names lanes: SOURCE->SITE, where a site is the set of hosts that serve a domain
+// route_site - names lanes: SOURCE->SITE, where a site is the hosts that serve a domain, by rank
 //
-// Domains whose MX records name the same hosts (whatever order and preferences) get the same name,
-// so that one provider's thousands of domains share one lane.
+// Domains whose MX records rank the same hosts alike (whatever the numbers) get the same name, so that one provider's
+// thousands of domains share one lane. Another ranking is another site: a connection serves a whole lane, and which host
+// it tries first (RFC 5321 5.1) is for no other domain to say.
 #pragma once
 
 #include "base/buf.h"
@@ -12,10 +13,16 @@
 #define ROUTE_SITE_MAX 255
 #define ROUTE_TERMS_MAX 64
 
-// A site that stands behind MX hosts: their names in lower case, sorted, without repeats, joined by
-// commas; when that would pass ROUTE_SITE_MAX, the first ones and a hash of all. port 25 is left
-// out.
-void route_site_of_hosts(const struct bytes *hosts, size_t count, uint16_t port, struct buf *out);
+struct route_site_host {
+    struct bytes name;
+    uint16_t preference; // of its MX record: lower ones come first
+};
+
+// A site that stands behind MX hosts, in any order: their names in lower case, without repeats; those of one preference
+// sorted and joined by commas, then ">" and those that come next; when that would pass ROUTE_SITE_MAX, the first ones and
+// a hash of all. port 25 is left out.
+void route_site_of_hosts(const struct route_site_host *hosts, size_t count, uint16_t port,
+                         struct buf *out);
 // The site of a route that names its target itself (smarthost, LMTP, Maildir, discard):
 // "smtp:host:port", "smtps:host:port", "lmtp:host:port", "lmtp:/path", "maildir:/path/%d/%u", "discard". CHECKs that
 // it is not by MX.

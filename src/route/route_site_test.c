@@ -15,12 +15,24 @@ static void names_sites_by_their_hosts(void **state)
         {"order does not count", "b.example,a.example", 25, "a.example,b.example"},
         {"nor case, dots, repeats", "B.example.,a.example,b.EXAMPLE", 25, "a.example,b.example"},
         {"another port is another site", "a.example", 2525, "a.example:2525"},
+        {"rank does", "10 b.example,20 a.example", 25, "b.example>a.example"},
+        {"not its numbers", "65535 a.example,1 b.example", 25, "b.example>a.example"},
+        {"groups", "20 d.example,5 c.example,20 a.example,5 b.example,30 e.example", 25,
+         "b.example,c.example>a.example,d.example>e.example"},
+        {"a host counts where it is best", "20 a.example,20 b.example,10 b.example", 25,
+         "b.example>a.example"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct bytes hosts[8], rest = bytes_cstr(rows[i].hosts);
+        struct route_site_host hosts[8] = {0};
+        struct bytes rest = bytes_cstr(rows[i].hosts), one, preference;
         size_t n = 0;
-        while (rest.len && bytes_cut(&rest, ',', &hosts[n]))
-            n++;
+        for (; rest.len && bytes_cut(&rest, ',', &one); hosts[n++].name = one)
+            if (bytes_find(one, ' ') >= 0) {
+                uint64_t number;
+                assert_true(bytes_cut(&one, ' ', &preference));
+                assert_int_equal(bytes_to_u64(preference, UINT16_MAX, &number), OK);
+                hosts[n].preference = (uint16_t)number;
+            }
         struct buf out = {0};
         route_site_of_hosts(hosts, n, rows[i].port, &out);
         assert_bytes(rows[i].name, buf_bytes(&out), bytes_cstr(rows[i].want));
@@ -33,17 +45,22 @@ static void bounds_long_names(void **state)
 {
     (void)state;
     static char text[60][64];
-    struct bytes hosts[60];
+    struct route_site_host hosts[60] = {0};
     for (int i = 0; i < 60; i++)
-        hosts[i] =
+        hosts[i].name =
             bytes_of(text[i], (size_t)snprintf(text[i], 64, "mx-number-%02d.example.net", i));
-    struct buf all = {0}, less = {0};
+    struct buf all = {0}, less = {0}, ranked = {0};
     route_site_of_hosts(hosts, 60, 25, &all);
     route_site_of_hosts(hosts, 59, 25, &less);
-    assert_true(all.len <= ROUTE_SITE_MAX && less.len <= ROUTE_SITE_MAX);
+    hosts[59].preference = 1; // nothing that is shown
+    route_site_of_hosts(hosts, 60, 25, &ranked);
+    assert_true(all.len <= ROUTE_SITE_MAX && less.len <= ROUTE_SITE_MAX &&
+                ranked.len <= ROUTE_SITE_MAX);
     assert_false(bytes_eq(buf_bytes(&all), buf_bytes(&less)));
+    assert_false(bytes_eq(buf_bytes(&all), buf_bytes(&ranked)));
     buf_done(&all);
     buf_done(&less);
+    buf_done(&ranked);
 }
 
 static void names_sites_by_their_route(void **state)
