@@ -88,6 +88,10 @@ def status(pid, key):
     return 0
 
 
+def anonymous(pid):
+    return 1024 * status(pid, "RssAnon")
+
+
 def rss(pid):
     return 1024 * status(pid, "VmRSS")
 

@@ -67,7 +67,11 @@ static void judge_disk(const struct alert_facts *f, struct judgement *j)
 
 static void judge_spool(const struct alert_facts *f, struct judgement *j)
 {
-    judge(j, f->accepting ? WELL : WRONG, "the spool takes no mail: its disk is full, or fails");
+    if (!f->accepting)
+        judge(j, WRONG, "the spool takes no mail: its disk is full, or fails");
+    else
+        judge(j, f->memory_is_short ? WRONG : WELL,
+              "new mail is refused: memory is short (limits.memory)");
 }
 
 // Questions fail, and none was answered since.

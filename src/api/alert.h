@@ -42,7 +42,7 @@ struct alert_facts {
     int64_t certificate_left_ms;
     struct bytes disk;     // the fuller of the two folders; borrowed
     uint32_t disk_percent; // free
-    bool accepting;
+    bool accepting, memory_is_short;
     uint64_t dns_answered, dns_failed;    // so far
     uint64_t delivered, deferred, failed; // recipients so far
     const struct alert_lane *lanes;       // that have mail and back off

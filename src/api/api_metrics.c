@@ -386,6 +386,10 @@ bool api_is_ready(struct api *api, struct buf *out_why)
                      "the spool has no room or its disk fails: new mail is answered 452\n");
         return false;
     }
+    if (!intake_port_accepts(api->options.port)) {
+        buf_add_cstr(out_why, "memory is short (limits.memory): new mail is answered 452\n");
+        return false;
+    }
     buf_add_cstr(out_why, "ready\n");
     return true;
 }

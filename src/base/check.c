@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "base/check.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -37,4 +38,13 @@ void *mem_resize(void *old, unsigned long bytes)
     void *p = realloc(old, bytes ? bytes : 1);
     CHECK(p != NULL && "memory");
     return p;
+}
+
+// The allocator's own, where it is linked.
+void mi_collect(bool force) __attribute__((weak));
+
+void mem_give_back(void)
+{
+    if (mi_collect)
+        mi_collect(true);
 }

@@ -19,6 +19,8 @@ _Noreturn void check_failed(const char *condition, const char *file, int line,
 // mem_new() returns zeroed memory. Freed with free().
 void *mem_new(unsigned long bytes) __attribute__((malloc, returns_nonnull));
 void *mem_resize(void *old, unsigned long bytes) __attribute__((returns_nonnull));
+// What this thread's heap has and does not use goes back to the kernel, as far as the allocator can (mimalloc).
+void mem_give_back(void);
 
 #define container_of(pointer, type, member)                                                        \
     ((type *)((char *)(pointer) - __builtin_offsetof(type, member)))

@@ -197,6 +197,7 @@ struct conf {
     struct {
         uint64_t message_size, header_size;
         uint64_t spool_segment;    // 0: by the size of the disk
+        uint64_t memory;           // of the relay; 0: by what there is
         uint64_t trace_memory;     // for the dialogues of last attempts
         uint32_t recipients;       // of one message
         uint32_t session_messages; // MAIL commands of one client's connection; 0: any number

@@ -127,6 +127,7 @@ const struct conf_param conf_params[] = {
 {"limits.recipients", "recipients of one message", CONF_COUNT, AT(conf, limits.recipients), .min = 100, .max = 50000, .initial = "1000", RELOAD},
 {"limits.session_messages", "messages over one connection of a client (MAIL commands), told as MAILMAX", CONF_COUNT, AT(conf, limits.session_messages), .min = 1, .max = 999999, .none = true, .initial = "none", RELOAD},
 {"limits.spool_segment", "size of the journal's files; a message's envelope, header and short body must fit in half of one", CONF_SIZE, AT(conf, limits.spool_segment), .min = 4 * MIB, .max = GIB, .none = true, .initial = "none", .shown_default = "64MiB, less on a small disk"},
+{"limits.memory", "memory that the relay may take; beyond it new mail is refused with 452 until enough is given back", CONF_SIZE, AT(conf, limits.memory), .min = 64 * MIB, .max = 1024 * 1024 * GIB, .none = true, .initial = "none", .shown_default = "nine tenths of what the machine, or its control group, has", RELOAD},
 {"limits.trace_memory", "memory for the dialogues of last attempts (message trace); the oldest are forgotten", CONF_SIZE, AT(conf, limits.trace_memory), .min = MIB, .max = 4 * GIB, .initial = "32MiB"},
 {"limits.received", "Received fields before a message is a loop", CONF_COUNT, AT(conf, limits.received), .min = 10, .max = 1000, .initial = "50", RELOAD},
 {"limits.sessions", "clients connected at once", CONF_COUNT, AT(conf, limits.sessions), .min = 1, .max = MILLION, .initial = "10000", RELOAD},

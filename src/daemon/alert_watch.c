@@ -120,7 +120,8 @@ static void on_look(struct sys_timer *timer)
     struct alert_watch *w = container_of(timer, struct alert_watch, timer);
     const struct conf *conf = w->relay->snapshot->conf;
     struct alert_limits limits = {conf->alerts.certificate_ms, conf->alerts.stuck_ms};
-    struct alert_facts facts = {.accepting = spool_accepting(w->relay->spool)};
+    struct alert_facts facts = {.accepting = spool_accepting(w->relay->spool),
+                                .memory_is_short = memory_watch_is_short(w->relay->memory)};
     look_at_certificate(w, &facts);
     look_at_disks(conf, &facts);
     look_at_counters(w, &facts);

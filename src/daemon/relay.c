@@ -190,6 +190,13 @@ static void kick_workers(void *ctx, uint64_t workers)
     }
 }
 
+static void on_short_memory(void *ctx)
+{
+    struct relay *r = ctx;
+    for (uint32_t i = 0; i < r->workers_count; i++)
+        worker_give_back(r->workers[i]);
+}
+
 static uint32_t recovered_route(void *ctx, const struct spool_summary *summary,
                                 const struct spool_summary_recipient *recipient)
 {
@@ -506,6 +513,7 @@ static int start(struct relay *r)
     log_setup(r->snapshot->conf->log.level, r->snapshot->conf->log.format);
     (void)!getifaddrs(&r->interfaces);
     r->process = sys_process_open();
+    r->memory = memory_watch_new(r->process, r->snapshot->conf->limits.memory);
     if (relay_folders_shut_in(&r->folders, r->snapshot->conf) != OK)
         log_warn("the sandbox could not be set up");
     err = open_when_free(r, open_store, "store");
@@ -519,6 +527,9 @@ static int start(struct relay *r)
     r->shared.open_signer = signer_open;
     r->shared.port.kick = kick_workers;
     r->shared.port.kick_ctx = r;
+    r->shared.port.memory_is_short = memory_watch_is_short;
+    r->shared.port.memory_ctx = r->memory;
+    memory_watch_on_short(r->memory, on_short_memory, r);
     make_queue(r);
     holds_begin(r->queue, r->snapshot->accounts);
     err = open_when_free(r, open_spool, "spool");

@@ -512,6 +512,7 @@ void relay_reload(struct relay *r)
         const struct conf *conf = r->snapshot->conf;
         auth_set_limits(r->shared.auth, relay_guard_limits(conf));
         net_limits_set(r->shared.limits, conf->limits.sessions, conf->limits.sessions_per_address);
+        memory_watch_set_max(r->memory, conf->limits.memory);
         log_setup(conf->log.level, conf->log.format);
         struct suppress_policy policy = relay_suppress_policy(conf);
         suppress_set_policy(r->suppress, &policy);

@@ -10,6 +10,7 @@
 #include "daemon/alert_watch.h"
 #include "daemon/channel.h"
 #include "daemon/dkim_keeper.h"
+#include "daemon/memory_watch.h"
 #include "daemon/relay.h"
 #include "daemon/relay_files.h"
 #include "daemon/roles.h"
@@ -77,6 +78,7 @@ struct relay {
     struct dkim_keeper *keeper;
     struct sys_watch *watch;
     struct sys_process *process; // opened before the relay is shut in
+    struct memory_watch *memory;
     struct alert_watch *alerts;
     struct sys_timer grace, clock;
     void (*upgrade_decided)(void *ctx, int err, struct bytes why); // NULL: nobody waits

@@ -2,6 +2,7 @@
 #include "daemon/worker.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -15,7 +16,8 @@ struct worker {
     struct deliver_selves selves;    // of the listeners that hold
     struct deliver *_Atomic deliver; // set once, then read from any thread
     struct sys_timer drain_timer;
-    struct sys_task drain, abort, drained;
+    struct sys_task drain, abort, drained, give_back;
+    atomic_bool gives_back; // its task is on its way
     struct sys_loop *main_loop;
     void (*done)(void *ctx);
     void *ctx;
@@ -192,6 +194,21 @@ void worker_kick(struct worker *w)
     struct deliver *d = atomic_load(&w->deliver);
     if (d)
         deliver_kick(d);
+}
+
+static void on_give_back(struct sys_task *task)
+{
+    struct worker *w = container_of(task, struct worker, give_back);
+    atomic_store(&w->gives_back, false);
+    mem_give_back();
+}
+
+void worker_give_back(struct worker *w)
+{
+    if (atomic_exchange(&w->gives_back, true))
+        return;
+    w->give_back.run = on_give_back;
+    sys_post(w->loop, &w->give_back);
 }
 
 // ---- the end ---------------------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ void worker_set_accounts(struct worker *w, struct conf_snapshot *snapshot, void 
                          void *ctx);
 // The queue has work for it. Any thread.
 void worker_kick(struct worker *w);
+// Memory is short: has it give back what its heap does not use. Any thread.
+void worker_give_back(struct worker *w);
 // Drains: done(ctx) is posted to the main loop once nothing is under way.
 void worker_drain(struct worker *w, struct sys_loop *main_loop, void (*done)(void *ctx), void *ctx);
 // The grace time is over: what is under way is dropped, then done() follows.

@@ -18,8 +18,17 @@ struct intake_port {
                  uint64_t workers); // have these workers (bits) ask queue_next(); any thread
     void *kick_ctx;
     struct wall_jumps jumps;
-    struct suppress *suppress; // NULL: no list
+    struct suppress *suppress;          // NULL: no list
+    bool (*memory_is_short)(void *ctx); // any thread; NULL: never
+    void *memory_ctx;
 };
+
+// False: MAIL is answered 452 4.3.1, as the spool takes nothing or memory is short. Any thread.
+static inline bool intake_port_accepts(const struct intake_port *port)
+{
+    return spool_accepting(port->spool) &&
+           !(port->memory_is_short && port->memory_is_short(port->memory_ctx));
+}
 
 // Both clocks of this turn.
 struct queue_now acceptance_now(void);

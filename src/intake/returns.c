@@ -71,7 +71,7 @@ static void on_mail(void *ctx, const struct smtp_mail *mail)
     (void)mail; // anybody: it proves nothing
     struct session *s = ctx;
     struct intake *in = s->gate->intake;
-    if (!spool_accepting(in->options.port->spool)) {
+    if (!intake_port_accepts(in->options.port)) {
         session_answer(s, SMTP_REPLY_DISK_FULL, BYTES_NONE);
         return;
     }

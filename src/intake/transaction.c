@@ -293,7 +293,7 @@ void transaction_on_mail(struct session *s, const struct smtp_mail *mail)
         session_answer(s, refusal, s->gate->conf->is_local ? buf_bytes(&s->login) : BYTES_NONE);
         return;
     }
-    if (!spool_accepting(in->options.port->spool)) {
+    if (!intake_port_accepts(in->options.port)) {
         session_answer(s, SMTP_REPLY_DISK_FULL, BYTES_NONE);
         return;
     }
@@ -573,7 +573,7 @@ static void on_content_drained(void *ctx)
 void transaction_on_data(struct session *s)
 {
     struct transaction *t = s->current;
-    if (!spool_accepting(t->intake->options.port->spool)) {
+    if (!intake_port_accepts(t->intake->options.port)) {
         answer(t, SMTP_REPLY_DISK_FULL, BYTES_NONE);
         return;
     }

@@ -20,3 +20,8 @@ struct sys_process_use {
 struct sys_process *sys_process_open(void);
 void sys_process_close(struct sys_process *p); // NULL is fine
 void sys_process_look(struct sys_process *p, struct sys_process_use *out);
+// Resident bytes that no file stands behind; 0: not known. Any thread, any number at once.
+uint64_t sys_process_memory(const struct sys_process *p);
+// What there was to have when it was opened: of the machine, or of the control group (v1 or v2) that leaves least.
+// 0: not known.
+uint64_t sys_process_memory_max(const struct sys_process *p);

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import resource
+import signal
 import time
 
 import lab
@@ -15,6 +16,7 @@ CGROUPS = pathlib.Path("/sys/fs/cgroup")
 HOLD_S, CPU_MAX = 2.0, 0.9
 BACK_S = 1.0  # from the moment the shortage ends
 ROOM = 1 << 40  # bytes: no limit
+LIMIT_MIN = 64 << 20  # bytes: of limits.memory
 
 
 class Cgroup:
@@ -130,6 +132,30 @@ def no_memory(trial, number):
     return back
 
 
+def little_memory(trial, number):
+    """Its own limit is reached: new mail is refused with 452, the kernel has nobody to kill, and what was taken goes out."""
+    relay, text = trial.service.relay_pid(), trial.service.config_file.read_text()
+    limit = max(LIMIT_MIN, lab.anonymous(relay) + (16 << 20))
+    trial.sink.stop()  # so that mail stays
+    reload(trial, text + f"limits: {{memory: {limit}}}\n")
+    load = trial.load(f"l{number}", 1000000, 50, 200000)
+    lab.wait_until(lambda: refused_by_memory(trial), 30, "memory is short", every=0.01)
+    time.sleep(0.5)
+    report = trial.finish(load, stop=True)
+    share = hold(trial, "little memory", relay)
+    if not report["replies"].get("452"):
+        trial.troubles.append(f"little memory: nothing was refused: {report['replies']}")
+    reload(trial, text)
+    over = time.monotonic()
+    back = back_since(trial, over)
+    trial.sink.start()
+    if lab.children(trial.service.process.pid)[:1] != [relay]:
+        trial.troubles.append("little memory: the relay was killed")
+    say(f"scarce {number + 1}: little memory ({limit >> 20} MiB): {report['replies']}; {100 * share:.0f} % of a core; "
+        f"back in {back:.2f} s")
+    return back
+
+
 def no_threads(trial, number):
     """No process can be made: a relay that dies is not replaced until there is room, and the guard does not spin."""
     guard, relay = trial.service.process.pid, trial.service.relay_pid()
@@ -151,6 +177,18 @@ def no_threads(trial, number):
     return back
 
 
+def reload(trial, text):
+    log, count = trial.service.log_file, trial.service.log_file.read_text().count(" reloaded")
+    trial.service.config_file.write_text(text)
+    trial.service.process.send_signal(signal.SIGHUP)
+    lab.wait_until(lambda: log.read_text().count(" reloaded") > count, 60, "reloaded")
+
+
+def refused_by_memory(trial):
+    log = trial.service.log_file.read_text()
+    return log.count(" memory is short") > log.count(" memory is there again")
+
+
 def check_cgroup(trial, controller):
     """Whether there is one to run out of; else that is told as skipped."""
     try:
@@ -162,10 +200,10 @@ def check_cgroup(trial, controller):
 
 
 def run_scarce(trial):
-    trial.open()
+    trial.open(log="info")
     trial.watch()
     trial.start()
-    shortages = {"descriptors": no_descriptors}
+    shortages = {"descriptors": no_descriptors, "little memory": little_memory}
     for controller, run in (("memory", no_memory), ("pids", no_threads)):
         if check_cgroup(trial, controller):
             shortages[controller] = run

@@ -87,7 +87,7 @@ def count_descriptors(pid):
     return count
 
 
-COLUMNS = {"memory": lambda pid: 1024 * lab.status(pid, "RssAnon"), "descriptors": count_descriptors,
+COLUMNS = {"memory": lab.anonymous, "descriptors": count_descriptors,
            "threads": lambda pid: lab.status(pid, "Threads")}
 
 
