@@ -118,9 +118,10 @@ static void why_ready(struct queue *q, const struct queue_bundle *b, struct queu
         say(out, QUEUE_LIMIT_REMOTE, (struct wall){0}, open < max ? "" : setting, "%s", remote);
         return;
     }
-    if (open >= max && l->ceiling_us > now.mono.us && l->ceiling == max) {
+    uint32_t ours = l->limits->connections;
+    if (open >= max && l->ceiling_us > now.mono.us && queue_tighter(ours, l->ceiling) != ours) {
         say(out, QUEUE_LIMIT_LANE_CONNECTIONS, queue_wall_of(l->ceiling_us, now), "",
-            "the site of %s lets no more than %u connections stand just now, and all are in use",
+            "the site of %s lets no more than %u connections stand just now, and they are in use",
             l->name, l->ceiling);
         return;
     }

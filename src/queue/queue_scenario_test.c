@@ -167,14 +167,16 @@ static void a_ceiling_is_lifted(void **state)
         world_add(&w, &(struct world_mail){.domain = "d.site", .recipients = 1});
     world_run(&w, MINUTE_MS);
     assert_number("its limit", site->stand, 3);
-    struct message_id last =
-        world_add(&w, &(struct world_mail){.domain = "d.site", .recipients = 1});
-    world_turn(&w);
-    struct queue_reason reason;
-    assert_int_equal(queue_why(w.queue, last, 0, w.now, &reason), OK);
-    assert_int_equal(reason.limit, QUEUE_LIMIT_LANE_CONNECTIONS);
-    assert_non_null(strstr(reason.text, "no more than 3 connections"));
-    assert_in_range(wall_ms_between(w.now.wall, reason.until), 1, 5 * MINUTE_MS);
+    for (enum mail_class class = MAIL_TRANSACTIONAL; class <= MAIL_BULK; class ++) {
+        struct message_id last = world_add(
+            &w, &(struct world_mail){.domain = "d.site", .class = class, .recipients = 1});
+        world_turn(&w);
+        struct queue_reason reason;
+        assert_int_equal(queue_why(w.queue, last, 0, w.now, &reason), OK);
+        assert_int_equal(reason.limit, QUEUE_LIMIT_LANE_CONNECTIONS);
+        assert_non_null(strstr(reason.text, "no more than 3 connections"));
+        assert_in_range(wall_ms_between(w.now.wall, reason.until), 1, 5 * MINUTE_MS);
+    }
     site->stand_max = 0;
     world_run(&w, 4 * MINUTE_MS + SECOND_MS);
     assert_number("ours", site->stand, 20);
