@@ -118,6 +118,7 @@ struct spool {
     struct spool_unread {
         atomic_ullong at;
         atomic_llong since;
+        atomic_ullong passed; // places up to there have had their time
     } unread[SPOOL_FOLLOWERS];
     atomic_ullong extents, extent_bytes;
     struct spool_atomic_stats {

@@ -316,16 +316,20 @@ static int check_doubtful(struct spool_reader *r, struct scanned *s)
     return OK;
 }
 
-// The disk did not give what stands there: is it to be asked again? A reader that is opened anew goes on being patient.
+// The disk did not give what stands there: is it to be asked again? A reader that is opened anew goes on being patient,
+// but not where he was: else of two such places in one turn, which begins again at each failure, none were ever passed.
 static bool is_patient(struct spool_reader *r, uint64_t offset)
 {
     struct spool_unread *unread = &r->spool->unread[r->who];
     uint64_t place = watermark_of(r->at.number, offset);
     int64_t now = sys_mono().us / 1000;
+    if (place <= atomic_load(&unread->passed))
+        return false;
     if (atomic_exchange(&unread->at, place) != place)
         atomic_store(&unread->since, now);
     if (now - atomic_load(&unread->since) < SPOOL_UNREAD_PATIENCE_MS)
         return true;
+    atomic_store(&unread->passed, place);
     log_error("spool segment can't be read, its records are passed over",
               LOG_INT("segment", r->at.number), LOG_INT("offset", offset));
     return false;

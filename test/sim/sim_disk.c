@@ -383,12 +383,22 @@ int disk_pwritev(struct disk_file *f, const struct iovec *iov, int count, uint64
     return err ? err : room ? OK : E_FULL;
 }
 
+static bool is_bad(const struct inode *inode, size_t n, uint64_t offset)
+{
+    for (uint32_t i = 0; i < inode->bad_count; i++)
+        if (inode->bad_at[i] < offset + n && offset < inode->bad_at[i] + SIM_PAGE_BYTES)
+            return true;
+    return false;
+}
+
 int disk_pread(struct disk_file *f, void *out, size_t n, uint64_t offset, size_t *out_n)
 {
     int err = strike(f->d, SIM_DISK_READ);
     spend(1, 200);
     sim_spend_us(f->d->read_us);
     *out_n = 0;
+    if (!err && is_bad(f->inode, n, offset))
+        err = E_IO;
     if (err)
         return err;
     if (offset < f->inode->size)
@@ -515,6 +525,16 @@ int sim_disk_flip(struct sim_disk *d, const char *name, uint64_t offset, uint8_t
     p->mem[offset % SIM_PAGE_BYTES] ^= (char)mask;
     if (page_is_dirty(p) && p->dur)
         p->dur[offset % SIM_PAGE_BYTES] ^= (char)mask;
+    return OK;
+}
+
+int sim_disk_spoil(struct sim_disk *d, const char *name, uint64_t offset)
+{
+    struct inode *inode = shown_inode(d, name);
+    if (!inode)
+        return E_NOT_FOUND;
+    CHECK(inode->bad_count < SIM_BAD_MAX);
+    inode->bad_at[inode->bad_count++] = offset - offset % SIM_PAGE_BYTES;
     return OK;
 }
 

@@ -45,6 +45,8 @@ void sim_disk_sync_us(struct sim_disk *d, uint32_t min, uint32_t max);
 void sim_disk_read_us(struct sim_disk *d, uint32_t us);
 // Flips bits of one byte, on the platter and in the cache. E_NOT_FOUND.
 int sim_disk_flip(struct sim_disk *d, const char *name, uint64_t offset, uint8_t mask) MUST_USE;
+// The page at an offset can't be read from now on (E_IO). At most four of a file. E_NOT_FOUND.
+int sim_disk_spoil(struct sim_disk *d, const char *name, uint64_t offset) MUST_USE;
 // Flips a bit in one of the bytes that are not zero, from an offset on. False if there is none.
 bool sim_disk_rot(struct sim_disk *d, const char *name, uint64_t from);
 // True if `needle` (within one page, or crossing pages) is on the platter in a file whose name is

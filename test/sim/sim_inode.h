@@ -34,14 +34,18 @@ struct page {
     bool lost;       // dirty, but the kernel believes it clean (after a failed sync)
 };
 
+#define SIM_BAD_MAX 4
+
 struct inode {
     struct list link; // in its disk
     uint64_t size, durable_size;
     struct page *pages;
     size_t page_count;
-    struct sim_dir *dir; // what it holds, if it is a directory
-    uint32_t refs;       // names (both views), pending changes, open files
-    uint32_t shown;      // names in the cache's view, open files: what counts as used
+    struct sim_dir *dir;          // what it holds, if it is a directory
+    uint32_t refs;                // names (both views), pending changes, open files
+    uint32_t shown;               // names in the cache's view, open files: what counts as used
+    uint64_t bad_at[SIM_BAD_MAX]; // pages that can't be read
+    uint32_t bad_count;
 };
 
 // One change of a directory: `name` now means `inode`, or nothing. A rename in one directory is two
