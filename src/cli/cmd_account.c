@@ -218,6 +218,7 @@ const struct cli_command cli_account_close = {
     .name = "account close",
     .arguments = "NAME",
     .help = "end it for ever; its logins and domains go, its name stays taken",
+    .more = "Mail that it has queued is held: `queue bounce --account NAME` gives it back.\n",
     .arguments_min = 1,
     .arguments_max = 1,
     .run = run_close,

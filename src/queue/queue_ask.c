@@ -181,8 +181,8 @@ static void why_held(const struct queue *q, const struct queue_bundle *b, struct
     const struct queue_rule *rule = NULL;
     struct wall never = {0};
     if (b->flags & BUNDLE_SUSPENDED)
-        say(out, QUEUE_LIMIT_HOLD, never, "account activate",
-            "held while its account may not send");
+        say(out, QUEUE_LIMIT_HOLD, never, "account activate, queue bounce --account",
+            "held while its account may not send, for ever if it is closed");
     else if ((rule = q->hold_restored))
         say(out, QUEUE_LIMIT_HOLD, never, "queue release --all",
             "held until released: all mail of a restored backup is held");

@@ -245,6 +245,20 @@ def test_suspended_account(relay, receiver_):
     relay.wait_state(ident, "delivered")
 
 
+def test_closed_account(make_relay, receiver_):
+    """Its queued mail is held, which `why` says how to end."""
+    relay = sending_relay(make_relay, SLOW_RETRY)
+    receiver_.script("rcpt", "451 4.2.0 later")
+    ident = send(relay, "bob@example.org")
+    wait_attempts(relay, ident, 1)
+    relay.cli("account", "close", "trusted")
+    relay.wait_state(ident, "held")
+    why = relay.cli("message", "why", ident)
+    assert "closed" in str(why) and "queue bounce --account" in str(why), why
+    assert relay.cli("queue", "bounce", "--account", "trusted")["changed"] == 1
+    relay.wait_state(ident, "failed")
+
+
 def test_suspended_beside_an_operators_hold(make_relay, receiver_):
     """An account that is active again gets back its mail, but not what an operator holds."""
     relay = sending_relay(make_relay, SLOW_RETRY)
