@@ -516,7 +516,7 @@ static bool flush_is_due(struct spool *spool)
 static bool may_flush(const struct spool *spool)
 {
     return !list_is_empty(&spool->pending) && !spool->stopping &&
-           (!spool->failing || (spool->full && spool->compact));
+           (!spool->failing || (spool->full && (spool->compact || spool->tail_pending)));
 }
 
 static void on_turn_end(struct sys_turn_end *end)

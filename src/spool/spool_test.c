@@ -907,7 +907,7 @@ static void test_full_disk(void **state)
 static uint32_t fill_disk(void)
 {
     uint32_t accepted = 0;
-    sim_disk_capacity(sim_disk_find(ROOT), 24 * SEGMENT, 10000);
+    sim_disk_capacity(sim_disk_find(ROOT), 24 * options.segment_bytes, 10000);
     sim_run_ms(2000);
     while (spool_accepting(spool) && commit(accept_frame(accepted + 1, 3000)) == OK)
         assert_true(++accepted < 5000);
@@ -933,15 +933,18 @@ static void reports_of_a_world(uint64_t seed)
     enum { TOLD_BY = 10000 };
     uint32_t told = 0, refused = 0;
     begin(seed);
+    stop_spool();
+    options.segment_bytes = SPOOL_SEGMENT_BYTES_MIN;
+    start_spool();
     uint32_t accepted = fill_disk();
-    for (uint32_t tries = 0; tries < 300; tries++) {
+    for (uint32_t tries = 0; tries < 1000; tries++) {
         int err = commit(warn_frame(1 + tries % accepted, TOLD_BY + told));
         assert_true(err == OK || err == E_FULL);
         told += err == OK;
         refused += err == E_FULL;
     }
-    assert_true(told > 0 && refused > 200);
-    assert_false(spool_outcomes_blocked(spool));
+    assert_true(told > 0 && refused > 500);
+    sim_run_ms(10000); // compaction does what it can
     for (uint32_t n = 1; n <= accepted; n++) {
         assert_int_equal(commit(settle_frame(n)), OK);
         told += commit(warn_frame(n + 1, TOLD_BY + told)) == OK; // there are always more
@@ -955,7 +958,7 @@ static void reports_of_a_world(uint64_t seed)
 static void test_full_disk_and_reports(void **state)
 {
     log_capture(swallow, NULL);
-    for (uint64_t seed = 1; seed <= 10; seed++)
+    for (uint64_t seed = 1; seed <= 4; seed++)
         reports_of_a_world(seed);
     log_capture(NULL, NULL);
 }
@@ -986,11 +989,9 @@ static void test_full_disk_and_history(void **state)
     assert_int_equal(spool->journal->tail, 1);
     on_client(on_copied, NULL);
     wait_for(&c[settled].done);
-    while (++settled < accepted) {
-        c[settled].frame = settle_frame(settled + 1);
-        on_client(do_commit, &c[settled]);
-        assert_true(sim_run_until(is_true, &c[settled].done, 10 * PATIENCE_MS));
-    }
+    while (++settled <
+           accepted) // no more than a moment later: making room does not wait for the next attempt
+        assert_int_equal(commit(settle_frame(settled + 1)), OK);
     sim_run_ms(5000);
     assert_true(spool_accepting(spool));
     assert_int_equal(commit(accept_frame(6000, 3000)), OK);
