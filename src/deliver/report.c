@@ -294,11 +294,12 @@ static void add_dsn_events(struct report *r, struct spool_frame *frame, const st
 
 // ---- frames ----------------------------------------------------------------------------------------------
 
-// What an operator could not return stays as it was; the rest is due again at its time.
+// What an operator could not return stays as it was; the rest is due again at its time. Who could not be warned of a
+// delay is not delayed further for it: as if he were, until the next start finds that he was not.
 static enum queue_outcome outcome_of(const struct report *r, uint32_t i)
 {
     enum verdict_kind kind = r->verdicts[i].kind;
-    if (!r->put_off || !r->put_off[i])
+    if (!r->put_off || !r->put_off[i] || kind == VERDICT_WARNED)
         return ROWS[kind].outcome;
     return kind == VERDICT_RETURNED ? QUEUE_KEPT : QUEUE_DEFERRED;
 }

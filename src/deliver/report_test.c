@@ -260,6 +260,18 @@ static uint64_t queued(struct message_id id)
     return count;
 }
 
+// Of its recipients, with the same history each; what was not tried counts as no attempt.
+static uint32_t attempts_of(struct message_id id)
+{
+    struct queue_filter filter = {.by = QUEUE_SELECT_ID, .id = id};
+    struct queue_row row = {0};
+    struct queue_now now = {{0}, {0}};
+    for (uint64_t cursor = 0; cursor != UINT64_MAX && !row.recipients;)
+        queue_list(port.queue, &filter, &cursor, now, &row, 1);
+    assert_true(row.recipients > 0);
+    return row.attempts;
+}
+
 static size_t count_seen(const struct trial *t, enum spool_event event, bool original)
 {
     size_t n = 0;
@@ -433,7 +445,7 @@ static struct trial *trial_on_full_disk(const struct row *row)
 }
 
 // No room for a notification: nothing is recorded of what it would tell of, and those recipients stay queued. What was
-// delivered is recorded.
+// delivered is recorded. A warning that can't be given delays nobody further.
 static void test_no_room_for_a_notification(void **state)
 {
     static const struct row rows[] = {
@@ -451,6 +463,8 @@ static void test_no_room_for_a_notification(void **state)
         struct trial *t = trial_on_full_disk(row);
         assert_number(row->name, queued(t->message->envelope->id), row->queued);
         assert_number(row->name, reporter.put_off, row->queued);
+        if (row->kind == VERDICT_WARNED)
+            assert_number("attempts", attempts_of(t->message->envelope->id), 0);
         t->task.run = read_journal;
         sys_post(world.client, &t->task);
         assert_true(sim_run_until(is_done, t, PATIENCE_MS));
