@@ -35,7 +35,8 @@ static void end_auth(struct smtp_server *s, enum smtp_reply_id id, struct bytes 
 {
     server_end_sasl(s);
     server_go(s, ST_READY);
-    if (id == SMTP_REPLY_AUTH_BAD || id == SMTP_REPLY_AUTH_UNBOUND)
+    if (id == SMTP_REPLY_AUTH_BAD || id == SMTP_REPLY_AUTH_UNBOUND ||
+        id == SMTP_REPLY_ACCOUNT_SUSPENDED)
         s->auth_failures++;
     if (smtp_reply_is_ok(id))
         server_reply(s, id, slot);

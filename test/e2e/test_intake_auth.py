@@ -26,6 +26,7 @@ def fill(world):
     world.relay.add_account("carol", domains=["carol.test"])
     world.relay.add_account("dave", domains=["dave.test"])
     world.relay.add_account("erin", domains=["erin.test"])
+    world.relay.add_account("frank", domains=["frank.test"])
 
 
 world = world_fixture(config, fill)
@@ -217,7 +218,7 @@ def test_e_suspended_account(world):
                 other.ehlo()
                 assert Scram(other, "alice").finish(PASSWORD).code == 550
         assert attempt(world, world.source(), "alice", "wrong").code == 535
-        assert attempt(world, source, "dave", PASSWORD).code == 235
+        assert attempt(world, source, "frank", PASSWORD).code == 235
         world.relay.cli("account", "activate", "alice")
         raw.expect("MAIL FROM:<alice@client.test>", 250)
     assert attempt(world, source, "alice", PASSWORD).code == 235

@@ -197,7 +197,7 @@ def test_restore_for_the_service_of_a_package(relay, make_relay, tmp_path):
 def test_progress_on_a_terminal(relay, tmp_path):
     """One line, drawn again and again, and gone at the end."""
     source = tmp_path / "many"
-    source.write_text("".join(f"user{n}@example.net\n" for n in range(60000)))
+    source.write_text("".join(f"user{n}@example.net\n" for n in range(300000)))
     leader, follower = pty.openpty()
     process = subprocess.Popen([BINARY, "suppress", "import", source, "--config", relay.config_file], stdout=subprocess.PIPE, stderr=follower)
     os.close(follower)
@@ -205,6 +205,6 @@ def test_progress_on_a_terminal(relay, tmp_path):
     with contextlib.suppress(OSError):
         while part := os.read(leader, 4096):
             drawn += part
-    assert process.wait(60) == 0 and b"60000 added" in process.stdout.read()
+    assert process.wait(60) == 0 and b"300000 added" in process.stdout.read()
     os.close(leader)
     assert re.search(rb"\r\d+ lines, \d+/s\x1b\[K", drawn) and drawn.endswith(b"\r\x1b[K") and b"\n" not in drawn
