@@ -14,9 +14,17 @@ struct memory_watch {
     _Atomic uint64_t max;
     _Atomic int64_t look_at_us;
     atomic_bool is_short;
+    uint64_t (*free_bytes)(void *ctx);
+    void *free_ctx;
     void (*on_short)(void *ctx);
     void *ctx;
 };
+
+void memory_watch_set_free(struct memory_watch *w, uint64_t (*free_bytes)(void *ctx), void *ctx)
+{
+    w->free_bytes = free_bytes;
+    w->free_ctx = ctx;
+}
 
 void memory_watch_on_short(struct memory_watch *w, void (*tell)(void *ctx), void *ctx)
 {
@@ -63,8 +71,11 @@ static bool look(struct memory_watch *w, bool was_short)
     uint64_t max = atomic_load(&w->max);
     if (was_short && w->on_short)
         w->on_short(w->ctx);
-    uint64_t used = sys_process_memory(w->process);
-    bool is_short = max && used >= (was_short ? max / 100 * OVER_PERCENT : max);
+    uint64_t used = sys_process_memory(w->process),
+             most = was_short ? max / 100 * OVER_PERCENT : max;
+    uint64_t unused = max && used >= most && w->free_bytes ? w->free_bytes(w->free_ctx) : 0;
+    used -= unused < used ? unused : used;
+    bool is_short = max && used >= most;
     if (is_short != was_short) {
         atomic_store(&w->is_short, is_short);
         tell(w, is_short, used);

@@ -19,6 +19,9 @@
 struct memory_watch;
 // `process` outlives it. max_bytes 0: nine tenths of what the machine, or a control group of this process, has.
 struct memory_watch *memory_watch_new(struct sys_process *process, uint64_t max_bytes);
+// What is resident and free for new mail all the same, as a queue's memory never shrinks: it does not count. Asked once the
+// limit is reached, on the thread that asks.
+void memory_watch_set_free(struct memory_watch *w, uint64_t (*free_bytes)(void *ctx), void *ctx);
 // While it is short, each look has tell(ctx) called, on the thread that asks: to have threads mem_give_back().
 void memory_watch_on_short(struct memory_watch *w, void (*tell)(void *ctx), void *ctx);
 void memory_watch_free(struct memory_watch *w);

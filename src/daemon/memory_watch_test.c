@@ -55,6 +55,37 @@ static void test_short_and_over(void **state)
     sys_process_close(process);
 }
 
+static uint64_t free_bytes;
+
+static uint64_t tell_free(void *ctx)
+{
+    assert_ptr_equal(ctx, &free_bytes);
+    return free_bytes;
+}
+
+// A queue that has gone out leaves places for the next: memory that stays taken, and is there.
+static void test_what_is_free_inside(void **state)
+{
+    (void)state;
+    struct sys_process *process = sys_process_open();
+    struct memory_watch *w = memory_watch_new(process, sys_process_memory(process) / 2);
+    log_capture(count_lines, NULL);
+    memory_watch_set_free(w, tell_free, &free_bytes);
+    assert_true(memory_watch_is_short(w));
+    free_bytes = sys_process_memory(process) * 9 / 10;
+    wait_for_look();
+    assert_false(memory_watch_is_short(w));
+    free_bytes = UINT64_MAX;
+    wait_for_look();
+    assert_false(memory_watch_is_short(w));
+    free_bytes = 0;
+    wait_for_look();
+    assert_true(memory_watch_is_short(w));
+    log_capture(NULL, NULL);
+    memory_watch_free(w);
+    sys_process_close(process);
+}
+
 // By itself it is what the machine has, or less.
 static void test_limit_of_the_machine(void **state)
 {
@@ -72,6 +103,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_short_and_over),
+        cmocka_unit_test(test_what_is_free_inside),
         cmocka_unit_test(test_limit_of_the_machine),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);

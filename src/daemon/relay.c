@@ -190,6 +190,13 @@ static void kick_workers(void *ctx, uint64_t workers)
     }
 }
 
+static uint64_t free_of_queue(void *ctx)
+{
+    struct queue_counts counts;
+    queue_count(((struct relay *)ctx)->queue, &counts);
+    return counts.free_bytes;
+}
+
 static void on_short_memory(void *ctx)
 {
     struct relay *r = ctx;
@@ -529,8 +536,9 @@ static int start(struct relay *r)
     r->shared.port.kick_ctx = r;
     r->shared.port.memory_is_short = memory_watch_is_short;
     r->shared.port.memory_ctx = r->memory;
-    memory_watch_on_short(r->memory, on_short_memory, r);
     make_queue(r);
+    memory_watch_set_free(r->memory, free_of_queue, r);
+    memory_watch_on_short(r->memory, on_short_memory, r);
     holds_begin(r->queue, r->snapshot->accounts);
     err = open_when_free(r, open_spool, "spool");
     if (!err)

@@ -540,5 +540,7 @@ struct queue_counts {
     uint64_t stored_bytes; // bodies kept in memory
     uint64_t memory_bytes; // of the queue's own structures, of which:
     uint64_t message_bytes, recipient_bytes, domain_bytes;
+    uint64_t
+        free_bytes; // of these: places that are free for others to come, as a queue's memory never shrinks
 };
 void queue_count(struct queue *q, struct queue_counts *out);

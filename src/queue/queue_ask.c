@@ -410,6 +410,20 @@ static uint64_t lane_bytes(const struct queue *q)
     return bytes;
 }
 
+// What of `bytes`, which hold `made` items, is there for those that are not in use.
+static uint64_t free_share(uint64_t bytes, uint32_t used, uint32_t made)
+{
+    return made ? (uint64_t)((double)bytes * (made - used) / made) : 0;
+}
+
+static uint64_t free_bytes(const struct queue *q)
+{
+    return free_share(message_bytes(q), q->messages.used, q->messages.made) +
+           free_share(queue_pool_bytes(&q->bundles), q->bundles.used, q->bundles.made) +
+           free_share(domain_bytes(q) - q->names_bytes, q->domains.used, q->domains.made) +
+           free_share(lane_bytes(q), q->flows.used, q->flows.made);
+}
+
 void queue_count(struct queue *q, struct queue_counts *out)
 {
     queue_lock(q);
@@ -422,7 +436,8 @@ void queue_count(struct queue *q, struct queue_counts *out)
                                  .message_bytes = message_bytes(q),
                                  .recipient_bytes = queue_pool_bytes(&q->bundles) +
                                                     q->numbers_bytes + q->waiting_bytes,
-                                 .domain_bytes = domain_bytes(q)};
+                                 .domain_bytes = domain_bytes(q),
+                                 .free_bytes = free_bytes(q)};
     out->memory_bytes =
         out->message_bytes + out->recipient_bytes + out->domain_bytes + lane_bytes(q);
     out->recipients[QUEUE_STATE_QUEUED] =

@@ -137,6 +137,7 @@ static void live(uint64_t seed)
                  (unsigned long long)seed, (unsigned long long)world_queued(&w),
                  (unsigned long long)c.messages, (unsigned long long)c.domains,
                  (unsigned long long)c.lanes);
+    assert_true(c.free_bytes > c.message_bytes && c.free_bytes <= c.memory_bytes);
     world_done(&w);
 }
 

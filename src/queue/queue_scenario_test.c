@@ -1179,6 +1179,7 @@ static void a_million_messages_fit(void **state)
     assert_true(c.message_bytes / MESSAGES <= 100 - 33); // the rest is the spool's table
     assert_true(c.recipient_bytes / MESSAGES <= 150 - 11);
     assert_true(c.domain_bytes / DOMAINS <= 300);
+    assert_number("free", c.free_bytes, 0);
     queue_free(q);
     conf_free(conf);
 }
