@@ -93,6 +93,13 @@ int wall_join(const struct civil *c, int offset_minutes, struct wall *out)
     return OK;
 }
 
+struct wall wall_trust(struct wall *trusted, struct wall now, int64_t step_ms)
+{
+    if (trusted->us < now.us)
+        *trusted = wall_min(wall_add_ms(*trusted, step_ms), now);
+    return wall_min(*trusted, now);
+}
+
 void wall_format(struct wall t, struct buf *out)
 {
     struct civil c;

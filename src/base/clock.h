@@ -46,6 +46,9 @@ static inline struct wall wall_min(struct wall a, struct wall b)
 {
     return a.us < b.us ? a : b;
 }
+// For what can't be undone: a wall clock may be wrong for a while, as at a start before it is set. *trusted, a time that
+// there has been, comes up to `now` by step_ms a call and never falls; returned is the earlier of the two.
+struct wall wall_trust(struct wall *trusted, struct wall now, int64_t step_ms);
 
 // RFC 3339 in UTC with milliseconds: 2026-11-22T05:57:00.123Z
 void wall_format(struct wall t, struct buf *out);

@@ -26,6 +26,19 @@ static void formats(void **state)
     }
 }
 
+// A clock that is ahead is followed step by step, one that is behind leaves nothing behind.
+static void trusts_step_by_step(void **state)
+{
+    static const struct {
+        int64_t now, want;
+    } rows[] = {{1000, 1000}, {99000, 2000}, {99000, 3000}, {500, 500},
+                {0, 0},       {3000, 3000},  {3500, 3500},  {9000, 4500}};
+    struct wall trusted = {1000};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        assert_number("trusted", wall_trust(&trusted, (struct wall){rows[i].now}, 1).us,
+                      rows[i].want);
+}
+
 static void parses(void **state)
 {
     static const struct {
@@ -110,6 +123,7 @@ static void additions_saturate(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(formats),
     cmocka_unit_test(parses),
+    cmocka_unit_test(trusts_step_by_step),
     cmocka_unit_test(splits_as_libc_does),
     cmocka_unit_test(additions_saturate),
 };

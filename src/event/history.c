@@ -127,15 +127,12 @@ static struct wall end_of_day(const char *day)
     return (struct wall){(days + 1) * DAY_US};
 }
 
-// The wall clock may be wrong for a while, as at a start before it is set. So days are forgotten by a time that begins at
-// the newest day there is and comes up to the wall clock by a day a look.
+// Days are forgotten by a time that begins at the newest day there is and comes up to the wall clock by a day a look.
 static struct wall trusted_time(struct history *h, const struct history_days *days)
 {
-    struct wall known = h->trusted.us ? wall_add_ms(h->trusted, DAY_US / 1000)
-                        : days->count ? end_of_day(days->at[days->count - 1])
-                                      : sys_wall();
-    h->trusted = wall_min(known, sys_wall());
-    return h->trusted;
+    if (!h->trusted.us)
+        h->trusted = days->count ? end_of_day(days->at[days->count - 1]) : sys_wall();
+    return wall_trust(&h->trusted, sys_wall(), DAY_US / 1000);
 }
 
 static void forget_old_days(struct history *h)

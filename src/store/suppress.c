@@ -399,19 +399,19 @@ static void on_load(struct sys_timer *timer)
              LOG_INT("ms", atomic_load(&s->load_ms)));
 }
 
-// The wall clock may be wrong for a while, as at a start before it is set; what is removed then is gone. So entries are
-// removed by a time that begins at the last change and comes up to the wall clock by an hour a look. Till then questions
-// find them over, by the wall clock.
+// Entries are removed by a time that begins at the last change and comes up to the wall clock by an hour a look. Till then
+// questions find them over, by the wall clock.
 static void on_sweep(struct sys_timer *timer)
 {
     struct suppress *s = container_of(timer, struct suppress, sweep);
     uint32_t removed = 0;
     sys_hand_over();
     if (!s->sweeping)
-        s->trusted = wall_min(wall_add_ms(s->trusted, SWEEP_TRUST_MS), sys_wall());
+        (void)wall_trust(&s->trusted, sys_wall(), SWEEP_TRUST_MS);
     int err = suppress_list_begin(s->list);
     if (!err)
-        err = suppress_list_expire(s->list, s->trusted, SWEEP_SLICE, &removed);
+        err =
+            suppress_list_expire(s->list, wall_min(s->trusted, sys_wall()), SWEEP_SLICE, &removed);
     if (!err)
         err = suppress_list_commit(s->list);
     else
