@@ -45,6 +45,9 @@ struct dkim_keeper {
     struct work *works;
     size_t count, pending;
     size_t next_make; // of the works: where to look for the next key to make
+    size_t makes[2];  // to make, of RSA and Ed25519
+    bool makes_left;  // there may be more
+    bool has_made;
     struct wall now;
 };
 
@@ -60,6 +63,8 @@ static void add_due(void *ctx, const struct store_dkim_due *due)
     if (due->what == STORE_DKIM_CHECK)
         k->checked = due->number;
     CHECK(k->count < KEEPER_ROUND_MAX);
+    if (due->what == STORE_DKIM_MAKE && ++k->makes[due->ed25519] == KEEPER_MAKES_MAX)
+        k->makes_left = true;
     struct work *w = &k->works[k->count++];
     w->keeper = k;
     w->due = *due;
@@ -83,6 +88,7 @@ static void look(struct sys_job *job)
         .pairs = conf->domains.dkim == CONF_DKIM_CNAME,
         .checked = k->checked,
         .each_max = KEEPER_KIND_MAX,
+        .makes_max = KEEPER_MAKES_MAX,
     };
     int err = store_dkim_look(k->options.store, &query, add_due, k);
     if (err)
@@ -146,8 +152,10 @@ static void apply(struct sys_job *job)
     struct dkim_keeper *k = container_of(job, struct dkim_keeper, job);
     bool changed = false;
     for (size_t i = 0; i < k->count; i++)
-        if (k->works[i].done)
-            changed = apply_one(k, &k->works[i]) || changed;
+        if (k->works[i].done && apply_one(k, &k->works[i])) {
+            changed = true;
+            k->has_made |= k->works[i].due.what == STORE_DKIM_MAKE;
+        }
     if (changed)
         k->options.changed(k->options.ctx);
 }
@@ -175,7 +183,7 @@ static void on_applied(struct sys_job *job)
     }
     if (k->on_stopped)
         k->on_stopped(k->stopped_ctx);
-    else if (k->again && !k->stopped)
+    else if ((k->again || (k->makes_left && k->has_made)) && !k->stopped)
         begin_round(k);
 }
 
@@ -283,7 +291,8 @@ static void begin_round(struct dkim_keeper *k)
     k->ask_dns = k->again_dns;
     k->again_dns = false;
     k->now = sys_wall();
-    k->count = k->next_make = 0;
+    k->count = k->next_make = k->makes[0] = k->makes[1] = 0;
+    k->makes_left = k->has_made = false;
     k->works = mem_new(KEEPER_ROUND_MAX * sizeof *k->works);
     k->round = conf_snapshot_hold(k->snapshot);
     list_each(link, &k->waiters) list_get(link, struct waiter, link)->begun = true;

@@ -8,8 +8,9 @@
 // dkim.grace.
 //
 // Owner:    the relay, one. Thread: the main loop, which needs a line to the signer (daemon/signer.h).
-// Limits:   KEEPER_KIND_MAX things of one kind to do in a round; the rest in the next, which asks the DNS about the
-//           keys behind those asked about before: keys that nobody ever publishes keep no other waiting.
+// Limits:   KEEPER_KIND_MAX records to look for and keys to remove in a round; the next one asks the DNS about the keys
+//           behind those asked about before: keys that nobody ever publishes keep no other waiting. KEEPER_MAKES_MAX
+//           keys to make of each algorithm, as they take long; where there are more the next round follows at once.
 #pragma once
 
 #include "conf/conf_snapshot.h"
@@ -17,8 +18,8 @@
 #include "store/store.h"
 
 #define KEEPER_KIND_MAX 500
-#define KEEPER_ROUND_MAX                                                                           \
-    (4 * KEEPER_KIND_MAX) // records to look for, removals, new keys of two algorithms
+#define KEEPER_MAKES_MAX 50
+#define KEEPER_ROUND_MAX (2 * KEEPER_KIND_MAX + 2 * KEEPER_MAKES_MAX)
 #define KEEPER_DNS_MS 15000
 
 struct dkim_keeper_options {

@@ -217,7 +217,7 @@ static int begin(void **state)
     log_capture(swallow, NULL);
     signer = MAKES;
     changes = rounds_done = stops_done = 0;
-    asked_count = asked_most = 0;
+    asked_count = asked_most = made = 0;
     sim_start(3);
     sim_dns_start();
     snprintf(folder, sizeof folder, "/tmp/posthaste-keeper-XXXXXX");
@@ -346,6 +346,29 @@ static void test_one_key_at_a_time(void **state)
     assert_int_equal(changes, 1); // all in one round
 }
 
+// More than a round makes: the next ones follow by themselves, but not where none could be made.
+static void test_more_than_a_round_makes(void **state)
+{
+    (void)state;
+    char args[128], last[32];
+    enum { DOMAINS = 2 * KEEPER_MAKES_MAX + 1 };
+    for (int i = 0; i < DOMAINS; i++) {
+        snprintf(args, sizeof args,
+                 "{'account':'acme','domain':'d%d.test','token':'abcdefghijklmnop','trust':true}",
+                 i);
+        apply("domain.add", args);
+    }
+    signer = REFUSES;
+    in_a_turn(start_keeper, MINUTE_MS);
+    assert_int_equal(made, 2 * KEEPER_MAKES_MAX);
+    signer = MAKES;
+    sim_run_ms((int64_t)10 * MINUTE_MS);
+    snprintf(last, sizeof last, "d%d.test", DOMAINS - 1);
+    expect_of("a.test", "ph1e:new ph1r:new ");
+    expect_of(last, "ph1e:new ph1r:new ");
+    assert_int_equal(changes, 3);
+}
+
 // More keys than a round looks for, and none of them ever published: the one that is has its turn.
 static void test_unpublished(void **state)
 {
@@ -425,6 +448,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_keys_made, begin, end),
         cmocka_unit_test_setup_teardown(test_dns_fails, begin, end),
         cmocka_unit_test_setup_teardown(test_one_key_at_a_time, begin, end),
+        cmocka_unit_test_setup_teardown(test_more_than_a_round_makes, begin, end),
         cmocka_unit_test_setup_teardown(test_unpublished, begin, end),
         cmocka_unit_test_setup_teardown(test_stop, begin, end),
         cmocka_unit_test_setup_teardown(test_stop_at_the_dns, begin, end),

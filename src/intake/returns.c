@@ -32,8 +32,9 @@ struct returns {
     struct spool_feedback *found[RETURNS_RECIPIENTS_MAX];
     size_t found_count[RETURNS_RECIPIENTS_MAX];
     struct envelope *envelope_found;
-    bool waited, lags; // for the history; it did not come so far
-    bool undecided;    // what is reported may be ours, but is not in the history yet
+    struct message_id asked; // whose that is, or NULL for its absence; zero: nobody's
+    bool waited, lags;       // for the history; it did not come so far
+    bool undecided;          // what is reported may be ours, but is not in the history yet
 };
 
 static void returns_free(struct returns *r)
@@ -188,6 +189,9 @@ static bool find_token(struct returns *r, const struct bounce_mail *mail, struct
 static void find_envelope(struct returns *r, struct message_id id)
 {
     struct history *h = r->intake->options.history;
+    if (message_id_eq(id, r->asked))
+        return; // one report may be told of by many addresses
+    r->asked = id;
     r->envelope_found = NULL;
     int err = h ? history_envelope(h, id, copy_envelope, r) : OK;
     if (err == E_NOT_FOUND && !r->waited) {

@@ -473,7 +473,7 @@ static int look_missing(const struct looking *l, bool ed25519)
         "domain FROM domain d JOIN account a ON a.number = d.account "
         "UNION ALL SELECT NULL, '', ?3 WHERE ?3 != '') AS o WHERE " IS_SERVED " LIMIT ?5",
         "titii", ed25519 ? BYTES("ed25519") : BYTES("rsa"), q->made_before.us, q->service_domain,
-        (int64_t)q->pairs, (int64_t)q->each_max);
+        (int64_t)q->pairs, (int64_t)q->makes_max);
     if (err)
         return err;
     while ((err = store_db_step(stmt)) == 1) {

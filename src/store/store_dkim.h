@@ -28,9 +28,9 @@ struct store_dkim_query {
     struct wall old_before;      // keys that are old since before then have had their grace time
     bool pairs;                  // names are fixed: the next key waits until the old one is removed
     int64_t checked;             // CHECK begins behind this number and goes round
-    size_t each_max;             // of one kind and algorithm
+    size_t each_max, makes_max;  // of CHECK and REMOVE; of MAKE, of one algorithm
 };
 
-// Calls each(ctx, due) for each that is due, up to query->each_max of a kind: none keeps another out; slices are borrowed for the call. As store_apply() in all else. E_IO, E_DAMAGED.
+// Calls each(ctx, due) for each that is due, up to so many of a kind: none keeps another out; slices are borrowed for the call. As store_apply() in all else. E_IO, E_DAMAGED.
 int store_dkim_look(struct store *store, const struct store_dkim_query *query,
                     void (*each)(void *ctx, const struct store_dkim_due *due), void *ctx) MUST_USE;

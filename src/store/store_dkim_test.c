@@ -199,7 +199,8 @@ static struct store_dkim_query usual(void)
     return (struct store_dkim_query){.rsa = true,
                                      .made_before = {now - 100 * DAY_US},
                                      .old_before = {now - 7 * DAY_US},
-                                     .each_max = 100};
+                                     .each_max = 100,
+                                     .makes_max = 100};
 }
 
 static void assert_answer(const struct store_dkim_query *query, const char *want)
@@ -255,11 +256,11 @@ static void test_shares(void **state)
     apply("dkim.add", ADD("'account':'beta',", "rsa", "p=2", ""), &shown);
     apply("dkim.add", ADD("", "rsa", "p=3", ""), &shown);
     query.ed25519 = true;
-    query.each_max = 1;
+    query.each_max = query.makes_max = 1;
     assert_answer(&query, "check acme a.org ph1r;make acme a.org e ;");
     query.checked = 1;
     assert_answer(&query, "check beta a.org ph2r;make acme a.org e ;");
-    query.each_max = 3;
+    query.each_max = query.makes_max = 3;
     assert_answer(&query, "check beta a.org ph2r;check  a.org ph3r;check acme a.org ph1r;"
                           "make acme a.org e ;make beta a.org e ;");
     buf_done(&shown);
