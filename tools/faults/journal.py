@@ -85,21 +85,29 @@ class Reader:
                 break
 
     def read(self, data, first_sequence):
-        """When the newest outcome was."""
-        newest = 0.0
+        """When the newest outcome was. One counts with the whole of its frame, whose end a crash may have cut off."""
+        newest, frame = 0.0, None
         for at, _, kind in records(data):
             sequence, high, low, meta_bytes, _, meta_hash = struct.unpack_from("<QQQIIQ", data, at + 8)
             ident, content = id_text(high << 36 | low), at + HEAD + meta_bytes
             meta = data[at + HEAD:content]
+            index, left = data[at + 6:at + 8]
+            if index == 0:
+                frame = {}
+            if not self.xxh3.fits(meta, meta_hash) or not is_new(data, at, first_sequence):
+                frame = None
             if kind == MESSAGE and (header := LOAD_ID.search(data, content, content + HEADER_MAX)):
                 self.named[header[1].decode()] = ident
-            if kind == OUTCOME and sequence >= first_sequence and self.xxh3.fits(meta, meta_hash):
+            if kind == OUTCOME and frame is not None:
                 states, = struct.unpack_from("<I", meta)
                 recipient, state, _, _, _, us = varints(meta[8 + states:], 6)
                 newest = max(newest, us / 1e6)
                 if state in (DELIVERED, RELAYED):
-                    key = ident, recipient
-                    self.delivered[key] = min(us / 1e6, self.delivered.get(key, us / 1e6))
+                    frame[ident, recipient] = us / 1e6
+            if left == 0:
+                for key, when in (frame or {}).items():
+                    self.delivered[key] = min(when, self.delivered.get(key, when))
+                frame = None
         return newest
 
 
