@@ -812,10 +812,13 @@ static struct queue_turn *turn_of_class(struct queue_lane *l, enum queue_proof p
     return NULL;
 }
 
+// Strictly by class; but where the site has failed each try begins with another class, as it may be the mail of one that
+// the site breaks sessions over.
 static struct queue_turn *next_turn(struct queue_lane *l, enum queue_proof proof,
                                     const struct outlook *o)
 {
-    for (int class = 0; class < MAIL_CLASSES; class ++) {
+    for (uint32_t i = 0; i < MAIL_CLASSES; i++) {
+        int class = (int)((l->failures + i) % MAIL_CLASSES);
         enum share share = class == MAIL_TRANSACTIONAL ? SHARE_ALL : SHARE_LOW;
         struct queue_turn *t = o->may[share] ? turn_of_class(l, proof, class) : NULL;
         if (t)

@@ -123,11 +123,32 @@ static void a_message_that_breaks_sessions_stops_no_others(void **state)
                                                .seed = i});
         struct world_site *site = world_site(&w, "site");
         site->transaction_ms = 100;
-        site->breaks =
+        site->breaks[0] =
             world_add(&w, &(struct world_mail){.domain = "d.site", .spread = 2, .recipients = 2});
         world_run(&w, alone_ms[i / 10]);
         add(&w, 100, 1, MAIL_BULK);
         world_run(&w, 11 * MINUTE_MS);
+        assert_number("bulk", w.done, 100);
+        world_done(&w);
+    }
+}
+
+// Two of them take turns at the front: a try begins with another class then.
+static void two_of_them_stop_no_other_class(void **state)
+{
+    (void)state;
+    for (uint64_t i = 0; i < 20; i++) {
+        struct world w;
+        world_init(&w, &(struct world_options){.conf = "retry: {first: 5m, factor: 2, max: 4h}\n",
+                                               .seed = i});
+        struct world_site *site = world_site(&w, "site");
+        site->transaction_ms = 100;
+        for (int k = 0; k < 2; k++)
+            site->breaks[k] =
+                world_add(&w, &(struct world_mail){.domain = "d.site", .recipients = 1});
+        world_run(&w, MINUTE_MS);
+        add(&w, 100, 1, MAIL_BULK);
+        world_run(&w, 40 * MINUTE_MS);
         assert_number("bulk", w.done, 100);
         world_done(&w);
     }
@@ -1208,6 +1229,7 @@ int main(void)
         cmocka_unit_test(backs_off_from_broken_sessions),
         cmocka_unit_test(comes_back_with_one_probe),
         cmocka_unit_test(a_message_that_breaks_sessions_stops_no_others),
+        cmocka_unit_test(two_of_them_stop_no_other_class),
         cmocka_unit_test(a_sites_limit_is_no_reason_to_rest),
         cmocka_unit_test(a_ceiling_is_lifted),
         cmocka_unit_test(accounts_take_turns),

@@ -358,7 +358,8 @@ static void transaction_over(struct world *w, struct connection *c)
 {
     struct queue_batch *b = c->batch;
     c->batch = NULL;
-    bool by_this = message_id_eq(b->id, c->site->breaks);
+    bool by_this =
+        message_id_eq(b->id, c->site->breaks[0]) || message_id_eq(b->id, c->site->breaks[1]);
     // Known at once; the outcomes when they are saved.
     bool breaks = by_this || c->site->reply == WORLD_BREAK;
     struct event *e = event_add(w, EVENT_SETTLED, w->save_ms);

@@ -26,7 +26,7 @@ struct world_site {
     uint64_t stand_max; // connections, more are refused; 0: no limit
     uint32_t puts_off;  // so many connections, before it is tried
     enum world_reply reply;
-    struct message_id breaks; // as WORLD_BREAK, but for this one only
+    struct message_id breaks[2]; // as WORLD_BREAK, but for these only
     int64_t connect_ms, transaction_ms;
     struct queue_remote remote; // what it says that it takes, and must be held to
     // counted
