@@ -232,10 +232,10 @@ def test_h_loop_to_ourselves(make_relay, dns):
 
 @pytest.mark.parametrize("every", [False, True], ids=["one address", "every address"])
 def test_h_loop_to_a_listener_that_a_reload_brought(make_relay, dns, every):
-    needs_port_25()
     own = "127.0.0.1" if every else network.new_address()
-    relay = sending_relay(make_relay)
-    later = {"name": "later", "address": f"{'*' if every else own}:25", "tls": "none", "auth": "optional", "trusted": ["127.0.0.0/8"], "account": "trusted"}
+    port = network.free_port()  # of every address; others have 25 of theirs
+    relay = sending_relay(make_relay, {"routes": [{"match": {}, "via": f"mx:{port}"}]})
+    later = {"name": "later", "address": f"{'*' if every else own}:{port}", "tls": "none", "auth": "optional", "trusted": ["127.0.0.0/8"], "account": "trusted"}
     relay.reload({"listeners": [*relay.config["listeners"], later]})
     assert "reloaded" in relay.log()
     dns.mx("loop.test", "mx.loop.test")
