@@ -243,11 +243,20 @@ void suppress_list_rollback(struct suppress_list *l)
         (void)!suppress_list_run(l, SUPPRESS_ROLLBACK, "");
 }
 
+// On a full disk the log of the database can't grow; written from its beginning again it need not. Where it can't be, the
+// next commit fails as this one did.
+static void use_log_again(struct suppress_list *l)
+{
+    (void)sqlite3_wal_checkpoint_v2(l->db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
+}
+
 int suppress_list_commit(struct suppress_list *l)
 {
     int err = l->leaving.err ? l->leaving.err : suppress_list_run(l, SUPPRESS_COMMIT, "");
     if (err) {
         suppress_list_rollback(l);
+        if (err == E_FULL)
+            use_log_again(l);
         return err;
     }
     for (size_t i = 0; i + sizeof(uint64_t) <= l->leaving.len; i += sizeof(uint64_t)) {

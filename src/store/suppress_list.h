@@ -42,7 +42,7 @@ int suppress_list_open(struct bytes folder, struct suppress_table *table,
 void suppress_list_close(struct suppress_list *l); // NULL is fine
 
 int suppress_list_begin(struct suppress_list *l) MUST_USE;
-// A failed commit is rolled back.
+// A failed commit is rolled back. E_FULL: the next one may need no more room.
 int suppress_list_commit(struct suppress_list *l) MUST_USE;
 void suppress_list_rollback(struct suppress_list *l);
 
