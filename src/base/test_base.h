@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -46,4 +47,17 @@ static inline uint32_t test_random_below(struct test_random *r, uint32_t n)
 {
     r->state = r->state * 6364136223846793005ULL + 1442695040888963407ULL;
     return (uint32_t)((r->state >> 33) % n);
+}
+
+// Eight times as many take about eight times as long, not 64 times: time_of() tells the CPU time of so many. One of five
+// looks has to come out right.
+static inline void test_is_linear(clock_t (*time_of)(uint32_t count), uint32_t few)
+{
+    double ratio = 100;
+    for (int i = 0; i < 5 && ratio > 24; i++) {
+        clock_t least = time_of(few), most = time_of(8 * few);
+        ratio = (double)most / (double)(least + 1);
+    }
+    if (ratio > 24)
+        fail_msg("%.1f times as long", ratio);
 }

@@ -111,6 +111,15 @@ static void comes_back_with_one_probe(void **state)
     world_done(&w);
 }
 
+static struct world_site *start_seeded(struct world *w, uint64_t seed)
+{
+    world_init(w, &(struct world_options){.conf = "retry: {first: 5m, factor: 2, max: 4h}\n",
+                                          .seed = seed});
+    struct world_site *site = world_site(w, "site");
+    site->transaction_ms = 100;
+    return site;
+}
+
 // One message over which the site breaks each session keeps others waiting for no longer than a first interval or two,
 // however long it has been doing so, and whatever its class.
 static void a_message_that_breaks_sessions_stops_no_others(void **state)
@@ -119,10 +128,7 @@ static void a_message_that_breaks_sessions_stops_no_others(void **state)
     static const int64_t alone_ms[] = {MINUTE_MS, 2 * HOUR_MS, DAY_MS};
     for (uint64_t i = 0; i < 10 * COUNT_OF(alone_ms); i++) {
         struct world w;
-        world_init(&w, &(struct world_options){.conf = "retry: {first: 5m, factor: 2, max: 4h}\n",
-                                               .seed = i});
-        struct world_site *site = world_site(&w, "site");
-        site->transaction_ms = 100;
+        struct world_site *site = start_seeded(&w, i);
         site->breaks[0] =
             world_add(&w, &(struct world_mail){.domain = "d.site", .spread = 2, .recipients = 2});
         world_run(&w, alone_ms[i / 10]);
@@ -139,10 +145,7 @@ static void two_of_them_stop_no_other_class(void **state)
     (void)state;
     for (uint64_t i = 0; i < 20; i++) {
         struct world w;
-        world_init(&w, &(struct world_options){.conf = "retry: {first: 5m, factor: 2, max: 4h}\n",
-                                               .seed = i});
-        struct world_site *site = world_site(&w, "site");
-        site->transaction_ms = 100;
+        struct world_site *site = start_seeded(&w, i);
         for (int k = 0; k < 2; k++)
             site->breaks[k] =
                 world_add(&w, &(struct world_mail){.domain = "d.site", .recipients = 1});

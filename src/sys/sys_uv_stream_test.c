@@ -312,16 +312,23 @@ static void no_callback_after_close(void **state)
     assert_int_equal(client.connected + client.ended, 0);
 }
 
+// A side that is connected; the other end, which blocks, and what it came to.
+static int connect_to_blocking(struct side *side, int *out_listener)
+{
+    struct sys_addr to;
+    *out_listener = listen_on("127.0.0.1:0", &to);
+    start_side(side, HOLD);
+    side->to = to;
+    test_on_loop(side->loop, start_connect, side);
+    int fd = accept_blocking(*out_listener);
+    assert_true(test_wait(&side->event));
+    return fd;
+}
+
 static void told_of_reset(void **state)
 {
     struct side client;
-    struct sys_addr to;
-    int listener = listen_on("127.0.0.1:0", &to);
-    start_side(&client, HOLD);
-    client.to = to;
-    test_on_loop(client.loop, start_connect, &client);
-    int fd = accept_blocking(listener);
-    assert_true(test_wait(&client.event));
+    int listener, fd = connect_to_blocking(&client, &listener);
     struct linger hard = {1, 0};
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
     close(fd);
@@ -373,15 +380,7 @@ static size_t read_to_end(int fd)
 static void drains_and_flushes(void **state)
 {
     struct side client;
-    int listener = listen_on("127.0.0.1:0", &(struct sys_addr){0});
-    struct sockaddr_storage sockaddr;
-    socklen_t len = sizeof sockaddr;
-    start_side(&client, HOLD);
-    getsockname(listener, (struct sockaddr *)&sockaddr, &len);
-    sys_addr_from_sockaddr(&sockaddr, len, &client.to);
-    test_on_loop(client.loop, start_connect, &client);
-    int fd = accept_blocking(listener);
-    assert_true(test_wait(&client.event));
+    int listener, fd = connect_to_blocking(&client, &listener);
     test_on_loop(client.loop, write_much, &client);
     static char drop[65536];
     for (size_t total = 0; total < 20000000;) {
@@ -450,13 +449,7 @@ static size_t heap_bytes(void)
 static void gathers_what_waits(void **state)
 {
     struct side client;
-    int listener = listen_on("127.0.0.1:0", &client.to);
-    struct sys_addr to = client.to;
-    start_side(&client, HOLD);
-    client.to = to;
-    test_on_loop(client.loop, start_connect, &client);
-    int fd = accept_blocking(listener);
-    assert_true(test_wait(&client.event));
+    int listener, fd = connect_to_blocking(&client, &listener);
     size_t before = heap_bytes();
     test_on_loop(client.loop, write_full, &client);
     for (int i = 0; i < REPLIES; i++)
@@ -495,15 +488,7 @@ static void last_words_arrive(void **state)
 static void reply_before_reset(void **state)
 {
     struct side client;
-    int listener = listen_on("127.0.0.1:0", &(struct sys_addr){0});
-    struct sockaddr_storage sockaddr;
-    socklen_t len = sizeof sockaddr;
-    getsockname(listener, (struct sockaddr *)&sockaddr, &len);
-    start_side(&client, HOLD);
-    sys_addr_from_sockaddr(&sockaddr, len, &client.to);
-    test_on_loop(client.loop, start_connect, &client);
-    int fd = accept_blocking(listener);
-    assert_true(test_wait(&client.event));
+    int listener, fd = connect_to_blocking(&client, &listener);
     test_on_loop(client.loop, write_much, &client);
     write_all(fd, "421 full\r\n", 10);
     close(fd); // with unread input: the kernel sends a reset
@@ -530,13 +515,7 @@ static void write_into_reset(void *ctx)
 static void reply_before_failed_write(void **state)
 {
     struct side client;
-    int listener = listen_on("127.0.0.1:0", &client.to);
-    struct sys_addr to = client.to;
-    start_side(&client, HOLD);
-    client.to = to;
-    test_on_loop(client.loop, start_connect, &client);
-    int fd = accept_blocking(listener);
-    assert_true(test_wait(&client.event));
+    int listener, fd = connect_to_blocking(&client, &listener);
     sem_init(&peer_may_reset, 0, 0);
     sem_init(&peer_has_reset, 0, 0);
     test_on_loop(client.loop, write_little, &client); // unread by the peer: its close is a reset
